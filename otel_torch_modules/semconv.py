@@ -1,0 +1,61 @@
+"""Every span name, attribute, event and scope name this package writes.
+
+The names under ``torch.`` are this project's own; the rest are OpenTelemetry's semantic conventions.
+Nothing here imports torch or the SDK, so readers of traces can use the same constants as the writer.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SCOPE_NAME: Final = "otel_torch_modules"
+
+# Span names: a fixed word, or a word and a label of low cardinality.
+STEP: Final = "train.step"
+BACKWARD_PASS: Final = "backward"
+DATA_WAIT: Final = "dataloader.next"
+FORWARD_PREFIX: Final = "forward "
+BACKWARD_PREFIX: Final = "backward "
+RECOMPUTE_PREFIX: Final = "recompute "
+OPTIMIZER_PREFIX: Final = "optimizer.step "
+
+# Attributes of every span.
+PHASE: Final = "torch.phase"
+
+# Values of `torch.phase`.
+PHASE_STEP: Final = "step"
+PHASE_DATA: Final = "data"
+PHASE_FORWARD: Final = "forward"
+PHASE_BACKWARD: Final = "backward"
+PHASE_RECOMPUTE: Final = "recompute"
+PHASE_OPTIMIZER: Final = "optimizer"
+
+# Attributes of module spans.
+MODULE_FQN: Final = "torch.module.fqn"
+MODULE_CLASS: Final = "torch.module.class"
+MODULE_CALL_INDEX: Final = "torch.module.call_index"
+MODULE_TRAINING: Final = "torch.module.training"
+MODULE_PARAMETERS: Final = "torch.module.parameters"
+MODULE_INPUT_SHAPES: Final = "torch.module.input.shapes"
+MODULE_INPUT_DTYPES: Final = "torch.module.input.dtypes"
+MODULE_OUTPUT_SHAPES: Final = "torch.module.output.shapes"
+MODULE_OUTPUT_DTYPES: Final = "torch.module.output.dtypes"
+COMPILED: Final = "torch.compiled"
+CODE_FUNCTION_NAME: Final = "code.function.name"
+
+# Attributes of the step span.
+STEP_INDEX: Final = "torch.step"
+STEP_MICRO_BATCHES: Final = "torch.step.micro_batches"
+STEP_TRUNCATED: Final = "torch.step.truncated"
+
+# Attribute of optimizer spans.
+OPTIMIZER_CLASS: Final = "torch.optimizer.class"
+
+# Events and their attributes: https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/
+EXCEPTION_EVENT: Final = "exception"
+EXCEPTION_TYPE: Final = "exception.type"
+EXCEPTION_MESSAGE: Final = "exception.message"
+EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
+
+# Resource attributes.
+TORCH_VERSION: Final = "torch.version"
