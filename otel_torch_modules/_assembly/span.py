@@ -1,0 +1,89 @@
+"""The tree that assembly makes and emission sends: what is known of a span before it is OpenTelemetry's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from otel_torch_modules._records import Raised, RemoteParent
+
+# Values of opentelemetry.trace.SpanKind.
+INTERNAL: Final = 0
+PRODUCER: Final = 3
+CONSUMER: Final = 4
+
+
+class Trace(NamedTuple):
+    """What all spans of one record share."""
+
+    trace_id: int
+    clock_offset: int  # ns; add it to a time of a span for nanoseconds since the epoch
+    trace_flags: int
+    trace_state: Any
+    parent: RemoteParent | None  # of the root span
+
+
+class Note(NamedTuple):
+    """A call of `opentelemetry.trace.Span.<method>` that the program made on a span of ours."""
+
+    method: str
+    arguments: tuple[Any, ...]
+    time: int
+
+
+class Span:
+    """A node of the tree. Times are perf_counter_ns; `attributes` may be shared between spans: never change it."""
+
+    __slots__ = (
+        "attributes",
+        "children",
+        "end",
+        "error",
+        "kind",
+        "link",
+        "name",
+        "notes",
+        "parent",
+        "phase",
+        "span_id",
+        "start",
+        "trace",
+    )
+
+    def __init__(
+        self,
+        trace: Trace,
+        parent: Span | None,
+        name: str,
+        phase: str,
+        kind: int,
+        start: int,
+        end: int,
+        attributes: Mapping[str, Any],
+    ) -> None:
+        self.trace = trace
+        self.parent = parent
+        self.name = name
+        self.phase = phase
+        self.kind = kind
+        self.start = start
+        self.end = end
+        self.attributes = attributes
+        self.children: list[Span] = []
+        self.link: Span | None = None  # the forward or recompute span of a backward span
+        self.error: Raised | None = None
+        self.notes: list[Note] | None = None
+        self.span_id = 0  # 0 until emission, or the program, asks for one
+        if parent is not None:
+            parent.children.append(self)
+
+    def walk(self) -> Iterator[Span]:
+        """Yield this span and all below it, parents before children, children in order."""
+        stack = [self]
+        while stack:
+            span = stack.pop()
+            yield span
+            stack.extend(reversed(span.children))
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {(self.end - self.start) / 1e6:.3f} ms, {len(self.children)} children>"

@@ -1,0 +1,161 @@
+"""The plain data that crosses from recording to assembly and to emission.
+
+A :class:`Record` is one step, or one root forward outside any step. Its ``log`` is one flat list that the
+hot path only ever extends, :data:`WIDTH` slots an event, in the order in which things happened in the process.
+A flat list of integers and shared references costs no object of its own per event, so recording neither
+sets off the garbage collector nor needs it.
+
+Slot 0 is the event's tag: one of the constants below, or, where a module call begins, the
+:class:`Site` that was called.
+
+==============  ==============  ==================  ========  =========================================
+slot 0          slot 1          slot 2              slot 3    slot 4
+==============  ==============  ==================  ========  =========================================
+a ``Site``      thread code     sequence number     time      ``module.training`` or :class:`CallDetail`
+``EXIT``        thread code     sequence number     time      None, :class:`Raised` or shapes
+``MARK``        thread code     sequence number     time      graph task id
+``TASK``        thread code     graph task id       time      thread code of the caller, None if unknown
+``TASK_END``    thread code     graph task id       time      True when backward came to its end
+``OPTIMIZER``   thread code     class name          time      None
+``OPTIMIZED``   thread code     None                time      None or :class:`Raised`
+``DATA``        thread code     time of the start   time      None
+``SPAN_ID``     thread code     span id             time      None
+``NOTE``        thread code     method name         time      its arguments
+==============  ==============  ==================  ========  =========================================
+
+For ``MARK`` the thread is the one whose sequence numbers are meant: that of the forward pass. For all others it is
+the thread in which the event happened. Times are ``time.perf_counter_ns()``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NamedTuple, Protocol
+
+WIDTH: Final = 5
+
+EXIT: Final = "exit"
+MARK: Final = "mark"
+TASK: Final = "task"
+TASK_END: Final = "task_end"
+OPTIMIZER: Final = "optimizer"
+OPTIMIZED: Final = "optimized"
+DATA: Final = "data"
+SPAN_ID: Final = "span_id"
+NOTE: Final = "note"
+
+
+class Site:
+    """A module as a place in the program: what all its calls have in common.
+
+    It holds no reference to the module, so it may outlive it.
+    """
+
+    __slots__ = (
+        "class_name",
+        "compiled",
+        "container",
+        "fqn",
+        "function_name",
+        "parameters",
+        "recorded",
+    )
+
+    def __init__(
+        self,
+        fqn: str,
+        class_name: str,
+        *,
+        function_name: str = "",
+        parameters: int = 0,
+        container: bool = False,
+        compiled: bool = False,
+        recorded: bool = True,
+    ) -> None:
+        self.fqn = fqn
+        self.class_name = class_name
+        self.function_name = function_name  # of the module's `forward`, with module path
+        self.parameters = parameters  # elements, own and below
+        self.container = container  # Sequential and the like: no name of their own in labels
+        self.compiled = compiled
+        self.recorded = recorded
+
+    def __repr__(self) -> str:
+        return f"Site({self.fqn!r}, {self.class_name!r})"
+
+
+class Raised(NamedTuple):
+    """An exception that left a call, as text: the exception itself would keep tensors alive."""
+
+    type: str
+    message: str
+    stacktrace: str  # empty but on the innermost call that it left
+
+
+class Shapes(NamedTuple):
+    """Shapes and dtypes of a call's tensors, in the order of the flattened arguments."""
+
+    shapes: tuple[str, ...]
+    dtypes: tuple[str, ...]
+
+
+class CallDetail(NamedTuple):
+    """What slot 4 of a call's first event holds when shapes are recorded."""
+
+    training: bool
+    inputs: Shapes
+
+
+class RemoteParent(NamedTuple):
+    """The program's own span that was current when the record was opened."""
+
+    trace_id: int
+    span_id: int
+    trace_flags: int
+    trace_state: Any  # opentelemetry's TraceState, only handed on
+
+
+@dataclass(slots=True)
+class Record:
+    """One step, or one root forward outside any step, on its way from the training thread."""
+
+    kind: Literal["step", "eval"]
+    index: int | None
+    start: int  # perf_counter_ns
+    clock_offset: int  # ns; add it to a perf_counter_ns for nanoseconds since the epoch
+    end: int | None = None
+    trace_id: int = 0
+    span_id: int = 0
+    parent: RemoteParent | None = None
+    trace_flags: int = 1
+    trace_state: Any = None
+    micro_batches: int = 0
+    truncated: bool = False
+    failed: bool = False
+    log: list[Any] = field(default_factory=list)
+
+
+class OpenSpan(Protocol):
+    """What the program's own spans and attributes need to know of the call that is open now."""
+
+    def span_id(self, record: Record) -> int:
+        """Return the id of the innermost span of `record` that is open in this thread.
+
+        Made at the first call and the same until the module call ends.
+        """
+
+    def note(self, record: Record, method: str, arguments: tuple[Any, ...]) -> None:
+        """Keep a call of `opentelemetry.trace.Span.<method>` for the innermost open span."""
+
+
+class StepContext(Protocol):
+    """Makes a record the current span of the program. Called on the training thread."""
+
+    def open(self, record: Record) -> bool:
+        """Give `record` its ids; return False when the provider's sampler leaves it out."""
+
+    def attach(self, record: Record) -> None:
+        """Make `record` current in this thread unless it is."""
+
+    def detach(self, record: Record) -> None:
+        """Undo `attach` where `record` is still current in this thread."""
