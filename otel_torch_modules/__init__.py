@@ -1,0 +1,1 @@
+"""One OpenTelemetry trace per PyTorch training step."""
