@@ -21,4 +21,6 @@ def autoload() -> None:
     except Exception:
         import logging
 
-        logging.getLogger(__name__).exception("Modules are not traced: tracing could not be started")
+        logging.getLogger(__name__).exception(
+            "Modules are not traced: tracing could not be started"
+        )

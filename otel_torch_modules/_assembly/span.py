@@ -86,4 +86,6 @@ class Span:
             stack.extend(reversed(span.children))
 
     def __repr__(self) -> str:
-        return f"<{self.name} {(self.end - self.start) / 1e6:.3f} ms, {len(self.children)} children>"
+        return (
+            f"<{self.name} {(self.end - self.start) / 1e6:.3f} ms, {len(self.children)} children>"
+        )

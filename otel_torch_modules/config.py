@@ -1,0 +1,179 @@
+"""What may be set, checked once.
+
+Every fault is a :class:`ValueError` that names the variable, the value and what is allowed, whether the value
+came from the environment or from the program.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from fnmatch import translate
+from typing import Any, NoReturn
+
+from otel_torch_modules import environment_variables as variables
+
+_PREFIX = "OTEL_TORCH_MODULES_"
+_PHASES = ("train", "eval")
+_SPAN_KINDS = ("separate", "internal")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Which steps are recorded, in the words and with the meaning of `torch.profiler.schedule`.
+
+    Args:
+        skip_first: steps left out once, at the start.
+        wait: steps left out at the start of each cycle.
+        active: steps recorded at the end of each cycle.
+        repeat: number of cycles; 0 for no end.
+
+    Example:
+        >>> [step for step in range(10) if Schedule(skip_first=1, wait=2, active=1).records(step)]
+        [3, 6, 9]
+    """
+
+    skip_first: int = 0
+    wait: int = 0
+    active: int = 1
+    repeat: int = 0
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            least = 1 if entry.name == "active" else 0
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                _refuse("schedule", f"{entry.name}={value}", f"an integer of at least {least}")
+
+    def records(self, step: int) -> bool:
+        """Return whether the step with this index, counted from 0, is recorded."""
+        step -= self.skip_first
+        cycle, place = divmod(step, self.wait + self.active)
+        return step >= 0 and place >= self.wait and (self.repeat == 0 or cycle < self.repeat)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The options of the instrumentor; the meaning of each is with its variable.
+
+    Example:
+        >>> Config(max_depth=3, exclude=("Dropout",)).span_kind
+        'separate'
+    """
+
+    phases: tuple[str, ...] = _PHASES
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    max_depth: int | None = None
+    span_kind: str = "separate"
+    schedule: Schedule = field(default_factory=Schedule)
+    max_spans_per_step: int = 100_000
+    record_shapes: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("phases", "include", "exclude"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
+                _refuse(name, value, "a tuple of strings")
+        if not self.phases or not set(self.phases) <= set(_PHASES):
+            _refuse("phases", ",".join(self.phases), "train, eval, or both with a comma")
+        if self.span_kind not in _SPAN_KINDS:
+            _refuse("span_kind", self.span_kind, "separate or internal")
+        if not isinstance(self.schedule, Schedule):
+            _refuse("schedule", self.schedule, "a Schedule")
+        if not isinstance(self.record_shapes, bool):
+            _refuse("record_shapes", self.record_shapes, "true or false")
+        for name in ("max_depth", "max_spans_per_step"):
+            value = getattr(self, name)
+            if name == "max_depth" and value is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                _refuse(name, value, "an integer of at least 1")
+        recorded = re.compile("|".join(map(translate, self.include))) if self.include else None
+        left_out = re.compile("|".join(map(translate, self.exclude))) if self.exclude else None
+        object.__setattr__(self, "_recorded", recorded)
+        object.__setattr__(self, "_left_out", left_out)
+
+    def records_module(self, fqn: str, class_name: str) -> bool:
+        """Return whether a module of this name and class has spans of its own."""
+        recorded: re.Pattern[str] | None = self._recorded  # type: ignore[attr-defined]
+        left_out: re.Pattern[str] | None = self._left_out  # type: ignore[attr-defined]
+        if recorded and not (recorded.match(fqn) or recorded.match(class_name)):
+            return False
+        return not (left_out and (left_out.match(fqn) or left_out.match(class_name)))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Config:
+        """Read the variables of this package.
+
+        Raises:
+            ValueError: naming the variable, its value and what is allowed.
+
+        Example:
+            >>> Config.from_env({"OTEL_TORCH_MODULES_MAX_DEPTH": "2"}).max_depth
+            2
+        """
+        given: dict[str, Any] = {}
+        for entry in fields(cls):
+            text = environ.get(_PREFIX + entry.name.upper(), "").strip()
+            if text:
+                given[entry.name] = _PARSERS[entry.name](entry.name, text)
+        return cls(**given)
+
+
+def is_enabled(environ: Mapping[str, str]) -> bool:
+    """Return whether ``OTEL_TORCH_MODULES_ENABLED`` says ``true``.
+
+    Raises:
+        ValueError: it says something else than ``true``, ``false`` or nothing.
+    """
+    text = environ.get(variables.OTEL_TORCH_MODULES_ENABLED, "").strip()
+    return bool(text) and _boolean("enabled", text)
+
+
+def _refuse(name: str, value: object, allowed: str) -> NoReturn:
+    raise ValueError(f"{_PREFIX}{name.upper()}: {value!r} is not allowed; it must be {allowed}")
+
+
+def _boolean(name: str, text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        _refuse(name, text, "true or false")
+    return text.lower() == "true"
+
+
+def _integer(name: str, text: str) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]+", text):
+        _refuse(name, text, "an integer of at least 1")
+    return int(text)
+
+
+def _list(name: str, text: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
+def _word(name: str, text: str) -> str:
+    return text
+
+
+def _schedule(name: str, text: str) -> Schedule:
+    allowed = "skip_first=, wait=, active=, repeat= with whole numbers, joined by commas"
+    given: dict[str, int] = {}
+    for item in _list(name, text):
+        key, _, number = (part.strip() for part in item.partition("="))
+        if key not in ("skip_first", "wait", "active", "repeat") or not number.isdecimal():
+            _refuse(name, text, allowed)
+        given[key] = int(number)
+    return Schedule(**given)
+
+
+_PARSERS = {
+    "phases": _list,
+    "include": _list,
+    "exclude": _list,
+    "max_depth": _integer,
+    "span_kind": _word,
+    "schedule": _schedule,
+    "max_spans_per_step": _integer,
+    "record_shapes": _boolean,
+}

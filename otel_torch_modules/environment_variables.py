@@ -1,0 +1,58 @@
+"""The environment variables of this package, one constant and one docstring each.
+
+Booleans are ``true`` or ``false`` in any case; a variable that is unset or empty has its default. What
+OpenTelemetry's own ``OTEL_*`` variables say holds here as elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+OTEL_TORCH_MODULES_ENABLED: Final = "OTEL_TORCH_MODULES_ENABLED"
+"""Trace this process from the end of ``import torch`` on. ``true`` or ``false``; default ``false``."""
+
+OTEL_TORCH_MODULES_PHASES: Final = "OTEL_TORCH_MODULES_PHASES"
+"""What is recorded: ``train`` (steps), ``eval`` (root forwards outside a step), or both with a comma.
+
+Default ``train,eval``.
+"""
+
+OTEL_TORCH_MODULES_INCLUDE: Final = "OTEL_TORCH_MODULES_INCLUDE"
+"""Globs with commas; only modules whose fqn (``GPT.h.*``) or class (``Linear``) matches one have spans.
+
+Default: all modules. A module left out passes its children up to its nearest recorded ancestor.
+"""
+
+OTEL_TORCH_MODULES_EXCLUDE: Final = "OTEL_TORCH_MODULES_EXCLUDE"
+"""Globs with commas; modules whose fqn or class matches one have no spans, whatever ``INCLUDE`` says.
+
+Default: none.
+"""
+
+OTEL_TORCH_MODULES_MAX_DEPTH: Final = "OTEL_TORCH_MODULES_MAX_DEPTH"
+"""How many levels of module calls have spans, the root's included. An integer of at least 1; default: all."""
+
+OTEL_TORCH_MODULES_SPAN_KIND: Final = "OTEL_TORCH_MODULES_SPAN_KIND"
+"""``separate``: forward spans are PRODUCER and backward spans CONSUMER. ``internal``: all are INTERNAL.
+
+Default ``separate``; ``internal`` suits a shared backend that draws service graphs.
+"""
+
+OTEL_TORCH_MODULES_SCHEDULE: Final = "OTEL_TORCH_MODULES_SCHEDULE"
+"""Which steps are recorded, in the words of ``torch.profiler.schedule``.
+
+``skip_first=10,wait=99,active=1,repeat=0``, any of them: after ``skip_first`` steps, ``wait`` steps are left
+out and ``active`` steps recorded, again and again, or ``repeat`` times where that is not 0. Default: every step.
+"""
+
+OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP: Final = "OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP"
+"""No step has more module spans than this; what is cut off is said by ``torch.step.truncated``.
+
+An integer of at least 1; default 100000.
+"""
+
+OTEL_TORCH_MODULES_RECORD_SHAPES: Final = "OTEL_TORCH_MODULES_RECORD_SHAPES"
+"""Put shapes and dtypes of inputs and outputs on forward spans. ``true`` or ``false``; default ``false``."""
+
+OTEL_TORCH_MODULES_FILE: Final = "OTEL_TORCH_MODULES_FILE"
+"""Where ``OTEL_TRACES_EXPORTER=otlp_file`` writes OTLP JSON lines; ``{pid}`` and ``{rank}`` are filled in."""
