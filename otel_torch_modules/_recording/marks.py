@@ -1,0 +1,69 @@
+"""Which autograd nodes to mark: those of a call's tensors, wherever in the arguments they are.
+
+A mark is a prehook of a node. When backward reaches an output's node the call's backward begins; when it reaches an
+input's node the call's backward is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+from torch.utils._pytree import tree_leaves
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in `value`: itself, or below it in containers, dataclasses and registered pytrees."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors(item)
+    elif value is not None and not isinstance(value, (str, bytes, int, float, type)):
+        for leaf in tree_leaves(value):
+            if isinstance(leaf, Tensor):
+                yield leaf
+            elif isinstance(leaf, (tuple, list)):
+                yield from tensors(leaf)
+            elif is_dataclass(leaf) and not isinstance(leaf, type):
+                for entry in fields(leaf):
+                    yield from tensors(getattr(leaf, entry.name, None))
+
+
+def input_nodes(values: Any) -> list[Node]:
+    """Return the nodes that made the tensors in `values`, each once."""
+    nodes = {}
+    with torch._C.DisableTorchFunction():
+        for tensor in tensors(values):
+            node = tensor.grad_fn
+            if node is not None:
+                nodes[node._sequence_nr()] = node
+    return list(nodes.values())
+
+
+def output_nodes(values: Any, first: int) -> list[Node]:
+    """Return the nodes to mark for the outputs of a call whose first sequence number is `first`.
+
+    An in-place operation on a view gives the view another node, and the one that it had never runs. Its base's
+    node still does, so where the base was made in this call it is the base's that counts.
+    """
+    nodes = {}
+    with torch._C.DisableTorchFunction():
+        for tensor in tensors(values):
+            node = tensor.grad_fn
+            if node is None:
+                continue
+            if tensor._is_view():
+                node = base_node(tensor, node, first)
+            nodes[node._sequence_nr()] = node
+    return list(nodes.values())
+
+
+def base_node(view: Tensor, node: Node, first: int) -> Node:
+    """Return the node of the base of `view` if it was made at or after `first`, else `node`."""
+    made: Node | None = view._base.grad_fn  # type: ignore[union-attr]
+    return node if made is None or made._sequence_nr() < first else made

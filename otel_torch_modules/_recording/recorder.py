@@ -1,0 +1,395 @@
+"""What runs on the training thread: a wrapper around ``nn.Module.__call__`` and a prehook of autograd nodes.
+
+Why a wrapper and not torch's global forward hooks: a hook costs five times as much, does not see
+``KeyboardInterrupt`` or a module that was compiled in place, and makes ``torch.compile`` warn. The wrapper returns
+at once while Dynamo traces, so compiled graphs hold nothing of it.
+
+A call that is made from no other module's call is a *root*: the :class:`Boundary` decides whether it is recorded.
+Everything below a root only extends a list.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from functools import update_wrapper
+from itertools import count
+from time import perf_counter_ns as now
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import _StopRecomputationError
+
+from otel_torch_modules._records import (
+    EXIT,
+    MARK,
+    NOTE,
+    SPAN_ID,
+    TASK,
+    TASK_END,
+    CallDetail,
+    Raised,
+    Record,
+    Shapes,
+    Site,
+)
+from otel_torch_modules._recording.fqn import ModuleSites
+from otel_torch_modules._recording.marks import base_node, input_nodes, output_nodes, tensors
+from otel_torch_modules._recording.torch_private import (
+    current_node,
+    graph_task_id,
+    queue_callback,
+    sequence_number,
+    torch_function_modes,
+)
+from otel_torch_modules.config import Config
+
+logger = logging.getLogger("otel_torch_modules")
+
+# Slots of a log that one span takes at least: half of the two events and the mark of a call.
+_SLOTS_PER_SPAN = 8
+
+_ROOT = Site("", "")  # at the bottom of a thread's stack while a root call runs
+
+
+class Boundary(Protocol):
+    """Decides where a record begins and ends. Called on the training thread, a few times a step."""
+
+    def root_opens(self, module: nn.Module) -> bool:
+        """Return whether the root call of `module` that begins now is recorded."""
+
+    def root_closes(self, failed: bool) -> None:
+        """Take note of the end of the last root call in this thread."""
+
+    def task_opens(self) -> None:
+        """Take note of a backward that begins."""
+
+    def task_closes(self, failed: bool) -> None:
+        """Take note of a backward that ended."""
+
+    def recorder_failed(self) -> None:
+        """Take everything down: an error of ours must not happen twice."""
+
+
+class ThreadState(threading.local):
+    """What the recorder knows of a thread; ``__init__`` runs once in each thread that reads it."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.code = next(recorder.thread_codes)
+        self.stack: list[Site] | None = []  # open calls; None while a root call is left out
+        self.minted: dict[int, int] = {}  # depth of an open call -> span id the program asked for
+        self.last_input = -1  # sequence numbers of the nodes marked last: a node that two
+        self.last_output = -1  # calls share, end of the one and start of the other, has one mark
+        self.raised = 0  # id of the exception that is passing through the open calls
+        self.mark = recorder.make_mark(self.code)
+        # Autograd's device threads are not Python's: there is no telling who called backward.
+        self.code_if_python = self.code if _is_python_thread() else None
+
+
+class Recorder:
+    """Extends the log of the current record by what modules and autograd do.
+
+    Args:
+        config: which modules are recorded, how deep, how many.
+        boundary: told of root calls and backward passes.
+    """
+
+    def __init__(self, config: Config, boundary: Boundary) -> None:
+        self._config = config
+        self._boundary = boundary
+        self._log_limit = config.max_spans_per_step * _SLOTS_PER_SPAN
+        self._original: Callable[..., Any] | None = None
+        self._wrapper: Callable[..., Any] | None = None
+        self.sites = ModuleSites(config.records_module)
+        self.record: Record | None = None
+        self.log: list[Any] | None = None  # of `record`
+        self.task = -1  # graph task of the last mark
+        self.tasks: set[int] = set()  # graph tasks that have not ended
+        self.thread_codes = count()
+        self.threads = ThreadState(self)
+
+    def write_to(self, record: Record | None) -> None:
+        """Record into `record` from now on, or nothing where it is None."""
+        self.record = record
+        self.log = None if record is None else record.log
+
+    def install(self) -> None:
+        """Wrap ``nn.Module.__call__``."""
+        self._original = nn.Module.__call__
+        self._wrapper = nn.Module.__call__ = self._wrap(nn.Module.__call__)  # type: ignore[method-assign]
+
+    def uninstall(self) -> None:
+        """Undo `install`. Where somebody has wrapped our wrapper since, it stays and only passes calls on."""
+        self.write_to(None)
+        self.sites.clear()
+        if nn.Module.__call__ is self._wrapper:
+            nn.Module.__call__ = self._original  # type: ignore[method-assign, assignment]
+        self._wrapper = None
+
+    def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        # The hot path. Names are bound here so that each is one load; the order is that of the cost.
+        threads = self.threads
+        site_of = self.sites.by_id.get
+        add_site = self.sites.add
+        is_compiling = torch.compiler.is_compiling
+        grad_enabled = torch.is_grad_enabled
+        log_limit = self._log_limit
+        max_depth = self._config.max_depth or sys.maxsize
+        record_shapes = self._config.record_shapes
+
+        def __call__(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+            if is_compiling():
+                return original(module, *args, **kwargs)
+            stack = threads.stack
+            if not stack:
+                if stack is None:
+                    return original(module, *args, **kwargs)
+                return self._root_call(__call__, original, module, args, kwargs)
+            try:
+                log = self.log
+                site = site_of(id(module)) or add_site(module)
+                if (
+                    not site.recorded
+                    or log is None
+                    or len(stack) > max_depth
+                    or (len(log) > log_limit and self._truncate())
+                ):
+                    return original(module, *args, **kwargs)
+                state = threads
+                first = sequence_number()
+                if grad_enabled():
+                    if len(args) == 1 and not kwargs and type(args[0]) is Tensor and not torch_function_modes():
+                        node = args[0].grad_fn
+                        if node is not None:
+                            number = node._sequence_nr()
+                            if number != state.last_input:
+                                state.last_input = number
+                                if number != state.last_output:
+                                    node.register_prehook(state.mark)
+                    else:
+                        for node in input_nodes((args, kwargs)):
+                            node.register_prehook(state.mark)
+                stack.append(site)
+                training: Any = module.training
+                if record_shapes:
+                    training = CallDetail(training, _shapes((args, kwargs)))
+                log.extend((site, state.code, first, now(), training))
+            except Exception:
+                self.fail("at the start of a module's call")
+                return original(module, *args, **kwargs)
+
+            try:
+                output = original(module, *args, **kwargs)
+            except BaseException as error:
+                self._leave_by_exception(log, stack, error)
+                raise
+
+            try:
+                end = now()
+                number = sequence_number()
+                log.extend((EXIT, state.code, number, end, _shapes(output) if record_shapes else None))
+                if state.minted:
+                    state.minted.pop(len(stack), None)
+                stack.pop()
+                if number != first:  # else no node was made in here: there is nothing to mark
+                    if type(output) is Tensor and not torch_function_modes():
+                        node = output.grad_fn
+                        if node is not None:
+                            if output._is_view():
+                                node = base_node(output, node, first)
+                            number = node._sequence_nr()
+                            if number != state.last_output:
+                                state.last_output = number
+                                node.register_prehook(state.mark)
+                    else:
+                        for node in output_nodes(output, first):
+                            node.register_prehook(state.mark)
+            except Exception:
+                self.fail("at the end of a module's call")
+            return output
+
+        return update_wrapper(__call__, original)
+
+    def make_mark(self, thread_code: int) -> Callable[[Any], None]:
+        """Return the prehook of the nodes that the thread with this code makes."""
+
+        def mark(_: Any) -> None:
+            log = self.log
+            if log is None:
+                return
+            time = now()
+            try:
+                task = graph_task_id()
+                if task != self.task:
+                    self._enter_task(task)
+                    log = self.log
+                    if log is None:
+                        return
+                log.extend((MARK, thread_code, current_node()._sequence_nr(), time, task))  # type: ignore[attr-defined]
+            except Exception:
+                self.fail("in backward")
+
+        return mark
+
+    def _root_call(
+        self,
+        wrapper: Callable[..., Any],
+        original: Callable[..., Any],
+        module: nn.Module,
+        args: Any,
+        kwargs: Any,
+    ) -> Any:
+        state = self.threads
+        try:
+            task = graph_task_id()
+            if task == -1:
+                recorded = self._boundary.root_opens(module)
+            else:  # a forward inside a backward: recompute
+                recorded = self.log is not None
+                if recorded and task != self.task:
+                    self._enter_task(task)
+        except Exception:
+            self.fail("at the start of a root module's call")
+            return original(module, *args, **kwargs)
+        state.stack = [_ROOT] if recorded else None
+        failed = True
+        try:
+            output = (wrapper if recorded else original)(module, *args, **kwargs)
+            failed = False
+            return output
+        finally:
+            state.stack = []
+            state.raised = 0
+            if state.minted:
+                state.minted.clear()
+            if task == -1:
+                try:
+                    self._boundary.root_closes(failed)
+                except Exception:
+                    self.fail("at the end of a root module's call")
+
+    def _enter_task(self, task: int) -> None:
+        self.task = task
+        if task in self.tasks:
+            return
+        self.tasks.add(task)
+        queue_callback(_TaskEnd(self, task))
+        self._boundary.task_opens()
+        if self.log is not None:
+            state = self.threads
+            self.log.extend((TASK, state.code, task, now(), state.code_if_python))
+
+    def leave_task(self, task: int, finished: bool) -> None:
+        """Take note that the graph task came to its end, or was given up because of an error."""
+        if self.task == task:
+            self.task = -1
+        if self.log is not None:
+            self.log.extend((TASK_END, self.threads.code, task, now(), finished))
+        self._boundary.task_closes(failed=not finished)
+        self.tasks.discard(task)
+
+    def _leave_by_exception(
+        self, log: list[Any], stack: list[Site], error: BaseException
+    ) -> None:
+        try:
+            end = now()
+            state = self.threads
+            raised = None
+            if not isinstance(error, _StopRecomputationError):  # how recompute ends early: no error
+                raised = _describe(error, with_stacktrace=state.raised != id(error))
+                state.raised = id(error)
+            log.extend((EXIT, state.code, sequence_number(), end, raised))
+            if state.minted:
+                state.minted.pop(len(stack), None)
+            stack.pop()
+        except Exception:
+            self.fail("while a module's call raised")
+
+    def _truncate(self) -> bool:
+        if self.record is not None:
+            self.record.truncated = True
+        return True
+
+    def span_id(self, record: Record) -> int:
+        """Return the id of the innermost open span of `record` in this thread: see :class:`OpenSpan`."""
+        state = self.threads
+        depth = len(state.stack or ())
+        if record is not self.record or depth < 2:  # the bottom is not a call
+            return record.span_id
+        minted = state.minted.get(depth)
+        if minted is None:
+            minted = state.minted[depth] = int.from_bytes(os.urandom(8), "big") or 1
+            record.log.extend((SPAN_ID, state.code, minted, now(), None))
+        return minted
+
+    def note(self, record: Record, method: str, arguments: tuple[Any, ...]) -> None:
+        """Keep what the program says of the innermost open span: see :class:`OpenSpan`."""
+        record.log.extend((NOTE, self.threads.code, method, now(), arguments))
+
+    def fail(self, where: str) -> None:
+        """Log the exception that is being handled, an error of ours, and stop tracing for good."""
+        logger.exception("Tracing stops: an error of otel-torch-modules %s; training goes on", where)
+        self._boundary.recorder_failed()
+
+
+class _TaskEnd:
+    """Called by the engine when a graph task has run all nodes; deleted with the graph task when it failed."""
+
+    __slots__ = ("_again", "_recorder", "_task")
+
+    def __init__(self, recorder: Recorder, task: int) -> None:
+        self._recorder: Recorder | None = recorder
+        self._task = task
+        self._again = True
+
+    def __call__(self) -> None:
+        if self._again:
+            # Callbacks run in the order in which they were queued, also those queued meanwhile: now
+            # the wait of DistributedDataParallel for its all-reduce comes before the end, not after it.
+            self._again = False
+            queue_callback(self)
+        else:
+            self._leave(finished=True)
+
+    def __del__(self) -> None:
+        self._leave(finished=False)
+
+    def _leave(self, finished: bool) -> None:
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            try:
+                recorder.leave_task(self._task, finished)
+            except Exception:
+                recorder.fail("at the end of backward")
+
+
+def _is_python_thread() -> bool:
+    return any(
+        thread.ident == threading.get_ident() and not isinstance(thread, threading._DummyThread)
+        for thread in threading.enumerate()
+    )
+
+
+def _describe(error: BaseException, with_stacktrace: bool) -> Raised:
+    kind = type(error)
+    name = kind.__qualname__
+    if kind.__module__ not in ("builtins", "__main__"):
+        name = f"{kind.__module__}.{name}"
+    try:
+        message = str(error)
+    except Exception:
+        message = "<its text cannot be had>"
+    stacktrace = ""
+    if with_stacktrace:
+        stacktrace = "".join(traceback.format_exception(kind, error, error.__traceback__))
+    return Raised(name, message, stacktrace)
+
+
+def _shapes(values: Any) -> Shapes:
+    found = list(tensors(values))
+    return Shapes(tuple(str(list(t.shape)) for t in found), tuple(str(t.dtype) for t in found))

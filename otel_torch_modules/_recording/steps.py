@@ -1,0 +1,318 @@
+"""Where a record begins and ends.
+
+A step opens at the first root forward made in training (``module.training`` and grad mode on) and ends at the last
+``optimizer.step`` before the next one opens; :meth:`Steps.step` sets both by hand. A root forward outside a step
+(evaluation, inference) is a record of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from time import perf_counter_ns as now
+from time import time_ns
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from otel_torch_modules._records import DATA, OPTIMIZED, OPTIMIZER, Record, StepContext
+from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules.config import Config
+
+logger = logging.getLogger("otel_torch_modules")
+
+# After so many calls of the same root without an optimizer's step, each with its backward is a step.
+FORWARDS_WITHOUT_OPTIMIZER = 32
+
+# A step that has ended leaves for the worker when nothing has happened for so long (ns).
+_IDLE = 300_000_000
+
+
+class _ThreadSteps(threading.local):
+    """What belongs to the loop that runs in a thread."""
+
+    def __init__(self) -> None:
+        self.fetches: dict[int, tuple[int, int]] = {}  # of each data loader's iterator, the last
+        self.optimizers: list[_OpenOptimizer] = []
+        self.suspended: Record | None = None  # the step that waits while an evaluation is recorded
+        self.evaluation: Record | None = None
+
+
+class _OpenOptimizer:
+    __slots__ = ("class_name", "logged", "optimizer_id", "start")
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer_id = id(optimizer)
+        self.class_name = type(optimizer).__name__
+        self.start = now()
+        self.logged = False  # only once it is known which step it belongs to
+
+
+class Steps:
+    """Opens and closes records. All methods but `hand_over_idle` run on the training thread.
+
+    Args:
+        config: which phases and which steps are recorded.
+        context: makes a record the program's current span.
+        submit: takes a finished record; must not block.
+        give_up: takes everything down after an error of ours.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        context: StepContext,
+        submit: Callable[[Record], object],
+        give_up: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._context = context
+        self._submit = submit
+        self._give_up = give_up
+        self._threads = _ThreadSteps()
+        self.recorder = Recorder(config, self)
+        self._index = 0  # of the next step
+        self._step: Record | None = None  # the open step, recorded or left out
+        self._recorded = False  # whether it is recorded
+        self._root = 0  # id of the module whose forward opened it
+        self._ended = False  # the next root forward in training opens another step
+        self._end = 0  # of what happened last in the open step
+        self._released = False  # it has been put where the worker may take it
+        self._optimizer_seen = False
+        self._by_forward = False  # a loop without torch.optim
+        self._by_hand = False
+        # An ended step lies here until the loop or the worker pops it; who does owns it.
+        self._ended_steps: deque[Record] = deque()
+
+    # Root calls and backward passes, from the recorder.
+
+    def root_opens(self, module: nn.Module) -> bool:
+        """See :class:`Boundary`."""
+        training = module.training and torch.is_grad_enabled()
+        if training and not (self._by_hand and self._step is None):
+            return self._training_root(module)
+        if self._step is not None and not self._ended:  # a teacher, a metric: part of the step
+            return self._recorded
+        return self._evaluation_root()
+
+    def root_closes(self, failed: bool) -> None:
+        """See :class:`Boundary`."""
+        thread = self._threads
+        record = thread.evaluation
+        if record is not None:
+            thread.evaluation = None
+            record.end = now()
+            record.failed = failed
+            self._context.detach(record)
+            self.recorder.write_to(thread.suspended)
+            thread.suspended = None
+            self._submit(record)
+        elif self._step is not None:
+            self._end = now()
+            if failed:
+                self._break_off(self._step)
+
+    def task_opens(self) -> None:
+        """See :class:`Boundary`."""
+        if self._reclaim():
+            self._log_optimizers()
+
+    def task_closes(self, failed: bool) -> None:
+        """See :class:`Boundary`."""
+        step = self._step
+        if step is None:
+            return
+        self._end = now()
+        if failed:
+            self._break_off(step)
+        elif self._ended or self._by_forward:
+            self._end_step(step)
+
+    def recorder_failed(self) -> None:
+        """See :class:`Boundary`."""
+        self._give_up()
+
+    # The loop's own doings.
+
+    def fetched(self, iterator: object, start: int) -> None:
+        """A data loader's iterator has given a batch for which the loop waited since `start`."""
+        thread = self._threads
+        if self.recorder.threads.stack:
+            return
+        if self._step is not None and not self._ended:
+            self._log(DATA, start)
+        else:
+            thread.fetches[id(iterator)] = (start, now())
+
+    def optimizer_starts(self, optimizer: Optimizer, *_: Any) -> None:
+        """Hook for `register_optimizer_step_pre_hook`."""
+        self._threads.optimizers.append(_OpenOptimizer(optimizer))
+
+    def optimizer_ends(self, optimizer: Optimizer, *_: Any) -> None:
+        """Hook for `register_optimizer_step_post_hook`."""
+        thread = self._threads
+        started = [entry.optimizer_id for entry in thread.optimizers]
+        if id(optimizer) not in started:
+            return
+        thread.fetches.clear()
+        if self._reclaim():
+            self._log_optimizers()
+            self._log(OPTIMIZED, None)
+        # An optimizer whose step raised never came here: it goes with the one that encloses it.
+        del thread.optimizers[started.index(id(optimizer)) :]
+        if self._step is not None and not thread.optimizers:
+            self._optimizer_seen = True
+            self._by_forward = False
+            self._end = now()
+            self._end_step(self._step)
+
+    @contextmanager
+    def step(self, index: int | None) -> Iterator[None]:
+        """Make what happens inside one step; from now on no step is found automatically."""
+        self.finish()
+        self._by_hand = True
+        step = self._open(now(), index)
+        try:
+            yield
+        except BaseException:
+            step.failed = True
+            raise
+        finally:
+            self._end = now()
+            self.finish()
+
+    def finish(self) -> None:
+        """Send off the open step, whatever state it is in."""
+        step = self._step
+        if step is not None and self._reclaim():
+            self._step = None
+            self._context.detach(step)
+            if self.recorder.record is step:
+                self.recorder.write_to(None)
+            self._send(step)
+
+    def hand_over_idle(self) -> None:
+        """Send off a step that ended a while ago. Runs on the worker thread."""
+        if not self.recorder.tasks and now() - self._end > _IDLE:
+            with suppress(IndexError):
+                self._send(self._ended_steps.pop())
+
+    # Below: the state machine.
+
+    def _training_root(self, module: nn.Module) -> bool:
+        step = self._step
+        again = step is not None and id(module) == self._root
+        if step is not None and again and not self._optimizer_seen and not self._by_hand:
+            if step.micro_batches >= FORWARDS_WITHOUT_OPTIMIZER:
+                self._count_by_forward()
+            if self._by_forward:
+                self._ended = True
+        if step is None or (self._ended and not self._by_hand):
+            optimizers = self._threads.optimizers
+            step = self._open(optimizers[0].start if optimizers else now(), None)
+        if self._root == 0:
+            self._root = id(module)
+        if id(module) == self._root:
+            step.micro_batches += 1
+        self._log_optimizers()
+        if self._recorded:
+            self._context.attach(step)
+        return self._recorded
+
+    def _count_by_forward(self) -> None:
+        self._by_forward = True
+        logger.info(
+            "No torch.optim optimizer has stepped in %d root forwards: from now on each root "
+            "forward with its backward is a step; `with otel_torch_modules.step(index):` "
+            "says it exactly",
+            FORWARDS_WITHOUT_OPTIMIZER,
+        )
+
+    def _open(self, start: int, index: int | None) -> Record:
+        self.finish()
+        thread = self._threads
+        fetches, thread.fetches = sorted(thread.fetches.values()), {}
+        if fetches and not self._by_hand:
+            start = min(start, fetches[0][0])
+        if index is None:
+            index = self._index
+        self._index = index + 1
+        step = Record("step", index, start, time_ns() - now())
+        self._step = step
+        self._root = 0
+        self._ended = False
+        self._recorded = (
+            "train" in self._config.phases
+            and self._config.schedule.records(index)
+            and self._context.open(step)
+        )
+        self.recorder.write_to(step if self._recorded else None)
+        if self._recorded:
+            self._context.attach(step)
+            if not self._by_hand:
+                for begun, ended in fetches:
+                    step.log.extend((DATA, self.recorder.threads.code, begun, ended, None))
+        return step
+
+    def _evaluation_root(self) -> bool:
+        thread = self._threads
+        thread.fetches.clear()
+        if "eval" not in self._config.phases:
+            return False
+        if not self._config.schedule.records(max(self._index - 1, 0)):
+            return False
+        record = Record("eval", None, now(), time_ns() - now())
+        if not self._context.open(record):
+            return False
+        thread.suspended = self.recorder.record
+        thread.evaluation = record
+        self.recorder.write_to(record)
+        self._context.attach(record)
+        return True
+
+    def _break_off(self, step: Record) -> None:
+        step.failed = True
+        self._end_step(step)
+
+    def _end_step(self, step: Record) -> None:
+        if not self._by_hand:
+            self._ended = True
+            self._context.detach(step)
+            if not self._released:
+                self._released = True
+                self._ended_steps.append(step)
+
+    def _reclaim(self) -> bool:
+        """Return whether there is a step, taken back if it had ended, that what happens now can be put into."""
+        if self._released:
+            self._released = False
+            try:
+                self._ended_steps.pop()
+            except IndexError:  # the worker has it
+                self._step = None
+                self.recorder.write_to(None)
+        return self._step is not None
+
+    def _send(self, step: Record) -> None:
+        step.end = self._end
+        if step.log:
+            self._submit(step)
+
+    def _log_optimizers(self) -> None:
+        log = self.recorder.log
+        for entry in self._threads.optimizers:
+            if not entry.logged:
+                entry.logged = True
+                if log is not None:
+                    code = self.recorder.threads.code
+                    log.extend((OPTIMIZER, code, entry.class_name, entry.start, None))
+
+    def _log(self, tag: str, value: Any) -> None:
+        log = self.recorder.log
+        if log is not None:
+            log.extend((tag, self.recorder.threads.code, value, now(), None))
