@@ -1,0 +1,31 @@
+# `make` lists what there is. Everything runs in .venv, made by the first target that needs it.
+# On Linux, torch from PyPI brings CUDA along (gigabytes); for the CPU build:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
+
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo test clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(INSTALLED) ## train a small GPT with tracing on and show where its steps' time went
+	@$(VENV)/bin/otel-torch-modules demo
+
+test: $(INSTALLED) ## check style and types, run the tests
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/pytest
+
+clean: ## remove the virtual environment and the demo's traces
+	rm -rf $(VENV) traces
+
+# A stamp, so that nothing is installed twice; what the package depends on and its version pins renew it.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[cli,test]'
+	touch $@
