@@ -1,0 +1,232 @@
+"""Makes a record the program's current span, so that its own spans, attributes and logs find their place.
+
+The current span is one proxy for the whole record. It looks for the innermost open call when somebody asks
+it, so calls that nobody asks about cost nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from contextvars import Token
+from typing import Any, NamedTuple
+
+from opentelemetry import context as context_api
+from opentelemetry import trace
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk.trace import Tracer
+from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
+
+from otel_torch_modules import semconv
+from otel_torch_modules._emission import sampling
+from otel_torch_modules._emission.ids import UrandomIdGenerator, chosen_generator
+from otel_torch_modules._emission.provider import LazyTracerProvider
+from otel_torch_modules._records import OpenSpan, Record, RemoteParent
+
+
+class OpenStepSpan(trace.Span):
+    """The innermost open span of a record.
+
+    Once the record is closed it is transparent: whoever still has it current, or puts a context with it
+    back, sees the span that was current before it.
+    """
+
+    def __init__(self, record: Record, open_span: OpenSpan, before: trace.Span) -> None:
+        self._record: Record | None = record
+        self._open_span = open_span
+        self.before = before
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the record has not been closed yet."""
+        return self._record is not None
+
+    def shows(self, record: Record) -> bool:
+        """Return whether this is the span of `record`, and still open."""
+        return self._record is record
+
+    def close(self) -> None:
+        """Become transparent, and let go of the record."""
+        self._record = None
+
+    def get_span_context(self) -> SpanContext:
+        record = self._record
+        if record is None:
+            return self.before.get_span_context()
+        return SpanContext(
+            record.trace_id,
+            self._open_span.span_id(record),
+            False,
+            TraceFlags(record.trace_flags),
+            record.trace_state,
+        )
+
+    def is_recording(self) -> bool:
+        return self.before.is_recording() if self._record is None else True
+
+    def end(self, end_time: int | None = None) -> None:
+        """Do nothing: the record ends when the step does."""
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        self._note("set_attributes", _cleaned(attributes))
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        self._note("set_attributes", _cleaned({key: value}))
+
+    def add_event(
+        self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None
+    ) -> None:
+        self._note("add_event", name, _cleaned(attributes), timestamp)
+
+    def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
+        self._note("add_link", context, _cleaned(attributes))
+
+    def update_name(self, name: str) -> None:
+        self._note("update_name", name)
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        self._note("set_status", status, description)
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Mapping[str, Any] | None = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        # As text, now: the exception's frames would keep the program's tensors alive.
+        module, name = type(exception).__module__, type(exception).__qualname__
+        described: dict[str, Any] = {
+            semconv.EXCEPTION_TYPE: name if module == "builtins" else f"{module}.{name}",
+            semconv.EXCEPTION_MESSAGE: str(exception),
+            semconv.EXCEPTION_STACKTRACE: "".join(traceback.format_exception(exception)),
+            **(attributes or {}),
+        }
+        self.add_event(semconv.EXCEPTION_EVENT, described, timestamp)
+
+    def _note(self, method: str, *arguments: Any) -> None:
+        record = self._record
+        if record is not None:
+            self._open_span.note(record, method, arguments)
+        else:
+            getattr(self.before, method)(*arguments)
+
+
+def _cleaned(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return plain values, as the SDK would keep them: a note must not hold on to what the program goes on using."""
+    return dict(BoundedAttributes(attributes=attributes))
+
+
+class _Attachment(NamedTuple):
+    record: Record
+    span: OpenStepSpan
+    context: context_api.Context
+    token: Token[context_api.Context]
+
+
+class _Attachments(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[_Attachment] = []
+
+
+class RecordContext:
+    """The `StepContext` of OpenTelemetry: identity, sampling and currency of a record.
+
+    Args:
+        open_span: knows the innermost open call of a thread.
+        provider: whose sampler is asked, once it is known.
+        prepare: called when a record opens and the provider is not known yet.
+    """
+
+    def __init__(
+        self, open_span: OpenSpan, provider: LazyTracerProvider, prepare: Callable[[], None]
+    ) -> None:
+        self._open_span = open_span
+        self._provider = provider
+        self._prepare = prepare
+        self._ids = UrandomIdGenerator()
+        self._attachments = _Attachments()
+
+    def open(self, record: Record) -> bool:
+        """Give `record` its ids; return False when the provider's sampler leaves it out.
+
+        While there is no provider yet, the record counts as not sampled and the sampler is asked when it is sent.
+        """
+        provider = self._provider.peek()
+        tracer = provider.get_tracer(semconv.SCOPE_NAME) if provider is not None else None
+        if isinstance(tracer, trace.NoOpTracer):
+            return False
+        ids = (
+            chosen_generator(tracer.id_generator, self._ids)
+            if isinstance(tracer, Tracer)
+            else self._ids
+        )
+        parent = _program_span()
+        parent_context = parent.get_span_context()
+        if parent_context.is_valid:
+            record.parent = RemoteParent(
+                parent_context.trace_id,
+                parent_context.span_id,
+                parent_context.trace_flags,
+                parent_context.trace_state,
+            )
+            record.trace_id = parent_context.trace_id
+        else:
+            record.trace_id = ids.generate_trace_id()
+        record.span_id = ids.generate_span_id()
+        record.trace_flags = TraceFlags.DEFAULT
+        if tracer is None:
+            self._prepare()
+        if not isinstance(tracer, Tracer):
+            return True
+        name, phase = (
+            (semconv.STEP, semconv.PHASE_STEP)
+            if record.kind == "step"
+            else (semconv.FORWARD_PREFIX.strip(), semconv.PHASE_FORWARD)
+        )
+        decision = sampling.decide(tracer, record.trace_id, name, phase, parent)
+        if decision is None:
+            return False
+        record.trace_flags, record.trace_state = decision
+        return True
+
+    def attach(self, record: Record) -> None:
+        """Make `record` current in this thread unless it is."""
+        current = trace.get_current_span()
+        if isinstance(current, OpenStepSpan) and current.shows(record):
+            return
+        stack = self._attachments.stack
+        if stack and stack[-1].record is not record:  # one that was broken off
+            self.detach(stack[-1].record)
+        span = OpenStepSpan(record, self._open_span, _open_span_below(trace.get_current_span()))
+        context = trace.set_span_in_context(span)
+        stack.append(_Attachment(record, span, context, context_api.attach(context)))
+
+    def detach(self, record: Record) -> None:
+        """Undo `attach` where `record` is still current in this thread.
+
+        Where another context is, the program has put it there: resetting with a stale token would bring back one that
+        is over.
+        """
+        stack = self._attachments.stack
+        while stack and stack[-1].record is record:
+            attachment = stack.pop()
+            attachment.span.close()
+            if context_api.get_current() is attachment.context:
+                context_api.detach(attachment.token)
+
+
+def _open_span_below(span: trace.Span) -> trace.Span:
+    """Return `span`, or what a closed proxy shows, so that closed ones do not pile up."""
+    while isinstance(span, OpenStepSpan) and not span.is_open:
+        span = span.before
+    return span
+
+
+def _program_span() -> trace.Span:
+    """Return the current span of the program itself if it is recording, else `INVALID_SPAN`."""
+    span = trace.get_current_span()
+    while isinstance(span, OpenStepSpan):
+        span = span.before
+    return span if span.is_recording() else trace.INVALID_SPAN

@@ -1,0 +1,281 @@
+"""Span tree -> finished spans -> the span processors of a tracer provider.
+
+Nothing here goes through ``tracer.start_span``: the spans are over, their ids are known, and the sampler was
+asked once for the whole record. A `ReadableSpan` handed to ``on_end`` costs a fraction of a span that is started
+and ended. Real spans are made only where something can tell the difference: a processor with an ``on_start``,
+or a span on which the program itself set attributes or events.
+
+No span may be lost on the way. A `BatchSpanProcessor` drops what its queue (2 048 spans by default) cannot
+hold, which is less than one step of a large model. So the provider is asked to export before that many are in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Event, ReadableSpan, Tracer
+from opentelemetry.sdk.trace import Span as SdkSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+)
+
+from otel_torch_modules import semconv
+from otel_torch_modules._assembly.span import Span
+from otel_torch_modules._emission import sampling, sdk
+from otel_torch_modules._emission.ids import (
+    UrandomIdGenerator,
+    chosen_generator,
+    generate_span_ids,
+)
+from otel_torch_modules._records import Raised
+
+_LOGGER = logging.getLogger(__name__)
+
+_KINDS = {kind.value: kind for kind in SpanKind}
+_UNSET = Status(StatusCode.UNSET)
+_FLUSH_EVERY = 512  # spans; a quarter of a BatchSpanProcessor's queue and the whole of its batch
+_FLUSH_INTERVAL_S = 0.5
+_TIMED = ("add_event", "record_exception")  # methods whose third argument is a time
+
+
+class Emitter:
+    """Sends span trees. All methods are called on the worker thread.
+
+    Args:
+        resolve: returns the tracer provider, the same one each time.
+        clock: seconds; tests hand in their own.
+    """
+
+    def __init__(
+        self,
+        resolve: Callable[[], trace.TracerProvider],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._resolve = resolve
+        self._clock = clock
+        self._ids = UrandomIdGenerator()
+        self._scope = InstrumentationScope(semconv.SCOPE_NAME, version("otel-torch-modules"), "")
+        self._warned = False
+        self._unflushed = 0
+        self._flushed_at = clock()
+
+    def emit(self, root: Span) -> None:
+        """Send `root` and all below it; give an id to each span that has none yet."""
+        tracer = self._tracer()
+        if tracer is None:
+            return
+        decision = self._decide(tracer, root)
+        if decision is None:
+            return
+        spans = list(root.walk())
+        self._assign_ids(spans, tracer)
+        batch = _Batch(spans, decision, tracer, self._scope)
+        processors = sdk.span_processors(tracer.span_processor)
+        if sdk.needs_started_spans(processors):
+            self._send_started(batch)
+        else:
+            self._send_finished(batch)
+
+    def idle(self) -> None:
+        """Flush if spans wait since `_FLUSH_INTERVAL_S`; called often, with records coming or not."""
+        if self._unflushed and self._clock() - self._flushed_at >= _FLUSH_INTERVAL_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Have the provider export what it was given."""
+        force_flush = getattr(self._resolve(), "force_flush", None)
+        if force_flush is not None:
+            force_flush()
+        self._unflushed = 0
+        self._flushed_at = self._clock()
+
+    def _tracer(self) -> Tracer | None:
+        tracer = self._resolve().get_tracer(self._scope.name, self._scope.version)
+        if isinstance(tracer, trace.NoOpTracer):  # switched off on purpose
+            return None
+        if not isinstance(tracer, Tracer):
+            self._warn("The tracer provider is not one of the OpenTelemetry SDK: no spans are sent")
+            return None
+        if not sdk.span_processors(tracer.span_processor):
+            self._warn("The tracer provider has no span processor: no spans are sent")
+            return None
+        return tracer if sdk.is_enabled(tracer) else None
+
+    def _warn(self, message: str) -> None:
+        if not self._warned:
+            self._warned = True
+            _LOGGER.warning(message)
+
+    def _decide(self, tracer: Tracer, root: Span) -> sampling.Decision | None:
+        """Return what was decided when the record opened, or decide now: there was no provider yet."""
+        record = root.trace
+        if record.trace_flags & TraceFlags.SAMPLED:
+            return sampling.Decision(record.trace_flags, record.trace_state)
+        parent = _parent_context(root)
+        return sampling.decide(
+            tracer,
+            record.trace_id,
+            root.name,
+            root.phase,
+            NonRecordingSpan(parent) if parent is not None else trace.INVALID_SPAN,
+        )
+
+    def _assign_ids(self, spans: list[Span], tracer: Tracer) -> None:
+        # A link may go to a record that is sent later, or never: its span needs an id all the same.
+        nameless = [span for span in spans if not span.span_id]
+        nameless += {span.link: None for span in spans if span.link and not span.link.span_id}
+        generator = chosen_generator(tracer.id_generator, self._ids)
+        new_ids = iter(generate_span_ids(generator, len(nameless)))
+        for span in nameless:
+            if not span.span_id:
+                span.span_id = next(new_ids)
+
+    def _send_finished(self, batch: _Batch) -> None:
+        on_end = batch.tracer.span_processor.on_end
+        for span in batch.spans:
+            if self._unflushed >= _FLUSH_EVERY:
+                self.flush()
+            self._unflushed += 1
+            if span.notes is None:
+                on_end(batch.finished(span))
+            else:
+                started = batch.start(span, Context())
+                batch.end(span, started)
+
+    def _send_started(self, batch: _Batch) -> None:
+        """Start and end real spans in the order in which a program would have."""
+        is_open: list[tuple[Span, SdkSpan]] = []
+        for span in batch.spans:
+            while is_open and is_open[-1][0] is not span.parent:
+                self._end(batch, *is_open.pop())
+            parent = is_open[-1][1] if is_open else batch.outer_parent
+            context = trace.set_span_in_context(parent, Context())
+            is_open.append((span, batch.start(span, context)))
+        while is_open:
+            self._end(batch, *is_open.pop())
+
+    def _end(self, batch: _Batch, span: Span, started: SdkSpan) -> None:
+        if self._unflushed >= _FLUSH_EVERY:
+            self.flush()
+        self._unflushed += 1
+        batch.end(span, started)
+
+
+class _Batch:
+    """The spans of one record, with what they share."""
+
+    def __init__(
+        self,
+        spans: list[Span],
+        decision: sampling.Decision,
+        tracer: Tracer,
+        scope: InstrumentationScope,
+    ) -> None:
+        self.spans = spans
+        self.tracer = tracer
+        self._scope = scope
+        self._resource = tracer.resource
+        self._offset = spans[0].trace.clock_offset
+        trace_id = spans[0].trace.trace_id
+        flags = TraceFlags(decision.trace_flags)
+        state = decision.trace_state
+        self._contexts: dict[Span | None, SpanContext | None] = {
+            span: SpanContext(trace_id, span.span_id, False, flags, state) for span in spans
+        }
+        outer = _parent_context(spans[0])
+        self._contexts[spans[0].parent] = outer
+        self.outer_parent = NonRecordingSpan(outer) if outer is not None else trace.INVALID_SPAN
+
+    def finished(self, span: Span) -> ReadableSpan:
+        contexts = self._contexts
+        error = span.error
+        offset = self._offset
+        return ReadableSpan(
+            span.name,
+            contexts[span],
+            contexts[span.parent],
+            self._resource,
+            span.attributes,
+            () if error is None else _exception_events(error, span.end + offset),
+            () if span.link is None else (self._link(span.link),),
+            _KINDS[span.kind],
+            None,
+            _UNSET if error is None else _error_status(error),
+            span.start + offset,
+            span.end + offset,
+            self._scope,
+        )
+
+    def start(self, span: Span, context: Context) -> SdkSpan:
+        own_context = self._contexts[span]
+        assert own_context is not None
+        started = sdk.started_span(
+            self.tracer,
+            self._scope,
+            name=span.name,
+            kind=_KINDS[span.kind],
+            context=own_context,
+            parent=self._contexts[span.parent],
+            attributes=span.attributes,
+            links=() if span.link is None else (self._link(span.link),),
+        )
+        started.start(span.start + self._offset, context)
+        return started
+
+    def end(self, span: Span, started: SdkSpan) -> None:
+        for note in span.notes or ():
+            arguments = note.arguments
+            if note.method in _TIMED:
+                first, attributes, at, *rest = (*arguments, None, None)[: max(3, len(arguments))]
+                arguments = (first, attributes, at or note.time + self._offset, *rest)
+            getattr(started, note.method)(*arguments)
+        if span.error is not None:
+            for event in _exception_events(span.error, span.end + self._offset):
+                started.add_event(event.name, event.attributes, event.timestamp)
+            started.set_status(_error_status(span.error))
+        started.end(span.end + self._offset)
+
+    def _link(self, target: Span) -> Link:
+        context = self._contexts.get(target)
+        if context is None:  # a span of another record
+            other = target.trace
+            flags = TraceFlags(other.trace_flags)
+            context = SpanContext(other.trace_id, target.span_id, False, flags, other.trace_state)
+        return Link(context)
+
+
+def _parent_context(root: Span) -> SpanContext | None:
+    parent = root.trace.parent
+    if parent is None:
+        return None
+    return SpanContext(
+        parent.trace_id, parent.span_id, False, TraceFlags(parent.trace_flags), parent.trace_state
+    )
+
+
+def _error_status(error: Raised) -> Status:
+    return Status(StatusCode.ERROR, f"{error.type}: {error.message}")
+
+
+def _exception_events(error: Raised, at: int) -> tuple[Event, ...]:
+    if not error.stacktrace:
+        return ()
+    attributes = {
+        semconv.EXCEPTION_TYPE: error.type,
+        semconv.EXCEPTION_MESSAGE: error.message,
+        semconv.EXCEPTION_STACKTRACE: error.stacktrace,
+    }
+    return (Event(semconv.EXCEPTION_EVENT, attributes, at),)

@@ -1,0 +1,118 @@
+"""``OTEL_TRACES_EXPORTER=otlp_file``: traces in a file, no server needed.
+
+One line of OTLP JSON for each export, as the Collector's file exporter writes it and its ``otlpjsonfile`` receiver reads it:
+https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/. The standard encoder does the work; what OTLP asks of
+JSON beyond protobuf's own mapping is that ids are hexadecimal and enums are numbers:
+https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from google.protobuf.json_format import MessageToDict
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from otel_torch_modules._emission import fork
+from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_FILE
+
+_LOGGER = logging.getLogger(__name__)
+
+_DEFAULT_FILE = "traces-{pid}.jsonl"
+_IDS = ("traceId", "spanId", "parentSpanId")
+
+
+class OtlpFileSpanExporter(SpanExporter):
+    """Appends to the file that ``OTEL_TORCH_MODULES_FILE`` names; by default ``traces-{pid}.jsonl`` in the working folder.
+
+    ``{pid}`` stands for the process id and ``{rank}`` for the launcher's ``RANK``, 0 where there is none, so that
+    processes do not share a file unless they are meant to. Folders are made. Each export is one write, so that
+    lines of several processes in one file stay whole.
+
+    Args:
+        path: used instead of the variable.
+
+    Example:
+        >>> OtlpFileSpanExporter("/tmp/traces-{rank}.jsonl").path
+        '/tmp/traces-0.jsonl'
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        self._pattern = path or os.environ.get(OTEL_TORCH_MODULES_FILE) or _DEFAULT_FILE
+        self._file: BinaryIO | None = None
+        self._lock = threading.Lock()
+        self._failed = False
+        fork.watch(self)
+
+    def after_fork_in_child(self) -> None:
+        """Open a file of the child's own at its next export."""
+        self._file = None
+        self._lock = threading.Lock()
+
+    @property
+    def path(self) -> str:
+        """Where this process writes."""
+        return self._pattern.replace("{pid}", str(os.getpid())).replace(
+            "{rank}", os.environ.get("RANK", "0")
+        )
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Append `spans` as one line; log the first error and never raise."""
+        try:
+            line = encode_line(spans)
+            with self._lock:
+                if self._file is None:
+                    Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+                    self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
+                _write(self._file, line)
+        except Exception:
+            if not self._failed:
+                self._failed = True
+                _LOGGER.exception("Spans could not be written to %s", self.path)
+            return SpanExportResult.FAILURE
+        return SpanExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Return True: every export is written at once."""
+        return True
+
+    def shutdown(self) -> None:
+        """Close the file."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+
+def encode_line(spans: Sequence[ReadableSpan]) -> bytes:
+    """Return `spans` as one line of OTLP JSON, line feed included."""
+    request = MessageToDict(encode_spans(spans), use_integers_for_enums=True)
+    for message in _with_ids(request):
+        for key in _IDS:
+            if key in message:
+                message[key] = base64.b64decode(message[key]).hex()
+    return json.dumps(request, separators=(",", ":")).encode() + b"\n"
+
+
+def _with_ids(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for resource_spans in request.get("resourceSpans", ()):
+        for scope_spans in resource_spans.get("scopeSpans", ()):
+            for span in scope_spans.get("spans", ()):
+                yield span
+                yield from span.get("links", ())
+
+
+def _write(file: BinaryIO, line: bytes) -> None:
+    written = file.write(line)
+    while written < len(line):  # a disk that is nearly full takes a part
+        line = line[written:]
+        written = file.write(line)

@@ -1,0 +1,85 @@
+"""Emission as a whole: the provider, the worker, the current span and the end of the process, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from opentelemetry import trace
+
+from otel_torch_modules._assembly.span import Span
+from otel_torch_modules._emission.context import RecordContext
+from otel_torch_modules._emission.emitter import Emitter
+from otel_torch_modules._emission.process_exit import AtExit
+from otel_torch_modules._emission.provider import LazyTracerProvider
+from otel_torch_modules._emission.worker import Worker
+from otel_torch_modules._records import OpenSpan, Record
+
+EXIT_TIMEOUT_S = 5.0
+"""How long exit may be delayed by a collector that does not answer."""
+
+_CAPACITY = 64  # records
+
+
+class Pipeline:
+    """Takes records, sends spans.
+
+    Args:
+        assemble: makes the span tree of a record; None for a record that shows nothing.
+        open_span: what is open in a thread, for the program's own spans.
+        hand_over: puts what is finished but was not handed over yet; called on the worker thread, often.
+        finish: puts what is not finished either; called once, at exit and at `stop`.
+        tracer_provider: to use instead of the program's global one.
+    """
+
+    def __init__(
+        self,
+        *,
+        assemble: Callable[[Record], Span | None],
+        open_span: OpenSpan,
+        hand_over: Callable[[], None],
+        finish: Callable[[], None],
+        tracer_provider: trace.TracerProvider | None = None,
+    ) -> None:
+        self._assemble = assemble
+        self._hand_over = hand_over
+        self._finish = finish
+        self._at_exit = AtExit(self.stop)
+        self._provider = LazyTracerProvider(tracer_provider, on_found=self._at_exit.register)
+        self._emitter = Emitter(self._provider.resolve)
+        self._worker = Worker(self._handle, capacity=_CAPACITY, idle=self._idle, close=self._close)
+        self.context = RecordContext(open_span, self._provider, self._prepare)
+        self._at_exit.register()
+
+    def put(self, record: Record) -> bool:
+        """Hand over a finished record without waiting; return False where it was dropped."""
+        return self._worker.put(record)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all that was put has been exported."""
+        return self._worker.flush(timeout_s)
+
+    def stop(self, timeout_s: float = EXIT_TIMEOUT_S) -> bool:
+        """Send what there is, end all threads; return False where that took longer and was broken off."""
+        self._at_exit.unregister()
+        self._finish()
+        in_time = self._worker.stop(timeout_s)
+        if not in_time:
+            self._provider.abort()
+        return in_time
+
+    def _prepare(self) -> None:
+        self._provider.prepare()
+        self._worker.start()
+
+    def _handle(self, record: Record) -> None:
+        root = self._assemble(record)
+        if root is not None:
+            self._emitter.emit(root)
+
+    def _idle(self) -> None:
+        self._hand_over()
+        self._emitter.idle()
+
+    def _close(self) -> None:
+        self._emitter.flush()
+        self._provider.close()

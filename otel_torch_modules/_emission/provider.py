@@ -1,0 +1,192 @@
+"""The tracer provider that spans go to: the program's own, or one of ours where it has none.
+
+It is looked for when the first record opens, neither at import (a program sets its provider up later than
+that) nor at exit (a provider cannot be made there: its detectors and processors start threads).
+
+A provider of ours is what the SDK's configurator would make of the ``OTEL_*`` variables, for traces only:
+metrics and logs of the program are not ours to set up. With ``OTEL_CONFIG_FILE`` the SDK does it all.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+
+from opentelemetry import trace
+from opentelemetry.sdk.environment_variables import OTEL_BSP_SCHEDULE_DELAY, OTEL_SDK_DISABLED
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+
+from otel_torch_modules._emission import fork, sdk
+from otel_torch_modules._emission.ids import UrandomIdGenerator
+from otel_torch_modules._emission.resource import build_resource, process_resource
+
+_LOGGER = logging.getLogger(__name__)
+
+_SCHEDULE_DELAY_MS = (
+    1_000  # the SDK's default of 5 000 would lose five seconds of steps to a SIGKILL
+)
+_OTEL_CONFIG_FILE = "OTEL_CONFIG_FILE"  # a constant of the SDK only in later versions
+
+
+class LazyTracerProvider:
+    """A tracer provider that is found, or made, when it is first needed.
+
+    Args:
+        given: the provider to use, if the program handed one in.
+        on_found: called once, in whatever thread it happens, when the provider is known.
+    """
+
+    def __init__(
+        self, given: trace.TracerProvider | None = None, *, on_found: Callable[[], None]
+    ) -> None:
+        self._provider = given
+        self._on_found = on_found
+        self._ours: OwnTracerProvider | None = None
+        self._lock = threading.Lock()
+        self._preparation: threading.Thread | None = None
+        fork.watch(self)
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's threads; a provider of ours gets connections of its own at the next `resolve`."""
+        self._lock = threading.Lock()
+        self._preparation = None
+        if self._ours is not None:
+            self._provider = None
+            self._ours.forget_exporters()
+
+    def peek(self) -> trace.TracerProvider | None:
+        """Return the provider if there is one already. Cheap: for the training thread."""
+        provider = self._provider
+        if provider is None:
+            provider = _program_provider()
+            if isinstance(
+                provider, OwnTracerProvider
+            ):  # of an earlier time, or of the parent process
+                return provider if provider.is_open else None
+            if provider is not None:
+                self._settle(provider)
+        return provider
+
+    def prepare(self) -> None:
+        """Begin to find or make the provider, in a thread of its own.
+
+        The thread is no daemon: a program whose first step is its last waits for it, and makes its provider in time.
+        """
+        with self._lock:
+            if self._preparation is None and self._provider is None:
+                self._preparation = threading.Thread(
+                    target=self.resolve, name="otel-torch-modules-provider"
+                )
+                self._preparation.start()
+
+    def resolve(self) -> trace.TracerProvider:
+        """Return the provider, made now if need be. May take a second: never call it in the training thread."""
+        with self._lock:
+            if self._provider is None:
+                self._settle(_resolve())
+            assert self._provider is not None
+            return self._provider
+
+    def _settle(self, provider: trace.TracerProvider) -> None:
+        if isinstance(provider, OwnTracerProvider):
+            self._ours = provider
+        self._provider = provider
+        self._on_found()
+
+    def close(self) -> None:
+        """Export what is there; end the threads of a provider of ours. May take long."""
+        fork.unwatch(self)
+        if self._preparation is not None:
+            self._preparation.join()
+        if self._ours is not None:
+            self._ours.shutdown()
+
+    def abort(self) -> None:
+        """Make a `close` that waits for a server return soon, at the price of what was not sent yet."""
+        if self._ours is not None:
+            self._ours.abort()
+
+
+class OwnTracerProvider(TracerProvider):
+    """A provider that we made because the program had none.
+
+    It is the process's global provider, which can be set only once; so it can be shut down and opened again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            sampler=sdk.sampler(),
+            resource=build_resource(),
+            shutdown_on_exit=False,  # the SDK's takes 30 s where no server answers
+            id_generator=sdk.id_generator() or UrandomIdGenerator(),
+        )
+        self._exporters: list[SpanExporter] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether spans go anywhere."""
+        return bool(self._exporters)
+
+    def open(self) -> None:
+        """Make the exporters that the environment names, in place of any former ones."""
+        self._exporters = sdk.trace_exporters()
+        delay = None if os.environ.get(OTEL_BSP_SCHEDULE_DELAY) else _SCHEDULE_DELAY_MS
+        sdk.replace_span_processors(
+            self,
+            [
+                BatchSpanProcessor(exporter, schedule_delay_millis=delay)
+                for exporter in self._exporters
+            ],
+        )
+
+    def forget_exporters(self) -> None:
+        """Be closed in a forked child: the connections are the parent's."""
+        self._exporters = []
+        sdk.replace_span_processors(self, [])
+        sdk.update_resource(self, process_resource())
+
+    def shutdown(self) -> None:
+        """Export what is queued, as far as a server answers, and end all threads."""
+        super().shutdown()
+        self._exporters = []
+
+    def abort(self) -> None:
+        """Break off an export that waits for a server."""
+        for exporter in self._exporters:
+            exporter.shutdown()
+
+
+def _program_provider() -> trace.TracerProvider | None:
+    provider = trace.get_tracer_provider()
+    return None if isinstance(provider, trace.ProxyTracerProvider) else provider
+
+
+def _resolve() -> trace.TracerProvider:
+    found = _program_provider()
+    try:
+        if found is None:
+            found = _build()
+        if isinstance(found, OwnTracerProvider) and not found.is_open:
+            found.open()
+    except Exception:
+        _LOGGER.exception("No exporter could be set up: no spans are sent")
+        return trace.NoOpTracerProvider()
+    return found
+
+
+def _build() -> trace.TracerProvider:
+    if os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true":
+        return trace.NoOpTracerProvider()
+    if os.environ.get(_OTEL_CONFIG_FILE):
+        sdk.configure_from_file()
+        return _program_provider() or trace.NoOpTracerProvider()
+    ours = OwnTracerProvider()
+    ours.open()
+    trace.set_tracer_provider(ours)
+    set_now = trace.get_tracer_provider()
+    if set_now is not ours:  # the program set its own in the meantime
+        ours.shutdown()
+    return set_now

@@ -1,0 +1,64 @@
+"""What a provider of ours says about the process that it runs in."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import uuid
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from opentelemetry.sdk.resources import (
+    HOST_NAME,
+    PROCESS_PID,
+    SERVICE_INSTANCE_ID,
+    SERVICE_NAME,
+    OTELResourceDetector,
+    Resource,
+)
+
+from otel_torch_modules import semconv
+
+
+def process_resource() -> Resource:
+    """Return the attributes that differ between a process and its forked child."""
+    return Resource({PROCESS_PID: os.getpid(), SERVICE_INSTANCE_ID: str(uuid.uuid4())})
+
+
+def build_resource() -> Resource:
+    """Return the resource of a provider of ours; what the user or a detector says wins over what we say."""
+    attributes = {HOST_NAME: socket.gethostname()}
+    with suppress(PackageNotFoundError):  # a torch built in place has no metadata
+        attributes[semconv.TORCH_VERSION] = version("torch")
+    found = _detect()
+    if str(found.attributes.get(SERVICE_NAME, "unknown_service")).startswith("unknown_service"):
+        found = found.merge(Resource({SERVICE_NAME: service_name()}))
+    return Resource(attributes).merge(process_resource()).merge(found)
+
+
+def _detect() -> Resource:
+    try:
+        return Resource.create()
+    except RuntimeError:
+        # The detectors run in a thread pool, and no pool starts once the interpreter is about to end: the program's
+        # first step was its last.
+        return OTELResourceDetector().detect()
+
+
+def service_name() -> str:
+    """Return the stem of the main script, or of the module or package that ``python -m`` runs.
+
+    ``python`` where there is no script: an interactive interpreter, a notebook, ``python -c``.
+    """
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name != "__main__":
+        parts = spec.name.removesuffix(".__main__").split(".")
+        return str(parts[-1])
+    file = getattr(main, "__file__", None)
+    if not file:
+        return "python"
+    path = Path(file).absolute()
+    return path.parent.stem if path.stem == "__main__" else path.stem

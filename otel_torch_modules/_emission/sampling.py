@@ -1,0 +1,54 @@
+"""The provider's sampler, asked once for each record."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Tracer
+from opentelemetry.sdk.trace.sampling import Decision as SamplingDecision
+from opentelemetry.trace import SpanKind, TraceFlags
+
+from otel_torch_modules import semconv
+
+_RANDOM_TRACE_ID: int = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)  # not in early versions
+
+
+class Decision(NamedTuple):
+    """What the sampler wants recorded, and what all spans of the trace carry then."""
+
+    trace_flags: int
+    trace_state: Any
+
+
+def decide(
+    tracer: Tracer, trace_id: int, name: str, phase: str, parent: trace.Span
+) -> Decision | None:
+    """Ask the sampler of `tracer` about a span that is about to start; None leaves it out.
+
+    Args:
+        tracer: whose sampler is asked.
+        trace_id: the id that the trace has or will have.
+        name: of the first span.
+        phase: of the first span.
+        parent: of the first span; `trace.INVALID_SPAN` for none.
+    """
+    result = tracer.sampler.should_sample(
+        trace.set_span_in_context(parent, Context()),
+        trace_id,
+        name,
+        SpanKind.INTERNAL,
+        {semconv.PHASE: phase},
+    )
+    if result.decision is SamplingDecision.DROP:
+        return None
+    parent_context = parent.get_span_context()
+    if parent_context.is_valid:
+        random = parent_context.trace_flags & _RANDOM_TRACE_ID
+    elif getattr(tracer.id_generator, "is_trace_id_random", bool)():
+        random = _RANDOM_TRACE_ID
+    else:
+        random = 0
+    sampled = 0 if result.decision is SamplingDecision.RECORD_ONLY else TraceFlags.SAMPLED
+    return Decision(sampled | random, result.trace_state)

@@ -1,0 +1,136 @@
+"""Every name of the SDK that is not public, in one place.
+
+Checked with opentelemetry-sdk 1.30.0 and 1.45.2. Where a later version renames one of them:
+
+- `span_processors`: a provider then counts as one processor that wants real spans, which always works.
+- `started_span`: spans with events or attributes of the program, and processors with an `on_start`, need it;
+  an error is logged and those records are lost.
+- `trace_exporters`, `sampler`, `id_generator`, `configure_from_file`: only used where the program has no provider;
+  an error is logged and nothing is sent.
+- `update_resource`: a forked child keeps its parent's process id in the resource.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opentelemetry.environment_variables import OTEL_PYTHON_ID_GENERATOR, OTEL_TRACES_EXPORTER
+from opentelemetry.sdk import _configuration
+from opentelemetry.sdk.environment_variables import OTEL_TRACES_SAMPLER
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import (
+    SpanLimits,
+    SpanProcessor,
+    Tracer,
+    TracerProvider,
+    _Span,
+)
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    SimpleSpanProcessor,
+    SpanExporter,
+)
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind
+
+_QUIET = (SpanProcessor, BatchSpanProcessor, SimpleSpanProcessor)
+
+
+def span_processors(active: SpanProcessor) -> tuple[SpanProcessor, ...]:
+    """Return the processors behind a provider's active one, flattened."""
+    inner = getattr(active, "_span_processors", None)
+    if inner is None:
+        return (active,)
+    return tuple(found for processor in inner for found in span_processors(processor))
+
+
+def needs_started_spans(processors: Sequence[SpanProcessor]) -> bool:
+    """Return whether one of `processors` does something before a span has ended."""
+    return not all(
+        _is_quiet(processor, "on_start") and _is_quiet(processor, "_on_ending")
+        for processor in processors
+    )
+
+
+def _is_quiet(processor: SpanProcessor, method: str) -> bool:
+    function = getattr(getattr(processor, method, None), "__func__", None)
+    return any(function is getattr(quiet, method, None) for quiet in _QUIET)
+
+
+def is_enabled(tracer: Tracer) -> bool:
+    """Return False where the SDK's (experimental) tracer configurator switches this scope off."""
+    asked = getattr(tracer, "_is_enabled", None)
+    return asked is None or bool(asked())
+
+
+def started_span(
+    tracer: Tracer,
+    scope: InstrumentationScope,
+    *,
+    name: str,
+    kind: SpanKind,
+    context: SpanContext,
+    parent: SpanContext | None,
+    attributes: Mapping[str, Any],
+    links: Sequence[Link],
+) -> _Span:
+    """Return a real span of the SDK with the ids of `context`, not yet started."""
+    return _Span(
+        name=name,
+        context=context,
+        parent=parent,
+        sampler=tracer.sampler,
+        resource=tracer.resource,
+        attributes=attributes,
+        links=links,
+        kind=kind,
+        span_processor=tracer.span_processor,
+        limits=getattr(tracer, "_span_limits", None) or SpanLimits(),
+        instrumentation_scope=scope,
+    )
+
+
+def trace_exporters() -> list[SpanExporter]:
+    """Make the exporters that ``OTEL_TRACES_EXPORTER`` names; ``otlp`` where it is unset or empty."""
+    if os.environ.get(OTEL_TRACES_EXPORTER, "").strip():
+        names = _configuration._get_exporter_names("traces")
+    else:
+        names = [_configuration._get_exporter_entry_point("otlp", "traces")]
+    exporters, _, _ = _configuration._import_exporters(names, [], [])
+    return [make() for make in exporters.values()]
+
+
+def sampler() -> Sampler | None:
+    """Make the sampler that ``OTEL_TRACES_SAMPLER`` names; None where it is unset."""
+    return _configuration._import_sampler(os.environ.get(OTEL_TRACES_SAMPLER))
+
+
+def id_generator() -> IdGenerator | None:
+    """Make the generator that ``OTEL_PYTHON_ID_GENERATOR`` names; None where it is unset."""
+    name = os.environ.get(OTEL_PYTHON_ID_GENERATOR)
+    return _configuration._import_id_generator(name) if name else None
+
+
+class _Configurator(_configuration._OTelSDKConfigurator):
+    """The SDK asks those who configure it to subclass its configurator."""
+
+
+def configure_from_file() -> None:
+    """Let the SDK set up everything that ``OTEL_CONFIG_FILE`` describes."""
+    _Configurator().configure()  # type: ignore[no-untyped-call]
+
+
+def replace_span_processors(provider: TracerProvider, processors: Sequence[SpanProcessor]) -> None:
+    """Give `provider` these processors in place of those it has."""
+    provider._active_span_processor._span_processors = tuple(processors)
+
+
+def update_resource(provider: TracerProvider, resource: Resource) -> None:
+    """Merge `resource` into that of `provider` and of its tracers, where the SDK can."""
+    update = getattr(provider, "_update_resource", None)
+    if update is not None:
+        update(resource)

@@ -1,0 +1,148 @@
+"""The one thread that assembles and sends, so that the training thread never does.
+
+`Worker.put` is all that the training thread calls: it appends to a queue or drops, and never waits. A record is dropped
+whole, for half a trace is worse than none.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+from otel_torch_modules._emission import fork
+from otel_torch_modules._records import Record
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class _Stop:
+    """Put last: the thread ends when it gets here."""
+
+
+class Worker:
+    """A bounded queue of records and one daemon thread, started at the first `put`.
+
+    Args:
+        handle: called on the thread with each record. What it raises is logged with a traceback the first time and
+            counted from then on.
+        capacity: records that may wait; more are dropped and counted.
+        idle: called on the thread after each record and every `interval_s`.
+        close: called on the thread, once, after the last record when the worker stops.
+        interval_s: seconds between two calls of `idle` when no records come.
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[Record], None],
+        *,
+        capacity: int,
+        idle: Callable[[], None],
+        close: Callable[[], None],
+        interval_s: float = 0.25,
+    ) -> None:
+        self._handle = handle
+        self._capacity = capacity
+        self._idle = idle
+        self._close = close
+        self._interval_s = interval_s
+        self._stopped = False
+        self._renew()
+        fork.watch(self)
+
+    def _renew(self) -> None:
+        self._queue: SimpleQueue[Record | threading.Event | _Stop] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self.dropped = 0
+        self.failures = 0
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's records: the parent sends them."""
+        self._renew()
+
+    def start(self) -> None:
+        """Start the thread unless it runs."""
+        with self._lock:
+            if self._thread is None and not self._stopped:
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._queue,), name="otel-torch-modules", daemon=True
+                )
+                self._thread.start()
+
+    def put(self, record: Record) -> bool:
+        """Hand `record` over without waiting; return False where it was dropped."""
+        if self._stopped:
+            return False
+        if self._queue.qsize() >= self._capacity:
+            self.dropped += 1
+            if self.dropped == 1:
+                _LOGGER.warning(
+                    "Steps come faster than they can be sent: whole steps are left out from here on, "
+                    "and counted"
+                )
+            return False
+        self._queue.put(record)
+        if self._thread is None:
+            self.start()
+        return True
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all that was put has been handled; return False when that takes longer."""
+        if self._thread is None:
+            return True
+        handled = threading.Event()
+        self._queue.put(handled)
+        return handled.wait(timeout_s)
+
+    def stop(self, timeout_s: float) -> bool:
+        """Handle what was put, close, and end the thread; return False when that takes longer.
+
+        The thread is a daemon: one that is still busy does not keep the process alive.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            self._stopped = True
+            thread = self._thread
+        fork.unwatch(self)
+        in_time = True
+        if thread is not None and thread.is_alive():
+            self._queue.put(_Stop())
+            thread.join(max(0.0, deadline - time.monotonic()))
+            in_time = not thread.is_alive()
+        if self.dropped or self.failures:
+            _LOGGER.warning(
+                "%d steps were left out because the queue was full, %d errors came up while sending",
+                self.dropped,
+                self.failures,
+            )
+        return in_time
+
+    def _run(self, queue: SimpleQueue[Record | threading.Event | _Stop]) -> None:
+        while True:
+            try:
+                item = queue.get(timeout=self._interval_s)
+            except Empty:
+                self._guarded(self._idle)
+                continue
+            if isinstance(item, Record):
+                self._guarded(self._handle, item)
+                self._guarded(self._idle)
+                del item  # its log is memory that the next wait should not hold
+            elif isinstance(item, threading.Event):
+                item.set()
+            else:
+                self._guarded(self._close)
+                return
+
+    def _guarded(self, function: Callable[..., None], *arguments: Record) -> None:
+        try:
+            function(*arguments)
+        except Exception:
+            self.failures += 1
+            if self.failures == 1:
+                _LOGGER.exception(
+                    "Spans were lost; training goes on, and further errors are only counted"
+                )
