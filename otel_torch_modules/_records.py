@@ -15,7 +15,8 @@ a ``Site``      thread code     sequence number     time      ``module.training`
 ``EXIT``        thread code     sequence number     time      None, :class:`Raised` or shapes
 ``MARK``        thread code     sequence number     time      graph task id
 ``TASK``        thread code     graph task id       time      thread code of the caller, None if unknown
-``TASK_END``    thread code     graph task id       time      True when backward came to its end
+``TASK_END``    thread code     graph task id       time      None: its nodes have run; True: it ended;
+                                                              False: an exception ended it
 ``OPTIMIZER``   thread code     class name          time      None
 ``OPTIMIZED``   thread code     None                time      None or :class:`Raised`
 ``DATA``        thread code     time of the start   time      None
@@ -120,10 +121,11 @@ class Record:
     """One step, or one root forward outside any step, on its way from the training thread."""
 
     kind: Literal["step", "eval"]
-    index: int | None
+    index: int | None  # of a step
     start: int  # perf_counter_ns
     clock_offset: int  # ns; add it to a perf_counter_ns for nanoseconds since the epoch
-    end: int | None = None
+    end: int = 0
+    site: Site | None = None  # the root module of an evaluation
     trace_id: int = 0
     span_id: int = 0
     parent: RemoteParent | None = None

@@ -163,7 +163,12 @@ class Recorder:
                 state = threads
                 first = sequence_number()
                 if grad_enabled():
-                    if len(args) == 1 and not kwargs and type(args[0]) is Tensor and not torch_function_modes():
+                    if (
+                        len(args) == 1
+                        and not kwargs
+                        and type(args[0]) is Tensor
+                        and not torch_function_modes()
+                    ):
                         node = args[0].grad_fn
                         if node is not None:
                             number = node._sequence_nr()
@@ -192,7 +197,9 @@ class Recorder:
             try:
                 end = now()
                 number = sequence_number()
-                log.extend((EXIT, state.code, number, end, _shapes(output) if record_shapes else None))
+                log.extend(
+                    (EXIT, state.code, number, end, _shapes(output) if record_shapes else None)
+                )
                 if state.minted:
                     state.minted.pop(len(stack), None)
                 stack.pop()
@@ -293,9 +300,7 @@ class Recorder:
         self._boundary.task_closes(failed=not finished)
         self.tasks.discard(task)
 
-    def _leave_by_exception(
-        self, log: list[Any], stack: list[Site], error: BaseException
-    ) -> None:
+    def _leave_by_exception(self, log: list[Any], stack: list[Site], error: BaseException) -> None:
         try:
             end = now()
             state = self.threads
@@ -333,7 +338,9 @@ class Recorder:
 
     def fail(self, where: str) -> None:
         """Log the exception that is being handled, an error of ours, and stop tracing for good."""
-        logger.exception("Tracing stops: an error of otel-torch-modules %s; training goes on", where)
+        logger.exception(
+            "Tracing stops: an error of otel-torch-modules %s; training goes on", where
+        )
         self._boundary.recorder_failed()
 
 
@@ -353,6 +360,10 @@ class _TaskEnd:
             # the wait of DistributedDataParallel for its all-reduce comes before the end, not after it.
             self._again = False
             queue_callback(self)
+            recorder = self._recorder
+            if recorder is not None and recorder.log is not None:
+                code = recorder.threads.code
+                recorder.log.extend((TASK_END, code, self._task, now(), None))
         else:
             self._leave(finished=True)
 

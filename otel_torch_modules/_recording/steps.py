@@ -98,7 +98,7 @@ class Steps:
             return self._training_root(module)
         if self._step is not None and not self._ended:  # a teacher, a metric: part of the step
             return self._recorded
-        return self._evaluation_root()
+        return self._evaluation_root(module)
 
     def root_closes(self, failed: bool) -> None:
         """See :class:`Boundary`."""
@@ -259,7 +259,7 @@ class Steps:
                     step.log.extend((DATA, self.recorder.threads.code, begun, ended, None))
         return step
 
-    def _evaluation_root(self) -> bool:
+    def _evaluation_root(self, module: nn.Module) -> bool:
         thread = self._threads
         thread.fetches.clear()
         if "eval" not in self._config.phases:
@@ -267,6 +267,8 @@ class Steps:
         if not self._config.schedule.records(max(self._index - 1, 0)):
             return False
         record = Record("eval", None, now(), time_ns() - now())
+        sites = self.recorder.sites
+        record.site = sites.by_id.get(id(module)) or sites.add(module)
         if not self._context.open(record):
             return False
         thread.suspended = self.recorder.record

@@ -1,0 +1,119 @@
+"""A module call, and the names and attributes of the spans that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from otel_torch_modules import semconv
+from otel_torch_modules._assembly.span import Span
+from otel_torch_modules._records import Shapes, Site
+
+
+class Call:
+    """One call of a module.
+
+    `parent` is the call that it was made from; the calls that recompute an activation have none outside the recompute.
+    """
+
+    __slots__ = (
+        "counts",
+        "first",
+        "index",
+        "label",
+        "parent",
+        "recompute",
+        "site",
+        "span",
+        "training",
+    )
+
+    def __init__(
+        self, site: Site, parent: Call | None, first: int, training: bool, label: str
+    ) -> None:
+        self.site = site
+        self.parent = parent
+        self.first = first  # sequence number of the first node that it can have made
+        self.training = training
+        self.index = 0  # among the calls of the same module from the same parent
+        self.label = label
+        self.recompute = False
+        self.counts: dict[Site, int] = {}
+        self.span: Span | None = None  # forward or recompute; None past the limit of spans
+
+
+# A model has the same few places at every step, but a program that makes modules as it runs has ever new ones.
+_MOST_KEPT = 50_000
+
+
+class Names:
+    """Labels and attributes, each made once."""
+
+    def __init__(self) -> None:
+        self._labels: dict[tuple[Site, Site], str] = {}
+        self._attributes: dict[tuple[Site, str, bool, int], Mapping[str, Any]] = {}
+
+    def label(self, site: Site, parent: Call | None) -> str:
+        """Return the path of `site` below its nearest caller that is more than a container.
+
+        A root's label is its whole name, and below a root that is a container the path begins there.
+        """
+        base = parent
+        while base is not None and base.site.container and base.parent is not None:
+            base = base.parent
+        if base is None:
+            return site.fqn
+        key = (base.site, site)
+        label = self._labels.get(key)
+        if label is None:
+            if len(self._labels) >= _MOST_KEPT:
+                self._labels.clear()
+            label = self._labels[key] = _below(base.site, site)
+        return label
+
+    def attributes(self, call: Call, phase: str) -> Mapping[str, Any]:
+        """Return the attributes of a span of `call`; shared, never to be changed."""
+        key = (call.site, phase, call.training, call.index)
+        attributes = self._attributes.get(key)
+        if attributes is None:
+            if len(self._attributes) >= _MOST_KEPT:
+                self._attributes.clear()
+            attributes = self._attributes[key] = _attributes(*key)
+        return attributes
+
+
+def shape_attributes(which: Literal["input", "output"], shapes: Shapes) -> dict[str, Any]:
+    """Return the attributes for the shapes and dtypes of a call's inputs or outputs."""
+    if which == "input":
+        return {
+            semconv.MODULE_INPUT_SHAPES: shapes.shapes,
+            semconv.MODULE_INPUT_DTYPES: shapes.dtypes,
+        }
+    return {
+        semconv.MODULE_OUTPUT_SHAPES: shapes.shapes,
+        semconv.MODULE_OUTPUT_DTYPES: shapes.dtypes,
+    }
+
+
+def _below(base: Site, site: Site) -> str:
+    if site.fqn.startswith(base.fqn + "."):
+        return site.fqn[len(base.fqn) + 1 :]
+    if site.fqn == base.fqn:  # what a wrapper wraps
+        return site.class_name
+    return site.fqn
+
+
+def _attributes(site: Site, phase: str, training: bool, index: int) -> Mapping[str, Any]:
+    attributes: dict[str, Any] = {
+        semconv.PHASE: phase,
+        semconv.MODULE_FQN: site.fqn,
+        semconv.MODULE_CLASS: site.class_name,
+        semconv.MODULE_TRAINING: training,
+        semconv.MODULE_PARAMETERS: site.parameters,
+        semconv.CODE_FUNCTION_NAME: site.function_name,
+    }
+    if index:
+        attributes[semconv.MODULE_CALL_INDEX] = index
+    if site.compiled:
+        attributes[semconv.COMPILED] = True
+    return attributes
