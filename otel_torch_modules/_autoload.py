@@ -2,25 +2,32 @@
 
 torch (2.5 and later) loads every entry point of the group ``torch.backends`` there
 (https://docs.pytorch.org/tutorials/unstable/python_extension_autoload.html) and lets what one raises
-stop the import. So nothing is raised here, and nothing is imported while the variable is unset.
+stop the import. So nothing is raised here, and nothing is imported while nobody asked for tracing.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+
+waiting: Callable[[], None] | None = None
+"""What an instrumentor that was there before torch wants to do once torch is."""
 
 
 def autoload() -> None:
-    """Instrument this process if ``OTEL_TORCH_MODULES_ENABLED`` is set; never raise."""
-    if not os.environ.get("OTEL_TORCH_MODULES_ENABLED"):
+    """Instrument this process if ``OTEL_TORCH_MODULES_ENABLED`` says so, or an instrumentor waits; never raise."""
+    global waiting
+    if waiting is None and not os.environ.get("OTEL_TORCH_MODULES_ENABLED"):
         return
     try:
-        from otel_torch_modules.instrumentor import instrument_from_environment
+        if waiting is not None:
+            start, waiting = waiting, None
+            start()
+        else:
+            from otel_torch_modules.instrumentor import instrument_from_environment
 
-        instrument_from_environment()
+            instrument_from_environment()
     except Exception:
         import logging
 
-        logging.getLogger(__name__).exception(
-            "Modules are not traced: tracing could not be started"
-        )
+        logging.getLogger("otel_torch_modules").exception("Modules are not traced")

@@ -34,7 +34,7 @@ class LoopHooks:
         ]
         self._original = _BaseDataLoaderIter.__next__
         self._wrapper = self._wrap(_BaseDataLoaderIter.__next__)
-        _BaseDataLoaderIter.__next__ = self._wrapper  # type: ignore[method-assign]
+        _BaseDataLoaderIter.__next__ = self._wrapper  # type: ignore[assignment, method-assign]
 
     def uninstall(self) -> None:
         """Undo `install`. A wrapper that somebody has wrapped since stays and only passes calls on."""

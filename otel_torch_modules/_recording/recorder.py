@@ -25,6 +25,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import _StopRecomputationError
 
+from otel_torch_modules._recording.fqn import ModuleSites
+from otel_torch_modules._recording.marks import base_node, input_nodes, output_nodes, tensors
+from otel_torch_modules._recording.torch_private import (
+    current_node,
+    graph_task_id,
+    queue_callback,
+    sequence_number,
+    torch_function_modes,
+)
 from otel_torch_modules._records import (
     EXIT,
     MARK,
@@ -37,15 +46,6 @@ from otel_torch_modules._records import (
     Record,
     Shapes,
     Site,
-)
-from otel_torch_modules._recording.fqn import ModuleSites
-from otel_torch_modules._recording.marks import base_node, input_nodes, output_nodes, tensors
-from otel_torch_modules._recording.torch_private import (
-    current_node,
-    graph_task_id,
-    queue_callback,
-    sequence_number,
-    torch_function_modes,
 )
 from otel_torch_modules.config import Config
 
@@ -96,12 +96,13 @@ class Recorder:
 
     Args:
         config: which modules are recorded, how deep, how many.
-        boundary: told of root calls and backward passes.
     """
 
-    def __init__(self, config: Config, boundary: Boundary) -> None:
+    boundary: Boundary
+    """Told of root calls and backward passes; to be set before `install`."""
+
+    def __init__(self, config: Config) -> None:
         self._config = config
-        self._boundary = boundary
         self._log_limit = config.max_spans_per_step * _SLOTS_PER_SPAN
         self._original: Callable[..., Any] | None = None
         self._wrapper: Callable[..., Any] | None = None
@@ -126,6 +127,7 @@ class Recorder:
     def uninstall(self) -> None:
         """Undo `install`. Where somebody has wrapped our wrapper since, it stays and only passes calls on."""
         self.write_to(None)
+        self.tasks.clear()
         self.sites.clear()
         if nn.Module.__call__ is self._wrapper:
             nn.Module.__call__ = self._original  # type: ignore[method-assign, assignment]
@@ -147,7 +149,7 @@ class Recorder:
                 return original(module, *args, **kwargs)
             stack = threads.stack
             if not stack:
-                if stack is None:
+                if stack is None or self._wrapper is None:
                     return original(module, *args, **kwargs)
                 return self._root_call(__call__, original, module, args, kwargs)
             try:
@@ -220,7 +222,8 @@ class Recorder:
                 self.fail("at the end of a module's call")
             return output
 
-        return update_wrapper(__call__, original)
+        update_wrapper(__call__, original)
+        return __call__
 
     def make_mark(self, thread_code: int) -> Callable[[Any], None]:
         """Return the prehook of the nodes that the thread with this code makes."""
@@ -237,7 +240,7 @@ class Recorder:
                     log = self.log
                     if log is None:
                         return
-                log.extend((MARK, thread_code, current_node()._sequence_nr(), time, task))  # type: ignore[attr-defined]
+                log.extend((MARK, thread_code, current_node()._sequence_nr(), time, task))
             except Exception:
                 self.fail("in backward")
 
@@ -255,7 +258,7 @@ class Recorder:
         try:
             task = graph_task_id()
             if task == -1:
-                recorded = self._boundary.root_opens(module)
+                recorded = self.boundary.root_opens(module)
             else:  # a forward inside a backward: recompute
                 recorded = self.log is not None
                 if recorded and task != self.task:
@@ -276,7 +279,7 @@ class Recorder:
                 state.minted.clear()
             if task == -1:
                 try:
-                    self._boundary.root_closes(failed)
+                    self.boundary.root_closes(failed)
                 except Exception:
                     self.fail("at the end of a root module's call")
 
@@ -286,7 +289,7 @@ class Recorder:
             return
         self.tasks.add(task)
         queue_callback(_TaskEnd(self, task))
-        self._boundary.task_opens()
+        self.boundary.task_opens()
         if self.log is not None:
             state = self.threads
             self.log.extend((TASK, state.code, task, now(), state.code_if_python))
@@ -297,7 +300,7 @@ class Recorder:
             self.task = -1
         if self.log is not None:
             self.log.extend((TASK_END, self.threads.code, task, now(), finished))
-        self._boundary.task_closes(failed=not finished)
+        self.boundary.task_closes(failed=not finished)
         self.tasks.discard(task)
 
     def _leave_by_exception(self, log: list[Any], stack: list[Site], error: BaseException) -> None:
@@ -341,7 +344,7 @@ class Recorder:
         logger.exception(
             "Tracing stops: an error of otel-torch-modules %s; training goes on", where
         )
-        self._boundary.recorder_failed()
+        self.boundary.recorder_failed()
 
 
 class _TaskEnd:

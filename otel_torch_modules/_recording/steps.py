@@ -20,8 +20,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from otel_torch_modules._records import DATA, OPTIMIZED, OPTIMIZER, Record, StepContext
 from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._records import DATA, OPTIMIZED, OPTIMIZER, Record, StepContext
 from otel_torch_modules.config import Config
 
 logger = logging.getLogger("otel_torch_modules")
@@ -58,6 +58,7 @@ class Steps:
 
     Args:
         config: which phases and which steps are recorded.
+        recorder: records into what is opened here.
         context: makes a record the program's current span.
         submit: takes a finished record; must not block.
         give_up: takes everything down after an error of ours.
@@ -66,6 +67,7 @@ class Steps:
     def __init__(
         self,
         config: Config,
+        recorder: Recorder,
         context: StepContext,
         submit: Callable[[Record], object],
         give_up: Callable[[], None],
@@ -75,7 +77,8 @@ class Steps:
         self._submit = submit
         self._give_up = give_up
         self._threads = _ThreadSteps()
-        self.recorder = Recorder(config, self)
+        self.recorder = recorder
+        recorder.boundary = self
         self._index = 0  # of the next step
         self._step: Record | None = None  # the open step, recorded or left out
         self._recorded = False  # whether it is recorded
@@ -202,6 +205,14 @@ class Steps:
             with suppress(IndexError):
                 self._send(self._ended_steps.pop())
 
+    def abandon(self) -> None:
+        """Drop the open step: its log belongs to another process now."""
+        self._ended_steps.clear()
+        self._released = False
+        self._step = None
+        self.recorder.write_to(None)
+        self.recorder.tasks.clear()
+
     # Below: the state machine.
 
     def _training_root(self, module: nn.Module) -> bool:
@@ -244,6 +255,7 @@ class Steps:
         self._index = index + 1
         step = Record("step", index, start, time_ns() - now())
         self._step = step
+        self._end = start
         self._root = 0
         self._ended = False
         self._recorded = (

@@ -15,7 +15,7 @@ from torch.autograd.graph import Node
 graph_task_id: Callable[[], int] = torch._C._current_graph_task_id
 """The id of the backward that runs in this thread, -1 outside."""
 
-current_node: Callable[[], Node] = torch._C._current_autograd_node  # type: ignore[attr-defined]
+current_node: Callable[[], Node] = torch._C._current_autograd_node
 """The node whose hooks run in this thread."""
 
 sequence_number: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
@@ -27,4 +27,4 @@ torch_function_modes: Callable[[], int] = torch._C._len_torch_function_stack
 
 def queue_callback(callback: Callable[[], None]) -> None:
     """Have the engine call `callback` when the backward that runs now has run all nodes."""
-    Variable._execution_engine.queue_callback(callback)  # type: ignore[attr-defined]
+    Variable._execution_engine.queue_callback(callback)

@@ -1,0 +1,69 @@
+"""Recording, assembly and emission put together, for as long as a process is instrumented."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from opentelemetry.trace import TracerProvider
+
+from otel_torch_modules._assembly.tree import Assembler
+from otel_torch_modules._emission import fork
+from otel_torch_modules._emission.pipeline import Pipeline
+from otel_torch_modules._recording.loop import LoopHooks
+from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._recording.steps import Steps
+from otel_torch_modules.config import Config
+
+
+class Tracing:
+    """From hooks to spans.
+
+    Args:
+        config: the options.
+        tracer_provider: where spans go; None for the program's own, or one made for it.
+    """
+
+    def __init__(self, config: Config, tracer_provider: TracerProvider | None) -> None:
+        self._recorder = Recorder(config)
+        self._pipeline = Pipeline(
+            assemble=Assembler(config).assemble,
+            open_span=self._recorder,
+            hand_over=self._hand_over,
+            finish=self._finish,
+            tracer_provider=tracer_provider,
+        )
+        self._steps = Steps(
+            config, self._recorder, self._pipeline.context, self._pipeline.put, self._unhook
+        )
+        self._hooks = LoopHooks(self._steps)
+
+    def start(self) -> None:
+        """Put the hooks on."""
+        fork.watch(self)
+        self._recorder.install()
+        self._hooks.install()
+
+    def stop(self) -> None:
+        """Take the hooks off, send what was recorded and end all threads."""
+        fork.unwatch(self)
+        self._steps.finish()
+        self._unhook()
+        self._pipeline.stop()
+
+    def step(self, index: int | None) -> AbstractContextManager[None]:
+        """See :func:`otel_torch_modules.step`."""
+        return self._steps.step(index)
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's step: the parent sends it."""
+        self._steps.abandon()
+
+    def _unhook(self) -> None:
+        self._hooks.uninstall()
+        self._recorder.uninstall()
+
+    def _hand_over(self) -> None:
+        self._steps.hand_over_idle()
+
+    def _finish(self) -> None:
+        self._steps.finish()

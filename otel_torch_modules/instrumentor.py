@@ -1,0 +1,131 @@
+"""The doors: an OpenTelemetry instrumentor, and what the environment variable opens.
+
+Importing this imports neither torch nor the SDK: ``opentelemetry-instrument`` loads it in every Python program.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+
+from otel_torch_modules import _autoload
+from otel_torch_modules.config import Config, is_enabled
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
+    from otel_torch_modules._tracing import Tracing
+
+logger = logging.getLogger("otel_torch_modules")
+
+
+class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+    """Traces every call of a ``torch.nn.Module``, its backward and the steps that they make.
+
+    There is one instrumentor in a process. In a program that has not imported torch yet it waits until it does.
+
+    Example:
+        >>> TorchModuleInstrumentor().instrument(config=Config(max_depth=3))
+        >>> TorchModuleInstrumentor().uninstrument()
+    """
+
+    _tracing: Tracing | None = None
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """Return what must be installed: see `BaseInstrumentor`."""
+        return ("torch >= 2.6",)
+
+    def step(self, index: int | None) -> AbstractContextManager[None]:
+        """See :func:`otel_torch_modules.step`."""
+        return nullcontext() if self._tracing is None else self._tracing.step(index)
+
+    def _instrument(self, **kwargs: Any) -> None:
+        """Put the hooks on.
+
+        Args:
+            tracer_provider: where spans go; the program's own, or one made for it, where it is not given.
+            config: a :class:`Config`; read from the environment where it is not given.
+        """
+        config = kwargs.get("config")
+        if config is None:
+            try:
+                config = Config.from_env(os.environ)
+            except ValueError as error:
+                logger.error("Modules are not traced: %s", error)
+                return
+        elif not isinstance(config, Config):
+            raise ValueError(f"config: {config!r} is not allowed; it must be a Config")
+        tracer_provider = kwargs.get("tracer_provider")
+        if "torch" in sys.modules:
+            self._start(config, tracer_provider)
+        else:
+            _autoload.waiting = lambda: self._start(config, tracer_provider)
+
+    def _start(self, config: Config, tracer_provider: TracerProvider | None) -> None:
+        from otel_torch_modules._tracing import Tracing
+
+        self._tracing = Tracing(config, tracer_provider)
+        self._tracing.start()
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        _autoload.waiting = None
+        tracing, self._tracing = self._tracing, None
+        if tracing is not None:
+            tracing.stop()
+
+
+def instrument_from_environment() -> None:
+    """Instrument this process if the environment says so and nothing else has done it."""
+    try:
+        enabled = is_enabled(os.environ)
+    except ValueError as error:
+        logger.error("Modules are not traced: %s", error)
+        return
+    instrumentor = TorchModuleInstrumentor()
+    if enabled and not instrumentor.is_instrumented_by_opentelemetry:
+        instrumentor.instrument()
+
+
+@contextmanager
+def trace(
+    *, config: Config | None = None, tracer_provider: TracerProvider | None = None
+) -> Iterator[None]:
+    """Trace what runs inside, unless the process is traced already.
+
+    Args:
+        config: the options; read from the environment where None.
+        tracer_provider: where spans go; the program's own, or one made for it, where None.
+
+    Example:
+        >>> with trace(config=Config(max_depth=2)):
+        ...     train_one_epoch()
+    """
+    instrumentor = TorchModuleInstrumentor()
+    if instrumentor.is_instrumented_by_opentelemetry:
+        yield
+        return
+    instrumentor.instrument(config=config, tracer_provider=tracer_provider)
+    try:
+        yield
+    finally:
+        instrumentor.uninstrument()
+
+
+def step(index: int | None = None) -> AbstractContextManager[None]:
+    """Make what runs inside one step, with this index; without one, steps are counted.
+
+    Once a program has said where a step is, none is found automatically any more. Does nothing where the
+    process is not traced.
+
+    Example:
+        >>> for index, batch in enumerate(batches):
+        ...     with step(index):
+        ...         train_on(batch)
+    """
+    return TorchModuleInstrumentor().step(index)
