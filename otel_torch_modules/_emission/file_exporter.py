@@ -1,8 +1,8 @@
 """``OTEL_TRACES_EXPORTER=otlp_file``: traces in a file, no server needed.
 
-One line of OTLP JSON for each export, as the Collector's file exporter writes it and its ``otlpjsonfile`` receiver reads it:
-https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/. The standard encoder does the work; what OTLP asks of
-JSON beyond protobuf's own mapping is that ids are hexadecimal and enums are numbers:
+One line of OTLP JSON for each export, as the Collector's file exporter writes it and its ``otlpjsonfile``
+receiver reads it: https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/. The standard encoder does the
+work; what OTLP asks of JSON beyond protobuf's own mapping is that ids are hexadecimal and enums are numbers:
 https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -32,7 +32,7 @@ _IDS = ("traceId", "spanId", "parentSpanId")
 
 
 class OtlpFileSpanExporter(SpanExporter):
-    """Appends to the file that ``OTEL_TORCH_MODULES_FILE`` names; by default ``traces-{pid}.jsonl`` in the working folder.
+    """Appends to the file that ``OTEL_TORCH_MODULES_FILE`` names; by default ``traces-{pid}.jsonl`` right here.
 
     ``{pid}`` stands for the process id and ``{rank}`` for the launcher's ``RANK``, 0 where there is none, so that
     processes do not share a file unless they are meant to. Folders are made. Each export is one write, so that

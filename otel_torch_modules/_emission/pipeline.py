@@ -29,6 +29,7 @@ class Pipeline:
         hand_over: puts what is finished but was not handed over yet; called on the worker thread, often.
         finish: puts what is not finished either; called once, at exit and at `stop`.
         tracer_provider: to use instead of the program's global one.
+        exit_timeout_s: how long the end of the process may wait for a collector that does not answer.
     """
 
     def __init__(
@@ -39,11 +40,12 @@ class Pipeline:
         hand_over: Callable[[], None],
         finish: Callable[[], None],
         tracer_provider: trace.TracerProvider | None = None,
+        exit_timeout_s: float = EXIT_TIMEOUT_S,
     ) -> None:
         self._assemble = assemble
         self._hand_over = hand_over
         self._finish = finish
-        self._at_exit = AtExit(self.stop)
+        self._at_exit = AtExit(lambda: self.stop(exit_timeout_s))
         self._provider = LazyTracerProvider(tracer_provider, on_found=self._at_exit.register)
         self._emitter = Emitter(self._provider.resolve)
         self._worker = Worker(self._handle, capacity=_CAPACITY, idle=self._idle, close=self._close)
@@ -58,7 +60,7 @@ class Pipeline:
         """Wait until all that was put has been exported."""
         return self._worker.flush(timeout_s)
 
-    def stop(self, timeout_s: float = EXIT_TIMEOUT_S) -> bool:
+    def stop(self, timeout_s: float) -> bool:
         """Send what there is, end all threads; return False where that took longer and was broken off."""
         self._at_exit.unregister()
         self._finish()

@@ -1,0 +1,71 @@
+"""A stand-in for training, run as a process of its own: it emits steps without torch."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from opentelemetry import trace
+
+from otel_torch_modules._assembly.span import Span, Trace
+from otel_torch_modules._emission.pipeline import EXIT_TIMEOUT_S, Pipeline
+from otel_torch_modules._records import Record
+
+
+class NoCalls:
+    """An `OpenSpan` of a program in which no module is ever called."""
+
+    def span_id(self, record: Record) -> int:
+        return record.span_id
+
+    def note(self, record: Record, method: str, arguments: tuple[Any, ...]) -> None:
+        pass
+
+
+def assemble(record: Record) -> Span:
+    shared = Trace(
+        record.trace_id, record.clock_offset, record.trace_flags, record.trace_state, record.parent
+    )
+    root = Span(shared, None, f"step {record.index}", "step", 0, record.start, record.end or 0, {})
+    root.span_id = record.span_id
+    for number in range(record.micro_batches):
+        Span(shared, root, f"span {number}", "forward", 0, record.start, record.start, {})
+    return root
+
+
+class Training:
+    """Steps and the pipeline that they go through; the last step is held back until the end."""
+
+    def __init__(
+        self,
+        tracer_provider: trace.TracerProvider | None = None,
+        *,
+        exit_timeout_s: float = EXIT_TIMEOUT_S,
+    ) -> None:
+        self.held: Record | None = None
+        self.pipeline = Pipeline(
+            assemble=assemble,
+            open_span=NoCalls(),
+            hand_over=lambda: None,
+            finish=self.hand_over,
+            tracer_provider=tracer_provider,
+            exit_timeout_s=exit_timeout_s,
+        )
+
+    def hand_over(self) -> None:
+        record, self.held = self.held, None
+        if record is not None:
+            self.pipeline.put(record)
+
+    def step(self, index: int, spans: int = 0) -> bool:
+        """Make one step with `spans` spans below it; return whether it is recorded."""
+        self.hand_over()
+        now = time.perf_counter_ns()
+        record = Record("step", index, now, time.time_ns() - now, micro_batches=spans)
+        recorded = self.pipeline.context.open(record)
+        if recorded:
+            self.pipeline.context.attach(record)
+            self.pipeline.context.detach(record)
+            record.end = time.perf_counter_ns()
+            self.held = record
+        return recorded

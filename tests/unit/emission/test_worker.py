@@ -1,0 +1,189 @@
+"""The worker: order, bounds, errors, stopping and forking."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from otel_torch_modules._emission.worker import Worker
+from otel_torch_modules._records import Record
+
+SOON = 30.0  # s; reached only when something hangs
+
+
+def record(index: int) -> Record:
+    return Record("step", index, 0, 0)
+
+
+def nothing() -> None:
+    pass
+
+
+@pytest.fixture
+def worker_of() -> Iterator[Callable[..., Worker]]:
+    made: list[Worker] = []
+
+    def make(handle: Callable[[Record], None], **given: Any) -> Worker:
+        worker = Worker(handle, **{"capacity": 100, "idle": nothing, "close": nothing, **given})
+        made.append(worker)
+        return worker
+
+    yield make
+    for worker in made:
+        worker.stop(SOON)
+
+
+def worker_threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name == "otel-torch-modules"]
+
+
+def test_records_are_handled_in_order_on_one_daemon_thread(
+    worker_of: Callable[..., Worker],
+) -> None:
+    handled: list[tuple[int | None, str, bool]] = []
+
+    def handle(item: Record) -> None:
+        thread = threading.current_thread()
+        handled.append((item.index, thread.name, thread.daemon))
+
+    worker = worker_of(handle)
+    assert worker_threads() == []
+    assert [worker.put(record(index)) for index in range(3)] == [True, True, True]
+    assert worker.flush(SOON)
+    assert handled == [(index, "otel-torch-modules", True) for index in range(3)]
+    assert worker.stop(SOON)
+    assert worker_threads() == []
+
+
+def test_what_the_queue_cannot_hold_is_dropped_and_counted(
+    worker_of: Callable[..., Worker], caplog: pytest.LogCaptureFixture
+) -> None:
+    busy, go_on = threading.Event(), threading.Event()
+    handled: list[int | None] = []
+
+    def handle(item: Record) -> None:
+        busy.set()
+        assert go_on.wait(SOON)
+        handled.append(item.index)
+
+    worker = worker_of(handle, capacity=2)
+    worker.put(record(0))
+    assert busy.wait(SOON)
+    assert [worker.put(record(index)) for index in range(1, 5)] == [True, True, False, False]
+    assert not worker.flush(0.0)
+    go_on.set()
+    assert worker.stop(SOON)
+    assert handled == [0, 1, 2]
+    assert worker.dropped == 2
+    assert [(r.levelno, r.getMessage()) for r in caplog.records] == [
+        (
+            logging.WARNING,
+            "Steps come faster than they can be sent: whole steps are left out from here on, "
+            "and counted",
+        ),
+        (
+            logging.WARNING,
+            "2 steps were left out because the queue was full, 0 errors came up while sending",
+        ),
+    ]
+
+
+def test_an_error_is_logged_once_with_its_traceback_and_the_thread_goes_on(
+    worker_of: Callable[..., Worker], caplog: pytest.LogCaptureFixture
+) -> None:
+    handled: list[int | None] = []
+
+    def handle(item: Record) -> None:
+        if item.index in (0, 2):
+            raise ValueError("no")
+        handled.append(item.index)
+
+    worker = worker_of(handle)
+    for index in range(4):
+        worker.put(record(index))
+    assert worker.flush(SOON)
+    assert handled == [1, 3]
+    assert [(r.levelno, r.exc_info is not None) for r in caplog.records] == [(logging.ERROR, True)]
+    worker.stop(SOON)
+    assert caplog.records[-1].getMessage().startswith("0 steps were left out")
+    assert "2 errors" in caplog.records[-1].getMessage()
+
+
+def test_idle_is_called_after_each_record_and_while_nothing_comes(
+    worker_of: Callable[..., Worker],
+) -> None:
+    calls: list[str] = []
+    idle_again = threading.Event()
+
+    def idle() -> None:
+        calls.append("idle")
+        if calls[-3:] == ["idle"] * 3:
+            idle_again.set()
+
+    worker = worker_of(
+        lambda item: calls.append(f"record {item.index}"), idle=idle, interval_s=0.001
+    )
+    worker.put(record(0))
+    assert idle_again.wait(SOON)
+    assert calls[:4] == ["record 0", "idle", "idle", "idle"]
+
+
+def test_stop_handles_what_was_put_then_closes_then_takes_nothing_more(
+    worker_of: Callable[..., Worker],
+) -> None:
+    calls: list[Any] = []
+    worker = worker_of(lambda item: calls.append(item.index), close=lambda: calls.append("close"))
+    worker.put(record(0))
+    worker.put(record(1))
+    assert worker.stop(SOON)
+    assert worker.stop(SOON)
+    assert not worker.put(record(2))
+    assert calls == [0, 1, "close"]
+
+
+def test_stop_gives_up_on_a_handler_that_does_not_return(worker_of: Callable[..., Worker]) -> None:
+    go_on = threading.Event()
+    worker = worker_of(lambda item: go_on.wait(SOON))
+    worker.put(record(0))
+    assert not worker.stop(0.01)
+    go_on.set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_sends_its_own_records_and_not_its_parents(
+    worker_of: Callable[..., Worker],
+) -> None:
+    busy, go_on = threading.Event(), threading.Event()
+    reading, writing = os.pipe()
+
+    def handle(item: Record) -> None:
+        os.write(
+            writing, f"{item.index} by {'child' if os.getpid() != parent else 'parent'};".encode()
+        )
+        if item.index == 0:
+            busy.set()
+            go_on.wait(SOON)
+
+    parent = os.getpid()
+    worker = worker_of(handle)
+    worker.put(record(0))
+    worker.put(record(1))
+    assert busy.wait(SOON)
+    child = os.fork()
+    if child == 0:  # whatever happens here must end here
+        try:
+            in_time = worker.flush(SOON) and worker.put(record(2)) and worker.stop(SOON)
+            os._exit(0 if in_time else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    go_on.set()
+    assert worker.stop(SOON)
+    os.close(writing)
+    with os.fdopen(reading) as lines:
+        assert lines.read() == "0 by parent;2 by child;1 by parent;"
