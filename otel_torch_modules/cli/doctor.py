@@ -1,0 +1,83 @@
+"""`otel-torch-modules doctor`: whether tracing would work here, and if not, why.
+
+Needs nothing but the standard library, and imports neither torch nor the SDK: it must have an answer
+where they are broken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from typing import NamedTuple
+
+from otel_torch_modules.cli.exporter_check import examine_exporters
+from otel_torch_modules.cli.finding import Finding
+from otel_torch_modules.cli.variable_check import examine_variables
+
+
+class _Requirement(NamedTuple):
+    distribution: str
+    least: tuple[int, ...]
+
+
+_REQUIREMENTS = (
+    _Requirement("torch", (2, 6)),
+    _Requirement("opentelemetry-sdk", (1, 30)),
+    _Requirement("opentelemetry-exporter-otlp", (1, 30)),
+    _Requirement("opentelemetry-instrumentation", (0, 51)),
+)
+_ENTRY_POINTS = {
+    "torch.backends": "otel_torch_modules",
+    "opentelemetry_instrumentor": "torch_modules",
+    "opentelemetry_traces_exporter": "otlp_file",
+}
+
+
+def examine(environ: Mapping[str, str]) -> int:
+    """Print every finding, then one line per fault; return 1 if there is a fault, else 0."""
+    findings = [
+        *_examine_versions(),
+        *_examine_entry_points(),
+        *examine_variables(environ),
+        *examine_exporters(environ),
+    ]
+    width = max(len(finding.subject) for finding in findings)
+    for finding in findings:
+        print(f"{finding.subject:<{width}}  {finding.state}".rstrip())
+    faults = [finding.fault for finding in findings if finding.fault]
+    print()
+    if not faults:
+        print("Nothing is wrong.")
+        return 0
+    print("1 thing is wrong:" if len(faults) == 1 else f"{len(faults)} things are wrong:")
+    for fault in faults:
+        print(f"✗ {fault}")
+    return 1
+
+
+def _examine_versions() -> Iterator[Finding]:
+    for distribution, least in _REQUIREMENTS:
+        wanted = ".".join(map(str, least))
+        try:
+            found = version(distribution)
+        except PackageNotFoundError:
+            fault = f"{distribution} is not installed; version {wanted} or later is needed"
+            yield Finding(distribution, "missing", fault)
+            continue
+        numbers = tuple(int(number) for number in re.findall(r"\d+", found)[: len(least)])
+        fault = f"{distribution} {found} is too old; {wanted} or later is needed"
+        yield Finding(distribution, found, "" if numbers >= least else fault)
+
+
+def _examine_entry_points() -> Iterator[Finding]:
+    for group, name in _ENTRY_POINTS.items():
+        subject = f"entry point {group}"
+        if entry_points(group=group, name=name):
+            yield Finding(subject, f"{name} is registered")
+        else:
+            yield Finding(
+                subject,
+                f"{name} is missing",
+                f"entry point {name} of group {group} is not registered; install otel-torch-modules again",
+            )

@@ -1,0 +1,126 @@
+"""`otel-torch-modules`: reads the command line and runs the command.
+
+Exit codes: 0, all is well; 1, `doctor` found something wrong or the demo's training failed; 2, the command could not be
+carried out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from otel_torch_modules.cli.command_error import CommandError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    for stream in (sys.stdout, sys.stderr):
+        # Bars and tree lines are not in every encoding; a question mark is better than no output.
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        code = run(options)
+        sys.stdout.flush()
+        return code
+    except CommandError as error:
+        print(f"otel-torch-modules: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader, `head` for one, has enough. Python flushes once more at exit: let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="otel-torch-modules", description="One OpenTelemetry trace per PyTorch training step."
+    )
+    parser.add_argument("--version", action="version", version=version("otel-torch-modules"))
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    demo = commands.add_parser("demo", help="train a small GPT, traced, and show its steps")
+    demo.add_argument("--steps", type=_positive_integer, default=40, help="default: 40")
+    demo.add_argument(
+        "--folder", type=Path, default=Path("traces"), help="for the traces; default: traces"
+    )
+    demo.set_defaults(run=_demo)
+
+    view = commands.add_parser("view", help="show the steps in a file of OTLP JSON lines")
+    view.add_argument("file", type=Path, metavar="FILE")
+    shown = view.add_mutually_exclusive_group()
+    shown.add_argument("--step", type=int, metavar="N", help="only the tree of this step")
+    shown.add_argument("--slowest", action="store_true", help="only the tree of the slowest step")
+    shown.add_argument("--list", action="store_true", help="only the table, with all steps")
+    view.add_argument(
+        "--depth", type=_positive_integer, metavar="D", help="levels of the tree below the step"
+    )
+    view.add_argument(
+        "--min-ms", type=_milliseconds, metavar="X", help="leave out spans shorter than this"
+    )
+    view.set_defaults(run=_view)
+
+    doctor = commands.add_parser("doctor", help="say whether tracing would work here")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _positive_integer(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
+    return int(text)
+
+
+def _milliseconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds of at least 0")
+    return value
+
+
+def _require_rich() -> None:
+    if find_spec("rich") is None:
+        raise CommandError("this command draws with `rich`: pip install 'otel-torch-modules[cli]'")
+
+
+# Commands are imported when they run: `doctor` must work where `rich` is missing.
+
+
+def _demo(options: argparse.Namespace) -> int:
+    _require_rich()
+    from otel_torch_modules.cli.demo import run_demo
+
+    return run_demo(options.steps, options.folder, os.environ)
+
+
+def _view(options: argparse.Namespace) -> int:
+    _require_rich()
+    from rich.console import Console
+
+    from otel_torch_modules.cli.step_tree import Cut
+    from otel_torch_modules.cli.view import View
+
+    view = View(options.file, Console(highlight=False), Cut(options.depth, options.min_ms))
+    if options.list:
+        view.print_all_steps()
+    elif options.slowest:
+        view.print_slowest_step()
+    elif options.step is not None:
+        view.print_step(options.step)
+    else:
+        view.print_overview()
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from otel_torch_modules.cli.doctor import examine
+
+    return examine(os.environ)

@@ -1,0 +1,79 @@
+"""The table of steps: how long each took and on what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+
+from rich.text import Text
+
+from otel_torch_modules.cli.phase_shares import OTHER, PHASES, phase_shares
+from otel_torch_modules.cli.phase_styles import PHASE_STYLES
+from otel_torch_modules.cli.trace_file import SpanNode
+
+_COLUMNS = {phase: max(len(phase), 6) + 2 for phase in (*PHASES, OTHER)}
+_STEP_WIDTH = 8
+_TIME_WIDTH = 11
+_BAR_WIDTHS = range(12, 41)  # least and most; below that the table has none
+
+
+def step_table(steps: Sequence[SpanNode], width: int, *, most: int) -> Iterator[Text]:
+    """Yield the lines of the table, at most `width` cells wide.
+
+    Of more than `most` steps only the slowest are shown, in their own order; the medians are of all. A wide
+    table ends in bars: length is duration, colours are phases.
+    """
+    shown = sorted(sorted(steps, key=_duration)[-most:], key=steps.index)
+    slowest = max(steps, key=_duration)
+    left = width - _STEP_WIDTH - _TIME_WIDTH - sum(_COLUMNS.values()) - 2
+    bar_width = min(left, _BAR_WIDTHS[-1]) if left >= _BAR_WIDTHS[0] else 0
+
+    yield _header()
+    for step in shown:
+        shares = phase_shares(step)
+        label = f"{'▸ ' if step is slowest else ''}{'' if step.step is None else step.step}"
+        line = _line(label, step.duration, shares)
+        if bar_width:
+            line.append("  ")
+            line.append_text(_bar(shares, round(bar_width * step.duration / slowest.duration)))
+        if step is slowest:
+            line.stylize("bold")
+        line.rstrip()
+        yield line
+    if len(steps) > 1:
+        of_all = [phase_shares(step) for step in steps]
+        medians = {phase: median(shares[phase] for shares in of_all) for phase in _COLUMNS}
+        yield _line("median", median(map(_duration, steps)), medians)
+    if len(shown) < len(steps):
+        yield Text(f"The {len(shown)} slowest of {len(steps)} steps; --list shows all.")
+
+
+def _duration(step: SpanNode) -> int:
+    return step.duration
+
+
+def _header() -> Text:
+    line = Text(f"{'step':>{_STEP_WIDTH}}{'ms':>{_TIME_WIDTH}}", style="bold")
+    for phase, width in _COLUMNS.items():
+        line.append(f"{phase:>{width}}", style=PHASE_STYLES[phase])
+    return line
+
+
+def _line(label: str, duration: float, shares: Mapping[str, float]) -> Text:
+    line = Text(f"{label:>{_STEP_WIDTH}}{duration / 1e6:>{_TIME_WIDTH}.2f}")
+    for phase, width in _COLUMNS.items():
+        percent = f"{shares[phase]:.1%}" if shares[phase] else "-"
+        line.append(f"{percent:>{width}}", style=PHASE_STYLES[phase])
+    return line
+
+
+def _bar(shares: Mapping[str, float], width: int) -> Text:
+    """Return a bar of `width` cells in which every phase has its share, rounded so that none is lost."""
+    bar = Text()
+    share_so_far, cells = 0.0, 0
+    for phase in _COLUMNS:
+        share_so_far += shares[phase]
+        upto = round(width * share_so_far)
+        bar.append("█" * (upto - cells), style=PHASE_STYLES[phase])
+        cells = upto
+    return bar

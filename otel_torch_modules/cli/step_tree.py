@@ -1,0 +1,131 @@
+"""One step as a tree, each span with its bar on the step's time line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from rich.text import Text
+
+from otel_torch_modules import semconv
+from otel_torch_modules.cli.phase_shares import OTHER
+from otel_torch_modules.cli.phase_styles import PHASE_STYLES
+from otel_torch_modules.cli.timeline import timeline_bar
+from otel_torch_modules.cli.trace_file import SpanNode
+
+_TIME_WIDTH = 10
+_UNCUT_SPANS = 44  # what a screen holds
+
+
+class Cut(NamedTuple):
+    """What of a tree is left out. With neither, the longest spans that fit on a screen are shown."""
+
+    depth: int | None = None  # levels below the step
+    min_ms: float | None = None
+
+    def shown(self, root: SpanNode) -> set[SpanNode]:
+        """Return the spans that are shown. A span without its parent is shown nowhere."""
+        spans = list(_walk_with_depth(root))
+        if self.depth is None and self.min_ms is None:
+            # The parts of a step come first: a short one is news as well.
+            spans.sort(key=lambda entry: (min(entry[1], 2), -entry[0].duration))
+            return {span for span, _ in spans[:_UNCUT_SPANS]}
+        return {
+            span
+            for span, depth in spans
+            if depth == 0
+            or (
+                (self.depth is None or depth <= self.depth)
+                and (self.min_ms is None or span.duration >= self.min_ms * 1e6)
+            )
+        }
+
+
+class _Row(NamedTuple):
+    guide: str  # the lines of the tree
+    label: str
+    hidden: int  # spans below that are not shown
+    span: SpanNode | None  # None in a row that stands for several
+    duration: int
+
+
+def step_tree(root: SpanNode, width: int, cut: Cut) -> Iterator[Text]:
+    """Yield the lines of the tree below a heading, at most `width` cells wide."""
+    rows = list(_rows(root, cut.shown(root), "", ""))
+    name_width = min(
+        max(len(row.guide) + len(row.label) + len(_more(row)) for row in rows), 9 * width // 20
+    )
+    bar_width = max(width - name_width - _TIME_WIDTH - 2, 1)
+    whole = (root.start, root.end)
+
+    yield _heading(root)
+    end = f"{root.duration / 1e6:.2f} ms"
+    yield Text(f"{'':{name_width}}{'ms':>{_TIME_WIDTH}}  0{end:>{bar_width - 1}}", style="bold")
+    phases = _phases(root)
+    for row in rows:
+        style = PHASE_STYLES[phases[row.span]] if row.span else PHASE_STYLES[OTHER]
+        line = Text(row.guide, style=PHASE_STYLES[OTHER])
+        line.append(row.label, style="bold red" if row.span and row.span.failed else style)
+        line.append(_more(row), style=PHASE_STYLES[OTHER])
+        line.truncate(name_width, overflow="ellipsis", pad=True)
+        line.append(f"{row.duration / 1e6:>{_TIME_WIDTH}.2f}", style=style)
+        if row.span:
+            bar = timeline_bar(row.span.start, row.span.end, whole, bar_width)
+            line.append(f"  {bar}", style=style)
+        yield line
+    for span in root.walk():
+        if span.exception:
+            yield Text(f"✗ {span.name}: {span.exception}", style="bold red")
+
+
+def _heading(root: SpanNode) -> Text:
+    parts = [
+        root.name if root.step is None else f"step {root.step}",
+        f"{root.duration / 1e6:.2f} ms",
+    ]
+    micro_batches = root.attributes.get(semconv.STEP_MICRO_BATCHES)
+    if micro_batches:
+        parts.append(f"{micro_batches} micro-batch{'es' if micro_batches > 1 else ''}")
+    if root.attributes.get(semconv.STEP_TRUNCATED):
+        parts.append("truncated")
+    parts.append(f"trace {root.trace_id}")
+    return Text(", ".join(parts), style="bold")
+
+
+def _walk_with_depth(root: SpanNode) -> Iterator[tuple[SpanNode, int]]:
+    stack = [(root, 0)]
+    while stack:
+        span, depth = stack.pop()
+        yield span, depth
+        stack.extend((child, depth + 1) for child in span.children)
+
+
+def _phases(root: SpanNode) -> dict[SpanNode, str]:
+    """Return every span's phase; a span of the program's own has that of what it lies in."""
+    phases = {root: root.phase if root.phase in PHASE_STYLES else OTHER}
+    for span in root.walk():
+        for child in span.children:
+            phases[child] = child.phase if child.phase in PHASE_STYLES else phases[span]
+    return {span: phase or OTHER for span, phase in phases.items()}
+
+
+def _rows(span: SpanNode, shown: set[SpanNode], guide: str, below: str) -> Iterator[_Row]:
+    children = [child for child in span.children if child in shown]
+    hidden = [child for child in span.children if child not in shown]
+    count = sum(1 for child in hidden for _ in child.walk())
+    failed = " ✗" if span.failed else ""
+    yield _Row(guide, span.name + failed, 0 if children else count, span, span.duration)
+    if not children:
+        return
+    for place, child in enumerate(children, 1):
+        last = place == len(children) and not hidden
+        yield from _rows(
+            child, shown, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  ")
+        )
+    if hidden:
+        duration = sum(child.duration for child in hidden)
+        yield _Row(below + "└─ ", f"… {count} more", 0, None, duration)
+
+
+def _more(row: _Row) -> str:
+    return f" … {row.hidden} more" if row.hidden else ""

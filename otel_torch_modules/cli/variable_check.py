@@ -1,0 +1,86 @@
+"""Every variable of this package with the value in force, and those of OpenTelemetry that are set."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+
+from otel_torch_modules import environment_variables
+from otel_torch_modules.cli.finding import Finding
+from otel_torch_modules.config import Config, Schedule, is_enabled
+
+_PREFIX = "OTEL_TORCH_MODULES_"
+_KNOWN = [name for name in vars(environment_variables) if name.startswith(_PREFIX)]
+_AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"
+_SECRETS = ("HEADERS", "KEY", "TOKEN", "PASSWORD")
+
+
+def examine_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield a finding for each variable of ours, for misspelt ones, and for OpenTelemetry's that are set."""
+    defaults = {_PREFIX + entry.name.upper(): entry.name for entry in fields(Config)}
+    for name in _KNOWN:
+        if name == environment_variables.OTEL_TORCH_MODULES_ENABLED:
+            yield _examine_enabled(environ)
+        elif name in defaults:
+            yield _examine_option(name, defaults[name], environ)
+        else:
+            yield Finding(name, environ.get(name) or "(not set)")
+    for name in sorted(environ):
+        if name.startswith(_PREFIX):
+            if name not in _KNOWN:
+                yield _misspelt(name, environ[name])
+        elif name.startswith("OTEL_"):
+            yield _examine_standard(name, environ[name])
+
+
+def _examine_enabled(environ: Mapping[str, str]) -> Finding:
+    name = environment_variables.OTEL_TORCH_MODULES_ENABLED
+    try:
+        enabled = is_enabled(environ)
+    except ValueError as error:
+        return Finding(name, environ[name], str(error))
+    if not enabled:
+        return Finding(name, "false: only opentelemetry-instrument or the program starts tracing")
+    if environ.get(_AUTOLOAD, "1") == "0":
+        fault = f"{_AUTOLOAD}=0 keeps torch from loading entry points, so {name} has no effect"
+        return Finding(name, "true", fault)
+    return Finding(name, "true")
+
+
+def _examine_option(name: str, option: str, environ: Mapping[str, str]) -> Finding:
+    given = environ.get(name, "").strip()
+    try:
+        # Alone, so that each bad value is a fault of its own.
+        value = getattr(Config.from_env({name: given}), option)
+    except ValueError as error:
+        return Finding(name, given, str(error))
+    return Finding(name, _as_text(value) + ("" if given else " (default)"))
+
+
+def _as_text(value: object) -> str:
+    if value is None:
+        return "no limit"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Schedule):
+        return ",".join(f"{part.name}={getattr(value, part.name)}" for part in fields(value))
+    if isinstance(value, tuple):
+        return ",".join(value) or "none"
+    return str(value)
+
+
+def _misspelt(name: str, value: str) -> Finding:
+    close = difflib.get_close_matches(name, _KNOWN, n=1)
+    meant = f"; {close[0]} is meant?" if close else ""
+    return Finding(name, value, f"{name} is not a variable of otel-torch-modules{meant}")
+
+
+def _examine_standard(name: str, value: str) -> Finding:
+    if any(word in name for word in _SECRETS):
+        return Finding(name, "(set)")
+    if name == "OTEL_SDK_DISABLED" and value.strip().lower() == "true":
+        return Finding(name, value, f"{name}={value} switches off all of OpenTelemetry")
+    if name == "OTEL_TRACES_SAMPLER" and value.strip().endswith("always_off"):
+        return Finding(name, value, f"{name}={value} leaves out every step")
+    return Finding(name, value)

@@ -1,0 +1,85 @@
+"""`otel-torch-modules view`: a file of traces as a table of steps and the tree of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from otel_torch_modules.cli.command_error import CommandError
+from otel_torch_modules.cli.step_table import step_table
+from otel_torch_modules.cli.step_tree import Cut, step_tree
+from otel_torch_modules.cli.trace_file import SpanNode, TraceFile
+
+_OVERVIEW_STEPS = 20
+
+
+class View:
+    """The contents of a file, printed on a console."""
+
+    def __init__(self, path: Path, console: Console, cut: Cut) -> None:
+        self._file = TraceFile.read(path)
+        self._console = console
+        self._cut = cut
+        if self._file.torn:
+            self._print([Text(f"The last line of {path} is cut off; it was left out.")])
+
+    @property
+    def slowest(self) -> SpanNode:
+        """The slowest step; in a file without steps the slowest forward pass."""
+        return max(self._file.steps or self._file.forwards, key=lambda span: span.duration)
+
+    def print_overview(self) -> None:
+        """Print the table, of the slowest steps where there are many, and the slowest step's tree."""
+        self._print_table(most=_OVERVIEW_STEPS)
+        self._console.print()
+        self.print_slowest_step()
+
+    def print_all_steps(self) -> None:
+        """Print the table of all steps."""
+        self._print_table(most=len(self._file.steps))
+
+    def print_slowest_step(self) -> None:
+        """Print the tree of the slowest step."""
+        self._print_tree(self.slowest)
+
+    def print_step(self, index: int) -> None:
+        """Print the tree of the step with this index, the last one where a file holds several runs.
+
+        Raises:
+            CommandError: there is no such step.
+        """
+        found = [step for step in self._file.steps if step.step == index]
+        if not found:
+            raise CommandError(f"{self._file.path} has no step {index}; {self._known_steps()}")
+        if len(found) > 1:
+            self._print([Text(f"Step {index} is there {len(found)} times; this is the last.")])
+        self._print_tree(found[-1])
+
+    def _known_steps(self) -> str:
+        indices = [step.step for step in self._file.steps if step.step is not None]
+        if not indices:
+            return "it has no steps"
+        count = f"{len(indices)} step{'s' if len(indices) > 1 else ''}"
+        return f"it has {count}, from {min(indices)} to {max(indices)}"
+
+    def _print_table(self, *, most: int) -> None:
+        if self._file.steps:
+            self._print(step_table(self._file.steps, self._console.width, most=most))
+        forwards = self._file.forwards
+        if forwards:
+            total = sum(span.duration for span in forwards) / 1e6
+            longest = max(span.duration for span in forwards) / 1e6
+            count = f"{len(forwards)} forward pass{'es' if len(forwards) > 1 else ''}"
+            self._print(
+                [Text(f"{count} outside a step: {total:.2f} ms in all, {longest:.2f} ms at most.")]
+            )
+
+    def _print_tree(self, root: SpanNode) -> None:
+        self._print(step_tree(root, self._console.width, self._cut))
+
+    def _print(self, lines: Iterable[Text]) -> None:
+        for line in lines:
+            self._console.print(line, no_wrap=True, overflow="ellipsis", crop=False)
