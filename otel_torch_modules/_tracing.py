@@ -15,6 +15,9 @@ from otel_torch_modules._recording.steps import Steps
 from otel_torch_modules.config import Config
 
 
+_STOP_TIMEOUT_S = 30.0  # of a program that takes tracing down itself, and goes on afterwards
+
+
 class Tracing:
     """From hooks to spans.
 
@@ -48,7 +51,7 @@ class Tracing:
         fork.unwatch(self)
         self._steps.finish()
         self._unhook()
-        self._pipeline.stop()
+        self._pipeline.stop(_STOP_TIMEOUT_S)
 
     def step(self, index: int | None) -> AbstractContextManager[None]:
         """See :func:`otel_torch_modules.step`."""
