@@ -48,7 +48,13 @@ class Pipeline:
         self._at_exit = AtExit(lambda: self.stop(exit_timeout_s))
         self._provider = LazyTracerProvider(tracer_provider, on_found=self._at_exit.register)
         self._emitter = Emitter(self._provider.resolve)
-        self._worker = Worker(self._handle, capacity=_CAPACITY, idle=self._idle, close=self._close)
+        self._worker = Worker(
+            self._handle,
+            capacity=_CAPACITY,
+            idle=self._idle,
+            export=self._emitter.flush,
+            close=self._close,
+        )
         self.context = RecordContext(open_span, self._provider, self._prepare)
         self._at_exit.register()
 

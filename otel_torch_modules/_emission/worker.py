@@ -30,6 +30,7 @@ class Worker:
             counted from then on.
         capacity: records that may wait; more are dropped and counted.
         idle: called on the thread after each record and every `interval_s`.
+        export: called on the thread when all that was put before a `flush` has been handled.
         close: called on the thread, once, after the last record when the worker stops.
         interval_s: seconds between two calls of `idle` when no records come.
     """
@@ -40,12 +41,14 @@ class Worker:
         *,
         capacity: int,
         idle: Callable[[], None],
+        export: Callable[[], None],
         close: Callable[[], None],
         interval_s: float = 0.25,
     ) -> None:
         self._handle = handle
         self._capacity = capacity
         self._idle = idle
+        self._export = export
         self._close = close
         self._interval_s = interval_s
         self._stopped = False
@@ -90,12 +93,12 @@ class Worker:
         return True
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until all that was put has been handled; return False when that takes longer."""
+        """Wait until all that was put has been handled and exported; return False when that takes longer."""
         if self._thread is None:
             return True
-        handled = threading.Event()
-        self._queue.put(handled)
-        return handled.wait(timeout_s)
+        exported = threading.Event()
+        self._queue.put(exported)
+        return exported.wait(timeout_s)
 
     def stop(self, timeout_s: float) -> bool:
         """Handle what was put, close, and end the thread; return False when that takes longer.
@@ -132,6 +135,7 @@ class Worker:
                 self._guarded(self._idle)
                 del item  # its log is memory that the next wait should not hold
             elif isinstance(item, threading.Event):
+                self._guarded(self._export)
                 item.set()
             else:
                 self._guarded(self._close)

@@ -29,7 +29,10 @@ def worker_of() -> Iterator[Callable[..., Worker]]:
     made: list[Worker] = []
 
     def make(handle: Callable[[Record], None], **given: Any) -> Worker:
-        worker = Worker(handle, **{"capacity": 100, "idle": nothing, "close": nothing, **given})
+        worker = Worker(
+            handle,
+            **{"capacity": 100, "idle": nothing, "export": nothing, "close": nothing, **given},
+        )
         made.append(worker)
         return worker
 
@@ -144,6 +147,15 @@ def test_stop_handles_what_was_put_then_closes_then_takes_nothing_more(
     assert worker.stop(SOON)
     assert not worker.put(record(2))
     assert calls == [0, 1, "close"]
+
+
+def test_flush_exports_what_was_put_before_it(worker_of: Callable[..., Worker]) -> None:
+    calls: list[Any] = []
+    worker = worker_of(lambda item: calls.append(item.index), export=lambda: calls.append("export"))
+    worker.put(record(0))
+    worker.put(record(1))
+    assert worker.flush(SOON)
+    assert calls == [0, 1, "export"]
 
 
 def test_stop_gives_up_on_a_handler_that_does_not_return(worker_of: Callable[..., Worker]) -> None:

@@ -1,0 +1,346 @@
+"""Identity, sampling and currency of a record, seen from the program's own tracer."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opentelemetry import baggage, trace
+from opentelemetry import context as context_api
+from opentelemetry.sdk.trace import Tracer, TracerProvider
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
+from opentelemetry.trace import Status, StatusCode
+
+from otel_torch_modules._emission.context import OpenStepSpan, RecordContext
+from otel_torch_modules._emission.provider import LazyTracerProvider
+from otel_torch_modules._records import Record
+
+
+class OneCall:
+    """An `OpenSpan` in which the call with id 42 is open, in every thread."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[int | None, str, tuple[Any, ...]]] = []
+
+    def span_id(self, record: Record) -> int:
+        return 42
+
+    def note(self, record: Record, method: str, arguments: tuple[Any, ...]) -> None:
+        self.notes.append((record.index, method, arguments))
+
+
+def nothing() -> None:
+    pass
+
+
+def step(index: int = 0) -> Record:
+    return Record("step", index, 0, 0)
+
+
+@pytest.fixture
+def tracer(memory: Any) -> Tracer:
+    found = memory.provider.get_tracer("program")
+    assert isinstance(found, Tracer)
+    return found
+
+
+@pytest.fixture
+def calls() -> OneCall:
+    return OneCall()
+
+
+@pytest.fixture
+def records(memory: Any, calls: OneCall) -> RecordContext:
+    return RecordContext(calls, LazyTracerProvider(memory.provider, on_found=nothing), nothing)
+
+
+@pytest.fixture(autouse=True)
+def _context_is_put_back() -> Iterator[None]:
+    before = context_api.get_current()
+    yield
+    assert context_api.get_current() is before
+
+
+def opened(records: RecordContext, index: int = 0) -> Record:
+    record = step(index)
+    assert records.open(record)
+    return record
+
+
+def test_a_step_is_a_root_unless_a_span_of_the_program_is_recording(
+    records: RecordContext, tracer: Tracer
+) -> None:
+    root = opened(records)
+    assert root.parent is None
+    assert root.trace_id != 0
+    assert root.span_id != 0
+    assert root.trace_flags & 1
+    with tracer.start_as_current_span("epoch") as epoch:
+        child = opened(records)
+    own = epoch.get_span_context()
+    assert child.parent is not None
+    assert (child.parent.trace_id, child.parent.span_id) == (own.trace_id, own.span_id)
+    assert child.trace_id == own.trace_id
+    assert child.span_id not in (0, own.span_id)
+    remote = trace.NonRecordingSpan(trace.SpanContext(1, 2, True))
+    with trace.use_span(remote):
+        assert opened(records).parent is None
+
+
+def test_spans_of_the_program_are_children_of_the_innermost_open_call(
+    records: RecordContext, tracer: Tracer, memory: Any
+) -> None:
+    record = opened(records)
+    records.attach(record)
+    with tracer.start_as_current_span("loss"):
+        pass
+    records.detach(record)
+    with tracer.start_as_current_span("after"):
+        pass
+    inside, after = memory.exporter.get_finished_spans()
+    assert (inside.parent.trace_id, inside.parent.span_id) == (record.trace_id, 42)
+    assert inside.parent.trace_flags.sampled
+    assert after.parent is None
+
+
+def test_what_the_program_does_to_the_current_span_becomes_notes(
+    records: RecordContext, calls: OneCall
+) -> None:
+    record = opened(records, 7)
+    records.attach(record)
+    span = trace.get_current_span()
+    assert span.is_recording()
+    far = trace.SpanContext(5, 6, True)
+    changing = [1, 2]
+    span.set_attribute("list", changing)
+    changing.append(3)
+    span.set_attributes({"a": 1, "b": "x"})
+    span.add_event("seen", {"c": 2}, 99)
+    span.add_event("plain")
+    span.add_link(far, {"d": 3})
+    span.update_name("mine")
+    span.set_status(StatusCode.ERROR, "why")
+    status = Status(StatusCode.OK)
+    span.set_status(status)
+    span.end()
+    records.detach(record)
+    span.set_attribute("too", "late")
+    assert not span.is_recording()
+    assert calls.notes == [
+        (7, "set_attributes", ({"list": (1, 2)},)),
+        (7, "set_attributes", ({"a": 1, "b": "x"},)),
+        (7, "add_event", ("seen", {"c": 2}, 99)),
+        (7, "add_event", ("plain", {}, None)),
+        (7, "add_link", (far, {"d": 3})),
+        (7, "update_name", ("mine",)),
+        (7, "set_status", (StatusCode.ERROR, "why")),
+        (7, "set_status", (status, None)),
+    ]
+
+
+def test_an_exception_is_kept_as_text(records: RecordContext, calls: OneCall) -> None:
+    record = opened(records)
+    records.attach(record)
+    try:
+        raise KeyError("gone")
+    except KeyError as error:
+        trace.get_current_span().record_exception(error, {"where": "loss"})
+    records.detach(record)
+    ((_, method, (name, attributes, at)),) = calls.notes
+    stacktrace = attributes.pop("exception.stacktrace")
+    assert (method, name, at) == ("add_event", "exception", None)
+    assert attributes == {
+        "exception.type": "KeyError",
+        "exception.message": "'gone'",
+        "where": "loss",
+    }
+    assert "raise KeyError" in stacktrace
+
+
+def test_attach_is_done_once_and_detach_in_a_thread_leaves_others_alone(
+    records: RecordContext,
+) -> None:
+    record = opened(records)
+    records.attach(record)
+    current = context_api.get_current()
+    records.attach(record)
+    assert context_api.get_current() is current
+    seen: list[bool] = []
+
+    def other() -> None:
+        records.detach(record)
+        seen.append(isinstance(trace.get_current_span(), OpenStepSpan))
+        records.attach(record)
+        seen.append(trace.get_current_span().is_recording())
+        records.detach(record)
+        seen.append(isinstance(trace.get_current_span(), OpenStepSpan))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert seen == [False, True, False]
+    assert context_api.get_current() is current
+    assert trace.get_current_span().is_recording()
+    records.detach(record)
+
+
+def test_an_epoch_span_around_many_steps_is_the_parent_of_each(
+    records: RecordContext, tracer: Tracer
+) -> None:
+    for epoch_number in range(2):
+        with tracer.start_as_current_span(f"epoch {epoch_number}") as epoch:
+            for index in range(2):
+                record = opened(records, index)
+                assert record.parent is not None
+                assert record.parent.span_id == epoch.get_span_context().span_id
+                records.attach(record)
+                records.detach(record)
+                assert trace.get_current_span() is epoch
+    assert opened(records).parent is None
+
+
+def test_a_span_that_ends_while_a_step_is_open_leaves_nothing_of_the_step_behind(
+    records: RecordContext, tracer: Tracer
+) -> None:
+    record = opened(records)
+    with tracer.start_as_current_span("epoch"):
+        records.attach(record)
+    assert trace.get_current_span() is trace.INVALID_SPAN
+    records.detach(record)
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_a_context_that_the_program_puts_back_after_the_step_shows_what_was_before(
+    records: RecordContext, tracer: Tracer
+) -> None:
+    before = context_api.get_current()
+    with tracer.start_as_current_span("epoch") as epoch:
+        record = opened(records)
+        records.attach(record)
+        with tracer.start_as_current_span("micro-batches"):
+            records.attach(record)  # the second micro-batch
+            assert trace.get_current_span().get_span_context().span_id == 42
+            records.detach(record)
+        # `with` has put the first attachment back
+        assert trace.get_current_span().get_span_context() == epoch.get_span_context()
+        following = opened(records, 1)
+        assert following.parent is not None
+        assert following.parent.span_id == epoch.get_span_context().span_id
+        records.attach(following)
+        stale = trace.get_current_span()
+        assert isinstance(stale, OpenStepSpan)
+        assert stale.before is epoch
+        records.detach(following)
+    assert context_api.get_current() is before
+
+
+def test_a_context_on_top_of_a_step_is_not_thrown_away(records: RecordContext) -> None:
+    outer = context_api.attach(context_api.get_current())
+    record = opened(records)
+    records.attach(record)
+    token = context_api.attach(baggage.set_baggage("k", "v"))
+    records.detach(record)
+    assert baggage.get_baggage("k") == "v"
+    assert not trace.get_current_span().is_recording()
+    assert not trace.get_current_span().get_span_context().is_valid
+    context_api.detach(token)
+    assert not trace.get_current_span().get_span_context().is_valid
+    context_api.detach(outer)
+
+
+def test_a_step_that_was_broken_off_gives_way_to_the_next(records: RecordContext) -> None:
+    broken = opened(records)
+    records.attach(broken)
+    following = opened(records, 1)
+    assert following.parent is None
+    assert following.trace_id != broken.trace_id
+    records.attach(following)
+    assert trace.get_current_span().get_span_context().trace_id == following.trace_id
+    records.detach(following)
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_the_sampler_is_asked_once_a_record_and_has_the_last_word(
+    memory: Any, calls: OneCall
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    class Asked(TraceIdRatioBased):
+        def should_sample(self, parent_context: Any, trace_id: int, name: str, *rest: Any) -> Any:  # type: ignore[override]
+            asked.append((trace_id, name))
+            return super().should_sample(parent_context, trace_id, name, *rest)
+
+    provider = TracerProvider(sampler=Asked(0.5), shutdown_on_exit=False)
+    records = RecordContext(calls, LazyTracerProvider(provider, on_found=nothing), nothing)
+    kept: list[bool] = []
+    opened_records = []
+    for kind in ("step", "eval") * 20:
+        record = Record(kind, 0, 0, 0)  # type: ignore[arg-type]
+        kept.append(records.open(record))
+        opened_records.append(record)
+    assert asked == [
+        (record.trace_id, "train.step" if record.kind == "step" else "forward")
+        for record in opened_records
+    ]
+    bound = 1 << 63
+    assert kept == [(record.trace_id & (1 << 64) - 1) < bound for record in opened_records]
+
+
+@pytest.mark.parametrize("of_parent", [ALWAYS_ON, ALWAYS_OFF])
+def test_a_parent_based_sampler_sees_the_programs_span(calls: OneCall, of_parent: Any) -> None:
+    provider = TracerProvider(
+        sampler=ParentBased(ALWAYS_OFF, local_parent_sampled=of_parent), shutdown_on_exit=False
+    )
+    records = RecordContext(calls, LazyTracerProvider(provider, on_found=nothing), nothing)
+    assert not records.open(step())
+    epoch = TracerProvider(shutdown_on_exit=False).get_tracer("program").start_span("epoch")
+    with trace.use_span(epoch):
+        assert records.open(step()) is (of_parent is ALWAYS_ON)
+
+
+def test_without_a_provider_a_record_opens_unsampled_and_one_is_asked_for(
+    calls: OneCall,
+) -> None:
+    prepared: list[str] = []
+    lazy = LazyTracerProvider(on_found=nothing)
+    records = RecordContext(calls, lazy, lambda: prepared.append("asked"))
+    record = opened(records)
+    assert (record.trace_flags, record.parent) == (0, None)
+    assert record.trace_id != 0
+    assert prepared == ["asked"]
+
+
+def test_a_provider_that_is_switched_off_opens_nothing(calls: OneCall) -> None:
+    lazy = LazyTracerProvider(trace.NoOpTracerProvider(), on_found=nothing)
+    assert not RecordContext(calls, lazy, nothing).open(step())
+
+
+def test_an_id_generator_that_somebody_chose_makes_the_ids(
+    calls: OneCall,
+) -> None:
+    class Fixed(IdGenerator):
+        def generate_trace_id(self) -> int:
+            return 11
+
+        def generate_span_id(self) -> int:
+            return 12
+
+    provider = TracerProvider(id_generator=Fixed(), shutdown_on_exit=False)
+    records = RecordContext(calls, LazyTracerProvider(provider, on_found=nothing), nothing)
+    record = opened(records)
+    assert (record.trace_id, record.span_id) == (11, 12)
+
+
+def test_ids_do_not_touch_the_programs_random_numbers(records: RecordContext) -> None:
+    random.seed(0)
+    state = random.getstate()
+    first = opened(records)
+    assert random.getstate() == state
+    random.seed(0)
+    second = opened(records)
+    assert first.trace_id != second.trace_id
+    assert first.span_id != second.span_id

@@ -1,0 +1,138 @@
+"""OTLP JSON lines: read back by the protocol's own message, ids and enums as OTLP spells them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import ParseDict
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+
+from otel_torch_modules._assembly.span import Note, Span
+from otel_torch_modules._emission.emitter import Emitter
+from otel_torch_modules._emission.file_exporter import OtlpFileSpanExporter
+from otel_torch_modules._records import Raised, RemoteParent
+
+
+@pytest.fixture
+def spans(memory: Any, small_tree: Span) -> list[ReadableSpan]:
+    small_tree.attributes = {
+        "b": True,
+        "i": 2**40,
+        "f": 0.5,
+        "s": "ü",
+        "l": (1, 2),
+        "y": b"\x00\xff",
+    }
+    small_tree.children[0].error = Raised("ValueError", "no", "Traceback ...")
+    small_tree.children[1].notes = [Note("add_event", ("seen", {"c": 1}, None), 60)]
+    Emitter(lambda: memory.provider).emit(small_tree)
+    return list(memory.exporter.get_finished_spans())
+
+
+def parsed(line: str) -> ExportTraceServiceRequest:
+    """Read a line as OTLP asks: protobuf's JSON mapping, but for hexadecimal ids."""
+
+    def with_base64(value: Any) -> Any:
+        if isinstance(value, list):
+            return [with_base64(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        return {
+            key: base64.b64encode(bytes.fromhex(item)).decode()
+            if key in ("traceId", "spanId", "parentSpanId")
+            else with_base64(item)
+            for key, item in value.items()
+        }
+
+    request = ExportTraceServiceRequest()
+    ParseDict(with_base64(json.loads(line)), request)
+    return request
+
+
+def test_lines_say_what_the_standard_encoder_says(
+    spans: list[ReadableSpan], tmp_path: Path
+) -> None:
+    path = tmp_path / "new" / "traces.jsonl"
+    exporter = OtlpFileSpanExporter(str(path))
+    assert exporter.export(spans) is SpanExportResult.SUCCESS
+    assert exporter.export(spans[:1]) is SpanExportResult.SUCCESS
+    assert exporter.force_flush()
+    exporter.shutdown()
+    lines = path.read_text().splitlines()
+    assert [parsed(line) for line in lines] == [encode_spans(spans), encode_spans(spans[:1])]
+
+
+def test_ids_are_lower_case_hexadecimal_and_enums_are_numbers(
+    spans: list[ReadableSpan], tmp_path: Path
+) -> None:
+    path = tmp_path / "traces.jsonl"
+    OtlpFileSpanExporter(str(path)).export(spans)
+    written = json.loads(path.read_text())["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    ids = [f"{span.context.span_id:016x}" for span in spans]
+    trace_id = f"{0xABC:032x}"
+    assert [(s["traceId"], s["spanId"], s.get("parentSpanId"), s["kind"]) for s in written] == [
+        (trace_id, ids[0], None, 1),
+        (trace_id, ids[1], ids[0], 4),
+        (trace_id, ids[2], ids[0], 5),
+    ]
+    assert [(link["traceId"], link["spanId"]) for link in written[2]["links"]] == [
+        (trace_id, ids[1])
+    ]
+    assert written[1]["status"] == {"message": "ValueError: no", "code": 2}
+
+
+def test_processes_and_ranks_have_files_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    pid = os.getpid()
+    assert OtlpFileSpanExporter().path == f"traces-{pid}.jsonl"
+    monkeypatch.setenv("OTEL_TORCH_MODULES_FILE", "out/{rank}/{pid}.jsonl")
+    assert OtlpFileSpanExporter().path == f"out/0/{pid}.jsonl"
+    monkeypatch.setenv("RANK", "3")
+    assert OtlpFileSpanExporter().path == f"out/3/{pid}.jsonl"
+
+
+def test_an_error_is_logged_once_and_never_raised(
+    spans: list[ReadableSpan], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    exporter = OtlpFileSpanExporter(str(tmp_path / "file" / "traces.jsonl"))
+    assert [exporter.export(spans), exporter.export(spans)] == [SpanExportResult.FAILURE] * 2
+    assert [(r.levelno, r.exc_info is not None) for r in caplog.records] == [(logging.ERROR, True)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_writes_to_a_file_of_its_own(
+    spans: list[ReadableSpan], tmp_path: Path
+) -> None:
+    exporter = OtlpFileSpanExporter(str(tmp_path / "{pid}.jsonl"))
+    exporter.export(spans)
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if exporter.export(spans[:1]) is SpanExportResult.SUCCESS else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    exporter.export(spans)
+    counts = {
+        path.stem: [len(p.resource_spans[0].scope_spans[0].spans) for p in map(parsed, path.open())]
+        for path in tmp_path.iterdir()
+    }
+    assert counts == {str(os.getpid()): [3, 3], str(child): [1]}
+
+
+def test_a_remote_parent_is_named(memory: Any, small_tree: Span, tmp_path: Path) -> None:
+    small_tree.trace = small_tree.trace._replace(parent=RemoteParent(0xABC, 0xF, 1, None))
+    Emitter(lambda: memory.provider).emit(small_tree)
+    path = tmp_path / "traces.jsonl"
+    OtlpFileSpanExporter(str(path)).export(memory.exporter.get_finished_spans()[:1])
+    (written,) = json.loads(path.read_text())["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    assert written["parentSpanId"] == f"{0xF:016x}"

@@ -1,0 +1,280 @@
+"""Which provider spans go to, and what one of ours is made of. Each program is a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+FILE = {"OTEL_TRACES_EXPORTER": "otlp_file", "OTEL_TORCH_MODULES_FILE": "traces.jsonl"}
+
+TWO_STEPS = """
+from program import Training
+training = Training()
+training.step(0)
+training.step(1, spans=1)
+"""
+
+
+def exported(folder: Path) -> list[dict[str, Any]]:
+    """Return what is in the file: one entry for each resource."""
+    path = folder / "traces.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [entry for line in lines for entry in json.loads(line)["resourceSpans"]]
+
+
+def names(folder: Path) -> list[str]:
+    return [
+        span["name"]
+        for entry in exported(folder)
+        for scope in entry["scopeSpans"]
+        for span in scope["spans"]
+    ]
+
+
+def resource(folder: Path) -> dict[str, Any]:
+    first = exported(folder)[0]["resource"]["attributes"]
+    return {item["key"]: next(iter(item["value"].values())) for item in first}
+
+
+def clean(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what a program printed; it must have ended well and said nothing else."""
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_without_a_provider_one_is_made_and_is_the_programs_from_then_on(
+    run_program: Run, tmp_path: Path
+) -> None:
+    source = """
+from opentelemetry import trace
+from program import Training
+tracer = trace.get_tracer("program")
+training = Training()
+training.step(0)
+training.pipeline.flush(30)
+training.step(1)
+training.pipeline.flush(30)
+with tracer.start_as_current_span("mine"):
+    pass
+print(type(trace.get_tracer_provider()).__name__)
+"""
+    assert clean(run_program(source, FILE)) == "OwnTracerProvider\n"
+    assert sorted(names(tmp_path)) == ["mine", "step 0", "step 1"]
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "variables", "service"),
+    [
+        ("train.py", (), {}, "train"),
+        ("pkg/train.py", ("-m", "pkg.train"), {}, "train"),
+        ("pkg/__main__.py", ("-m", "pkg"), {}, "pkg"),
+        ("pkg/__main__.py", ("pkg",), {}, "pkg"),
+        ("train.py", ("-c", TWO_STEPS), {}, "python"),
+        ("train.py", (), {"OTEL_SERVICE_NAME": "mine"}, "mine"),
+        ("train.py", (), {"OTEL_RESOURCE_ATTRIBUTES": "service.name=mine"}, "mine"),
+    ],
+)
+def test_the_service_is_named_after_the_script_unless_somebody_named_it(
+    run_program: Run,
+    tmp_path: Path,
+    script: str,
+    arguments: tuple[str, ...],
+    variables: dict[str, str],
+    service: str,
+) -> None:
+    clean(run_program(TWO_STEPS, {**FILE, **variables}, script=script, arguments=arguments))
+    assert resource(tmp_path)["service.name"] == service
+
+
+def test_the_resource_tells_the_process_and_the_users_word_wins(
+    run_program: Run, tmp_path: Path
+) -> None:
+    variables = {**FILE, "OTEL_RESOURCE_ATTRIBUTES": "host.name=here,team=red"}
+    source = TWO_STEPS + "import os; print(os.getpid())"
+    pid = clean(run_program(source, variables)).strip()
+    found = resource(tmp_path)
+    instance = found.pop("service.instance.id")
+    version = found.pop("torch.version")
+    telemetry = {key for key in found if key.startswith("telemetry.sdk.")}
+    assert {key: value for key, value in found.items() if key not in telemetry} == {
+        "host.name": "here",
+        "process.pid": pid,
+        "service.name": "train",
+        "team": "red",
+    }
+    assert len(instance) == 36
+    assert version.startswith("2.")
+    assert len(telemetry) == 3
+
+
+def test_the_programs_own_provider_is_used_as_it_is_and_flushed_before_it_ends(
+    run_program: Run, tmp_path: Path
+) -> None:
+    source = """
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from otel_torch_modules._emission.file_exporter import OtlpFileSpanExporter
+from program import Training
+training = Training()
+provider = TracerProvider(resource=Resource({"service.name": "theirs"}))
+provider.add_span_processor(BatchSpanProcessor(OtlpFileSpanExporter()))
+trace.set_tracer_provider(provider)
+training.step(0)
+training.step(1)
+print(trace.get_tracer_provider() is provider)
+"""
+    assert clean(run_program(source, FILE)) == "True\n"
+    assert names(tmp_path) == ["step 0", "step 1"]
+    assert resource(tmp_path) == {"service.name": "theirs"}
+
+
+def test_a_provider_handed_in_is_used_and_the_global_one_left_alone(
+    run_program: Run, tmp_path: Path
+) -> None:
+    source = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from otel_torch_modules._emission.file_exporter import OtlpFileSpanExporter
+from program import Training
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(OtlpFileSpanExporter()))
+training = Training(provider)
+training.step(0)
+training.step(1)
+print(type(trace.get_tracer_provider()).__name__)
+"""
+    assert clean(run_program(source, FILE)) == "ProxyTracerProvider\n"
+    assert names(tmp_path) == ["step 0", "step 1"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "kept"),
+    [
+        ({"OTEL_TRACES_SAMPLER": "always_on"}, ["step 0", "step 1", "span 0"]),
+        ({"OTEL_TRACES_SAMPLER": "always_off"}, []),
+        ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0"}, []),
+        ({"OTEL_SDK_DISABLED": "true"}, []),
+    ],
+)
+def test_sampling_and_switching_off_mean_what_they_mean_elsewhere(
+    run_program: Run, tmp_path: Path, variables: dict[str, str], kept: list[str]
+) -> None:
+    clean(run_program(TWO_STEPS, {**FILE, **variables}))
+    assert names(tmp_path) == kept
+
+
+def test_metrics_and_logs_are_not_set_up(run_program: Run) -> None:
+    source = (
+        TWO_STEPS
+        + """
+from opentelemetry import metrics, _logs
+training.pipeline.flush(30)
+print(type(metrics.get_meter_provider()).__name__, type(_logs.get_logger_provider()).__name__)
+"""
+    )
+    variables = {**FILE, "OTEL_METRICS_EXPORTER": "console", "OTEL_LOGS_EXPORTER": "console"}
+    assert clean(run_program(source, variables)) == "_ProxyMeterProvider ProxyLoggerProvider\n"
+
+
+def test_a_provider_of_ours_is_set_up_as_the_variables_say(run_program: Run) -> None:
+    source = """
+from opentelemetry import trace
+from program import Training
+training = Training()
+training.step(0)
+training.step(1)
+training.pipeline.flush(30)
+provider = trace.get_tracer_provider()
+print(type(provider.id_generator).__name__)
+for processor in provider._active_span_processor._span_processors:
+    batch = getattr(processor, "_batch_processor", processor)
+    delay = getattr(batch, "_schedule_delay_millis", None) or batch.schedule_delay_millis
+    exporter = type(processor.span_exporter)
+    print(delay, exporter.__module__.split(".proto.")[-1].split(".")[0], exporter.__name__)
+training.pipeline.stop(0)
+"""
+    nobody = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    grpc = "UrandomIdGenerator\n1000 grpc OTLPSpanExporter\n"
+    assert run_program(source, nobody).stdout == grpc
+    assert run_program(source, {**nobody, "OTEL_TRACES_EXPORTER": ""}).stdout == grpc
+    variables = {
+        **nobody,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_BSP_SCHEDULE_DELAY": "3000",
+        "OTEL_PYTHON_ID_GENERATOR": "random",
+    }
+    http = "RandomIdGenerator\n3000 http OTLPSpanExporter\n"
+    assert run_program(source, variables).stdout == http
+
+
+def test_an_exporter_that_does_not_exist_is_one_error_and_no_more(run_program: Run) -> None:
+    done = run_program(TWO_STEPS, {"OTEL_TRACES_EXPORTER": "nonsense"})
+    assert done.returncode == 0
+    assert done.stderr.startswith("No exporter could be set up: no spans are sent\nTraceback")
+    assert done.stderr.count("No exporter") == 1
+    assert "nonsense" in done.stderr
+
+
+def test_stopping_ends_all_threads_and_a_new_pipeline_goes_on_with_the_same_provider(
+    run_program: Run, tmp_path: Path
+) -> None:
+    source = """
+import threading
+from opentelemetry import trace
+from program import Training
+providers = []
+for index in range(2):
+    training = Training()
+    training.step(index)
+    assert training.pipeline.stop(30)
+    providers.append(trace.get_tracer_provider())
+    print([thread.name for thread in threading.enumerate()])
+print(providers[0] is providers[1])
+"""
+    assert clean(run_program(source, FILE)) == "['MainThread']\n['MainThread']\nTrue\n"
+    assert names(tmp_path) == ["step 0", "step 1"]
+
+
+def test_a_forked_child_sends_its_own_steps_with_its_own_process_id(
+    run_program: Run, tmp_path: Path
+) -> None:
+    source = """
+import os
+from program import Training
+training = Training()
+training.step(0)
+training.step(1)
+training.pipeline.flush(30)
+child = os.fork()
+if child == 0:
+    training.held = None
+    training.step(2)
+    training.pipeline.stop(30)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+training.step(3)
+print(os.getpid(), child)
+"""
+    parent, child = clean(run_program(source, FILE)).split()
+    by_process = [
+        (
+            next(a["value"] for a in entry["resource"]["attributes"] if a["key"] == "process.pid"),
+            [span["name"] for scope in entry["scopeSpans"] for span in scope["spans"]],
+        )
+        for entry in exported(tmp_path)
+    ]
+    assert by_process == [
+        ({"intValue": parent}, ["step 0"]),
+        ({"intValue": child}, ["step 2"]),
+        ({"intValue": parent}, ["step 1", "step 3"]),
+    ]
