@@ -10,11 +10,13 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, TypeVar
 
 KINDS = {0: "UNSPECIFIED", 1: "INTERNAL", 2: "SERVER", 3: "CLIENT", 4: "PRODUCER", 5: "CONSUMER"}
 STATUSES = {0: "UNSET", 1: "OK", 2: "ERROR"}
 ARRIVAL_LIMIT = 30  # seconds
+
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -127,17 +129,16 @@ def count(roots: list[StoredSpan]) -> int:
 
 
 def poll(
-    read: Callable[[], list[StoredSpan]], complete: Callable[[list[StoredSpan]], bool], what: str
-) -> list[StoredSpan]:
+    read: Callable[[], list[Item]], complete: Callable[[list[Item]], bool], what: str
+) -> list[Item]:
+    """Return what `read` returns as soon as that is complete."""
     deadline = time.monotonic() + ARRIVAL_LIMIT
     while True:
         found = read()
         if complete(found):
             return found
         if time.monotonic() > deadline:
-            raise AssertionError(
-                f"{what} did not arrive within {ARRIVAL_LIMIT} s, only {count(found)} spans"
-            )
+            raise AssertionError(f"after {ARRIVAL_LIMIT} s still no {what}, but {found}"[:8000])
         time.sleep(0.02)
 
 
