@@ -197,7 +197,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=40, help="optimizer steps")
-    parser.add_argument("--batch-size", type=int, default=8, help="sequences per micro-batch")
+    parser.add_argument("--batch-size", type=int, default=16, help="sequences per micro-batch")
     parser.add_argument("--width", type=int, default=128, help="embedding width, a multiple of 4")
     parser.add_argument("--workers", type=int, default=0, help="data-loader processes")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the batches")

@@ -63,7 +63,7 @@ def run_demo(steps: int, folder: Path, environ: Mapping[str, str]) -> int:
 
 
 def _new_file(folder: Path) -> Path:
-    file = folder.resolve() / "demo.jsonl"
+    file = folder / "demo.jsonl"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.unlink(missing_ok=True)
@@ -78,8 +78,7 @@ def _show(file: Path, endpoint: str | None, environ: Mapping[str, str]) -> None:
     console.print()
     view.print_overview()
     console.print()
-    path = os.path.relpath(file)
-    print(f"Any other step: {_program()} view {path} --step N")
+    print(f"Any other step: {_program()} view {file} --step N")
     if endpoint:
         print(f"Sent to {endpoint}. The slowest step is trace {view.slowest.trace_id}")
         if environ.get("JAEGER_UI_URL"):
@@ -89,4 +88,4 @@ def _show(file: Path, endpoint: str | None, environ: Mapping[str, str]) -> None:
 def _program() -> str:
     """Return what the user types to run this program."""
     name = "otel-torch-modules"
-    return name if shutil.which(name) else os.path.relpath(sys.argv[0])
+    return name if shutil.which(name) else sys.argv[0]

@@ -6,6 +6,7 @@ where they are broken.
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, entry_points, version
@@ -57,6 +58,7 @@ def examine(environ: Mapping[str, str]) -> int:
 
 
 def _examine_versions() -> Iterator[Finding]:
+    yield Finding("python", platform.python_version())
     for distribution, least in _REQUIREMENTS:
         wanted = ".".join(map(str, least))
         try:
@@ -68,6 +70,10 @@ def _examine_versions() -> Iterator[Finding]:
         numbers = tuple(int(number) for number in re.findall(r"\d+", found)[: len(least)])
         fault = f"{distribution} {found} is too old; {wanted} or later is needed"
         yield Finding(distribution, found, "" if numbers >= least else fault)
+    try:
+        yield Finding("rich", version("rich"))
+    except PackageNotFoundError:
+        yield Finding("rich", "missing: `demo` and `view` need it")
 
 
 def _examine_entry_points() -> Iterator[Finding]:

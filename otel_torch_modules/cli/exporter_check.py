@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from otel_torch_modules.cli.finding import Finding
 from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_FILE
 
+DEFAULT_FILE = "traces-{pid}.jsonl"
+
 _EXPORTERS = "OTEL_TRACES_EXPORTER"
 _PROTOCOLS = {
     "grpc": 4317,
@@ -107,7 +109,7 @@ def _port_of_scheme(scheme: str, default_port: int) -> int:
 
 
 def _examine_file(environ: Mapping[str, str]) -> Finding:
-    path = Path(environ.get(OTEL_TORCH_MODULES_FILE, "").strip() or "traces-{pid}.jsonl")
+    path = Path(environ.get(OTEL_TORCH_MODULES_FILE, "").strip() or DEFAULT_FILE)
     # The exporter makes the folders that are missing.
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     fault = ""

@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     demo = commands.add_parser("demo", help="train a small GPT, traced, and show its steps")
-    demo.add_argument("--steps", type=_positive_integer, default=40, help="default: 40")
+    demo.add_argument("--steps", type=_positive_integer, default=20, help="default: 20")
     demo.add_argument(
         "--folder", type=Path, default=Path("traces"), help="for the traces; default: traces"
     )

@@ -23,26 +23,26 @@ def step_table(steps: Sequence[SpanNode], width: int, *, most: int) -> Iterator[
     Of more than `most` steps only the slowest are shown, in their own order; the medians are of all. A wide
     table ends in bars: length is duration, colours are phases.
     """
-    shown = sorted(sorted(steps, key=_duration)[-most:], key=steps.index)
+    shares = [phase_shares(step) for step in steps]
     slowest = max(steps, key=_duration)
+    shown = sorted(sorted(range(len(steps)), key=lambda place: -steps[place].duration)[:most])
     left = width - _STEP_WIDTH - _TIME_WIDTH - sum(_COLUMNS.values()) - 2
     bar_width = min(left, _BAR_WIDTHS[-1]) if left >= _BAR_WIDTHS[0] else 0
 
     yield _header()
-    for step in shown:
-        shares = phase_shares(step)
+    for place in shown:
+        step = steps[place]
         label = f"{'▸ ' if step is slowest else ''}{'' if step.step is None else step.step}"
-        line = _line(label, step.duration, shares)
+        line = _line(label, step.duration, shares[place])
         if bar_width:
             line.append("  ")
-            line.append_text(_bar(shares, round(bar_width * step.duration / slowest.duration)))
+            length = round(bar_width * step.duration / max(slowest.duration, 1))
+            line.append_text(_bar(shares[place], length))
         if step is slowest:
             line.stylize("bold")
-        line.rstrip()
         yield line
     if len(steps) > 1:
-        of_all = [phase_shares(step) for step in steps]
-        medians = {phase: median(shares[phase] for shares in of_all) for phase in _COLUMNS}
+        medians = {phase: median(of_step[phase] for of_step in shares) for phase in _COLUMNS}
         yield _line("median", median(map(_duration, steps)), medians)
     if len(shown) < len(steps):
         yield Text(f"The {len(shown)} slowest of {len(steps)} steps; --list shows all.")
@@ -53,7 +53,8 @@ def _duration(step: SpanNode) -> int:
 
 
 def _header() -> Text:
-    line = Text(f"{'step':>{_STEP_WIDTH}}{'ms':>{_TIME_WIDTH}}", style="bold")
+    line = Text(style="bold")
+    line.append(f"{'step':>{_STEP_WIDTH}}{'ms':>{_TIME_WIDTH}}")
     for phase, width in _COLUMNS.items():
         line.append(f"{phase:>{width}}", style=PHASE_STYLES[phase])
     return line

@@ -42,19 +42,23 @@ class Cut(NamedTuple):
 
 
 class _Row(NamedTuple):
+    span: SpanNode
     guide: str  # the lines of the tree
-    label: str
-    hidden: int  # spans below that are not shown
-    span: SpanNode | None  # None in a row that stands for several
-    duration: int
+    hidden: int  # spans right below that are not shown, with all below these
+
+    @property
+    def label(self) -> str:
+        return f"{self.span.name} ✗" if self.span.failed else self.span.name
+
+    @property
+    def remark(self) -> str:
+        return f" … {self.hidden} more" if self.hidden else ""
 
 
 def step_tree(root: SpanNode, width: int, cut: Cut) -> Iterator[Text]:
     """Yield the lines of the tree below a heading, at most `width` cells wide."""
     rows = list(_rows(root, cut.shown(root), "", ""))
-    name_width = min(
-        max(len(row.guide) + len(row.label) + len(_more(row)) for row in rows), 9 * width // 20
-    )
+    name_width = min(max(len(row.guide + row.label + row.remark) for row in rows), 9 * width // 20)
     bar_width = max(width - name_width - _TIME_WIDTH - 2, 1)
     whole = (root.start, root.end)
 
@@ -63,19 +67,23 @@ def step_tree(root: SpanNode, width: int, cut: Cut) -> Iterator[Text]:
     yield Text(f"{'':{name_width}}{'ms':>{_TIME_WIDTH}}  0{end:>{bar_width - 1}}", style="bold")
     phases = _phases(root)
     for row in rows:
-        style = PHASE_STYLES[phases[row.span]] if row.span else PHASE_STYLES[OTHER]
-        line = Text(row.guide, style=PHASE_STYLES[OTHER])
-        line.append(row.label, style="bold red" if row.span and row.span.failed else style)
-        line.append(_more(row), style=PHASE_STYLES[OTHER])
+        style = PHASE_STYLES[phases[row.span]]
+        line = Text()
+        line.append(row.guide, style=PHASE_STYLES[OTHER])
+        line.append(row.label, style="bold red" if row.span.failed else style)
+        line.append(row.remark, style=PHASE_STYLES[OTHER])
         line.truncate(name_width, overflow="ellipsis", pad=True)
-        line.append(f"{row.duration / 1e6:>{_TIME_WIDTH}.2f}", style=style)
-        if row.span:
-            bar = timeline_bar(row.span.start, row.span.end, whole, bar_width)
-            line.append(f"  {bar}", style=style)
+        line.append(f"{row.span.duration / 1e6:>{_TIME_WIDTH}.2f}", style=style)
+        bar = timeline_bar(row.span.start, row.span.end, whole, bar_width)
+        line.append(f"  {bar}", style=style)
         yield line
+    total = sum(1 for _ in root.walk())
+    if len(rows) < total and cut == Cut():
+        yield Text(f"The {len(rows)} longest of {total} spans; --min-ms 0 shows all.")
     for span in root.walk():
         if span.exception:
-            yield Text(f"✗ {span.name}: {span.exception}", style="bold red")
+            first_line = span.exception.splitlines()[0]
+            yield Text(f"✗ {span.name}: {first_line}", style="bold red")
 
 
 def _heading(root: SpanNode) -> Text:
@@ -111,21 +119,10 @@ def _phases(root: SpanNode) -> dict[SpanNode, str]:
 
 def _rows(span: SpanNode, shown: set[SpanNode], guide: str, below: str) -> Iterator[_Row]:
     children = [child for child in span.children if child in shown]
-    hidden = [child for child in span.children if child not in shown]
-    count = sum(1 for child in hidden for _ in child.walk())
-    failed = " ✗" if span.failed else ""
-    yield _Row(guide, span.name + failed, 0 if children else count, span, span.duration)
-    if not children:
-        return
+    hidden = (child for child in span.children if child not in shown)
+    yield _Row(span, guide, sum(1 for child in hidden for _ in child.walk()))
     for place, child in enumerate(children, 1):
-        last = place == len(children) and not hidden
+        last = place == len(children)
         yield from _rows(
             child, shown, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  ")
         )
-    if hidden:
-        duration = sum(child.duration for child in hidden)
-        yield _Row(below + "└─ ", f"… {count} more", 0, None, duration)
-
-
-def _more(row: _Row) -> str:
-    return f" … {row.hidden} more" if row.hidden else ""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from otel_torch_modules import environment_variables
+from otel_torch_modules.cli.exporter_check import DEFAULT_FILE
 from otel_torch_modules.cli.finding import Finding
 from otel_torch_modules.config import Config, Schedule, is_enabled
 
@@ -25,7 +26,7 @@ def examine_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
         elif name in defaults:
             yield _examine_option(name, defaults[name], environ)
         else:
-            yield Finding(name, environ.get(name) or "(not set)")
+            yield Finding(name, environ.get(name) or f"{DEFAULT_FILE} (default)")
     for name in sorted(environ):
         if name.startswith(_PREFIX):
             if name not in _KNOWN:
@@ -55,10 +56,10 @@ def _examine_option(name: str, option: str, environ: Mapping[str, str]) -> Findi
         value = getattr(Config.from_env({name: given}), option)
     except ValueError as error:
         return Finding(name, given, str(error))
-    return Finding(name, _as_text(value) + ("" if given else " (default)"))
+    return Finding(name, _as_text(option, value) + ("" if given else " (default)"))
 
 
-def _as_text(value: object) -> str:
+def _as_text(option: str, value: object) -> str:
     if value is None:
         return "no limit"
     if isinstance(value, bool):
@@ -66,7 +67,7 @@ def _as_text(value: object) -> str:
     if isinstance(value, Schedule):
         return ",".join(f"{part.name}={getattr(value, part.name)}" for part in fields(value))
     if isinstance(value, tuple):
-        return ",".join(value) or "none"
+        return ",".join(value) or ("all modules" if option == "include" else "none")
     return str(value)
 
 

@@ -82,4 +82,4 @@ class View:
 
     def _print(self, lines: Iterable[Text]) -> None:
         for line in lines:
-            self._console.print(line, no_wrap=True, overflow="ellipsis", crop=False)
+            self._console.print(line, soft_wrap=True)

@@ -70,9 +70,7 @@ def _flatten(
 
 def _request(spans: list[dict[str, Any]]) -> str:
     resource = {"attributes": _pairs({"service.name": "train"})}
-    return json.dumps(
-        {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]}
-    )
+    return json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]})
 
 
 @pytest.fixture
@@ -85,9 +83,7 @@ def write_traces(tmp_path: Path) -> Callable[..., Path]:
         lines = []
         for number, sample in enumerate(samples, 1):
             spans = _flatten(sample, f"{number:032x}", "", ids)
-            lines += [
-                _request(spans[at : at + per_line]) for at in range(0, len(spans), per_line)
-            ]
+            lines += [_request(spans[at : at + per_line]) for at in range(0, len(spans), per_line)]
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         return path
 
