@@ -1,4 +1,4 @@
-"""What runs on the training thread: a wrapper around ``nn.Module.__call__`` and a prehook of autograd nodes.
+"""What runs on the training thread: a wrapper around ``nn.Module.__call__`` and a hook of autograd nodes.
 
 Why a wrapper and not torch's global forward hooks: a hook costs five times as much, does not see
 ``KeyboardInterrupt`` or a module that was compiled in place, and makes ``torch.compile`` warn. The wrapper returns
@@ -28,8 +28,10 @@ from torch.utils.checkpoint import _StopRecomputationError
 from otel_torch_modules._recording.fqn import ModuleSites
 from otel_torch_modules._recording.marks import base_node, input_nodes, output_nodes, tensors
 from otel_torch_modules._recording.torch_private import (
+    attach_mark,
     current_node,
     graph_task_id,
+    mark_carrier,
     queue_callback,
     sequence_number,
     torch_function_modes,
@@ -76,8 +78,19 @@ class Boundary(Protocol):
         """Take everything down: an error of ours must not happen twice."""
 
 
-class ThreadState(threading.local):
-    """What the recorder knows of a thread; ``__init__`` runs once in each thread that reads it."""
+class ThreadState:
+    """What the recorder knows of a thread."""
+
+    __slots__ = (
+        "carrier",
+        "code",
+        "code_if_python",
+        "last_input",
+        "last_output",
+        "minted",
+        "raised",
+        "stack",
+    )
 
     def __init__(self, recorder: Recorder) -> None:
         self.code = next(recorder.thread_codes)
@@ -86,9 +99,15 @@ class ThreadState(threading.local):
         self.last_input = -1  # sequence numbers of the nodes marked last: a node that two
         self.last_output = -1  # calls share, end of the one and start of the other, has one mark
         self.raised = 0  # id of the exception that is passing through the open calls
-        self.mark = recorder.make_mark(self.code)
+        self.carrier = mark_carrier(recorder.make_mark(self.code))
         # Autograd's device threads are not Python's: there is no telling who called backward.
         self.code_if_python = self.code if _is_python_thread() else None
+
+
+class _Threads(threading.local):
+    # `__init__` runs once in each thread that reads `state`.
+    def __init__(self, recorder: Recorder) -> None:
+        self.state = ThreadState(recorder)
 
 
 class Recorder:
@@ -112,7 +131,12 @@ class Recorder:
         self.task = -1  # graph task of the last mark
         self.tasks: set[int] = set()  # graph tasks that have not ended
         self.thread_codes = count()
-        self.threads = ThreadState(self)
+        self._threads = _Threads(self)
+
+    @property
+    def thread(self) -> ThreadState:
+        """The state of the thread that asks."""
+        return self._threads.state
 
     def write_to(self, record: Record | None) -> None:
         """Record into `record` from now on, or nothing where it is None."""
@@ -135,7 +159,7 @@ class Recorder:
 
     def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         # The hot path. Names are bound here so that each is one load; the order is that of the cost.
-        threads = self.threads
+        threads = self._threads
         site_of = self.sites.by_id.get
         add_site = self.sites.add
         is_compiling = torch.compiler.is_compiling
@@ -147,7 +171,8 @@ class Recorder:
         def __call__(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
             if is_compiling():
                 return original(module, *args, **kwargs)
-            stack = threads.stack
+            state = threads.state
+            stack = state.stack
             if not stack:
                 if stack is None or self._wrapper is None:
                     return original(module, *args, **kwargs)
@@ -162,7 +187,6 @@ class Recorder:
                     or (len(log) > log_limit and self._truncate())
                 ):
                     return original(module, *args, **kwargs)
-                state = threads
                 first = sequence_number()
                 if grad_enabled():
                     if (
@@ -177,10 +201,10 @@ class Recorder:
                             if number != state.last_input:
                                 state.last_input = number
                                 if number != state.last_output:
-                                    node.register_prehook(state.mark)
+                                    attach_mark(node, state.carrier)
                     else:
                         for node in input_nodes((args, kwargs)):
-                            node.register_prehook(state.mark)
+                            attach_mark(node, state.carrier)
                 stack.append(site)
                 training: Any = module.training
                 if record_shapes:
@@ -214,10 +238,10 @@ class Recorder:
                             number = node._sequence_nr()
                             if number != state.last_output:
                                 state.last_output = number
-                                node.register_prehook(state.mark)
+                                attach_mark(node, state.carrier)
                     else:
                         for node in output_nodes(output, first):
-                            node.register_prehook(state.mark)
+                            attach_mark(node, state.carrier)
             except Exception:
                 self.fail("at the end of a module's call")
             return output
@@ -226,7 +250,7 @@ class Recorder:
         return __call__
 
     def make_mark(self, thread_code: int) -> Callable[[Any], None]:
-        """Return the prehook of the nodes that the thread with this code makes."""
+        """Return the hook of the nodes that the thread with this code makes."""
 
         def mark(_: Any) -> None:
             log = self.log
@@ -254,7 +278,7 @@ class Recorder:
         args: Any,
         kwargs: Any,
     ) -> Any:
-        state = self.threads
+        state = self._threads.state
         try:
             task = graph_task_id()
             if task == -1:
@@ -291,7 +315,7 @@ class Recorder:
         queue_callback(_TaskEnd(self, task))
         self.boundary.task_opens()
         if self.log is not None:
-            state = self.threads
+            state = self._threads.state
             self.log.extend((TASK, state.code, task, now(), state.code_if_python))
 
     def leave_task(self, task: int, finished: bool) -> None:
@@ -299,14 +323,14 @@ class Recorder:
         if self.task == task:
             self.task = -1
         if self.log is not None:
-            self.log.extend((TASK_END, self.threads.code, task, now(), finished))
+            self.log.extend((TASK_END, self._threads.state.code, task, now(), finished))
         self.boundary.task_closes(failed=not finished)
         self.tasks.discard(task)
 
     def _leave_by_exception(self, log: list[Any], stack: list[Site], error: BaseException) -> None:
         try:
             end = now()
-            state = self.threads
+            state = self._threads.state
             raised = None
             if not isinstance(error, _StopRecomputationError):  # how recompute ends early: no error
                 raised = _describe(error, with_stacktrace=state.raised != id(error))
@@ -325,7 +349,7 @@ class Recorder:
 
     def span_id(self, record: Record) -> int:
         """Return the id of the innermost open span of `record` in this thread: see :class:`OpenSpan`."""
-        state = self.threads
+        state = self._threads.state
         depth = len(state.stack or ())
         if record is not self.record or depth < 2:  # the bottom is not a call
             return record.span_id
@@ -337,7 +361,7 @@ class Recorder:
 
     def note(self, record: Record, method: str, arguments: tuple[Any, ...]) -> None:
         """Keep what the program says of the innermost open span: see :class:`OpenSpan`."""
-        record.log.extend((NOTE, self.threads.code, method, now(), arguments))
+        record.log.extend((NOTE, self._threads.state.code, method, now(), arguments))
 
     def fail(self, where: str) -> None:
         """Log the exception that is being handled, an error of ours, and stop tracing for good."""
@@ -365,7 +389,7 @@ class _TaskEnd:
             queue_callback(self)
             recorder = self._recorder
             if recorder is not None and recorder.log is not None:
-                code = recorder.threads.code
+                code = recorder.thread.code
                 recorder.log.extend((TASK_END, code, self._task, now(), None))
         else:
             self._leave(finished=True)

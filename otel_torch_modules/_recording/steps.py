@@ -145,7 +145,7 @@ class Steps:
     def fetched(self, iterator: object, start: int) -> None:
         """A data loader's iterator has given a batch for which the loop waited since `start`."""
         thread = self._threads
-        if self.recorder.threads.stack:
+        if self.recorder.thread.stack:
             return
         if self._step is not None and not self._ended:
             self._log(DATA, start)
@@ -268,7 +268,7 @@ class Steps:
             self._context.attach(step)
             if not self._by_hand:
                 for begun, ended in fetches:
-                    step.log.extend((DATA, self.recorder.threads.code, begun, ended, None))
+                    step.log.extend((DATA, self.recorder.thread.code, begun, ended, None))
         return step
 
     def _evaluation_root(self, module: nn.Module) -> bool:
@@ -323,10 +323,10 @@ class Steps:
             if not entry.logged:
                 entry.logged = True
                 if log is not None:
-                    code = self.recorder.threads.code
+                    code = self.recorder.thread.code
                     log.extend((OPTIMIZER, code, entry.class_name, entry.start, None))
 
     def _log(self, tag: str, value: Any) -> None:
         log = self.recorder.log
         if log is not None:
-            log.extend((tag, self.recorder.threads.code, value, now(), None))
+            log.extend((tag, self.recorder.thread.code, value, now(), None))
