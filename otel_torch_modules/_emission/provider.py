@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from inspect import signature
 
 from opentelemetry import trace
 from opentelemetry.sdk.environment_variables import OTEL_BSP_SCHEDULE_DELAY, OTEL_SDK_DISABLED
@@ -156,7 +157,10 @@ class OwnTracerProvider(TracerProvider):
     def abort(self) -> None:
         """Break off an export that waits for a server."""
         for exporter in self._exporters:
-            exporter.shutdown()
+            if "timeout_millis" in signature(exporter.shutdown).parameters:
+                exporter.shutdown(timeout_millis=0)  # type: ignore[call-arg]
+            else:
+                exporter.shutdown()
 
 
 def _program_provider() -> trace.TracerProvider | None:

@@ -130,7 +130,9 @@ def replace_span_processors(provider: TracerProvider, processors: Sequence[SpanP
 
 
 def update_resource(provider: TracerProvider, resource: Resource) -> None:
-    """Merge `resource` into that of `provider` and of its tracers, where the SDK can."""
+    """Merge `resource` into that of `provider` and of its tracers."""
     update = getattr(provider, "_update_resource", None)
     if update is not None:
         update(resource)
+    else:  # early versions: tracers ask the provider anew
+        provider._resource = provider.resource.merge(resource)

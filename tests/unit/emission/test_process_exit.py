@@ -109,7 +109,7 @@ def test_a_dead_collector_does_not_hold_a_program_up(
         {"OTEL_EXPORTER_OTLP_ENDPOINT": dead_endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol},
     )
     assert (done.returncode, done.stdout) == (0, "")
-    assert "Traceback" not in done.stderr
+    assert "Spans were lost" not in done.stderr
 
 
 def test_no_signal_handler_is_installed(run_program: Run) -> None:
