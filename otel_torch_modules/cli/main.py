@@ -1,7 +1,7 @@
 """`otel-torch-modules`: reads the command line and runs the command.
 
-Exit codes: 0, all is well; 1, `doctor` found something wrong or the demo's training failed; 2, the command could not be
-carried out.
+Exit codes: 0, all is well; 1, `doctor` found something wrong, the demo's training failed, or nobody reads the
+output; 2, the command could not be carried out.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader, `head` for one, has enough. Python flushes once more at exit: let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

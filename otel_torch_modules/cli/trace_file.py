@@ -82,8 +82,9 @@ class TraceFile(NamedTuple):
             if not inside and root.phase == semconv.PHASE_FORWARD:
                 forwards.append(root)
         if not steps and not forwards:
+            count = f"{len(spans)} span{'s' if len(spans) > 1 else ''}"
             raise CommandError(
-                f"{path} holds {len(spans)} spans, but neither a training step nor a forward pass"
+                f"{path} holds {count}, but neither a training step nor a forward pass"
             )
         return cls(path, sorted(steps, key=_start), sorted(forwards, key=_start), torn)
 

@@ -1,0 +1,232 @@
+"""What `otel-torch-modules doctor` says, and when it is content."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from otel_torch_modules._emission import file_exporter
+from otel_torch_modules.cli import exporter_check
+from otel_torch_modules.cli.doctor import examine
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    """Return a port of 127.0.0.1 on which something listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def silent() -> int:
+    """Return a port of 127.0.0.1 on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def rows_of(output: str) -> dict[str, str]:
+    table = output.split("\n\n")[0]
+    return dict(line.split("  ", 1) for line in table.splitlines())
+
+
+def faults_of(
+    environ: Mapping[str, str], capsys: pytest.CaptureFixture[str], port: int
+) -> list[str]:
+    code = examine({"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", **environ})
+    summary = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    faults = [line.removeprefix("✗ ") for line in summary[1:]]
+    things = "1 thing is" if len(faults) == 1 else f"{len(faults)} things are"
+    assert (code, summary[0]) == ((1, f"{things} wrong:") if faults else (0, "Nothing is wrong."))
+    return faults
+
+
+def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) -> None:
+    environ = {
+        "OTEL_TORCH_MODULES_ENABLED": "True",
+        "OTEL_TORCH_MODULES_EXCLUDE": "Dropout, GPT.h.*",
+        "OTEL_TORCH_MODULES_SCHEDULE": "wait=9",
+        "OTEL_SERVICE_NAME": "gpt",
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=secret",
+        "OTEL_TRACES_EXPORTER": "otlp,console",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{listening}",
+        "PATH": "/bin",
+    }
+    assert examine(environ) == 0
+    width = 43
+    rows = {
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "torch": metadata.version("torch"),
+        "opentelemetry-sdk": metadata.version("opentelemetry-sdk"),
+        "opentelemetry-exporter-otlp": metadata.version("opentelemetry-exporter-otlp"),
+        "opentelemetry-instrumentation": metadata.version("opentelemetry-instrumentation"),
+        "rich": metadata.version("rich"),
+        "entry point torch.backends": "otel_torch_modules is registered",
+        "entry point opentelemetry_instrumentor": "torch_modules is registered",
+        "entry point opentelemetry_traces_exporter": "otlp_file is registered",
+        "OTEL_TORCH_MODULES_ENABLED": "true",
+        "OTEL_TORCH_MODULES_PHASES": "train,eval (default)",
+        "OTEL_TORCH_MODULES_INCLUDE": "all modules (default)",
+        "OTEL_TORCH_MODULES_EXCLUDE": "Dropout,GPT.h.*",
+        "OTEL_TORCH_MODULES_MAX_DEPTH": "no limit (default)",
+        "OTEL_TORCH_MODULES_SPAN_KIND": "separate (default)",
+        "OTEL_TORCH_MODULES_SCHEDULE": "skip_first=0,wait=9,active=1,repeat=0",
+        "OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP": "100000 (default)",
+        "OTEL_TORCH_MODULES_RECORD_SHAPES": "false (default)",
+        "OTEL_TORCH_MODULES_FILE": "traces-{pid}.jsonl (default)",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{listening}",
+        "OTEL_EXPORTER_OTLP_HEADERS": "(set)",
+        "OTEL_SERVICE_NAME": "gpt",
+        "OTEL_TRACES_EXPORTER": "otlp,console",
+    }
+    exporters = [f"otlp, grpc, http://127.0.0.1:{listening}: answers", "console"]
+    lines = [f"{subject:<{width}}{state}" for subject, state in rows.items()]
+    lines += [f"{'exporter':<{width}}{state}" for state in exporters]
+    assert capsys.readouterr().out == "\n".join(lines) + "\n\nNothing is wrong.\n"
+
+
+@pytest.mark.parametrize(
+    ("environ", "faults"),
+    [
+        ({}, []),
+        ({"OTEL_TORCH_MODULES_ENABLED": "false"}, []),
+        (
+            {"OTEL_TORCH_MODULES_ENABLED": "yes", "OTEL_TORCH_MODULES_MAX_DEPTH": "0"},
+            [
+                "OTEL_TORCH_MODULES_ENABLED: 'yes' is not allowed; it must be true or false",
+                "OTEL_TORCH_MODULES_MAX_DEPTH: 0 is not allowed; it must be an integer of at least 1",
+            ],
+        ),
+        (
+            {"OTEL_TORCH_MODULES_ENABLED": "true", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
+            [
+                "TORCH_DEVICE_BACKEND_AUTOLOAD=0 keeps torch from loading entry points, so "
+                "OTEL_TORCH_MODULES_ENABLED has no effect"
+            ],
+        ),
+        (
+            {"OTEL_TORCH_MODULES_MAXDEPTH": "3", "OTEL_TORCH_MODULES_Q": "1"},
+            [
+                "OTEL_TORCH_MODULES_MAXDEPTH is not a variable of otel-torch-modules; "
+                "OTEL_TORCH_MODULES_MAX_DEPTH is meant?",
+                "OTEL_TORCH_MODULES_Q is not a variable of otel-torch-modules; "
+                "OTEL_TORCH_MODULES_FILE is meant?",
+            ],
+        ),
+        (
+            {"OTEL_SDK_DISABLED": "true"},
+            ["OTEL_SDK_DISABLED=true switches off all of OpenTelemetry"],
+        ),
+        (
+            {"OTEL_TRACES_SAMPLER": "parentbased_always_off"},
+            ["OTEL_TRACES_SAMPLER=parentbased_always_off leaves out every step"],
+        ),
+        ({"OTEL_TRACES_EXPORTER": "None"}, ["OTEL_TRACES_EXPORTER=None: spans go nowhere"]),
+        (
+            {"OTEL_TRACES_EXPORTER": "otlp,zipkin9"},
+            [
+                "OTEL_TRACES_EXPORTER=zipkin9 is not installed; there are: "
+                "console, otlp, otlp_file, otlp_proto_grpc, otlp_proto_http"
+            ],
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_PROTOCOL": "http"},
+            [
+                "OTEL_EXPORTER_OTLP_PROTOCOL: 'http' is not allowed; it must be grpc or http/protobuf"
+            ],
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://:4317"},
+            ["'http://:4317' is not an endpoint such as http://host:4317"],
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://host:port"},
+            ["'http://host:port' is not an endpoint such as http://host:4317"],
+        ),
+        (
+            {"OTEL_CONFIG_FILE": "/nowhere/otel.yaml"},
+            ["OTEL_CONFIG_FILE=/nowhere/otel.yaml is no file that can be read"],
+        ),
+    ],
+)
+def test_what_is_wrong_has_a_line(
+    environ: dict[str, str],
+    faults: list[str],
+    capsys: pytest.CaptureFixture[str],
+    listening: int,
+) -> None:
+    assert faults_of(environ, capsys, listening) == faults
+
+
+@pytest.mark.parametrize(
+    ("environ", "asked"),
+    [
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "127.0.0.1:{port}"}, "otlp, grpc, 127.0.0.1:{port}"),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:{port}/v1/traces",
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            },
+            "otlp, http/protobuf, http://127.0.0.1:{port}/v1/traces",
+        ),
+        (
+            {
+                "OTEL_TRACES_EXPORTER": "otlp_proto_http",
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:{port}",
+            },
+            "otlp_proto_http, http/protobuf, http://127.0.0.1:{port}",
+        ),
+    ],
+)
+def test_the_endpoint_in_force_is_asked(
+    environ: dict[str, str],
+    asked: str,
+    capsys: pytest.CaptureFixture[str],
+    listening: int,
+    silent: int,
+) -> None:
+    for port, answer in ((listening, "answers"), (silent, "no answer")):
+        code = examine({name: value.format(port=port) for name, value in environ.items()})
+        output = capsys.readouterr().out
+        assert rows_of(output)["exporter"].strip() == f"{asked.format(port=port)}: {answer}"
+        assert code == (answer == "no answer")
+        told = output.endswith(
+            f"\n✗ nothing answers at 127.0.0.1:{port} (connection refused); start a collector there "
+            "or set OTEL_EXPORTER_OTLP_ENDPOINT\n"
+        )
+        assert told == (answer == "no answer")
+
+
+def test_a_file_that_cannot_be_written_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").touch()
+    for name, fault in (
+        ("new/folder/{rank}.jsonl", ""),
+        ("taken/t.jsonl", f"nothing can be written to {tmp_path}/taken"),
+    ):
+        file = f"{tmp_path}/{name}"
+        environ = {"OTEL_TRACES_EXPORTER": "otlp_file", "OTEL_TORCH_MODULES_FILE": file}
+        faults = faults_of(environ, capsys, 1)
+        assert faults == ([f"OTEL_TORCH_MODULES_FILE={file}: {fault}"] if fault else [])
+
+
+def test_the_file_by_default_is_the_exporters() -> None:
+    assert exporter_check.DEFAULT_FILE == file_exporter._DEFAULT_FILE
+
+
+def test_neither_torch_nor_the_sdk_is_imported() -> None:
+    script = (
+        "import os, sys; from otel_torch_modules.cli.main import main; main(['doctor']); "
+        "print(sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'opentelemetry', 'rich'}))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert output.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,88 @@
+"""The command line's own faults."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from otel_torch_modules.cli import demo
+from otel_torch_modules.cli.command_error import CommandError
+from otel_torch_modules.cli.main import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["view"], "the following arguments are required: FILE"),
+        (["view", "f", "--step", "x"], "argument --step: invalid int value: 'x'"),
+        (["view", "f", "--depth", "0"], "argument --depth: '0' is not an integer of at least 1"),
+        (
+            ["view", "f", "--min-ms", "-1"],
+            "argument --min-ms: '-1' is not a number of milliseconds of at least 0",
+        ),
+        (
+            ["view", "f", "--min-ms", "nan"],
+            "argument --min-ms: 'nan' is not a number of milliseconds of at least 0",
+        ),
+        (
+            ["view", "f", "--list", "--slowest"],
+            "argument --slowest: not allowed with argument --list",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: {message}")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert (caught.value.code, capsys.readouterr().out) == (
+        0,
+        metadata.version("otel-torch-modules") + "\n",
+    )
+
+
+@pytest.mark.parametrize("arguments", [["view", "traces.jsonl"], ["demo"]])
+def test_without_rich_one_line_says_what_to_install(arguments: list[str]) -> None:
+    script = (
+        "import sys; sys.modules['rich'] = None; from otel_torch_modules.cli.main import main; "
+        f"sys.exit(main({arguments!r}))"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (
+        2,
+        "",
+        "otel-torch-modules: this command draws with `rich`: "
+        "pip install 'otel-torch-modules[cli]'\n",
+    )
+
+
+def test_the_demo_without_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = tmp_path / "train_gpt.py"
+    monkeypatch.setattr(demo, "_SCRIPT", script)
+    with pytest.raises(CommandError) as caught:
+        demo.run_demo(1, tmp_path, {})
+    assert str(caught.value) == (
+        f"the demo's script {script} is not there: it is part of the source checkout, not of the "
+        "installed package"
+    )
+
+
+def test_the_demo_in_a_folder_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    with pytest.raises(CommandError) as caught:
+        demo.run_demo(1, tmp_path / "taken", {})
+    assert str(caught.value) == f"{tmp_path / 'taken'} cannot hold the traces: File exists"
