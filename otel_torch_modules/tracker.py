@@ -17,7 +17,8 @@ from torch.utils.hooks import RemovableHandle
 from otel_torch_modules._recording.fqn import ModuleSites
 from otel_torch_modules._recording.live_backward import NO_NODE, Backward, Gradients
 from otel_torch_modules._recording.live_calls import Call, Edge, Ruler
-from otel_torch_modules._recording.live_frames import Stack, calling_frame
+from otel_torch_modules._recording.live_frames import Place, calling_frame
+from otel_torch_modules._recording.live_stack import Stack
 from otel_torch_modules._recording.marks import tensors
 from otel_torch_modules._recording.torch_private import (
     current_node,
@@ -170,7 +171,7 @@ class ModuleTracker:
         stack, ruler = self._thread.stack, self._thread.ruler
         stack.heal(frame.f_back)
         site = self._sites.by_id.get(id(module)) or self._sites.add(module)
-        call = Call(site.fqn, module, frame, ruler, stack.innermost_call())
+        call = Call(site.fqn, module, Place.of(frame), ruler, stack.innermost_call())
         self._mark_inputs(call, inputs)
         ruler.open(call, sequence_number())
         self._last_ruler = ruler
@@ -238,7 +239,7 @@ class ModuleTracker:
         backward = stack.backward(graph_task_id())
         if backward is None:
             backward = Backward(
-                graph_task_id(), frame, ruler, self._begin_backward, self._end_backward
+                graph_task_id(), Place.of(frame), ruler, self._begin_backward, self._end_backward
             )
             stack.append(backward)
             # Callbacks run in the order queued: from inside one, to come after those that the program queues.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import FrameType
 
 from torch import Tensor
 
 from otel_torch_modules._recording.live_calls import Call, Ruler
+from otel_torch_modules._recording.live_frames import Place
 
 Gradients = tuple["Tensor | None", ...]
 
@@ -21,24 +21,24 @@ class Backward:
 
     Args:
         graph_task: the engine's number for it.
-        frame: the frame of Python that runs it, None in threads of the engine's own.
+        place: what runs it.
         ruler: what its first mark is on.
         begin: called when the backward of a call begins, with the gradients of the outputs where it was come to.
         end: called when the backward of a call ends, with the gradients of its inputs.
     """
 
-    __slots__ = ("_begin", "_end", "_moving", "_number", "_open", "_ruler", "frame", "graph_task")
+    __slots__ = ("_begin", "_end", "_moving", "_number", "_open", "_ruler", "graph_task", "place")
 
     def __init__(
         self,
         graph_task: int,
-        frame: FrameType | None,
+        place: Place,
         ruler: Ruler,
         begin: Callable[[Call, Gradients], None],
         end: Callable[[Call, Gradients], None],
     ) -> None:
         self.graph_task = graph_task
-        self.frame = id(frame) if frame is not None else 0
+        self.place = place
         self._begin = begin
         self._end = end
         self._open: dict[Ruler, list[Call]] = {}

@@ -10,12 +10,13 @@ from __future__ import annotations
 import weakref
 from bisect import bisect_right
 from operator import attrgetter, itemgetter
-from types import FrameType
 from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
+
+from otel_torch_modules._recording.live_frames import Place
 
 
 class Edge(NamedTuple):
@@ -33,23 +34,23 @@ class Call:
         "children",
         "end",
         "fqn",
-        "frame",
         "inputs",
         "module",
         "outputs",
         "parent",
+        "place",
         "ruler",
         "start",
     )
 
     def __init__(
-        self, fqn: str, module: nn.Module, frame: FrameType, ruler: Ruler, parent: Call | None
+        self, fqn: str, module: nn.Module, place: Place, ruler: Ruler, parent: Call | None
     ) -> None:
         self.fqn = fqn
         self.module = weakref.ref(module)
         self.ruler = ruler
         self.parent = parent
-        self.frame = id(frame)  # only the id: a frame would keep tensors alive
+        self.place = place  # what runs it
         self.start = 0
         self.end: int | None = None  # None while the call runs
         self.children: list[Call] = []
