@@ -17,8 +17,8 @@ from inspect import signature
 
 from opentelemetry import trace
 from opentelemetry.sdk.environment_variables import OTEL_BSP_SCHEDULE_DELAY, OTEL_SDK_DISABLED
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter
 
 from otel_torch_modules._emission import fork, sdk
 from otel_torch_modules._emission.ids import UrandomIdGenerator
@@ -134,14 +134,7 @@ class OwnTracerProvider(TracerProvider):
     def open(self) -> None:
         """Make the exporters that the environment names, in place of any former ones."""
         self._exporters = sdk.trace_exporters()
-        delay = None if os.environ.get(OTEL_BSP_SCHEDULE_DELAY) else _SCHEDULE_DELAY_MS
-        sdk.replace_span_processors(
-            self,
-            [
-                BatchSpanProcessor(exporter, schedule_delay_millis=delay)
-                for exporter in self._exporters
-            ],
-        )
+        sdk.replace_span_processors(self, [_processor(exporter) for exporter in self._exporters])
 
     def forget_exporters(self) -> None:
         """Be closed in a forked child: the connections are the parent's."""
@@ -161,6 +154,15 @@ class OwnTracerProvider(TracerProvider):
                 exporter.shutdown(timeout_millis=0)  # type: ignore[call-arg]
             else:
                 exporter.shutdown()
+
+
+def _processor(exporter: SpanExporter) -> SpanProcessor:
+    delay = None if os.environ.get(OTEL_BSP_SCHEDULE_DELAY) else _SCHEDULE_DELAY_MS
+    try:
+        return BatchSpanProcessor(exporter, schedule_delay_millis=delay)
+    except RuntimeError:
+        # Python 3.12 starts no thread once the main thread is done: the program's first step was its last.
+        return SimpleSpanProcessor(exporter)
 
 
 def _program_provider() -> trace.TracerProvider | None:
@@ -189,6 +191,8 @@ def _build() -> trace.TracerProvider:
         return _program_provider() or trace.NoOpTracerProvider()
     ours = OwnTracerProvider()
     ours.open()
+    if not ours.is_open:  # OTEL_TRACES_EXPORTER=none
+        return trace.NoOpTracerProvider()
     trace.set_tracer_provider(ours)
     set_now = trace.get_tracer_provider()
     if set_now is not ours:  # the program set its own in the meantime

@@ -108,7 +108,7 @@ def test_an_error_is_logged_once_and_never_raised(
     assert [(r.levelno, r.exc_info is not None) for r in caplog.records] == [(logging.ERROR, True)]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_writes_to_a_file_of_its_own(
     spans: list[ReadableSpan], tmp_path: Path
 ) -> None:

@@ -51,7 +51,8 @@ def test_nothing_is_lost_in_a_multiprocessing_child(
     run_program: Run, tmp_path: Path, method: str
 ) -> None:
     source = f"""
-import multiprocessing
+import multiprocessing, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
 from program import Training
 
 def work():

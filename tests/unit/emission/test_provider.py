@@ -164,6 +164,7 @@ print(type(trace.get_tracer_provider()).__name__)
         ({"OTEL_TRACES_SAMPLER": "always_off"}, []),
         ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0"}, []),
         ({"OTEL_SDK_DISABLED": "true"}, []),
+        ({"OTEL_TRACES_EXPORTER": "none"}, []),
     ],
 )
 def test_sampling_and_switching_off_mean_what_they_mean_elsewhere(
@@ -243,8 +244,9 @@ def test_a_forked_child_sends_its_own_steps_with_its_own_process_id(
     run_program: Run, tmp_path: Path
 ) -> None:
     source = """
-import os
+import os, warnings
 from program import Training
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
 training = Training()
 training.step(0)
 training.step(1)

@@ -166,7 +166,7 @@ def test_stop_gives_up_on_a_handler_that_does_not_return(worker_of: Callable[...
     go_on.set()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_sends_its_own_records_and_not_its_parents(
     worker_of: Callable[..., Worker],
 ) -> None:
