@@ -16,18 +16,32 @@ waiting: Callable[[], None] | None = None
 
 def autoload() -> None:
     """Instrument this process if ``OTEL_TORCH_MODULES_ENABLED`` says so, or an instrumentor waits; never raise."""
-    global waiting
     if waiting is None and not os.environ.get("OTEL_TORCH_MODULES_ENABLED"):
         return
     try:
-        if waiting is not None:
-            start, waiting = waiting, None
-            start()
-        else:
-            from otel_torch_modules.instrumentor import instrument_from_environment
-
-            instrument_from_environment()
+        _instrument()
     except Exception:
         import logging
 
         logging.getLogger("otel_torch_modules").exception("Modules are not traced")
+
+
+def _instrument() -> None:
+    global waiting
+    if waiting is not None:
+        start, waiting = waiting, None
+        start()
+        return
+    from otel_torch_modules.config import is_enabled
+
+    try:
+        enabled = is_enabled(os.environ)
+    except ValueError as error:
+        import logging
+
+        logging.getLogger("otel_torch_modules").error("Modules are not traced: %s", error)
+        return
+    if enabled:
+        from otel_torch_modules.instrumentor import instrument_once
+
+        instrument_once()

@@ -17,7 +17,7 @@ from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-de
 )
 
 from otel_torch_modules import _autoload
-from otel_torch_modules.config import Config, is_enabled
+from otel_torch_modules.config import Config
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -82,15 +82,10 @@ class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             tracing.stop()
 
 
-def instrument_from_environment() -> None:
-    """Instrument this process if the environment says so and nothing else has done it."""
-    try:
-        enabled = is_enabled(os.environ)
-    except ValueError as error:
-        logger.error("Modules are not traced: %s", error)
-        return
+def instrument_once() -> None:
+    """Instrument this process unless something else has done it."""
     instrumentor = TorchModuleInstrumentor()
-    if enabled and not instrumentor.is_instrumented_by_opentelemetry:
+    if not instrumentor.is_instrumented_by_opentelemetry:
         instrumentor.instrument()
 
 

@@ -1,0 +1,54 @@
+"""The door of OpenTelemetry's own command, which sets up the SDK itself."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.training_program import BIN, ENABLED, STEP, TRAIN, outlines, run, said
+
+COMMAND = (str(BIN / "opentelemetry-instrument"), sys.executable, "train.py")
+TRACES_ONLY = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+
+
+@pytest.mark.parametrize("variables", [{}, ENABLED], ids=["alone", "with the variable"])
+def test_every_step_is_one_trace(tmp_path: Path, variables: dict[str, str]) -> None:
+    source = f"""{TRAIN}
+train()
+from opentelemetry import trace
+print(type(trace.get_tracer_provider()).__module__)
+"""
+    done = run(tmp_path, source, command=COMMAND, **TRACES_ONLY, **variables)
+    assert said(done) == "opentelemetry.sdk.trace\n"
+    assert outlines(tmp_path) == [STEP, STEP]
+
+
+def test_a_program_without_torch_stays_without_it(tmp_path: Path) -> None:
+    source = """
+import sys
+print("torch" in sys.modules)
+print(sorted(name for name in sys.modules if name.startswith("otel_torch_modules.")))
+"""
+    assert said(run(tmp_path, source, command=COMMAND, **TRACES_ONLY)) == (
+        "False\n['otel_torch_modules._autoload', 'otel_torch_modules.config', "
+        "'otel_torch_modules.environment_variables', 'otel_torch_modules.instrumentor']\n"
+    )
+
+
+def test_it_is_switched_off_as_any_instrumentation_is(tmp_path: Path) -> None:
+    off = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "torch_modules"}
+    said(run(tmp_path, TRAIN + "train()", command=COMMAND, **TRACES_ONLY, **off))
+    assert outlines(tmp_path) == []
+
+
+def test_a_bad_value_is_one_error_and_training_goes_on_untraced(tmp_path: Path) -> None:
+    bad = {"OTEL_TORCH_MODULES_PHASES": "validate"}
+    done = run(tmp_path, TRAIN + "train()\nprint('trained')", command=COMMAND, **TRACES_ONLY, **bad)
+    assert (done.returncode, done.stdout) == (0, "trained\n")
+    assert done.stderr == (
+        "Modules are not traced: OTEL_TORCH_MODULES_PHASES: 'validate' is not allowed; "
+        "it must be train, eval, or both with a comma\n"
+    )
+    assert outlines(tmp_path) == []

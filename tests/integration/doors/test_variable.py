@@ -1,0 +1,151 @@
+"""The door that needs no change to the program: one environment variable, and the training script as it is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.training_program import (
+    BIN,
+    ENABLED,
+    STEP,
+    TRAIN,
+    outlines,
+    run,
+    said,
+    traces,
+    write,
+)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (sys.executable, "train.py"),
+        (sys.executable, "-m", "pkg.train"),
+        (sys.executable, "-c", "import train; train.train()"),
+        (str(BIN / "torchrun"), "--standalone", "train.py"),
+    ],
+    ids=["script", "module", "command", "torchrun"],
+)
+def test_a_program_is_traced_however_it_is_started(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    script = TRAIN + "if __name__ != 'train': train()"
+    write(tmp_path, script, "pkg/train.py")
+    said(run(tmp_path, script, command=command, **ENABLED))
+    assert outlines(tmp_path) == [STEP, STEP]
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+def test_a_worker_process_sends_what_it_trained_and_nothing_of_its_parents(
+    tmp_path: Path, method: str
+) -> None:
+    source = f"""{TRAIN}
+if __name__ == "__main__":
+    import os
+    train(1)
+    worker = torch.multiprocessing.get_context({method!r}).Process(target=train)
+    worker.start()
+    worker.join()
+    train(1)
+    print(worker.exitcode, os.getpid(), worker.pid)
+"""
+    code, parent, child = said(run(tmp_path, source, **ENABLED)).split()
+    assert code == "0"
+    by_process = {
+        pid: [
+            root.outline() for root in traces(tmp_path) if root.resource["process.pid"] == int(pid)
+        ]
+        for pid in (parent, child)
+    }
+    assert by_process == {parent: [STEP, STEP], child: [STEP, STEP]}
+    assert outlines(tmp_path) == [STEP] * 4
+
+
+def test_a_worker_that_trains_in_a_process_that_does_not(tmp_path: Path) -> None:
+    source = f"""{TRAIN}
+if __name__ == "__main__":
+    worker = torch.multiprocessing.get_context("fork").Process(target=train)
+    worker.start()
+    worker.join()
+    print(worker.exitcode)
+"""
+    assert said(run(tmp_path, source, **ENABLED)) == "0\n"
+    assert outlines(tmp_path) == [STEP, STEP]
+
+
+LOADED = """
+print(sorted({name.split(".")[0] for name in sys.modules} & {"opentelemetry", "torch"}))
+print(sorted(name for name in sys.modules if name.startswith("otel_torch_modules")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "ours"),
+    [
+        ({}, ["otel_torch_modules", "otel_torch_modules._autoload"]),
+        (
+            {"OTEL_TORCH_MODULES_ENABLED": ""},
+            ["otel_torch_modules", "otel_torch_modules._autoload"],
+        ),
+        (
+            {"OTEL_TORCH_MODULES_ENABLED": "False"},
+            [
+                "otel_torch_modules",
+                "otel_torch_modules._autoload",
+                "otel_torch_modules.config",
+                "otel_torch_modules.environment_variables",
+            ],
+        ),
+    ],
+    ids=["unset", "empty", "false"],
+)
+def test_a_program_that_nobody_asked_to_trace_loads_nothing(
+    tmp_path: Path, variables: dict[str, str], ours: list[str]
+) -> None:
+    done = run(tmp_path, f"{TRAIN}\nimport sys\ntrain()\n{LOADED}", **variables)
+    assert said(done) == f"['torch']\n{ours}\n"
+    assert outlines(tmp_path) == []
+
+
+def test_importing_the_package_imports_neither_torch_nor_the_sdk(tmp_path: Path) -> None:
+    source = f"import sys, otel_torch_modules\ndir(otel_torch_modules)\n{LOADED}"
+    assert said(run(tmp_path, source, **ENABLED)) == "[]\n['otel_torch_modules']\n"
+
+
+@pytest.mark.parametrize("value", ["TRUE", " true "])
+def test_true_may_be_written_in_any_case(tmp_path: Path, value: str) -> None:
+    said(run(tmp_path, TRAIN + "train()", OTEL_TORCH_MODULES_ENABLED=value))
+    assert outlines(tmp_path) == [STEP, STEP]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("OTEL_TORCH_MODULES_ENABLED", "1", "true or false"),
+        ("OTEL_TORCH_MODULES_MAX_DEPTH", "deep", "an integer of at least 1"),
+    ],
+)
+def test_a_bad_value_is_one_error_and_training_goes_on_untraced(
+    tmp_path: Path, name: str, value: str, allowed: str
+) -> None:
+    done = run(tmp_path, TRAIN + "train()\nprint('trained')", **{**ENABLED, name: value})
+    assert (done.returncode, done.stdout) == (0, "trained\n")
+    assert done.stderr == (
+        f"Modules are not traced: {name}: {value!r} is not allowed; it must be {allowed}\n"
+    )
+    assert outlines(tmp_path) == []
+
+
+def test_a_bad_value_is_logged_as_an_error(tmp_path: Path) -> None:
+    source = f"""
+import logging
+logging.basicConfig(format="%(levelname)s %(name)s")
+{TRAIN}
+train()
+"""
+    done = run(tmp_path, source, **ENABLED, OTEL_TORCH_MODULES_SPAN_KIND="server")
+    assert (done.returncode, done.stderr) == (0, "ERROR otel_torch_modules\n")
