@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from otel_torch_modules._emission import file_exporter
-from otel_torch_modules.cli import exporter_check
+from otel_torch_modules.cli import doctor, exporter_check
 from otel_torch_modules.cli.doctor import examine
 
 
@@ -201,6 +201,27 @@ def test_the_endpoint_in_force_is_asked(
             "or set OTEL_EXPORTER_OTLP_ENDPOINT\n"
         )
         assert told == (answer == "no answer")
+
+
+def test_an_incomplete_installation_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], listening: int
+) -> None:
+    installed = {"torch": "2.5.1+cpu", "opentelemetry-sdk": "1.30.0", "rich": "13.0"}
+
+    def version(distribution: str) -> str:
+        if distribution not in installed:
+            raise metadata.PackageNotFoundError(distribution)
+        return installed[distribution]
+
+    monkeypatch.setattr(doctor, "version", version)
+    monkeypatch.setattr(doctor, "entry_points", lambda group, name: group != "torch.backends")
+    assert faults_of({}, capsys, listening) == [
+        "torch 2.5.1+cpu is too old; 2.6 or later is needed",
+        "opentelemetry-exporter-otlp is not installed; version 1.30 or later is needed",
+        "opentelemetry-instrumentation is not installed; version 0.51 or later is needed",
+        "entry point otel_torch_modules of group torch.backends is not registered; "
+        "install otel-torch-modules again",
+    ]
 
 
 def test_a_file_that_cannot_be_written_is_said(

@@ -86,3 +86,30 @@ def test_the_demo_in_a_folder_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(CommandError) as caught:
         demo.run_demo(1, tmp_path / "taken", {})
     assert str(caught.value) == f"{tmp_path / 'taken'} cannot hold the traces: File exists"
+
+
+def test_the_demo_whose_training_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "train_gpt.py"
+    script.write_text("raise SystemExit(3)", encoding="utf-8")
+    monkeypatch.setattr(demo, "_SCRIPT", script)
+    assert demo.run_demo(1, tmp_path, {}) == 1
+    assert capsys.readouterr().err == "The training failed with exit code 3.\n"
+
+
+def test_the_demo_whose_training_leaves_no_traces(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "train_gpt.py"
+    script.touch()
+    (tmp_path / "demo.jsonl").write_text("of an earlier run", encoding="utf-8")
+    monkeypatch.setattr(demo, "_SCRIPT", script)
+    monkeypatch.setattr("sys.argv", ["/opt/bin/otel-torch-modules"])
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(CommandError) as caught:
+        demo.run_demo(1, tmp_path, {})
+    assert str(caught.value) == (
+        f"the training ran, but {tmp_path}/demo.jsonl was not written; "
+        "`/opt/bin/otel-torch-modules doctor` may say why"
+    )
