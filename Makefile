@@ -24,8 +24,9 @@ test: $(INSTALLED) ## check style and types, run the tests
 clean: ## remove the virtual environment and the demo's traces
 	rm -rf $(VENV) traces
 
-# A stamp, so that nothing is installed twice; what the package depends on and its version pins renew it.
+# A stamp, so that nothing is installed twice; a change of the dependencies or of their pins renews it.
+# numpy is not needed, but torch warns where it is missing.
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[cli,test]'
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[cli,test]' numpy
 	touch $@

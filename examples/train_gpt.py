@@ -180,11 +180,13 @@ def progress(steps: int) -> Iterator[Report]:
         TextColumn("training"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}   {task.fields[rate]:.1f} steps/s"),
+        TextColumn("{task.fields[status]}"),
     )
     with Progress(*columns) as bar:
-        task = bar.add_task("training", total=steps, loss=float("nan"), rate=0.0)
-        yield lambda step, loss, rate: bar.update(task, completed=step, loss=loss, rate=rate)
+        task = bar.add_task("training", total=steps, status="")
+        yield lambda step, loss, rate: bar.update(
+            task, completed=step, status=f"loss {loss:.3f}  {rate:.1f} steps/s"
+        )
 
 
 def _print_line(steps: int, step: int, loss: float, rate: float) -> None:
