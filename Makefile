@@ -26,7 +26,7 @@ clean: ## remove the virtual environment and the demo's traces
 
 # A stamp, so that nothing is installed twice; a change of the dependencies or of their pins renews it.
 # numpy is not needed, but torch warns where it is missing.
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): Makefile pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[cli,test]' numpy
 	touch $@
