@@ -1,4 +1,4 @@
-"""What a forked child has to forget.
+"""What a forked child has to forget, and when there must be no fork.
 
 A child made by ``os.fork`` inherits queues, locks and flags, but no thread of its parent's. Callbacks of
 ``os.register_at_fork`` cannot be taken back, so there is one for all, and it knows its objects weakly.
@@ -7,8 +7,16 @@ A child made by ``os.fork`` inherits queues, locks and flags, but no thread of i
 from __future__ import annotations
 
 import os
-from typing import Protocol
+import threading
+from typing import Final, Protocol
 from weakref import WeakSet
+
+held_off: Final = threading.RLock()
+"""Held by a thread of ours while it imports modules, and ``os.fork`` waits for it.
+
+The child would inherit the lock of a module that is being imported, but not the thread that would release it: its own
+import of that module would never end.
+"""
 
 
 class ForkAware(Protocol):
@@ -32,9 +40,12 @@ def unwatch(target: ForkAware) -> None:
 
 
 def _in_child() -> None:
+    held_off.release()
     for target in list(_aware):
         target.after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(
+        before=held_off.acquire, after_in_parent=held_off.release, after_in_child=_in_child
+    )

@@ -46,7 +46,7 @@ class Pipeline:
         self._hand_over = hand_over
         self._finish = finish
         self._at_exit = AtExit(lambda: self.stop(exit_timeout_s))
-        self._provider = LazyTracerProvider(tracer_provider, on_found=self._at_exit.register)
+        self._provider = LazyTracerProvider(tracer_provider, on_found=self._begin)
         self._emitter = Emitter(self._provider.resolve)
         self._worker = Worker(
             self._handle,
@@ -55,7 +55,7 @@ class Pipeline:
             export=self._emitter.flush,
             close=self._close,
         )
-        self.context = RecordContext(open_span, self._provider, self._prepare)
+        self.context = RecordContext(open_span, self._provider, self._provider.prepare)
         self._at_exit.register()
 
     def put(self, record: Record) -> bool:
@@ -75,9 +75,9 @@ class Pipeline:
             self._provider.abort()
         return in_time
 
-    def _prepare(self) -> None:
-        self._provider.prepare()
-        self._worker.start()
+    def _begin(self) -> None:
+        self._at_exit.register()  # once more: before the callbacks of the provider just found
+        self._worker.start()  # now: at exit, Python 3.12 starts no thread any more
 
     def _handle(self, record: Record) -> None:
         root = self._assemble(record)

@@ -19,17 +19,26 @@ class AtExit:
 
     def __init__(self, finish: Callable[[], Any]) -> None:
         self._finish = finish
+        self._registered = False
         self._finalizer: multiprocessing.util.Finalize | None = None
+        # A forked child drops its parent's finalizers. This is known weakly, so it needs no undoing.
+        multiprocessing.util.register_after_fork(self, AtExit._register_in_child)
 
     def register(self) -> None:
         """Be called at exit, before all that has been registered until now."""
         self.unregister()
+        self._registered = True
         atexit.register(self._finish)
         if multiprocessing.parent_process() is not None:  # a forked child ends without `atexit`
             self._finalizer = multiprocessing.util.Finalize(None, self._finish, exitpriority=0)
 
+    def _register_in_child(self) -> None:
+        if self._registered:
+            self.register()
+
     def unregister(self) -> None:
         """Undo `register`."""
+        self._registered = False
         atexit.unregister(self._finish)
         if self._finalizer is not None:
             self._finalizer.cancel()

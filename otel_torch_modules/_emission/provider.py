@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 
 from otel_torch_modules._emission import fork, sdk
 from otel_torch_modules._emission.ids import UrandomIdGenerator
-from otel_torch_modules._emission.resource import build_resource, process_resource
+from otel_torch_modules._emission.resource import build_resource, process_resource, service_name
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -37,13 +37,15 @@ class LazyTracerProvider:
 
     Args:
         given: the provider to use, if the program handed one in.
-        on_found: called once, in whatever thread it happens, when the provider is known.
+        on_found: called once a process, in whatever thread it happens, when the provider is known and needed.
     """
 
     def __init__(
         self, given: trace.TracerProvider | None = None, *, on_found: Callable[[], None]
     ) -> None:
-        self._provider = given
+        self._given = given
+        self._provider: trace.TracerProvider | None = None
+        self._service_name: str | None = None
         self._on_found = on_found
         self._ours: OwnTracerProvider | None = None
         self._lock = threading.Lock()
@@ -51,21 +53,19 @@ class LazyTracerProvider:
         fork.watch(self)
 
     def after_fork_in_child(self) -> None:
-        """Forget the parent's threads; a provider of ours gets connections of its own at the next `resolve`."""
+        """Look anew; a provider of ours gets connections of its own at the next `resolve`."""
         self._lock = threading.Lock()
         self._preparation = None
+        self._provider = None
         if self._ours is not None:
-            self._provider = None
             self._ours.forget_exporters()
 
     def peek(self) -> trace.TracerProvider | None:
         """Return the provider if there is one already. Cheap: for the training thread."""
         provider = self._provider
         if provider is None:
-            provider = _program_provider()
-            if isinstance(
-                provider, OwnTracerProvider
-            ):  # of an earlier time, or of the parent process
+            provider = self._given or _program_provider()
+            if isinstance(provider, OwnTracerProvider):  # of an earlier time, or the parent
                 return provider if provider.is_open else None
             if provider is not None:
                 self._settle(provider)
@@ -76,18 +76,20 @@ class LazyTracerProvider:
 
         The thread is no daemon: a program whose first step is its last waits for it, and makes its provider in time.
         """
-        with self._lock:
-            if self._preparation is None and self._provider is None:
-                self._preparation = threading.Thread(
-                    target=self.resolve, name="otel-torch-modules-provider"
-                )
-                self._preparation.start()
+        # Without the lock: `resolve` may hold it long, and this is the training thread.
+        if self._preparation is None and self._provider is None:
+            self._service_name = service_name()  # the main module forgets its file at its end
+            self._preparation = threading.Thread(
+                target=self.resolve, name="otel-torch-modules-provider"
+            )
+            self._preparation.start()
 
     def resolve(self) -> trace.TracerProvider:
         """Return the provider, made now if need be. May take a second: never call it in the training thread."""
         with self._lock:
             if self._provider is None:
-                self._settle(_resolve())
+                with fork.held_off:
+                    self._settle(self._given or _resolve(self._service_name or service_name()))
             assert self._provider is not None
             return self._provider
 
@@ -115,12 +117,15 @@ class OwnTracerProvider(TracerProvider):
     """A provider that we made because the program had none.
 
     It is the process's global provider, which can be set only once; so it can be shut down and opened again.
+
+    Args:
+        service: its name where the user gave it none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, service: str) -> None:
         super().__init__(
             sampler=sdk.sampler(),
-            resource=build_resource(),
+            resource=build_resource(service),
             shutdown_on_exit=False,  # the SDK's takes 30 s where no server answers
             id_generator=sdk.id_generator() or UrandomIdGenerator(),
         )
@@ -170,11 +175,11 @@ def _program_provider() -> trace.TracerProvider | None:
     return None if isinstance(provider, trace.ProxyTracerProvider) else provider
 
 
-def _resolve() -> trace.TracerProvider:
+def _resolve(service: str) -> trace.TracerProvider:
     found = _program_provider()
     try:
         if found is None:
-            found = _build()
+            found = _build(service)
         if isinstance(found, OwnTracerProvider) and not found.is_open:
             found.open()
     except Exception:
@@ -183,13 +188,13 @@ def _resolve() -> trace.TracerProvider:
     return found
 
 
-def _build() -> trace.TracerProvider:
+def _build(service: str) -> trace.TracerProvider:
     if os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true":
         return trace.NoOpTracerProvider()
     if os.environ.get(_OTEL_CONFIG_FILE):
         sdk.configure_from_file()
         return _program_provider() or trace.NoOpTracerProvider()
-    ours = OwnTracerProvider()
+    ours = OwnTracerProvider(service)
     ours.open()
     if not ours.is_open:  # OTEL_TRACES_EXPORTER=none
         return trace.NoOpTracerProvider()

@@ -15,6 +15,9 @@ from opentelemetry.sdk.resources import (
     PROCESS_PID,
     SERVICE_INSTANCE_ID,
     SERVICE_NAME,
+    TELEMETRY_SDK_LANGUAGE,
+    TELEMETRY_SDK_NAME,
+    TELEMETRY_SDK_VERSION,
     OTELResourceDetector,
     Resource,
 )
@@ -27,14 +30,18 @@ def process_resource() -> Resource:
     return Resource({PROCESS_PID: os.getpid(), SERVICE_INSTANCE_ID: str(uuid.uuid4())})
 
 
-def build_resource() -> Resource:
-    """Return the resource of a provider of ours; what the user or a detector says wins over what we say."""
+def build_resource(service: str) -> Resource:
+    """Return the resource of a provider of ours; what the user or a detector says wins over what we say.
+
+    Args:
+        service: its name where nobody else names it.
+    """
     attributes = {HOST_NAME: socket.gethostname()}
     with suppress(PackageNotFoundError):  # a torch built in place has no metadata
         attributes[semconv.TORCH_VERSION] = version("torch")
     found = _detect()
     if str(found.attributes.get(SERVICE_NAME, "unknown_service")).startswith("unknown_service"):
-        found = found.merge(Resource({SERVICE_NAME: service_name()}))
+        found = found.merge(Resource({SERVICE_NAME: service}))
     return Resource(attributes).merge(process_resource()).merge(found)
 
 
@@ -44,7 +51,12 @@ def _detect() -> Resource:
     except RuntimeError:
         # The detectors run in a thread pool, and no pool starts once the interpreter is about to end: the program's
         # first step was its last.
-        return OTELResourceDetector().detect()
+        sdk = {
+            TELEMETRY_SDK_LANGUAGE: "python",
+            TELEMETRY_SDK_NAME: "opentelemetry",
+            TELEMETRY_SDK_VERSION: version("opentelemetry-sdk"),
+        }
+        return Resource(sdk).merge(OTELResourceDetector().detect())
 
 
 def service_name() -> str:
