@@ -166,10 +166,10 @@ def test_metrics_count_every_span_under_the_allowed_labels(tmp_path: Path, jaege
     step_time = {
         sample.labels["le"]: sample.value
         for sample in samples
-        if sample.name == "traces_span_metrics_duration_seconds_bucket"
+        if sample.name == "traces_span_metrics_duration_milliseconds_bucket"
         and sample.labels["torch_phase"] == "step"
     }
-    assert [step_time[bound] for bound in ("0.005", "0.01", "0.025", "0.05", "+Inf")] == [
+    assert [step_time[bound] for bound in ("5", "10", "25", "50", "+Inf")] == [
         0,
         1,
         1,
