@@ -1,12 +1,11 @@
 # `make` lists what there is. Everything runs in .venv, made by the first target that needs it.
-# On Linux, torch from PyPI brings CUDA along (gigabytes); for the CPU build:
-#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
+# On Linux a plain torch brings CUDA along (gigabytes); name an index of CPU builds in PIP_EXTRA_INDEX_URL to do without.
 
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test clean
+.PHONY: help demo test bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -20,6 +19,10 @@ test: $(INSTALLED) ## check style and types, run the tests
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest
+
+bench: $(INSTALLED) ## measure what tracing costs, beside other tools
+	$(VENV)/bin/python benchmarks/overhead.py
+	$(VENV)/bin/python benchmarks/disabled_import.py
 
 clean: ## remove the virtual environment and the demo's traces
 	rm -rf $(VENV) traces
