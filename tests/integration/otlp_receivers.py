@@ -1,0 +1,107 @@
+"""Collectors that live in the test: what a program sends over gRPC or HTTP, with its headers."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
+
+from tests.backends.jaeger_query import StoredSpan, trees
+
+
+class Received(NamedTuple):
+    """One export, and how it came."""
+
+    headers: dict[str, str]  # names in lower case
+    request: ExportTraceServiceRequest
+
+
+class Receiver:
+    """What has been received at `endpoint`."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.received: list[Received] = []
+
+    def traces(self) -> list[StoredSpan]:
+        """Return the trees of all traces, in order of their start."""
+        requests = [
+            MessageToDict(received.request, use_integers_for_enums=True)
+            for received in list(self.received)
+        ]
+        return trees(requests)
+
+    def outlines(self) -> list[list[str]]:
+        """Return the names of all spans, tree by tree."""
+        return [root.outline() for root in self.traces()]
+
+
+@contextmanager
+def http_receiver() -> Iterator[Receiver]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            headers[":path"] = self.path
+            if headers.get("content-encoding") == "gzip":
+                body = gzip.decompress(body)
+            receiver.received.append(Received(headers, ExportTraceServiceRequest.FromString(body)))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        receiver = Receiver(f"http://127.0.0.1:{server.server_address[1]}")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield receiver
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def grpc_receiver() -> Iterator[Receiver]:
+    class Servicer(TraceServiceServicer):
+        def Export(  # noqa: N802
+            self, request: ExportTraceServiceRequest, context: grpc.ServicerContext
+        ) -> ExportTraceServiceResponse:
+            headers = {str(name): str(value) for name, value in context.invocation_metadata()}
+            receiver.received.append(Received(headers, request))
+            return ExportTraceServiceResponse()
+
+    with ThreadPoolExecutor(2) as threads:
+        server = grpc.server(threads)
+        add_TraceServiceServicer_to_server(Servicer(), server)
+        receiver = Receiver(f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+        server.start()
+        try:
+            yield receiver
+        finally:
+            server.stop(0).wait()
+
+
+RECEIVERS: dict[str, Callable[[], contextmanager[Receiver]]] = {  # type: ignore[type-arg]
+    "grpc": grpc_receiver,
+    "http/protobuf": http_receiver,
+}
+"""By the values of ``OTEL_EXPORTER_OTLP_PROTOCOL``."""
