@@ -57,13 +57,19 @@ class LoopHooks:
     def _wrap(self, original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         @wraps(original)
         def __next__(iterator: Any) -> Any:  # noqa: N807
+            if self._wrapper is None:
+                return original(iterator)
             start = now()
-            batch = original(iterator)
-            if self._wrapper is not None:
-                try:
-                    self._steps.fetched(iterator, start)
-                except Exception:
-                    self._steps.recorder.fail("after a data loader's batch")
+            self._steps.fetch_starts()
+            try:
+                batch = original(iterator)
+            except BaseException:  # StopIteration, most often: that was no batch
+                self._steps.fetch_fails()
+                raise
+            try:
+                self._steps.fetched(iterator, start)
+            except Exception:
+                self._steps.recorder.fail("after a data loader's batch")
             return batch
 
         return __next__

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils.data import get_worker_info
 
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._records import DATA, OPTIMIZED, OPTIMIZER, Record, StepContext
@@ -38,6 +39,7 @@ class _ThreadSteps(threading.local):
 
     def __init__(self) -> None:
         self.fetches: dict[int, tuple[int, int]] = {}  # of each data loader's iterator, the last
+        self.fetching = 0  # how many data loaders' iterators are at work, one inside the other
         self.optimizers: list[_OpenOptimizer] = []
         self.suspended: Record | None = None  # the step that waits while an evaluation is recorded
         self.evaluation: Record | None = None
@@ -96,7 +98,7 @@ class Steps:
 
     def root_opens(self, module: nn.Module) -> bool:
         """See :class:`Boundary`."""
-        training = module.training and torch.is_grad_enabled()
+        training = module.training and torch.is_grad_enabled() and not self._loads_data()
         if training and not (self._by_hand and self._step is None):
             return self._training_root(module)
         if self._step is not None and not self._ended:  # a teacher, a metric: part of the step
@@ -142,9 +144,18 @@ class Steps:
 
     # The loop's own doings.
 
+    def fetch_starts(self) -> None:
+        """A data loader's iterator has been asked for a batch."""
+        self._threads.fetching += 1
+
+    def fetch_fails(self) -> None:
+        """It has none, or raised."""
+        self._threads.fetching -= 1
+
     def fetched(self, iterator: object, start: int) -> None:
-        """A data loader's iterator has given a batch for which the loop waited since `start`."""
+        """It has given a batch for which the loop waited since `start`."""
         thread = self._threads
+        thread.fetching -= 1
         if self.recorder.thread.stack:
             return
         if self._step is not None and not self._ended:
@@ -214,6 +225,10 @@ class Steps:
         self.recorder.tasks.clear()
 
     # Below: the state machine.
+
+    def _loads_data(self) -> bool:
+        # A dataset's own modules may be in training mode, as all are when they are made.
+        return self._threads.fetching > 0 or get_worker_info() is not None
 
     def _training_root(self, module: nn.Module) -> bool:
         step = self._step
