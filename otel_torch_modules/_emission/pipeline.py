@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from opentelemetry import trace
@@ -68,9 +69,11 @@ class Pipeline:
 
     def stop(self, timeout_s: float) -> bool:
         """Send what there is, end all threads; return False where that took longer and was broken off."""
+        deadline = time.monotonic() + timeout_s
+        self._provider.wait(timeout_s)
         self._at_exit.unregister()
         self._finish()
-        in_time = self._worker.stop(timeout_s)
+        in_time = self._worker.stop(max(0.0, deadline - time.monotonic()))
         if not in_time:
             self._provider.abort()
         return in_time

@@ -84,6 +84,11 @@ class LazyTracerProvider:
             )
             self._preparation.start()
 
+    def wait(self, timeout_s: float) -> None:
+        """Wait for what `prepare` began."""
+        if self._preparation is not None:
+            self._preparation.join(timeout_s)
+
     def resolve(self) -> trace.TracerProvider:
         """Return the provider, made now if need be. May take a second: never call it in the training thread."""
         with self._lock:
@@ -102,8 +107,6 @@ class LazyTracerProvider:
     def close(self) -> None:
         """Export what is there; end the threads of a provider of ours. May take long."""
         fork.unwatch(self)
-        if self._preparation is not None:
-            self._preparation.join()
         if self._ours is not None:
             self._ours.shutdown()
 

@@ -240,6 +240,19 @@ print(providers[0] is providers[1])
     assert names(tmp_path) == ["step 0", "step 1"]
 
 
+def test_stopping_right_after_the_first_step_opened_leaves_no_thread(run_program: Run) -> None:
+    source = """
+import threading
+from program import Training
+training = Training()
+training.step(0)
+training.held = None
+assert training.pipeline.stop(30)
+print([thread.name for thread in threading.enumerate()])
+"""
+    assert clean(run_program(source, FILE)) == "['MainThread']\n"
+
+
 def test_a_forked_child_sends_its_own_steps_with_its_own_process_id(
     run_program: Run, tmp_path: Path
 ) -> None:
