@@ -2,7 +2,8 @@
 
 Nothing tells a hook of torch that a call was left by ``KeyboardInterrupt``, or that a backward raised. But both run
 below a frame of Python, and that frame is gone then. A frame is known again without being held, for it would keep
-tensors alive: by its ``id``, which no other frame has while it lives, and its code.
+tensors alive: by its ``id`` and its code. Another frame may get the ``id`` of one that is gone, but one of the same
+code runs another call or backward, and that has been seen by then.
 """
 
 from __future__ import annotations
@@ -32,16 +33,6 @@ class Place(NamedTuple):
             inside.append(frame)
             frame = frame.f_back
         return inside if self.code is None else None
-
-
-def settle(frame: FrameType | None) -> None:
-    """Have Python make the objects of `frame` and all its callers now.
-
-    It makes them when they are asked for. Made later, that of an outer frame could get the ``id`` of an inner one that
-    is gone.
-    """
-    while frame is not None:
-        frame = frame.f_back
 
 
 def calling_frame() -> FrameType:

@@ -8,7 +8,7 @@ import torch
 
 from otel_torch_modules._recording.live_backward import Backward
 from otel_torch_modules._recording.live_calls import Call
-from otel_torch_modules._recording.live_frames import Place, settle
+from otel_torch_modules._recording.live_frames import Place
 from otel_torch_modules._recording.torch_private import graph_task_id
 
 _RUNS_BACKWARD = torch.autograd.graph._engine_run_backward.__code__
@@ -21,8 +21,6 @@ class Stack(list["Call | Backward"]):
         """Drop what no longer runs, for code that runs in `frame`, so that something may be put on top."""
         while self and not _runs(self[-1], frame):
             self.pop()
-        if not self:
-            settle(frame)
 
     def innermost_call(self) -> Call | None:
         """Return the forward call that runs now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import doctest
 import gc
 import weakref
 from collections import OrderedDict
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from otel_torch_modules import ModuleTracker
+from otel_torch_modules import tracker as tracker_module
 
 Event = tuple[str, "str | None", list[str], bool]
 
@@ -170,6 +172,10 @@ def test_one_user_hook_of_a_kind(watch: Watch) -> None:
         model(x)
     assert watch.events == []
     assert calls == [(model, (x,)), (model, (x,), x)]
+
+
+def test_the_example_runs() -> None:
+    assert doctest.testmod(tracker_module) == doctest.TestResults(failed=0, attempted=4)
 
 
 def test_the_tracker_is_entered_once(watch: Watch) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from opentelemetry.sdk.trace import TracerProvider
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from otel_torch_modules import ModuleTracker
+from otel_torch_modules import ModuleTracker, TorchModuleInstrumentor
 
 Event = tuple[str, list[str]]
 
@@ -484,24 +485,51 @@ def test_backward_in_another_thread(watch: Watch) -> None:
 
 @pytest.mark.usefixtures("tracker")
 def test_forward_in_two_threads(watch: Watch) -> None:
-    models = [Net(lambda net, x: net.a(x), a=linear()), nn.Sequential(linear())]
     outputs: list[Tensor] = []
-    for model in models:
-        thread = threading.Thread(
-            target=lambda model=model: outputs.append(model(torch.ones(1, 2)))
-        )
+
+    def run(model: nn.Module, nodes_before: int) -> None:
+        for _ in range(nodes_before):
+            torch.ones(1, requires_grad=True) * 2
+        outputs.append(model(torch.ones(1, 2)))
+
+    # Each thread counts from 0: the nodes made before give all of the second model the higher numbers.
+    for model, nodes_before in (
+        (Net(lambda net, x: net.a(x), a=linear()), 0),
+        (nn.Sequential(linear()), 9),
+    ):
+        thread = threading.Thread(target=run, args=(model, nodes_before))
         thread.start()
         thread.join()
     watch.taken()
     (outputs[0] + outputs[1]).sum().backward()
-    events = watch.taken()
-    assert sorted(kind for kind, _ in events) == 4 * ["post_bw"] + 4 * ["pre_bw"]
-    both = sorted([*A, "Sequential", "Sequential.0"])
-    assert [parents for _, parents in events][3:5] == [both, both]
-    for root, child in (("Net", "Net.a"), ("Sequential", "Sequential.0")):
-        begins = [len(p) for kind, p in events if kind == "pre_bw" and root in p]
-        assert begins
-        assert any(child in parents for _, parents in events)
+    S, S0 = "Sequential", "Sequential.0"  # noqa: N806
+    assert watch.taken() == [
+        ("pre_bw", [S]),
+        ("pre_bw", [S, S0]),
+        ("pre_bw", sorted([*N, S, S0])),
+        ("pre_bw", sorted([*A, S, S0])),
+        ("post_bw", sorted([*A, S, S0])),
+        ("post_bw", sorted([*A, S])),
+        ("post_bw", A),
+        ("post_bw", N),
+    ]
+
+
+@pytest.mark.usefixtures("tracker")
+def test_while_the_instrumentor_comes_and_goes(watch: Watch) -> None:
+    instrumentor, provider = TorchModuleInstrumentor(), TracerProvider()
+
+    def step() -> list[Event]:
+        chain()(torch.ones(1, 2)).sum().backward()
+        return watch.taken()
+
+    assert step() == CHAIN_FORWARD + CHAIN_BACKWARD
+    instrumentor.instrument(tracer_provider=provider)
+    try:
+        assert step() == CHAIN_FORWARD + CHAIN_BACKWARD
+    finally:
+        instrumentor.uninstrument()
+    assert step() == CHAIN_FORWARD + CHAIN_BACKWARD
 
 
 @pytest.mark.usefixtures("tracker")

@@ -1,0 +1,117 @@
+"""What counts as still running, where frames of Python are the evidence."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from otel_torch_modules._recording.live_backward import Backward
+from otel_torch_modules._recording.live_calls import Call, Ruler
+from otel_torch_modules._recording.live_frames import Place
+from otel_torch_modules._recording.live_stack import Stack
+from otel_torch_modules._recording.torch_private import graph_task_id
+
+
+def call_at(place: Place) -> Call:
+    return Call("Module", nn.Module(), place, Ruler(), None)
+
+
+def backward_at(place: Place, graph_task: int) -> Backward:
+    return Backward(graph_task, place, Ruler(), lambda *_: None, lambda *_: None)
+
+
+def in_backward(look: Callable[[], None]) -> None:
+    """Run `look` in a tensor hook."""
+
+    def hook(gradient: Tensor) -> None:
+        with torch.enable_grad():
+            look()
+
+    x = torch.ones(1, requires_grad=True)
+    x.register_hook(hook)
+    (x * 1).backward()
+
+
+def test_a_place_is_found_among_the_callers() -> None:
+    def inner() -> None:
+        frame = sys._getframe()
+        assert place.frames_inside(frame) == [frame]
+        assert Place.of(frame).frames_inside(frame) == []
+        assert Place.of(frame).frames_inside(frame.f_back) is None
+
+    place = Place.of(sys._getframe())
+    inner()
+
+
+def test_a_frame_of_other_code_with_the_same_id_is_another_frame() -> None:
+    frame = sys._getframe()
+    assert Place(id(frame), call_at.__code__).frames_inside(frame) is None
+
+
+def test_threads_of_the_engine_have_no_frame_below() -> None:
+    frame = sys._getframe()
+    assert Place.of(None).frames_inside(None) == []
+    assert Place.of(None).frames_inside(frame)[0] is frame
+
+
+def test_a_call_runs_while_its_frame_does() -> None:
+    def left() -> Call:
+        return call_at(Place.of(sys._getframe()))
+
+    outer = call_at(Place.of(sys._getframe()))
+    stack = Stack([outer, left(), left()])
+    stack.heal(sys._getframe())
+    assert stack == [outer]
+    assert stack.innermost_call() is outer
+
+
+def test_returning_to_a_call_drops_what_is_inside() -> None:
+    def inner() -> None:
+        stack.append(call_at(Place.of(sys._getframe())))
+
+    here = sys._getframe()
+    stack = Stack([call_at(Place.of(here))])
+    inner()
+    outer = stack[0]
+    assert stack.return_to(here) is outer
+    assert stack == [outer]
+    assert Stack().return_to(here) is None
+
+
+def test_a_backward_in_the_frame_of_one_that_raised_is_another() -> None:
+    seen = []
+
+    def look() -> None:
+        engine = sys._getframe(2)
+        assert engine.f_code.co_name == "_engine_run_backward"
+        this = backward_at(Place.of(engine), graph_task_id())
+        raised = backward_at(Place.of(engine), graph_task_id() - 1)
+        for stack in (Stack([this]), Stack([raised])):
+            stack.heal(sys._getframe())
+            seen.append(stack == [this])
+
+    in_backward(look)
+    assert seen == [True, False]
+
+
+def test_a_backward_runs_while_another_runs_inside_of_it() -> None:
+    seen = []
+    stack = Stack()
+
+    def inner() -> None:
+        stack.heal(sys._getframe())
+        seen.append([entry.graph_task for entry in stack])
+        seen.append(stack.backward(graph_task_id()))
+
+    def outer() -> None:
+        stack.append(backward_at(Place.of(sys._getframe(2)), graph_task_id()))
+        seen.append([graph_task_id()])
+        in_backward(inner)
+
+    in_backward(outer)
+    assert seen == [seen[0], seen[0], None]
+    stack.heal(sys._getframe())
+    assert stack == []
