@@ -91,10 +91,10 @@ def test_a_backward_in_the_frame_of_one_that_raised_is_another() -> None:
         raised = backward_at(Place.of(engine), graph_task_id() - 1)
         for stack in (Stack([this]), Stack([raised])):
             stack.heal(sys._getframe())
-            seen.append(stack == [this])
+            seen.append(len(stack))
 
     in_backward(look)
-    assert seen == [True, False]
+    assert seen == [1, 0]
 
 
 def test_a_backward_runs_while_another_runs_inside_of_it() -> None:
