@@ -116,6 +116,14 @@ class RemoteParent(NamedTuple):
     trace_state: Any  # opentelemetry's TraceState, only handed on
 
 
+class SharedStep(NamedTuple):
+    """The span of a step to which several ranks send a span each, with the same trace id."""
+
+    span_id: int
+    rank: int  # of this process
+    sent_here: bool  # else another rank sends it
+
+
 @dataclass(slots=True)
 class Record:
     """One step, or one root forward outside any step, on its way from the training thread."""
@@ -129,6 +137,8 @@ class Record:
     trace_id: int = 0
     span_id: int = 0
     parent: RemoteParent | None = None
+    shared: SharedStep | None = None  # then `span_id` is that of the rank's span
+    phases_only: bool = False  # no modules below the roots
     trace_flags: int = 1
     trace_state: Any = None
     micro_batches: int = 0

@@ -13,6 +13,8 @@ from fnmatch import translate
 from typing import Any, NoReturn
 
 from otel_torch_modules import environment_variables as variables
+from otel_torch_modules import ranks
+from otel_torch_modules.ranks import Ranks
 
 _PREFIX = "OTEL_TORCH_MODULES_"
 _PHASES = ("train", "eval")
@@ -70,6 +72,9 @@ class Config:
     schedule: Schedule = field(default_factory=Schedule)
     max_spans_per_step: int = 100_000
     record_shapes: bool = False
+    ranks: str = "all"
+    detail_ranks: str = "all"
+    run_id: str = ""
 
     def __post_init__(self) -> None:
         for name in ("phases", "include", "exclude"):
@@ -84,6 +89,13 @@ class Config:
             _refuse("schedule", self.schedule, "a Schedule")
         if not isinstance(self.record_shapes, bool):
             _refuse("record_shapes", self.record_shapes, "true or false")
+        for name in ("ranks", "detail_ranks"):
+            try:
+                Ranks(getattr(self, name))
+            except (ValueError, AttributeError):
+                _refuse(name, getattr(self, name), ranks.ALLOWED)
+        if not isinstance(self.run_id, str):
+            _refuse("run_id", self.run_id, "a string")
         for name in ("max_depth", "max_spans_per_step"):
             value = getattr(self, name)
             if name == "max_depth" and value is None:
@@ -176,4 +188,7 @@ _PARSERS = {
     "schedule": _schedule,
     "max_spans_per_step": _integer,
     "record_shapes": _boolean,
+    "ranks": _word,
+    "detail_ranks": _word,
+    "run_id": _word,
 }

@@ -54,5 +54,23 @@ An integer of at least 1; default 100000.
 OTEL_TORCH_MODULES_RECORD_SHAPES: Final = "OTEL_TORCH_MODULES_RECORD_SHAPES"
 """Put shapes and dtypes of inputs and outputs on forward spans. ``true`` or ``false``; default ``false``."""
 
+OTEL_TORCH_MODULES_RANKS: Final = "OTEL_TORCH_MODULES_RANKS"
+"""Which ranks of a job record anything: ``all``, or ranks, ranges and steps with commas (``0,8,16-23,*/64``).
+
+Default ``all``. The lowest of them sends the step's own span. A job of one process is rank 0.
+"""
+
+OTEL_TORCH_MODULES_DETAIL_RANKS: Final = "OTEL_TORCH_MODULES_DETAIL_RANKS"
+"""Which of these ranks record modules; written like ``RANKS``, default ``all``.
+
+The others record phases only: the step, data wait, root forwards, backward passes, optimizers.
+"""
+
+OTEL_TORCH_MODULES_RUN_ID: Final = "OTEL_TORCH_MODULES_RUN_ID"
+"""The name of the run, the same on all ranks and another one for each run: their steps share traces by it.
+
+Any string. Default: what the launcher says (torchrun, Ray Train, Kubeflow, Slurm, Open MPI, Intel MPI).
+"""
+
 OTEL_TORCH_MODULES_FILE: Final = "OTEL_TORCH_MODULES_FILE"
 """Where ``OTEL_TRACES_EXPORTER=otlp_file`` writes OTLP JSON lines; ``{pid}`` and ``{rank}`` are filled in."""

@@ -18,12 +18,14 @@ FORWARD_PREFIX: Final = "forward "
 BACKWARD_PREFIX: Final = "backward "
 RECOMPUTE_PREFIX: Final = "recompute "
 OPTIMIZER_PREFIX: Final = "optimizer.step "
+RANK_PREFIX: Final = "rank "
 
 # Attributes of every span.
 PHASE: Final = "torch.phase"
 
 # Values of `torch.phase`.
 PHASE_STEP: Final = "step"
+PHASE_RANK: Final = "rank"
 PHASE_DATA: Final = "data"
 PHASE_FORWARD: Final = "forward"
 PHASE_BACKWARD: Final = "backward"
@@ -43,10 +45,16 @@ MODULE_OUTPUT_DTYPES: Final = "torch.module.output.dtypes"
 COMPILED: Final = "torch.compiled"
 CODE_FUNCTION_NAME: Final = "code.function.name"
 
-# Attributes of the step span.
+# Attributes of the step span and of the rank spans below it.
 STEP_INDEX: Final = "torch.step"
 STEP_MICRO_BATCHES: Final = "torch.step.micro_batches"
 STEP_TRUNCATED: Final = "torch.step.truncated"
+
+# The place in a job of many ranks: the first is on rank spans, all are resource attributes.
+DISTRIBUTED_RANK: Final = "torch.distributed.rank"
+DISTRIBUTED_LOCAL_RANK: Final = "torch.distributed.local_rank"
+DISTRIBUTED_WORLD_SIZE: Final = "torch.distributed.world_size"
+DISTRIBUTED_RUN_ID: Final = "torch.distributed.run_id"
 
 # Attribute of optimizer spans.
 OPTIMIZER_CLASS: Final = "torch.optimizer.class"

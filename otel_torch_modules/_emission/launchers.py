@@ -37,18 +37,18 @@ class RankVariables(NamedTuple):
 
 
 _TORCHRUN: Final = "https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables"
-_RAY: Final = "https://github.com/ray-project/ray/blob/master/python/ray/train/torch/config.py"
+_RAY: Final = (
+    "https://github.com/ray-project/ray/blob/master/src/ray/common/constants.h and "
+    "https://github.com/ray-project/ray/blob/master/python/ray/train/torch/config.py"
+)
 _PYTORCHJOB: Final = (
     "https://github.com/kubeflow/training-operator/blob/v1.9.0/pkg/controller.v1/pytorch/envvar.go"
 )
 _KUBEFLOW: Final = "https://www.kubeflow.org/docs/components/trainer/user-guides/pytorch/"
 _SRUN: Final = "https://slurm.schedmd.com/srun.html#SECTION_OUTPUT-ENVIRONMENT-VARIABLES"
 _OPEN_MPI: Final = "https://docs.open-mpi.org/en/v5.0.x/tuning-apps/environment-var.html"
-_PMIX: Final = "https://pmix.github.io/standard"
-_INTEL_MPI: Final = (
-    "https://www.intel.com/content/www/us/en/docs/mpi-library/developer-reference-linux/"
-)
-_HYDRA: Final = "https://github.com/pmodels/mpich/blob/main/doc/wiki/how_to/Using_the_Hydra_Process_Manager.md"
+_PMIX: Final = "https://docs.openpmix.org; what mpirun of Open MPI 5 sets"
+_HYDRA: Final = "what mpiexec.hydra of MPICH 5 and of Intel MPI 2021 sets; neither documents it"
 
 # Set by `mpirun` and `mpiexec` only. Inside a Slurm allocation these start a step of their own on the other nodes,
 # so that ranks of one run see different SLURM_STEP_ID and SLURM_PROCID.
@@ -62,7 +62,7 @@ RUN_VARIABLES: Final = (
     RunVariables("Kubeflow Trainer", ("PET_MASTER_ADDR", "PET_MASTER_PORT"), _KUBEFLOW),
     RunVariables("Slurm", ("SLURM_JOB_ID", "SLURM_STEP_ID"), _SRUN, unless=_STARTED_BY_MPI),
     RunVariables("Open MPI", ("PMIX_NAMESPACE",), _PMIX),
-    RunVariables("Intel MPI", ("I_MPI_HYDRA_UUID",), _INTEL_MPI),
+    RunVariables("Intel MPI", ("I_MPI_HYDRA_UUID",), _HYDRA),
     RunVariables("Slurm", ("SLURM_JOB_ID",), _SRUN),
 )
 """In the order in which they count."""
@@ -83,8 +83,10 @@ RANK_VARIABLES: Final = (
 )
 """In the order in which they count."""
 
-RESTART_VARIABLES: Final = (("torchrun", "TORCHELASTIC_RESTART_COUNT", _TORCHRUN),
-                            ("Slurm", "SLURM_RESTART_COUNT", _SRUN))
+RESTART_VARIABLES: Final = (
+    ("torchrun", "TORCHELASTIC_RESTART_COUNT", _TORCHRUN),
+    ("Slurm", "SLURM_RESTART_COUNT", _SRUN),
+)
 """What counts up when a run with the same id starts again."""
 
 

@@ -1,0 +1,123 @@
+"""Which trace a step belongs to, in a job of many ranks: computed by each rank alone, never exchanged.
+
+With a run id, the ids of a step's trace and of its span are a hash of the run, its start and the step. So all ranks
+write into one trace, and a rank that is late, skips a step or dies takes nothing from the others. The span of a rank
+in that trace has an id of its own, drawn like any other: should two runs have the same name by mistake, their spans
+stand side by side and none replaces another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from otel_torch_modules._emission import launchers
+from otel_torch_modules._emission.launchers import Place
+from otel_torch_modules._records import Record, SharedStep
+from otel_torch_modules.config import Config
+from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_RUN_ID
+from otel_torch_modules.ranks import Ranks
+
+_LOGGER = logging.getLogger("otel_torch_modules")
+
+
+class StepIds(NamedTuple):
+    """The ids that all ranks compute alike."""
+
+    trace_id: int
+    span_id: int
+
+
+def step_ids(run: str, step: int) -> StepIds:
+    """Return the ids of a step, uniform in all their bits and never zero.
+
+    Uniform low bits are what samplers by ratio look at: all ranks decide alike.
+
+    Args:
+        run: names one start of one run.
+        step: its number.
+    """
+    digest = hashlib.sha256(f"{run}\0{step}".encode()).digest()
+    return StepIds(
+        int.from_bytes(digest[:16], "big") or 1, int.from_bytes(digest[16:24], "big") or 1
+    )
+
+
+class JobIdentity:
+    """What this process is in its job. All methods run on the training thread.
+
+    Args:
+        config: the run's name and which ranks record what.
+        environ: the process's environment, read when the first record opens: some launchers set it late.
+        process_group: rank and world size of ``torch.distributed``, None while it is not initialised.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        process_group: Callable[[], tuple[int, int] | None],
+    ) -> None:
+        self._config = config
+        self._environ = environ
+        self._process_group = process_group
+        self._ranks = Ranks(config.ranks)
+        self._detail_ranks = Ranks(config.detail_ranks)
+        self._place: Place | None = None
+        self._run: str | None = None  # one start of one run; None until the first step
+        self._last_step = -1
+        self._round = 0  # counts how often the numbers of steps began anew
+
+    def records(self) -> bool:
+        """Return whether this rank records anything."""
+        return self._find_place().rank in self._ranks
+
+    def records_modules(self) -> bool:
+        """Return whether this rank records modules, not phases only."""
+        return self._find_place().rank in self._detail_ranks
+
+    def shared_ids(self, record: Record) -> StepIds | None:
+        """Return the ids of the step of `record` that all ranks share, and say so in it; None where there are none."""
+        place = self._find_place()
+        if record.index is None or place.world_size == 1:
+            return None
+        if self._run is None:
+            self._run = self._name_run(place)
+        if not self._run:
+            return None
+        # A program that numbers its steps itself may begin again with each epoch: that is another step.
+        self._round += record.index <= self._last_step
+        self._last_step = record.index
+        ids = step_ids(f"{self._run}\0{self._round}", record.index)
+        sender = self._ranks.lowest(place.world_size)
+        record.shared = SharedStep(ids.span_id, place.rank, sent_here=place.rank == sender)
+        return ids
+
+    def _find_place(self) -> Place:
+        """Return rank and world size, kept from when they are known for certain.
+
+        The process group comes first: a launcher that starts one process for each node knows nothing of the
+        processes that these start.
+        """
+        if self._place is None:
+            group = self._process_group()
+            if group is None:
+                return launchers.place(self._environ) or Place(0, 1)
+            self._place = Place(*group)
+        return self._place
+
+    def _name_run(self, place: Place) -> str:
+        name = self._config.run_id or launchers.run_id(self._environ)
+        if not name and place.rank == 0:
+            _LOGGER.warning(
+                "Each of the %d ranks has traces of its own: nothing in the environment names the run. Set %s "
+                "to the same value on all ranks, another one for each run, to see each step as one trace",
+                place.world_size,
+                OTEL_TORCH_MODULES_RUN_ID,
+            )
+        if not name:
+            return ""
+        # The world's size too: where a node is lost, torchrun on the others counts no restart.
+        return f"{name}\0{launchers.restart_count(self._environ)}\0{place.world_size}"

@@ -1,0 +1,12 @@
+"""What ``torch.distributed`` knows of this process, asked without waiting for anything."""
+
+from __future__ import annotations
+
+from torch import distributed
+
+
+def rank_and_world_size() -> tuple[int, int] | None:
+    """Return the rank in the default process group and its size; None while there is none."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return None
+    return distributed.get_rank(), distributed.get_world_size()
