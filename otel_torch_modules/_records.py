@@ -13,6 +13,7 @@ slot 0          slot 1          slot 2              slot 3    slot 4
 ==============  ==============  ==================  ========  =========================================
 a ``Site``      thread code     sequence number     time      ``module.training`` or :class:`CallDetail`
 ``EXIT``        thread code     sequence number     time      None, :class:`Raised` or shapes
+``EXIT_BARE``   thread code     sequence number     time      the same; no output has a graph
 ``MARK``        thread code     sequence number     time      graph task id
 ``TASK``        thread code     graph task id       time      thread code of the caller, None if unknown
 ``TASK_END``    thread code     graph task id       time      None: its nodes have run; True: it ended;
@@ -36,6 +37,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 WIDTH: Final = 5
 
 EXIT: Final = "exit"
+EXIT_BARE: Final = "exit_bare"
 MARK: Final = "mark"
 TASK: Final = "task"
 TASK_END: Final = "task_end"

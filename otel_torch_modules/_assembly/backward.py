@@ -6,15 +6,16 @@ around it. Structure comes from forward, times from marks.
 
 Recompute (activation checkpointing) happens inside the first node that needs a saved tensor, when the spans around that
 node are open already. It is drawn below the span of the module that it recomputes, and what lies deeper
-starts when it is over.
+starts when it is over: see :mod:`otel_torch_modules._assembly.recompute`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.call import Call, Names
+from otel_torch_modules._assembly.recompute import Recompute
 from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._records import Raised, Site
 
@@ -47,13 +48,30 @@ class Backward:
         names: gives module spans their attributes.
         kind: the span kind of module spans.
         room: for how many of them.
+        calls_of: returns the latest calls of a module, the last first.
     """
 
-    __slots__ = ("_kind", "_last_opened", "_names", "_path", "_room", "_spans", "counts", "span")
+    __slots__ = (
+        "_kind",
+        "_last_opened",
+        "_names",
+        "_path",
+        "_recompute",
+        "_room",
+        "_spans",
+        "span",
+    )
 
-    def __init__(self, span: Span, names: Names, kind: int, room: Room) -> None:
+    def __init__(
+        self,
+        span: Span,
+        names: Names,
+        kind: int,
+        room: Room,
+        calls_of: Callable[[Site], Iterable[Call]],
+    ) -> None:
         self.span = span
-        self.counts: dict[Site, int] = {}  # calls that recompute
+        self._recompute = Recompute(calls_of)
         self._names = names
         self._kind = kind
         self._room = room
@@ -68,6 +86,7 @@ class Backward:
 
     def reach(self, owner: Call | None, time: int) -> None:
         """The engine has come to a node that `owner` made, or one made outside all calls."""
+        self.settle()
         path = []
         call = owner
         while call is not None:
@@ -104,37 +123,26 @@ class Backward:
         self._spans[call] = span
         return span
 
-    def host(self, candidates: Iterable[Call]) -> tuple[Span, Call | None]:
-        """Return the span below which a recompute hangs, and the forward call that it repeats.
+    def recomputes(self, call: Call) -> None:
+        """`call` is made directly from this backward."""
+        self._recompute.add(call)
 
-        It is the open span of the call itself or of its nearest caller that has one, and among several calls of
-        one module the one for which that is innermost.
-
-        Args:
-            candidates: the forward calls of the module that is recomputed, the last first.
-        """
-        depths = {call: depth for depth, call in enumerate(self._path)}
-        best = -1
-        repeated = None
-        for candidate in candidates:
-            call: Call | None = candidate
-            while call is not None and call not in depths:
-                call = call.parent
-            depth = -1 if call is None else depths[call]
-            if repeated is None or depth > best:
-                best, repeated = depth, candidate
-                if call is candidate:
-                    break
-        return (self.span if best < 0 else self._spans[self._path[best]]), repeated
-
-    def resume(self, host: Span, time: int) -> None:
-        """A recompute below `host` is over: what the last mark opened below `host` starts now."""
-        for span in self._last_opened:
-            if span is not host and _is_below(span, host):
-                span.start = span.end = time
+    def settle(self) -> None:
+        """Nothing is recomputed any more where the engine stands now: give the spans of what was their place."""
+        if not self._recompute.calls:
+            return
+        for run in self._recompute.runs(self._path):
+            host = self.span if run.host is None else self._spans[run.host]
+            for call, repeated in run.calls:
+                if call.span is not None:
+                    _place(call, repeated, host)
+            for span in self._last_opened:
+                if span is not host and _is_below(span, host):
+                    span.start = span.end = max(span.start, run.end)
 
     def close_modules(self, time: int) -> None:
         """All nodes have run."""
+        self.settle()
         self._close(0, time)
         self._last_opened = []
 
@@ -154,6 +162,21 @@ class Backward:
         for call in self._path[depth:]:
             self._spans[call].end = time
         del self._path[depth:]
+
+
+def _place(call: Call, repeated: Call | None, host: Span) -> None:
+    span = call.span
+    assert span is not None
+    if span.parent is not None:
+        span.parent.children.remove(span)
+    span.parent = host
+    host.children.append(span)
+    if repeated is not None:
+        call.label = repeated.label
+        span.name = semconv.RECOMPUTE_PREFIX + call.label
+        if repeated.index:
+            call.index = repeated.index
+            span.attributes = {**span.attributes, semconv.MODULE_CALL_INDEX: call.index}
 
 
 def _is_below(span: Span, ancestor: Span) -> bool:

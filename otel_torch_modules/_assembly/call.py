@@ -18,9 +18,11 @@ class Call:
 
     __slots__ = (
         "counts",
+        "end",
         "first",
         "index",
         "label",
+        "order",
         "parent",
         "recompute",
         "site",
@@ -35,6 +37,8 @@ class Call:
         self.parent = parent
         self.first = first  # sequence number of the first node that it can have made
         self.training = training
+        self.end = 0
+        self.order = 0  # in which calls were made, in all threads
         self.index = 0  # among the calls of the same module from the same parent
         self.label = label
         self.recompute = False

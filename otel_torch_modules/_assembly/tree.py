@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from itertools import count, islice
 from typing import Any
 
 from otel_torch_modules import semconv
@@ -13,6 +15,7 @@ from otel_torch_modules._assembly.span import CONSUMER, INTERNAL, PRODUCER, Note
 from otel_torch_modules._records import (
     DATA,
     EXIT,
+    EXIT_BARE,
     MARK,
     OPTIMIZED,
     OPTIMIZER,
@@ -29,7 +32,7 @@ from otel_torch_modules._records import (
 from otel_torch_modules.config import Config
 
 # How many calls of a module are looked at for the one that a recompute repeats.
-_CALLS_KEPT = 64
+_CALLS_LOOKED_AT = 64
 
 # What can be open in a thread: a module's call, an optimizer's step, a backward.
 _Open = Call | Span | Backward
@@ -51,7 +54,8 @@ class Assembler:
         self.max_spans = config.max_spans_per_step
         self.names = Names()
         self.rulers = Rulers()
-        self.calls: deque[dict[Site, deque[Call]]] = deque(maxlen=2)  # of the last records
+        self.calls: deque[dict[Site, list[Call]]] = deque(maxlen=2)  # of the last records
+        self.order = count()  # of calls
         self.lost_marks = 0
         """How many marks belonged to a forward that was too long ago: such a backward has no span."""
 
@@ -108,7 +112,9 @@ class _Assembly:
             if isinstance(tag, Site):
                 self._enter(tag, thread, value, time, detail)
             elif tag is EXIT:
-                self._exit(thread, value, time, detail)
+                self._exit(thread, value, time, detail, self._assembler.forward_kind)
+            elif tag is EXIT_BARE:
+                self._exit(thread, value, time, detail, INTERNAL)
             elif tag is MARK:
                 self._mark(thread, value, time, detail)
             elif tag is TASK:
@@ -129,13 +135,8 @@ class _Assembly:
     def finish(self) -> Span:
         """Close what is open and return the root."""
         for stack in self._stacks.values():
-            for opened in stack:
-                if isinstance(opened, Backward):
-                    opened.end(self._record.end)
-                else:
-                    span = opened.span if isinstance(opened, Call) else opened
-                    if span is not None:
-                        span.end = self._record.end
+            for opened in reversed(stack):
+                _end(opened, self._record.end)
         if self._record.kind == "step":
             self._root.attributes = self._step_attributes()
         if self._record.failed and self._root.error is None:
@@ -167,15 +168,16 @@ class _Assembly:
             call = Call(site, top, first, training, self._names.label(site, top))
         elif isinstance(top, Backward):
             recompute = True
-            counts = top.counts
-            parent_span, repeated = top.host(self._earlier_calls(site))
-            label = site.fqn if repeated is None else repeated.label
-            call = Call(site, None, first, training, label)
+            counts = {}  # its index is that of the call that it repeats
+            parent_span = top.innermost
+            call = Call(site, None, first, training, self._names.label(site, None))
+            top.recomputes(call)
         else:
             self._program_thread = thread
             counts = self._counts
             parent_span = self._current(stack)
             call = Call(site, None, first, training, self._names.label(site, None))
+        call.order = next(self._assembler.order)
         call.index = counts.get(site, 0)
         counts[site] = call.index + 1
         call.recompute = recompute
@@ -195,35 +197,42 @@ class _Assembly:
             call.span = Span(
                 self._trace, parent_span, name, phase, INTERNAL, time, time, attributes
             )
-        if not recompute:
-            self._calls.setdefault(site, deque(maxlen=_CALLS_KEPT)).appendleft(call)
+        self._calls.setdefault(site, []).append(call)
         stack.append(call)
         self._rulers.of(thread).turn(first, call)
 
-    def _exit(self, thread: int, last: int, time: int, detail: Any) -> None:
-        stack = self._stacks.get(thread)
-        call = stack.pop() if stack else None
-        if stack is None or not isinstance(call, Call):
+    def _exit(self, thread: int, last: int, time: int, detail: Any, kind: int) -> None:
+        stack = self._stacks.get(thread, [])
+        call = _innermost_call(stack)
+        if call is None:
             return  # it was open when the record began
+        while (opened := stack.pop()) is not call:  # an exception passed through it
+            _end(opened, time)
+        call.end = time
         outer = call.parent or _innermost_call(stack)
         self._rulers.of(thread).turn(last, outer)
-        top = stack[-1] if stack else None
         span = call.span
-        if span is not None:
-            span.end = time
-            if last > call.first and not call.recompute:
-                span.kind = self._assembler.forward_kind
-            if isinstance(detail, Raised):
-                span.error = detail
-                if top is None and not call.recompute:
-                    self._root.error = detail if span is self._root else Raised(*detail[:2], "")
-            elif isinstance(detail, Shapes):
-                span.attributes = {**span.attributes, **shape_attributes("output", detail)}
-            if isinstance(top, Backward) and span.parent is not None:
-                top.resume(span.parent, time)
+        if span is None:
+            return
+        span.end = time
+        if last > call.first and not call.recompute and kind != INTERNAL:
+            span.kind = kind
+        if span.kind != INTERNAL and call.parent is not None and call.parent.span is not None:
+            call.parent.span.kind = span.kind  # its nodes are its caller's too
+        if isinstance(detail, Raised):
+            span.error = detail
+            if not stack and not call.recompute:
+                self._root.error = detail if span is self._root else Raised(*detail[:2], "")
+        elif isinstance(detail, Shapes):
+            span.attributes = {**span.attributes, **shape_attributes("output", detail)}
 
-    def _earlier_calls(self, site: Site) -> list[Call]:
-        return [call for calls in reversed(self._assembler.calls) for call in calls.get(site, ())]
+    def _calls_of(self, site: Site) -> Iterator[Call]:
+        calls = (
+            call
+            for calls in reversed(self._assembler.calls)
+            for call in reversed(calls.get(site, ()))
+        )
+        return islice(calls, _CALLS_LOOKED_AT)
 
     # Backward.
 
@@ -240,12 +249,13 @@ class _Assembly:
         backward.reach(ruler.owner(number), time)
 
     def _task(self, thread: int, task: int, time: int, caller: int | None) -> None:
-        stack = self._stacks.get(thread)
-        if (
-            caller is None and not stack
-        ):  # a device thread of the engine: who called it is not known
-            stack = self._stacks.get(self._program_thread)
-        self._open_backward(thread, task, time, stack or [])
+        stack = self._stacks.get(thread, [])
+        if caller is None and not stack:
+            # A device thread of the engine: who called it is not known.
+            stack = self._stacks.get(self._program_thread, [])
+        if stack and isinstance(stack[-1], Backward):
+            stack[-1].settle()
+        self._open_backward(thread, task, time, stack)
 
     def _open_backward(self, thread: int, task: int, time: int, around: list[_Open]) -> Backward:
         span = Span(
@@ -258,7 +268,9 @@ class _Assembly:
             time,
             _BACKWARD_ATTRIBUTES,
         )
-        backward = Backward(span, self._names, self._assembler.backward_kind, self._room)
+        backward = Backward(
+            span, self._names, self._assembler.backward_kind, self._room, self._calls_of
+        )
         self._backwards[task] = backward
         self._stacks.setdefault(thread, []).append(backward)
         return backward
@@ -350,6 +362,15 @@ class _Assembly:
 
 _BACKWARD_ATTRIBUTES = {semconv.PHASE: semconv.PHASE_BACKWARD}
 _DATA_ATTRIBUTES = {semconv.PHASE: semconv.PHASE_DATA}
+
+
+def _end(opened: _Open, time: int) -> None:
+    if isinstance(opened, Backward):
+        opened.end(time)
+        return
+    span = opened.span if isinstance(opened, Call) else opened
+    if span is not None:
+        span.end = time
 
 
 def _innermost_call(stack: list[_Open]) -> Call | None:

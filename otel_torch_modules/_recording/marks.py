@@ -16,22 +16,29 @@ from torch.autograd.graph import Node
 from torch.utils._pytree import tree_leaves
 
 
-def tensors(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in `value`: itself, or below it in containers, dataclasses and registered pytrees."""
+def tensors(value: Any, around: tuple[Any, ...] = ()) -> Iterator[Tensor]:
+    """Yield the tensors in `value`: itself, or below it in containers, dataclasses and registered pytrees.
+
+    Args:
+        value: anything that a module takes or returns.
+        around: the dataclasses that hold `value`; one may hold itself.
+    """
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from tensors(item)
+            yield from tensors(item, around)
     elif value is not None and not isinstance(value, (str, bytes, int, float, type)):
         for leaf in tree_leaves(value):
-            if isinstance(leaf, Tensor):
-                yield leaf
-            elif isinstance(leaf, (tuple, list)):
-                yield from tensors(leaf)
-            elif is_dataclass(leaf) and not isinstance(leaf, type):
+            if isinstance(leaf, (Tensor, tuple, list)):
+                yield from tensors(leaf, around)
+            elif (
+                is_dataclass(leaf)
+                and not isinstance(leaf, type)
+                and not any(leaf is holder for holder in around)
+            ):
                 for entry in fields(leaf):
-                    yield from tensors(getattr(leaf, entry.name, None))
+                    yield from tensors(getattr(leaf, entry.name, None), (*around, leaf))
 
 
 def input_nodes(values: Any) -> list[Node]:

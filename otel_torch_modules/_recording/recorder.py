@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import _StopRecomputationError
 
+from otel_torch_modules._recording.captures import leaves_nodes_out, stops_at
 from otel_torch_modules._recording.fqn import ModuleSites
 from otel_torch_modules._recording.marks import base_node, input_nodes, output_nodes, tensors
 from otel_torch_modules._recording.torch_private import (
@@ -38,6 +39,7 @@ from otel_torch_modules._recording.torch_private import (
 )
 from otel_torch_modules._records import (
     EXIT,
+    EXIT_BARE,
     MARK,
     NOTE,
     SPAN_ID,
@@ -129,7 +131,8 @@ class Recorder:
         self.record: Record | None = None
         self.log: list[Any] | None = None  # of `record`
         self.task = -1  # graph task of the last mark
-        self.tasks: set[int] = set()  # graph tasks that have not ended
+        self.tasks: dict[int, bool] = {}  # that have not ended; whether they leave nodes out
+        self._selective = False  # `task` does
         self.thread_codes = count()
         self._threads = _Threads(self)
 
@@ -222,17 +225,13 @@ class Recorder:
 
             try:
                 end = now()
-                number = sequence_number()
-                log.extend(
-                    (EXIT, state.code, number, end, _shapes(output) if record_shapes else None)
-                )
-                if state.minted:
-                    state.minted.pop(len(stack), None)
-                stack.pop()
-                if number != first:  # else no node was made in here: there is nothing to mark
+                tag = EXIT_BARE
+                last = sequence_number()
+                if last != first:  # else no node was made in here: there is nothing to mark
                     if type(output) is Tensor and not torch_function_modes():
                         node = output.grad_fn
                         if node is not None:
+                            tag = EXIT
                             if output._is_view():
                                 node = base_node(output, node, first)
                             number = node._sequence_nr()
@@ -241,7 +240,12 @@ class Recorder:
                                 attach_mark(node, state.carrier)
                     else:
                         for node in output_nodes(output, first):
+                            tag = EXIT
                             attach_mark(node, state.carrier)
+                log.extend((tag, state.code, last, end, _shapes(output) if record_shapes else None))
+                if state.minted:
+                    state.minted.pop(len(stack), None)
+                stack.pop()
             except Exception:
                 self.fail("at the end of a module's call")
             return output
@@ -264,7 +268,9 @@ class Recorder:
                     log = self.log
                     if log is None:
                         return
-                log.extend((MARK, thread_code, current_node()._sequence_nr(), time, task))
+                node = current_node()
+                if not (self._selective and stops_at(node)):
+                    log.extend((MARK, thread_code, node._sequence_nr(), time, task))
             except Exception:
                 self.fail("in backward")
 
@@ -310,8 +316,9 @@ class Recorder:
     def _enter_task(self, task: int) -> None:
         self.task = task
         if task in self.tasks:
+            self._selective = self.tasks[task]
             return
-        self.tasks.add(task)
+        self._selective = self.tasks[task] = leaves_nodes_out(current_node())
         queue_callback(_TaskEnd(self, task))
         self.boundary.task_opens()
         if self.log is not None:
@@ -325,7 +332,7 @@ class Recorder:
         if self.log is not None:
             self.log.extend((TASK_END, self._threads.state.code, task, now(), finished))
         self.boundary.task_closes(failed=not finished)
-        self.tasks.discard(task)
+        self.tasks.pop(task, None)
 
     def _leave_by_exception(self, log: list[Any], stack: list[Site], error: BaseException) -> None:
         try:

@@ -22,6 +22,9 @@ current_node: Callable[[], Node] = torch._C._current_autograd_node
 sequence_number: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
 """The number that the next node made in this thread gets."""
 
+executes: Callable[[Node], bool] = torch._C._will_engine_execute_node
+"""Whether the backward that runs in this thread runs the node; RuntimeError for a leaf that `autograd.grad` names."""
+
 torch_function_modes: Callable[[], int] = torch._C._len_torch_function_stack
 """How many ``TorchFunctionMode`` are on: they would see that an attribute of a tensor is read."""
 

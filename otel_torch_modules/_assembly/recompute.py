@@ -1,0 +1,91 @@
+"""What one backward computes once more between two of its marks, and where that belongs.
+
+A checkpointed function need not be one module: it may be a lambda that calls several, or a layer's bound ``forward``,
+whose children are then called directly. Whatever it is, its calls have the same caller in the forward pass and come in
+its order. So the calls made directly from a backward are matched to forward calls from the last one to the
+first, and where one does not precede the other another recompute began: that of a checkpoint inside a checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from otel_torch_modules._assembly.call import Call
+from otel_torch_modules._records import Site
+
+
+class Run(NamedTuple):
+    """One checkpointed function's recompute."""
+
+    calls: list[tuple[Call, Call | None]]  # each with the forward call that it repeats
+    host: Call | None  # whose backward holds it; None for the backward pass itself
+    end: int
+
+
+class Recompute:
+    """The calls made directly from one backward since its last mark.
+
+    Args:
+        calls_of: returns the latest calls of a module, the last first.
+    """
+
+    __slots__ = ("_calls_of", "_repeated", "calls")
+
+    def __init__(self, calls_of: Callable[[Site], Iterable[Call]]) -> None:
+        self._calls_of = calls_of
+        self._repeated: set[Call] = set()
+        self.calls: list[Call] = []
+
+    def add(self, call: Call) -> None:
+        """`call` is made now."""
+        self.calls.append(call)
+
+    def runs(self, path: list[Call]) -> list[Run]:
+        """Return what has been recomputed, the first first, and forget it.
+
+        Args:
+            path: the calls whose backward is open, outermost first.
+        """
+        depths = {call: depth for depth, call in enumerate(path)}
+        runs: list[Run] = []
+        calls, self.calls = self.calls, []
+        while calls:
+            last = calls.pop()
+            repeated = self._innermost(last, depths)
+            run: list[tuple[Call, Call | None]] = [(last, repeated)]
+            latest = repeated
+            while latest is not None and calls:
+                latest = self._before(latest, calls[-1])
+                if latest is not None:
+                    run.append((calls.pop(), latest))
+            self._repeated.update(call for _, call in run if call is not None)
+            host = repeated if len(run) == 1 or repeated is None else repeated.parent
+            while host is not None and host not in depths:
+                host = host.parent
+            runs.append(Run(run[::-1], host, last.end))
+        return runs[::-1]
+
+    def _innermost(self, call: Call, depths: dict[Call, int]) -> Call | None:
+        """Return the call that `call` repeats if it ended a recompute: the one that is open, or nearest to it."""
+        best = None
+        for candidate in self._calls_of(call.site):
+            if candidate.order >= call.order:
+                continue
+            if candidate in depths:
+                return candidate
+            around: Call | None = candidate
+            while around is not None and around not in depths:
+                around = around.parent
+            depth = -1 if around is None else depths[around]
+            rank = (depth, candidate not in self._repeated, not candidate.recompute)
+            if best is None or rank > best[0]:
+                best = (rank, candidate)
+        return None if best is None else best[1]
+
+    def _before(self, after: Call, call: Call) -> Call | None:
+        """Return the call that `call` repeats if what came after it in the same function repeats `after`."""
+        for candidate in self._calls_of(call.site):
+            if candidate.order < after.order and candidate.parent is after.parent:
+                return candidate
+        return None

@@ -1,0 +1,47 @@
+"""Where ``autograd.grad`` stops: a node whose gradient it returns, without running the node.
+
+The engine calls a node's tensor hooks there too, but nothing of the module that made the node runs, so such a mark
+must not count.
+"""
+
+from __future__ import annotations
+
+from torch.autograd.graph import Node
+
+from otel_torch_modules._recording.torch_private import executes
+
+# How far to look for a node that a backward leaves out. One that leaves out some leaf shows it at the first module.
+_MOST_LOOKED_AT = 256
+
+
+def leaves_nodes_out(node: Node) -> bool:
+    """Return whether the backward that runs now was asked for certain gradients only.
+
+    Args:
+        node: the node that the engine is at.
+    """
+    for _ in range(_MOST_LOOKED_AT):
+        following = _following(node)
+        try:
+            if not all(executes(after) for after in following):
+                return True
+        except RuntimeError:  # a leaf by name
+            return True
+        inner = [after for after in following if after.next_functions]
+        if len(inner) < len(following) or not inner:
+            return False  # a leaf that nobody named gets its gradient
+        node = inner[0]
+    return False
+
+
+def stops_at(node: Node) -> bool:
+    """Return whether a backward that leaves nodes out ends at `node`: nothing behind it runs, so neither does it."""
+    following = _following(node)
+    try:
+        return bool(following) and not any(executes(after) for after in following)
+    except RuntimeError:
+        return False
+
+
+def _following(node: Node) -> list[Node]:
+    return [after for after, _ in node.next_functions if after is not None]
