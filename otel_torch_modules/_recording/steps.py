@@ -217,7 +217,9 @@ class Steps:
                 self._send(self._ended_steps.pop())
 
     def abandon(self) -> None:
-        """Drop the open step: its log belongs to another process now."""
+        """Drop what is open, step or evaluation: its log belongs to another process now."""
+        self._threads.evaluation = None
+        self._threads.suspended = None
         self._ended_steps.clear()
         self._released = False
         self._step = None

@@ -62,7 +62,7 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
         "OTEL_TRACES_EXPORTER": "otlp_file",
         "OTEL_TORCH_MODULES_FILE": str(folder / "traces-{pid}.jsonl"),
     }
-    return {**kept, "PYTHONPATH": str(folder), **files, **variables}
+    return {**kept, **files, **variables}
 
 
 def write(folder: Path, source: str, script: str = "train.py") -> Path:

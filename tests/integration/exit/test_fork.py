@@ -89,6 +89,22 @@ else:
     assert by_process(tmp_path, parent, child) == [[BROKEN_STEP, BROKEN_STEP], of_child]
 
 
+def test_a_fork_in_the_middle_of_an_evaluation(tmp_path: Path) -> None:
+    source = f"""{TRAIN}{BREAK}
+import os, sys
+{WAIT}
+model.eval()
+with torch.no_grad():
+    model(torch.ones(2, 4))
+if child:
+    wait()
+"""
+    parent, child, code = said(run(tmp_path, source, **ENABLED)).split()
+    assert code == "0"
+    evaluation = [line.removeprefix("  ") for line in BROKEN_STEP[1:6]]
+    assert by_process(tmp_path, parent, child) == [[evaluation], []]
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_the_workers_of_a_data_loader_send_nothing(tmp_path: Path, method: str) -> None:
     source = f"""{TRAIN}
