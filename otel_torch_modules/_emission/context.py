@@ -20,6 +20,7 @@ from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
 from otel_torch_modules import semconv
 from otel_torch_modules._emission import sampling
+from otel_torch_modules._emission.identity import JobIdentity
 from otel_torch_modules._emission.ids import UrandomIdGenerator, chosen_generator
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._records import OpenSpan, Record, RemoteParent
@@ -32,10 +33,13 @@ class OpenStepSpan(trace.Span):
     back, sees the span that was current before it.
     """
 
-    def __init__(self, record: Record, open_span: OpenSpan, before: trace.Span) -> None:
+    def __init__(
+        self, record: Record, open_span: OpenSpan, before: trace.Span, outer: context_api.Context
+    ) -> None:
         self._record: Record | None = record
         self._open_span = open_span
         self.before = before
+        self.outer = outer  # the whole context that `before` was current in
 
     @property
     def is_open(self) -> bool:
@@ -137,22 +141,31 @@ class RecordContext:
         open_span: knows the innermost open call of a thread.
         provider: whose sampler is asked, once it is known.
         prepare: called when a record opens and the provider is not known yet.
+        identity: what this process is in its job.
     """
 
     def __init__(
-        self, open_span: OpenSpan, provider: LazyTracerProvider, prepare: Callable[[], None]
+        self,
+        open_span: OpenSpan,
+        provider: LazyTracerProvider,
+        prepare: Callable[[], None],
+        identity: JobIdentity,
     ) -> None:
         self._open_span = open_span
         self._provider = provider
         self._prepare = prepare
+        self._identity = identity
         self._ids = UrandomIdGenerator()
         self._attachments = _Attachments()
 
     def open(self, record: Record) -> bool:
-        """Give `record` its ids; return False when the provider's sampler leaves it out.
+        """Give `record` its ids; return False when the provider's sampler or the choice of ranks leaves it out.
 
         While there is no provider yet, the record counts as not sampled and the sampler is asked when it is sent.
         """
+        if not self._identity.records():
+            return False
+        record.phases_only = not self._identity.records_modules()
         provider = self._provider.peek()
         tracer = provider.get_tracer(semconv.SCOPE_NAME) if provider is not None else None
         if isinstance(tracer, trace.NoOpTracer):
@@ -173,7 +186,8 @@ class RecordContext:
             )
             record.trace_id = parent_context.trace_id
         else:
-            record.trace_id = ids.generate_trace_id()
+            shared = self._identity.shared_ids(record)
+            record.trace_id = ids.generate_trace_id() if shared is None else shared.trace_id
         record.span_id = ids.generate_span_id()
         record.trace_flags = TraceFlags.DEFAULT
         if tracer is None:
@@ -199,7 +213,13 @@ class RecordContext:
         stack = self._attachments.stack
         if stack and stack[-1].record is not record:  # one that was broken off
             self.detach(stack[-1].record)
-        span = OpenStepSpan(record, self._open_span, _open_span_below(trace.get_current_span()))
+        self.leave_closed()
+        shown = trace.get_current_span()
+        before = _open_span_below(shown)
+        outer = context_api.get_current()
+        if before is not shown:  # a closed proxy would hold on to yet another context
+            outer = trace.set_span_in_context(before)
+        span = OpenStepSpan(record, self._open_span, before, outer)
         context = trace.set_span_in_context(span)
         stack.append(_Attachment(record, span, context, context_api.attach(context)))
 
@@ -215,6 +235,20 @@ class RecordContext:
             attachment.span.close()
             if context_api.get_current() is attachment.context:
                 context_api.detach(attachment.token)
+
+    def leave_closed(self) -> None:
+        """Go back to what was current before a record that is closed, where the program has put its context back.
+
+        That is what the end of a ``with span:`` does which was opened in a step and outlived it.
+        """
+        current = context_api.get_current()
+        span = trace.get_current_span(current)
+        if (
+            isinstance(span, OpenStepSpan)
+            and not span.is_open
+            and current == trace.set_span_in_context(span, span.outer)
+        ):
+            context_api.attach(span.outer)
 
 
 def _open_span_below(span: trace.Span) -> trace.Span:
