@@ -19,6 +19,7 @@ from otel_torch_modules.ranks import Ranks
 _PREFIX = "OTEL_TORCH_MODULES_"
 _PHASES = ("train", "eval")
 _SPAN_KINDS = ("separate", "internal")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +156,7 @@ def _boolean(name: str, text: str) -> bool:
 
 
 def _integer(name: str, text: str) -> int:
-    if not re.fullmatch(r"[+-]?[0-9]+", text):
+    if not _INTEGER.fullmatch(text):
         _refuse(name, text, "an integer of at least 1")
     return int(text)
 
@@ -173,7 +174,7 @@ def _schedule(name: str, text: str) -> Schedule:
     given: dict[str, int] = {}
     for item in _list(name, text):
         key, _, number = (part.strip() for part in item.partition("="))
-        if key not in ("skip_first", "wait", "active", "repeat") or not number.isdecimal():
+        if key not in ("skip_first", "wait", "active", "repeat") or not _INTEGER.fullmatch(number):
             _refuse(name, text, allowed)
         given[key] = int(number)
     return Schedule(**given)
