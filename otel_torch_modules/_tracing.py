@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 
 from opentelemetry.trace import TracerProvider
 
 from otel_torch_modules._assembly.tree import Assembler
 from otel_torch_modules._emission import fork
+from otel_torch_modules._emission.identity import JobIdentity
+from otel_torch_modules._emission.job_context import JobContext
 from otel_torch_modules._emission.pipeline import Pipeline
 from otel_torch_modules._recording.loop import LoopHooks
+from otel_torch_modules._recording.process_group import rank_and_world_size
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.steps import Steps
 from otel_torch_modules.config import Config
-
 
 _STOP_TIMEOUT_S = 30.0  # of a program that takes tracing down itself, and goes on afterwards
 
@@ -28,11 +31,14 @@ class Tracing:
 
     def __init__(self, config: Config, tracer_provider: TracerProvider | None) -> None:
         self._recorder = Recorder(config)
+        self._job_context = JobContext(os.environ)
         self._pipeline = Pipeline(
             assemble=Assembler(config).assemble,
             open_span=self._recorder,
             hand_over=self._hand_over,
             finish=self._finish,
+            identity=JobIdentity(config, os.environ, rank_and_world_size),
+            job_context=self._job_context,
             tracer_provider=tracer_provider,
         )
         self._steps = Steps(
@@ -43,6 +49,7 @@ class Tracing:
     def start(self) -> None:
         """Put the hooks on."""
         fork.watch(self)
+        self._job_context.attach()
         self._recorder.install()
         self._hooks.install()
 
@@ -52,6 +59,7 @@ class Tracing:
         self._steps.finish()
         self._unhook()
         self._pipeline.stop(_STOP_TIMEOUT_S)
+        self._job_context.detach()
 
     def step(self, index: int | None) -> AbstractContextManager[None]:
         """See :func:`otel_torch_modules.step`."""

@@ -45,6 +45,7 @@ class Span:
         "notes",
         "parent",
         "phase",
+        "remote",
         "span_id",
         "start",
         "trace",
@@ -73,6 +74,7 @@ class Span:
         self.link: Span | None = None  # the forward or recompute span of a backward span
         self.error: Raised | None = None
         self.notes: list[Note] | None = None
+        self.remote = False  # sent by another process: here only for its children to point at
         self.span_id = 0  # 0 until emission, or the program, asks for one
         if parent is not None:
             parent.children.append(self)

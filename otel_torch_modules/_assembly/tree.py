@@ -104,6 +104,22 @@ class _Assembly:
             {semconv.PHASE: phase},
         )
         self._root.span_id = record.span_id
+        self._top = self._root  # of what happens in this process
+        shared = record.shared
+        if shared is not None:
+            self._root.span_id = shared.span_id
+            self._root.remote = not shared.sent_here
+            self._top = Span(
+                self._trace,
+                self._root,
+                f"{semconv.RANK_PREFIX}{shared.rank}",
+                semconv.PHASE_RANK,
+                INTERNAL,
+                record.start,
+                record.end,
+                {},
+            )
+            self._top.span_id = record.span_id
 
     def read(self, log: list[Any]) -> None:
         """Take in all events."""
@@ -137,10 +153,13 @@ class _Assembly:
         for stack in self._stacks.values():
             for opened in reversed(stack):
                 _end(opened, self._record.end)
+        if self._record.failed and self._top.error is None:
+            self._top.error = FAILED
         if self._record.kind == "step":
             self._root.attributes = self._step_attributes()
-        if self._record.failed and self._root.error is None:
-            self._root.error = FAILED
+        if self._root is not self._top:
+            self._root.error = self._top.error
+            self._top.attributes = self._rank_attributes()
         spans = list(self._root.walk())
         for span in reversed(spans):
             parent = span.parent
@@ -187,7 +206,7 @@ class _Assembly:
             attributes = {**attributes, **shape_attributes("input", detail.inputs)}
         if site is self._evaluation and not stack:
             self._evaluation = None
-            span = self._root
+            span = self._top
             span.attributes = attributes
             span.start = time
             call.span = span
@@ -222,7 +241,7 @@ class _Assembly:
         if isinstance(detail, Raised):
             span.error = detail
             if not stack and not call.recompute:
-                self._root.error = detail if span is self._root else Raised(*detail[:2], "")
+                self._top.error = detail if span is self._top else Raised(*detail[:2], "")
         elif isinstance(detail, Shapes):
             span.attributes = {**span.attributes, **shape_attributes("output", detail)}
 
@@ -318,7 +337,7 @@ class _Assembly:
         phase = semconv.PHASE_DATA
         Span(
             self._trace,
-            self._root,
+            self._top,
             semconv.DATA_WAIT,
             phase,
             INTERNAL,
@@ -337,11 +356,20 @@ class _Assembly:
             attributes[semconv.STEP_TRUNCATED] = True
         return attributes
 
+    def _rank_attributes(self) -> dict[str, Any]:
+        shared = self._record.shared
+        assert shared is not None
+        return {
+            **self._step_attributes(),
+            semconv.PHASE: semconv.PHASE_RANK,
+            semconv.DISTRIBUTED_RANK: shared.rank,
+        }
+
     # What the program says of our spans.
 
     def _innermost_call(self, thread: int) -> Span:
         call = _innermost_call(self._stacks.get(thread, []))
-        return call.span if call is not None and call.span is not None else self._root
+        return call.span if call is not None and call.span is not None else self._top
 
     def _note(self, thread: int, note: Note) -> None:
         span = self._innermost_call(thread)
@@ -357,7 +385,7 @@ class _Assembly:
                 return opened.innermost
             if opened.span is not None:
                 return opened.span
-        return self._root
+        return self._top
 
 
 _BACKWARD_ATTRIBUTES = {semconv.PHASE: semconv.PHASE_BACKWARD}

@@ -20,6 +20,7 @@ from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
 from otel_torch_modules import semconv
 from otel_torch_modules._emission import sampling
+from otel_torch_modules._emission.identity import JobIdentity
 from otel_torch_modules._emission.ids import UrandomIdGenerator, chosen_generator
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._records import OpenSpan, Record, RemoteParent
@@ -140,22 +141,31 @@ class RecordContext:
         open_span: knows the innermost open call of a thread.
         provider: whose sampler is asked, once it is known.
         prepare: called when a record opens and the provider is not known yet.
+        identity: what this process is in its job.
     """
 
     def __init__(
-        self, open_span: OpenSpan, provider: LazyTracerProvider, prepare: Callable[[], None]
+        self,
+        open_span: OpenSpan,
+        provider: LazyTracerProvider,
+        prepare: Callable[[], None],
+        identity: JobIdentity,
     ) -> None:
         self._open_span = open_span
         self._provider = provider
         self._prepare = prepare
+        self._identity = identity
         self._ids = UrandomIdGenerator()
         self._attachments = _Attachments()
 
     def open(self, record: Record) -> bool:
-        """Give `record` its ids; return False when the provider's sampler leaves it out.
+        """Give `record` its ids; return False when the provider's sampler or the choice of ranks leaves it out.
 
         While there is no provider yet, the record counts as not sampled and the sampler is asked when it is sent.
         """
+        if not self._identity.records():
+            return False
+        record.phases_only = not self._identity.records_modules()
         provider = self._provider.peek()
         tracer = provider.get_tracer(semconv.SCOPE_NAME) if provider is not None else None
         if isinstance(tracer, trace.NoOpTracer):
@@ -176,7 +186,8 @@ class RecordContext:
             )
             record.trace_id = parent_context.trace_id
         else:
-            record.trace_id = ids.generate_trace_id()
+            shared = self._identity.shared_ids(record)
+            record.trace_id = ids.generate_trace_id() if shared is None else shared.trace_id
         record.span_id = ids.generate_span_id()
         record.trace_flags = TraceFlags.DEFAULT
         if tracer is None:

@@ -39,6 +39,7 @@ from otel_torch_modules._emission.ids import (
     chosen_generator,
     generate_span_ids,
 )
+from otel_torch_modules._emission.job_context import JobContext
 from otel_torch_modules._records import Raised
 
 _LOGGER = logging.getLogger(__name__)
@@ -55,16 +56,19 @@ class Emitter:
 
     Args:
         resolve: returns the tracer provider, the same one each time.
+        job: what started the job.
         clock: seconds; tests hand in their own.
     """
 
     def __init__(
         self,
         resolve: Callable[[], trace.TracerProvider],
+        job: JobContext,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._resolve = resolve
+        self._job = job
         self._clock = clock
         self._ids = UrandomIdGenerator()
         self._scope = InstrumentationScope(semconv.SCOPE_NAME, version("otel-torch-modules"), "")
@@ -80,6 +84,7 @@ class Emitter:
         decision = self._decide(tracer, root)
         if decision is None:
             return
+        self._job.link(root)
         spans = list(root.walk())
         self._assign_ids(spans, tracer)
         batch = _Batch(spans, decision, tracer, self._scope)
@@ -152,7 +157,7 @@ class Emitter:
             if span.notes is None:
                 on_end(batch.finished(span))
             else:
-                started = batch.start(span, Context())
+                started = batch.start(span, self._job.baggage)
                 batch.end(span, started)
 
     def _send_started(self, batch: _Batch) -> None:
@@ -162,7 +167,7 @@ class Emitter:
             while is_open and is_open[-1][0] is not span.parent:
                 self._end(batch, *is_open.pop())
             parent = is_open[-1][1] if is_open else batch.outer_parent
-            context = trace.set_span_in_context(parent, Context())
+            context = trace.set_span_in_context(parent, self._job.baggage)
             is_open.append((span, batch.start(span, context)))
         while is_open:
             self._end(batch, *is_open.pop())
@@ -184,19 +189,22 @@ class _Batch:
         tracer: Tracer,
         scope: InstrumentationScope,
     ) -> None:
-        self.spans = spans
+        root = spans[0]
+        self.spans = spans[1:] if root.remote else spans
         self.tracer = tracer
         self._scope = scope
         self._resource = tracer.resource
-        self._offset = spans[0].trace.clock_offset
-        trace_id = spans[0].trace.trace_id
+        self._offset = root.trace.clock_offset
+        trace_id = root.trace.trace_id
         flags = TraceFlags(decision.trace_flags)
         state = decision.trace_state
         self._contexts: dict[Span | None, SpanContext | None] = {
-            span: SpanContext(trace_id, span.span_id, False, flags, state) for span in spans
+            span: SpanContext(trace_id, span.span_id, span.remote, flags, state) for span in spans
         }
-        outer = _parent_context(spans[0])
-        self._contexts[spans[0].parent] = outer
+        outer = _parent_context(root)
+        self._contexts[root.parent] = outer
+        if root.remote:
+            outer = self._contexts[root]
         self.outer_parent = NonRecordingSpan(outer) if outer is not None else trace.INVALID_SPAN
 
     def finished(self, span: Span) -> ReadableSpan:

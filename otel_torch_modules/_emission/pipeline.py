@@ -10,6 +10,8 @@ from opentelemetry import trace
 from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._emission.context import RecordContext
 from otel_torch_modules._emission.emitter import Emitter
+from otel_torch_modules._emission.identity import JobIdentity
+from otel_torch_modules._emission.job_context import JobContext
 from otel_torch_modules._emission.process_exit import AtExit
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._emission.worker import Worker
@@ -29,6 +31,8 @@ class Pipeline:
         open_span: what is open in a thread, for the program's own spans.
         hand_over: puts what is finished but was not handed over yet; called on the worker thread, often.
         finish: puts what is not finished either; called once, at exit and at `stop`.
+        identity: what this process is in its job.
+        job_context: what started the job.
         tracer_provider: to use instead of the program's global one.
         exit_timeout_s: how long the end of the process may wait for a collector that does not answer.
     """
@@ -40,6 +44,8 @@ class Pipeline:
         open_span: OpenSpan,
         hand_over: Callable[[], None],
         finish: Callable[[], None],
+        identity: JobIdentity,
+        job_context: JobContext,
         tracer_provider: trace.TracerProvider | None = None,
         exit_timeout_s: float = EXIT_TIMEOUT_S,
     ) -> None:
@@ -48,7 +54,7 @@ class Pipeline:
         self._finish = finish
         self._at_exit = AtExit(lambda: self.stop(exit_timeout_s))
         self._provider = LazyTracerProvider(tracer_provider, on_found=self._begin)
-        self._emitter = Emitter(self._provider.resolve)
+        self._emitter = Emitter(self._provider.resolve, job_context)
         self._worker = Worker(
             self._handle,
             capacity=_CAPACITY,
@@ -56,7 +62,7 @@ class Pipeline:
             export=self._emitter.flush,
             close=self._close,
         )
-        self.context = RecordContext(open_span, self._provider, self._provider.prepare)
+        self.context = RecordContext(open_span, self._provider, self._provider.prepare, identity)
         self._at_exit.register()
 
     def put(self, record: Record) -> bool:

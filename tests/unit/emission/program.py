@@ -8,8 +8,11 @@ from typing import Any
 from opentelemetry import trace
 
 from otel_torch_modules._assembly.span import Span, Trace
+from otel_torch_modules._emission.identity import JobIdentity
+from otel_torch_modules._emission.job_context import JobContext
 from otel_torch_modules._emission.pipeline import EXIT_TIMEOUT_S, Pipeline
 from otel_torch_modules._records import Record
+from otel_torch_modules.config import Config
 
 
 class NoCalls:
@@ -48,6 +51,8 @@ class Training:
             open_span=NoCalls(),
             hand_over=lambda: None,
             finish=self.hand_over,
+            identity=JobIdentity(Config(), {}, lambda: None),
+            job_context=JobContext({}),
             tracer_provider=tracer_provider,
             exit_timeout_s=exit_timeout_s,
         )

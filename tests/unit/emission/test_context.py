@@ -16,8 +16,12 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased,
 from opentelemetry.trace import Status, StatusCode
 
 from otel_torch_modules._emission.context import OpenStepSpan, RecordContext
+from otel_torch_modules._emission.identity import JobIdentity
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._records import Record
+from otel_torch_modules.config import Config
+
+ALONE = JobIdentity(Config(), {}, lambda: None)
 
 
 class OneCall:
@@ -55,7 +59,9 @@ def calls() -> OneCall:
 
 @pytest.fixture
 def records(memory: Any, calls: OneCall) -> RecordContext:
-    return RecordContext(calls, LazyTracerProvider(memory.provider, on_found=nothing), nothing)
+    return RecordContext(
+        calls, LazyTracerProvider(memory.provider, on_found=nothing), nothing, ALONE
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -275,7 +281,7 @@ def test_the_sampler_is_asked_once_a_record_and_has_the_last_word(
             return super().should_sample(parent_context, trace_id, name, *rest)
 
     provider = TracerProvider(sampler=Asked(0.5), shutdown_on_exit=False)
-    records = RecordContext(calls, LazyTracerProvider(provider, on_found=nothing), nothing)
+    records = RecordContext(calls, LazyTracerProvider(provider, on_found=nothing), nothing, ALONE)
     kept: list[bool] = []
     opened_records = []
     for kind in ("step", "eval") * 20:
@@ -295,7 +301,7 @@ def test_a_parent_based_sampler_sees_the_programs_span(calls: OneCall, of_parent
     provider = TracerProvider(
         sampler=ParentBased(ALWAYS_OFF, local_parent_sampled=of_parent), shutdown_on_exit=False
     )
-    records = RecordContext(calls, LazyTracerProvider(provider, on_found=nothing), nothing)
+    records = RecordContext(calls, LazyTracerProvider(provider, on_found=nothing), nothing, ALONE)
     assert not records.open(step())
     epoch = TracerProvider(shutdown_on_exit=False).get_tracer("program").start_span("epoch")
     with trace.use_span(epoch):
@@ -307,7 +313,7 @@ def test_without_a_provider_a_record_opens_unsampled_and_one_is_asked_for(
 ) -> None:
     prepared: list[str] = []
     lazy = LazyTracerProvider(on_found=nothing)
-    records = RecordContext(calls, lazy, lambda: prepared.append("asked"))
+    records = RecordContext(calls, lazy, lambda: prepared.append("asked"), ALONE)
     record = opened(records)
     assert (record.trace_flags, record.parent) == (0, None)
     assert record.trace_id != 0
@@ -316,7 +322,7 @@ def test_without_a_provider_a_record_opens_unsampled_and_one_is_asked_for(
 
 def test_a_provider_that_is_switched_off_opens_nothing(calls: OneCall) -> None:
     lazy = LazyTracerProvider(trace.NoOpTracerProvider(), on_found=nothing)
-    assert not RecordContext(calls, lazy, nothing).open(step())
+    assert not RecordContext(calls, lazy, nothing, ALONE).open(step())
 
 
 def test_an_id_generator_that_somebody_chose_makes_the_ids(
@@ -330,7 +336,7 @@ def test_an_id_generator_that_somebody_chose_makes_the_ids(
             return 12
 
     provider = TracerProvider(id_generator=Fixed(), shutdown_on_exit=False)
-    records = RecordContext(calls, LazyTracerProvider(provider, on_found=nothing), nothing)
+    records = RecordContext(calls, LazyTracerProvider(provider, on_found=nothing), nothing, ALONE)
     record = opened(records)
     assert (record.trace_id, record.span_id) == (11, 12)
 

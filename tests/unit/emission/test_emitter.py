@@ -21,6 +21,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from otel_torch_modules._assembly.span import Note, Span, Trace
 from otel_torch_modules._emission.emitter import Emitter
+from otel_torch_modules._emission.job_context import JobContext
 from otel_torch_modules._records import Raised, RemoteParent
 
 TRACE_ID = 0xABC
@@ -55,7 +56,7 @@ class Starts(SpanProcessor):
 
 
 def emit(provider: trace.TracerProvider, root: Span) -> None:
-    Emitter(lambda: provider).emit(root)
+    Emitter(lambda: provider, JobContext({})).emit(root)
 
 
 def shape(span: ReadableSpan) -> tuple[Any, ...]:
@@ -249,7 +250,7 @@ def test_no_span_is_lost_in_the_queue_of_a_batch_span_processor(
     root = Span(trace_of(), None, "0", "step", 0, 0, 1, {})
     for number in range(1, 10_000):
         Span(root.trace, root, str(number), "forward", 0, 0, 1, {})
-    emitter = Emitter(lambda: provider)
+    emitter = Emitter(lambda: provider, JobContext({}))
     emitter.emit(root)
     emitter.flush()
     provider.shutdown()
@@ -264,7 +265,7 @@ def test_spans_that_lie_around_are_flushed_but_not_after_every_record(
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=3_600_000))
     now = [0.0]
-    emitter = Emitter(lambda: provider, clock=lambda: now[0])
+    emitter = Emitter(lambda: provider, JobContext({}), clock=lambda: now[0])
     seen = []
     for at in (0.1, 0.4, 0.5, 0.6, 0.9, 1.1):
         now[0] = at
@@ -309,7 +310,7 @@ def test_a_provider_that_sends_nothing_is_told_once(
     trace_of: Callable[..., Trace],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    emitter = Emitter(lambda: provider)
+    emitter = Emitter(lambda: provider, JobContext({}))
     for _ in range(2):
         emitter.emit(Span(trace_of(), None, "train.step", "step", 0, 0, 1, {}))
         emitter.flush()

@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from otel_torch_modules._assembly.span import Note, Span
 from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._emission.file_exporter import OtlpFileSpanExporter
+from otel_torch_modules._emission.job_context import JobContext
 from otel_torch_modules._records import Raised, RemoteParent
 
 
@@ -34,7 +35,7 @@ def spans(memory: Any, small_tree: Span) -> list[ReadableSpan]:
     }
     small_tree.children[0].error = Raised("ValueError", "no", "Traceback ...")
     small_tree.children[1].notes = [Note("add_event", ("seen", {"c": 1}, None), 60)]
-    Emitter(lambda: memory.provider).emit(small_tree)
+    Emitter(lambda: memory.provider, JobContext({})).emit(small_tree)
     return list(memory.exporter.get_finished_spans())
 
 
@@ -131,7 +132,7 @@ def test_a_forked_child_writes_to_a_file_of_its_own(
 
 def test_a_remote_parent_is_named(memory: Any, small_tree: Span, tmp_path: Path) -> None:
     small_tree.trace = small_tree.trace._replace(parent=RemoteParent(0xABC, 0xF, 1, None))
-    Emitter(lambda: memory.provider).emit(small_tree)
+    Emitter(lambda: memory.provider, JobContext({})).emit(small_tree)
     path = tmp_path / "traces.jsonl"
     OtlpFileSpanExporter(str(path)).export(memory.exporter.get_finished_spans()[:1])
     (written,) = json.loads(path.read_text())["resourceSpans"][0]["scopeSpans"][0]["spans"]
