@@ -1,0 +1,109 @@
+"""OpenTelemetry's own variables mean what they mean elsewhere, where the provider is one of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.otlp_receivers import RECEIVERS, grpc_receiver, http_receiver
+from tests.integration.training_program import ENABLED, STEP, TRAIN, outlines, run, said, traces
+
+
+@pytest.mark.parametrize("protocol", RECEIVERS)
+def test_protocol_endpoint_headers_and_compression(tmp_path: Path, protocol: str) -> None:
+    variables = {
+        "OTEL_TRACES_EXPORTER": "otlp",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20abc,x-team=red",
+        "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
+        "OTEL_SERVICE_NAME": "night",
+        "OTEL_RESOURCE_ATTRIBUTES": "team=red,service.name=day",
+    }
+    with RECEIVERS[protocol]() as receiver:
+        said(
+            run(
+                tmp_path,
+                TRAIN + "train()",
+                **ENABLED,
+                **variables,
+                OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint,
+            )
+        )
+    assert receiver.outlines() == [STEP, STEP]
+    for received in receiver.received:
+        assert received.headers["authorization"] == "Bearer abc"
+        assert received.headers["x-team"] == "red"
+        assert received.headers.get(":path", "/v1/traces") == "/v1/traces"
+    resources = [root.resource for root in receiver.traces()]
+    assert [(r["service.name"], r["team"]) for r in resources] == [("night", "red")] * 2
+
+
+def test_the_variables_of_traces_win(tmp_path: Path) -> None:
+    with grpc_receiver() as general, http_receiver() as of_traces:
+        variables = {
+            "OTEL_TRACES_EXPORTER": "otlp",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": general.endpoint,
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{of_traces.endpoint}/here",
+        }
+        said(run(tmp_path, TRAIN + "train()", **ENABLED, **variables))
+    assert general.received == []
+    assert of_traces.outlines() == [STEP, STEP]
+    assert {received.headers[":path"] for received in of_traces.received} == {"/here"}
+
+
+def test_several_exporters_get_the_same_spans(tmp_path: Path) -> None:
+    with grpc_receiver() as receiver:
+        variables = {
+            "OTEL_TRACES_EXPORTER": "otlp,otlp_file,console",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+        }
+        printed = said(run(tmp_path, TRAIN + "train()", **ENABLED, **variables))
+    assert receiver.outlines() == outlines(tmp_path) == [STEP, STEP]
+    assert [printed.count(f'"name": "{line.strip()}"') for line in STEP] == [2] * len(STEP)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"OTEL_TRACES_EXPORTER": "none"},
+        {"OTEL_SDK_DISABLED": "true"},
+        {"OTEL_TRACES_SAMPLER": "always_off"},
+    ],
+    ids=lambda variables: next(iter(variables)),
+)
+def test_traces_can_be_switched_off(tmp_path: Path, variables: dict[str, str]) -> None:
+    done = run(tmp_path, TRAIN + "train()\nprint('trained')", **ENABLED, **variables)
+    assert said(done) == "trained\n"
+    assert outlines(tmp_path) == []
+
+
+def test_a_ratio_keeps_and_leaves_out_whole_steps(tmp_path: Path) -> None:
+    sampler = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.5"}
+    said(run(tmp_path, TRAIN + "train(40)", **ENABLED, **sampler))
+    kept = traces(tmp_path)
+    assert [root.outline() for root in kept] == [STEP] * len(kept)
+    assert 0 < len(kept) < 40
+    assert all(int(root.trace_id[16:], 16) < 2**63 for root in kept)
+
+
+def test_a_configuration_file_describes_the_provider(tmp_path: Path) -> None:
+    with http_receiver() as receiver:
+        file = tmp_path / "otel.yaml"
+        file.write_text(f"""
+file_format: "1.0"
+resource:
+  attributes:
+    - name: service.name
+      value: from a file
+tracer_provider:
+  processors:
+    - batch:
+        exporter:
+          otlp_http:
+            endpoint: {receiver.endpoint}/v1/traces
+""")
+        said(run(tmp_path, TRAIN + "train()", **ENABLED, OTEL_CONFIG_FILE=str(file)))
+    assert receiver.outlines() == [STEP, STEP]
+    assert {root.resource["service.name"] for root in receiver.traces()} == {"from a file"}
