@@ -133,9 +133,10 @@ class Backward:
             return
         for run in self._recompute.runs(self._path):
             host = self.span if run.host is None else self._spans[run.host]
-            for call, repeated in run.calls:
+            for call in run.calls:
                 if call.span is not None:
-                    _place(call, repeated, host)
+                    _place(call, call.span, host)
+                call.repeats = None  # else a step's calls would keep those of all steps before
             for span in self._last_opened:
                 if span is not host and _is_below(span, host):
                     span.start = span.end = max(span.start, run.end)
@@ -164,18 +165,17 @@ class Backward:
         del self._path[depth:]
 
 
-def _place(call: Call, repeated: Call | None, host: Span) -> None:
-    span = call.span
-    assert span is not None
+def _place(call: Call, span: Span, host: Span) -> None:
     if span.parent is not None:
         span.parent.children.remove(span)
     span.parent = host
     host.children.append(span)
+    repeated = call.repeats
     if repeated is not None:
         call.label = repeated.label
+        call.index = repeated.index
         span.name = semconv.RECOMPUTE_PREFIX + call.label
-        if repeated.index:
-            call.index = repeated.index
+        if call.index:
             span.attributes = {**span.attributes, semconv.MODULE_CALL_INDEX: call.index}
 
 

@@ -25,6 +25,7 @@ class Call:
         "order",
         "parent",
         "recompute",
+        "repeats",
         "site",
         "span",
         "training",
@@ -42,6 +43,7 @@ class Call:
         self.index = 0  # among the calls of the same module from the same parent
         self.label = label
         self.recompute = False
+        self.repeats: Call | None = None  # the forward call, of one that a backward makes directly
         self.counts: dict[Site, int] = {}
         self.span: Span | None = None  # forward or recompute; None past the limit of spans
 
@@ -63,8 +65,11 @@ class Names:
         A root's label is its whole name, and below a root that is a container the path begins there.
         """
         base = parent
-        while base is not None and base.site.container and base.parent is not None:
-            base = base.parent
+        while base is not None and base.site.container:
+            above = base.parent if base.repeats is None else base.repeats.parent
+            if above is None:
+                break
+            base = above
         if base is None:
             return site.fqn
         key = (base.site, site)

@@ -18,7 +18,7 @@ from otel_torch_modules._records import Site
 class Run(NamedTuple):
     """One checkpointed function's recompute."""
 
-    calls: list[tuple[Call, Call | None]]  # each with the forward call that it repeats
+    calls: list[Call]  # it is known now which forward call each repeats
     host: Call | None  # whose backward holds it; None for the backward pass itself
     end: int
 
@@ -52,15 +52,18 @@ class Recompute:
         calls, self.calls = self.calls, []
         while calls:
             last = calls.pop()
-            repeated = self._innermost(last, depths)
-            run: list[tuple[Call, Call | None]] = [(last, repeated)]
-            latest = repeated
-            while latest is not None and calls:
-                latest = self._before(latest, calls[-1])
-                if latest is not None:
-                    run.append((calls.pop(), latest))
-            self._repeated.update(call for _, call in run if call is not None)
-            host = repeated if len(run) == 1 or repeated is None else repeated.parent
+            last.repeats = self._innermost(last, depths)
+            run = [last]
+            while calls and run[-1].repeats is not None:
+                before = self._before(run[-1].repeats, calls[-1])
+                if before is None:
+                    break
+                calls[-1].repeats = before
+                run.append(calls.pop())
+            self._repeated.update(call.repeats for call in run if call.repeats is not None)
+            host = last.repeats
+            if host is not None and len(run) > 1:
+                host = host.parent
             while host is not None and host not in depths:
                 host = host.parent
             runs.append(Run(run[::-1], host, last.end))

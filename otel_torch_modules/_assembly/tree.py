@@ -57,7 +57,7 @@ class Assembler:
         self.calls: deque[dict[Site, list[Call]]] = deque(maxlen=2)  # of the last records
         self.order = count()  # of calls
         self.lost_marks = 0
-        """How many marks belonged to a forward that was too long ago: such a backward has no span."""
+        """How many marks were of nodes made too long ago: if a module made them, its backward has no span."""
 
     def assemble(self, record: Record) -> Span:
         """Return the root span of the tree of `record`."""
@@ -189,7 +189,10 @@ class _Assembly:
             recompute = True
             counts = {}  # its index is that of the call that it repeats
             parent_span = top.innermost
-            call = Call(site, None, first, training, self._names.label(site, None))
+            repeats = next(self._calls_of(site), None)  # until it is known which call it is
+            label = self._names.label(site, None) if repeats is None else repeats.label
+            call = Call(site, None, first, training, label)
+            call.repeats = repeats
             top.recomputes(call)
         else:
             self._program_thread = thread
@@ -262,10 +265,9 @@ class _Assembly:
         ruler = self._rulers.find(thread, number)
         if ruler is None:
             self._assembler.lost_marks += 1
-            return
         if time < backward.span.start:
             backward.span.start = time
-        backward.reach(ruler.owner(number), time)
+        backward.reach(None if ruler is None else ruler.owner(number), time)
 
     def _task(self, thread: int, task: int, time: int, caller: int | None) -> None:
         stack = self._stacks.get(thread, [])

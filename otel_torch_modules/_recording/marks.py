@@ -74,3 +74,19 @@ def base_node(view: Tensor, node: Node, first: int) -> Node:
     """Return the node of the base of `view` if it was made at or after `first`, else `node`."""
     made: Node | None = view._base.grad_fn  # type: ignore[union-attr]
     return node if made is None or made._sequence_nr() < first else made
+
+
+def node_before(node: Node, first: int) -> Node | None:
+    """Return the node of a view's base from before the operations in place that a call did on the view.
+
+    The call's input was the view, and the node that the view had then never runs.
+
+    Args:
+        node: of the base, after the call.
+        first: sequence number of the first node that the call can have made.
+    """
+    before: Node | None = node
+    while before is not None and before._sequence_nr() >= first:
+        following = before.next_functions
+        before = following[0][0] if following else None
+    return before

@@ -27,7 +27,13 @@ from torch.utils.checkpoint import _StopRecomputationError
 
 from otel_torch_modules._recording.captures import leaves_nodes_out, stops_at
 from otel_torch_modules._recording.fqn import ModuleSites
-from otel_torch_modules._recording.marks import base_node, input_nodes, output_nodes, tensors
+from otel_torch_modules._recording.marks import (
+    base_node,
+    input_nodes,
+    node_before,
+    output_nodes,
+    tensors,
+)
 from otel_torch_modules._recording.torch_private import (
     attach_mark,
     current_node,
@@ -91,6 +97,7 @@ class ThreadState:
         "last_output",
         "minted",
         "raised",
+        "recomputes",
         "stack",
     )
 
@@ -100,6 +107,7 @@ class ThreadState:
         self.minted: dict[int, int] = {}  # depth of an open call -> span id the program asked for
         self.last_input = -1  # sequence numbers of the nodes marked last: a node that two
         self.last_output = -1  # calls share, end of the one and start of the other, has one mark
+        self.recomputes = False  # the open root call is made from a backward
         self.raised = 0  # id of the exception that is passing through the open calls
         self.carrier = mark_carrier(recorder.make_mark(self.code))
         # Autograd's device threads are not Python's: there is no telling who called backward.
@@ -133,6 +141,7 @@ class Recorder:
         self.task = -1  # graph task of the last mark
         self.tasks: dict[int, bool] = {}  # that have not ended; whether they leave nodes out
         self._selective = False  # `task` does
+        self.failed = False  # an error of ours has ended tracing
         self.thread_codes = count()
         self._threads = _Threads(self)
 
@@ -234,6 +243,10 @@ class Recorder:
                             tag = EXIT
                             if output._is_view():
                                 node = base_node(output, node, first)
+                                if args and output is args[0]:
+                                    before = node_before(node, first)
+                                    if before is not None:
+                                        attach_mark(before, state.carrier)
                             number = node._sequence_nr()
                             if number != state.last_output:
                                 state.last_output = number
@@ -297,6 +310,7 @@ class Recorder:
             self.fail("at the start of a root module's call")
             return original(module, *args, **kwargs)
         state.stack = [_ROOT] if recorded else None
+        state.recomputes = task != -1
         failed = True
         try:
             output = (wrapper if recorded else original)(module, *args, **kwargs)
@@ -304,6 +318,7 @@ class Recorder:
             return output
         finally:
             state.stack = []
+            state.recomputes = False
             state.raised = 0
             if state.minted:
                 state.minted.clear()
@@ -329,8 +344,12 @@ class Recorder:
         """Take note that the graph task came to its end, or was given up because of an error."""
         if self.task == task:
             self.task = -1
+        state = self._threads.state
+        # Where recompute is all that is left it may be ended early, in the middle of a backward inside
+        # it. An error that is one ends the backward around it too.
+        finished = finished or state.recomputes
         if self.log is not None:
-            self.log.extend((TASK_END, self._threads.state.code, task, now(), finished))
+            self.log.extend((TASK_END, state.code, task, now(), finished))
         self.boundary.task_closes(failed=not finished)
         self.tasks.pop(task, None)
 
@@ -371,11 +390,20 @@ class Recorder:
         record.log.extend((NOTE, self._threads.state.code, method, now(), arguments))
 
     def fail(self, where: str) -> None:
-        """Log the exception that is being handled, an error of ours, and stop tracing for good."""
+        """Log the exception that is being handled, an error of ours, and stop tracing for good.
+
+        Calls that are open meanwhile may fail as well when they end: that says nothing new.
+        """
+        if self.failed:
+            return
+        self.failed = True
         logger.exception(
             "Tracing stops: an error of otel-torch-modules %s; training goes on", where
         )
-        self.boundary.recorder_failed()
+        try:
+            self.boundary.recorder_failed()
+        except Exception:
+            logger.exception("Tracing could not be taken down in full")
 
 
 class _TaskEnd:

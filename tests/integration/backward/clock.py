@@ -1,0 +1,73 @@
+"""Time that passes only where a test says so: then what a span lasts is known to the nanosecond."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from otel_torch_modules._recording import recorder, steps
+from otel_torch_modules.testing import Captured, CapturedSpan
+
+_MS = 1_000_000
+
+
+class Clock:
+    """Stands for `time.perf_counter_ns`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.time = 10**12
+        monkeypatch.setattr(recorder, "now", lambda: self.time)
+        monkeypatch.setattr(steps, "now", lambda: self.time)
+
+    def sleep(self, milliseconds: float) -> None:
+        """Let time pass."""
+        self.time += int(milliseconds * _MS)
+
+
+class Work(nn.Module):
+    """Takes known times for forward and for backward, where it reads what it saved first."""
+
+    def __init__(self, clock: Clock, forward: float, backward: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.work = (clock, forward, backward)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return Sleep.apply(x, self.weight, *self.work)
+
+
+class Sleep(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, clock: Any, forward: float, backward: float
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.clock, ctx.backward_time = clock, backward
+        clock.sleep(forward)
+        return x * weight
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        ctx.clock.sleep(ctx.backward_time)
+        return gradient * weight, (gradient * x).sum(), None, None, None
+
+
+def durations(captured: Captured) -> str:
+    """Return all spans, a line each, with what they last and, where they have children, their own part of it (ms)."""
+    return "\n".join(line for root in captured.trees for line in _lines(root))
+
+
+def _lines(span: CapturedSpan) -> list[str]:
+    own = _duration(span) - sum(map(_duration, span.children))
+    line = f"{span.name}: {_duration(span) / _MS:g}"
+    if span.children:
+        line += f", {own / _MS:g} own"
+    return [line] + ["  " + below for child in span.children for below in _lines(child)]
+
+
+def _duration(span: CapturedSpan) -> int:
+    return span.end - span.start
