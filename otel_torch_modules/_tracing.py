@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import AbstractContextManager
 
@@ -17,6 +18,8 @@ from otel_torch_modules._recording.process_group import rank_and_world_size
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.steps import Steps
 from otel_torch_modules.config import Config
+
+logger = logging.getLogger("otel_torch_modules")
 
 _STOP_TIMEOUT_S = 30.0  # of a program that takes tracing down itself, and goes on afterwards
 
@@ -56,7 +59,6 @@ class Tracing:
     def stop(self) -> None:
         """Take the hooks off, send what was recorded and end all threads."""
         fork.unwatch(self)
-        self._steps.finish()
         self._unhook()
         self._pipeline.stop(_STOP_TIMEOUT_S)
         self._job_context.detach()
@@ -77,4 +79,7 @@ class Tracing:
         self._steps.hand_over_idle()
 
     def _finish(self) -> None:
-        self._steps.finish()
+        try:
+            self._steps.finish()
+        except Exception:
+            logger.exception("The last step is lost")

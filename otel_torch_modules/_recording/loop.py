@@ -29,8 +29,12 @@ class LoopHooks:
     def install(self) -> None:
         """Put the hooks on."""
         self._handles = [
-            register_optimizer_step_pre_hook(self._guarded(self._steps.optimizer_starts)),
-            register_optimizer_step_post_hook(self._guarded(self._steps.optimizer_ends)),
+            register_optimizer_step_pre_hook(
+                self._guarded(self._steps.optimizer_starts, "before an optimizer's step")
+            ),
+            register_optimizer_step_post_hook(
+                self._guarded(self._steps.optimizer_ends, "after an optimizer's step")
+            ),
         ]
         self._original = _BaseDataLoaderIter.__next__
         self._wrapper = self._wrap(_BaseDataLoaderIter.__next__)
@@ -45,31 +49,32 @@ class LoopHooks:
             _BaseDataLoaderIter.__next__ = self._original  # type: ignore[method-assign, assignment]
         self._wrapper = None
 
-    def _guarded(self, hook: Callable[..., None]) -> Callable[..., None]:
+    def _guarded(self, hook: Callable[..., None], where: str) -> Callable[..., None]:
         def guarded(*arguments: Any) -> None:
             try:
                 hook(*arguments)
             except Exception:
-                self._steps.recorder.fail("in an optimizer's hook")
+                self._steps.recorder.fail(where)
 
         return guarded
 
     def _wrap(self, original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        fetch_starts = self._guarded(self._steps.fetch_starts, "before a data loader's batch")
+        fetch_fails = self._guarded(self._steps.fetch_fails, "where a data loader has no batch")
+        fetched = self._guarded(self._steps.fetched, "after a data loader's batch")
+
         @wraps(original)
         def __next__(iterator: Any) -> Any:  # noqa: N807
             if self._wrapper is None:
                 return original(iterator)
             start = now()
-            self._steps.fetch_starts()
+            fetch_starts()
             try:
                 batch = original(iterator)
             except BaseException:  # StopIteration, most often: that was no batch
-                self._steps.fetch_fails()
+                fetch_fails()
                 raise
-            try:
-                self._steps.fetched(iterator, start)
-            except Exception:
-                self._steps.recorder.fail("after a data loader's batch")
+            fetched(iterator, start)
             return batch
 
         return __next__

@@ -141,6 +141,12 @@ class Steps:
     def recorder_failed(self) -> None:
         """See :class:`Boundary`."""
         self._give_up()
+        evaluation, self._threads.evaluation = self._threads.evaluation, None
+        if evaluation is not None:
+            self._context.detach(evaluation)
+        if self._step is not None and not self._released:
+            self._step.log.clear()  # half a step is worse than none
+        self.finish()
 
     # The loop's own doings.
 
@@ -165,7 +171,15 @@ class Steps:
 
     def optimizer_starts(self, optimizer: Optimizer, *_: Any) -> None:
         """Hook for `register_optimizer_step_pre_hook`."""
-        self._threads.optimizers.append(_OpenOptimizer(optimizer))
+        thread = self._threads
+        for place, entry in enumerate(thread.optimizers):
+            if entry.optimizer_id == id(optimizer):
+                # It calls the step of its base class, or it raised and tries again: one step, in either case.
+                if entry.logged:
+                    return
+                del thread.optimizers[place:]
+                break
+        thread.optimizers.append(_OpenOptimizer(optimizer))
 
     def optimizer_ends(self, optimizer: Optimizer, *_: Any) -> None:
         """Hook for `register_optimizer_step_post_hook`."""
@@ -188,17 +202,13 @@ class Steps:
     @contextmanager
     def step(self, index: int | None) -> Iterator[None]:
         """Make what happens inside one step; from now on no step is found automatically."""
-        self.finish()
-        self._by_hand = True
-        step = self._open(now(), index)
+        self._open_by_hand(index)
+        failed = True
         try:
             yield
-        except BaseException:
-            step.failed = True
-            raise
+            failed = False
         finally:
-            self._end = now()
-            self.finish()
+            self._close_by_hand(failed)
 
     def finish(self) -> None:
         """Send off the open step, whatever state it is in."""
@@ -227,6 +237,25 @@ class Steps:
         self.recorder.tasks.clear()
 
     # Below: the state machine.
+
+    def _open_by_hand(self, index: int | None) -> None:
+        if self.recorder.failed:
+            return
+        try:
+            self.finish()
+            self._by_hand = True
+            self._open(now(), index)
+        except Exception:
+            self.recorder.fail("where a step begins that is set by hand")
+
+    def _close_by_hand(self, failed: bool) -> None:
+        try:
+            if self._step is not None:
+                self._step.failed = self._step.failed or failed
+            self._end = now()
+            self.finish()
+        except Exception:
+            self.recorder.fail("where a step ends that is set by hand")
 
     def _loads_data(self) -> bool:
         # A dataset's own modules may be in training mode, as all are when they are made.
@@ -308,6 +337,7 @@ class Steps:
 
     def _break_off(self, step: Record) -> None:
         step.failed = True
+        self._threads.optimizers.clear()  # an exception in a closure has left them
         self._end_step(step)
 
     def _end_step(self, step: Record) -> None:

@@ -73,6 +73,20 @@ def test_an_optimizer_that_calls_the_one_it_wraps_has_it_below() -> None:
     )
 
 
+def test_an_optimizer_that_calls_its_base_class_is_one() -> None:
+    class Clipping(torch.optim.SGD):
+        def step(self, closure: object = None) -> None:  # type: ignore[override]
+            super().step()
+
+    model = Net()
+    train(model, sgd(model))  # only now SGD's own step has hooks
+    clipping = Clipping(model.parameters(), lr=0.01)
+    with capture_spans() as captured:
+        for _ in range(2):
+            train(model, clipping)
+    assert outline(captured) == 2 * step(FORWARD, BACKWARD, optimizer("Clipping"))
+
+
 def test_forwards_in_a_closure_lie_below_the_optimizer() -> None:
     torch.manual_seed(0)
     model = nn.Linear(4, 1)

@@ -1,0 +1,285 @@
+"""Exceptions of the program pass through unchanged; their spans carry them; the next step is whole."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from opentelemetry.trace import StatusCode
+from torch import Tensor, nn
+
+from otel_torch_modules.testing import CapturedSpan, capture_spans
+from tests.integration.steps.programs import (
+    STEP,
+    Net,
+    batch,
+    outline,
+    step,
+    train,
+)
+
+
+class OutOfMemoryError(RuntimeError):
+    """An error of the program's own."""
+
+
+class Raising(nn.Module):
+    """Raises what it is given, in forward or in backward, once."""
+
+    def __init__(self, error: BaseException | None, in_backward: bool = False) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.error = error
+        self.in_backward = in_backward
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc(x)
+        if self.in_backward:
+            x.register_hook(lambda _: self.fail())
+        else:
+            self.fail()
+        return x
+
+    def fail(self) -> None:
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+
+
+class Around(nn.Module):
+    """Calls another module."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.inner(x))
+
+
+def events(tree: CapturedSpan) -> dict[str, list[str]]:
+    """Return the types of the exceptions on each span that has one."""
+    return {
+        span.name: [str((event.attributes or {})["exception.type"]) for event in span.span.events]
+        for span in tree.walk()
+        if span.span.events
+    }
+
+
+def failed(tree: CapturedSpan) -> list[str]:
+    return [span.name for span in tree.walk() if span.span.status.status_code is StatusCode.ERROR]
+
+
+WHOLE = """\
+train.step
+  forward Around
+    forward inner
+      forward fc
+    forward act
+  backward
+    backward Around
+      backward act
+      backward inner
+        backward fc
+  optimizer.step SGD
+"""
+BROKEN = """\
+train.step
+  forward Around
+    forward inner
+      forward fc
+"""
+ERRORS: list[BaseException] = [
+    OutOfMemoryError("too much"),
+    KeyboardInterrupt(),
+    SystemExit(3),
+    GeneratorExit(),
+    StopIteration(1),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_an_exception_in_forward_passes_through(error: BaseException) -> None:
+    model = Around(Raising(error))
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    with capture_spans() as captured:
+        with pytest.raises(type(error)) as caught:
+            model(batch())
+        for _ in range(2):
+            train(model, sgd)
+    assert caught.value is error
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    assert outline(captured) == BROKEN + 2 * WHOLE
+    broken, *whole = captured.trees
+    name = type(error).__name__
+    if isinstance(error, OutOfMemoryError):
+        name = f"{__name__}.{name}"
+    assert failed(broken) == ["train.step", "forward Around", "forward inner"]
+    assert events(broken) == {"forward inner": [name]}
+    assert [failed(tree) for tree in whole] == [[], []]
+
+
+def test_the_traceback_has_at_most_our_one_frame_per_call() -> None:
+    model = Around(Raising(OutOfMemoryError("too much")))
+    with capture_spans(), pytest.raises(OutOfMemoryError) as caught:
+        model(batch())
+    ours = [entry.name for entry in caught.traceback if "otel_torch_modules" in str(entry.path)]
+    assert set(ours) == {"__call__", "_root_call"}
+
+
+def test_an_exception_caught_in_a_caller_marks_only_what_it_left() -> None:
+    class Catching(Around):
+        def forward(self, x: Tensor) -> Tensor:
+            try:
+                return self.inner(x)
+            except OutOfMemoryError:
+                return self.act(x)
+
+    model = Catching(Raising(OutOfMemoryError("too much")))
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    with capture_spans() as captured:
+        model(batch().requires_grad_()).sum().backward()
+        sgd.step()
+    expected = """\
+train.step
+  forward Catching
+    forward inner
+      forward fc
+    forward act
+  backward
+    backward Catching
+      backward act
+  optimizer.step SGD
+"""
+    assert outline(captured) == expected
+    assert failed(captured.trees[0]) == ["forward inner"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OutOfMemoryError("too much"), KeyboardInterrupt()],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_exception_in_backward_passes_through(error: BaseException) -> None:
+    model = Around(Raising(error, in_backward=True))
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    with capture_spans() as captured:
+        with pytest.raises(type(error)) as caught:
+            model(batch()).sum().backward()
+        for _ in range(2):
+            train(model, sgd)
+    assert caught.value is error
+    trees = captured.trees
+    assert [tree.outline() + "\n" for tree in trees[1:]] == 2 * [WHOLE]
+    assert trees[0].outline().startswith(WHOLE.split("  backward\n")[0] + "  backward\n")
+    assert "train.step" in failed(trees[0])
+    assert "backward" in failed(trees[0])
+    assert [failed(tree) for tree in trees[1:]] == [[], []]
+
+
+def test_an_exception_in_an_evaluation() -> None:
+    model = Around(Raising(OutOfMemoryError("too much"))).eval()
+    with capture_spans() as captured, torch.no_grad():
+        with pytest.raises(OutOfMemoryError):
+            model(batch())
+        model(batch())
+    broken, whole = captured.trees
+    assert broken.outline() == "forward Around\n  forward inner\n    forward fc"
+    assert whole.outline() == broken.outline() + "\n  forward act"
+    assert failed(broken) == ["forward Around", "forward inner"]
+    assert failed(whole) == []
+
+
+def test_an_exception_in_an_optimizer() -> None:
+    class Failing(torch.optim.SGD):
+        fails = True
+
+        def step(self, closure: object = None) -> None:  # type: ignore[override]
+            if self.fails:
+                raise OutOfMemoryError("too much")
+            super().step()
+
+    model = Net()
+    sgd = Failing(model.parameters(), lr=0.01)
+    with capture_spans() as captured:
+        model(batch()).sum().backward()
+        with pytest.raises(OutOfMemoryError):
+            sgd.step()
+        sgd.fails = False
+        sgd.step()
+        train(model, sgd)
+    expected = STEP.replace("SGD", "Failing")
+    assert outline(captured) == 2 * expected
+
+
+def test_an_exception_in_the_closure_of_an_optimizer() -> None:
+    model = Around(Raising(OutOfMemoryError("too much")))
+    lbfgs = torch.optim.LBFGS(model.parameters(), lr=0.01, max_iter=1)
+
+    def closure() -> Tensor:
+        lbfgs.zero_grad()
+        loss = model(batch()).sum()
+        loss.backward()
+        return loss
+
+    with capture_spans() as captured:
+        with pytest.raises(OutOfMemoryError):
+            lbfgs.step(closure)
+        for _ in range(2):
+            lbfgs.step(closure)
+    indented = [line for line in WHOLE.splitlines() if "optimizer" not in line]
+    whole = "\n".join(
+        [indented[0], "  optimizer.step LBFGS", *("  " + line for line in indented[1:])]
+    )
+    broken, *rest = captured.trees
+    assert [tree.outline() for tree in rest] == [whole, whole]
+    assert broken.outline() == "\n".join(whole.splitlines()[:5])
+    assert "train.step" in failed(broken)
+
+
+def test_an_exception_whose_text_cannot_be_had() -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    error = MuteError()
+    model = Around(Raising(error))
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    with capture_spans() as captured:
+        with pytest.raises(MuteError) as caught:
+            model(batch())
+        train(model, sgd)
+    assert caught.value is error
+    assert outline(captured) == BROKEN + WHOLE
+
+
+def test_a_call_with_wrong_arguments_raises_as_without_us() -> None:
+    model = Net()
+    with pytest.raises(TypeError) as expected:
+        model(batch(), nothing=1)
+    with capture_spans() as captured, pytest.raises(TypeError) as traced:
+        model(batch(), nothing=1)
+    assert str(traced.value) == str(expected.value)
+    assert outline(captured) == step("forward Net\n")
+
+
+def test_recursion_without_end_is_an_error_of_the_program_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Endless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stop = False
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x if self.stop else self(x)
+
+    model = Endless()
+    with capture_spans() as captured:
+        with pytest.raises(RecursionError):
+            model(batch())
+        net = Net()
+        train(net, torch.optim.SGD(net.parameters(), lr=0.01))
+    assert [record.getMessage() for record in caplog.records] == []
+    assert captured.trees[-1].outline() + "\n" == STEP
