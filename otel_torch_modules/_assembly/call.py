@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from otel_torch_modules import semconv
-from otel_torch_modules._assembly.span import Span
+from otel_torch_modules._assembly.span import SharedAttributes, Span
 from otel_torch_modules._records import Shapes, Site
 
 
@@ -57,7 +56,7 @@ class Names:
 
     def __init__(self) -> None:
         self._labels: dict[tuple[Site, Site], str] = {}
-        self._attributes: dict[tuple[Site, str, bool, int], Mapping[str, Any]] = {}
+        self._attributes: dict[tuple[Site, str, bool, int], SharedAttributes] = {}
 
     def label(self, site: Site, parent: Call | None) -> str:
         """Return the path of `site` below its nearest caller that is more than a container.
@@ -80,8 +79,8 @@ class Names:
             label = self._labels[key] = _below(base.site, site)
         return label
 
-    def attributes(self, call: Call, phase: str) -> Mapping[str, Any]:
-        """Return the attributes of a span of `call`; shared, never to be changed."""
+    def attributes(self, call: Call, phase: str) -> SharedAttributes:
+        """Return the attributes of a span of `call`."""
         key = (call.site, phase, call.training, call.index)
         attributes = self._attributes.get(key)
         if attributes is None:
@@ -112,7 +111,7 @@ def _below(base: Site, site: Site) -> str:
     return site.fqn
 
 
-def _attributes(site: Site, phase: str, training: bool, index: int) -> Mapping[str, Any]:
+def _attributes(site: Site, phase: str, training: bool, index: int) -> SharedAttributes:
     attributes: dict[str, Any] = {
         semconv.PHASE: phase,
         semconv.MODULE_FQN: site.fqn,
@@ -125,4 +124,4 @@ def _attributes(site: Site, phase: str, training: bool, index: int) -> Mapping[s
         attributes[semconv.MODULE_CALL_INDEX] = index
     if site.compiled:
         attributes[semconv.COMPILED] = True
-    return attributes
+    return SharedAttributes(attributes)

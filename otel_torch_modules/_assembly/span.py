@@ -31,8 +31,12 @@ class Note(NamedTuple):
     time: int
 
 
+class SharedAttributes(dict[str, Any]):
+    """Attributes made once for many spans, never to be changed: what follows from them need be found only once."""
+
+
 class Span:
-    """A node of the tree. Times are perf_counter_ns; `attributes` may be shared between spans: never change it."""
+    """A node of the tree. Times are perf_counter_ns."""
 
     __slots__ = (
         "attributes",

@@ -11,7 +11,15 @@ from otel_torch_modules import semconv
 from otel_torch_modules._assembly.backward import FAILED, Backward, Room
 from otel_torch_modules._assembly.call import Call, Names, shape_attributes
 from otel_torch_modules._assembly.ruler import Rulers
-from otel_torch_modules._assembly.span import CONSUMER, INTERNAL, PRODUCER, Note, Span, Trace
+from otel_torch_modules._assembly.span import (
+    CONSUMER,
+    INTERNAL,
+    PRODUCER,
+    Note,
+    SharedAttributes,
+    Span,
+    Trace,
+)
 from otel_torch_modules._records import (
     DATA,
     EXIT,
@@ -390,8 +398,8 @@ class _Assembly:
         return self._top
 
 
-_BACKWARD_ATTRIBUTES = {semconv.PHASE: semconv.PHASE_BACKWARD}
-_DATA_ATTRIBUTES = {semconv.PHASE: semconv.PHASE_DATA}
+_BACKWARD_ATTRIBUTES = SharedAttributes({semconv.PHASE: semconv.PHASE_BACKWARD})
+_DATA_ATTRIBUTES = SharedAttributes({semconv.PHASE: semconv.PHASE_DATA})
 
 
 def _end(opened: _Open, time: int) -> None:

@@ -1,9 +1,8 @@
 """Span tree -> finished spans -> the span processors of a tracer provider.
 
 Nothing here goes through ``tracer.start_span``: the spans are over, their ids are known, and the sampler was
-asked once for the whole record. A `ReadableSpan` handed to ``on_end`` costs a fraction of a span that is started
-and ended. Real spans are made only where something can tell the difference: a processor with an ``on_start``,
-or a span on which the program itself set attributes or events.
+asked once for the whole record. Finished spans are handed to ``on_end``; real ones are made where a processor has an
+``on_start``, or where the program itself set attributes or events.
 
 No span may be lost on the way. A `BatchSpanProcessor` drops what its queue (2 048 spans by default) cannot
 hold, which is less than one step of a large model. So the provider is asked to export before that many are in it.
@@ -17,19 +16,10 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.sdk.trace import Event, ReadableSpan, Tracer
 from opentelemetry.sdk.trace import Span as SdkSpan
+from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import (
-    Link,
-    NonRecordingSpan,
-    SpanContext,
-    SpanKind,
-    Status,
-    StatusCode,
-    TraceFlags,
-)
+from opentelemetry.trace import NonRecordingSpan, TraceFlags
 
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.span import Span
@@ -40,15 +30,12 @@ from otel_torch_modules._emission.ids import (
     generate_span_ids,
 )
 from otel_torch_modules._emission.job_context import JobContext
-from otel_torch_modules._records import Raised
+from otel_torch_modules._emission.record_spans import RecordSpans, parent_context
 
 _LOGGER = logging.getLogger(__name__)
 
-_KINDS = {kind.value: kind for kind in SpanKind}
-_UNSET = Status(StatusCode.UNSET)
 _FLUSH_EVERY = 512  # spans; a quarter of a BatchSpanProcessor's queue and the whole of its batch
 _FLUSH_INTERVAL_S = 0.5
-_TIMED = ("add_event", "record_exception")  # methods whose third argument is a time
 
 
 class Emitter:
@@ -87,7 +74,7 @@ class Emitter:
         self._job.link(root)
         spans = list(root.walk())
         self._assign_ids(spans, tracer)
-        batch = _Batch(spans, decision, tracer, self._scope)
+        batch = RecordSpans(spans, decision, tracer, self._scope)
         processors = sdk.span_processors(tracer.span_processor)
         if sdk.needs_started_spans(processors):
             self._send_started(batch)
@@ -129,7 +116,7 @@ class Emitter:
         record = root.trace
         if record.trace_flags & TraceFlags.SAMPLED:
             return sampling.Decision(record.trace_flags, record.trace_state)
-        parent = _parent_context(root)
+        parent = parent_context(root)
         return sampling.decide(
             tracer,
             record.trace_id,
@@ -148,7 +135,7 @@ class Emitter:
             if not span.span_id:
                 span.span_id = next(new_ids)
 
-    def _send_finished(self, batch: _Batch) -> None:
+    def _send_finished(self, batch: RecordSpans) -> None:
         on_end = batch.tracer.span_processor.on_end
         for span in batch.spans:
             if self._unflushed >= _FLUSH_EVERY:
@@ -160,7 +147,7 @@ class Emitter:
                 started = batch.start(span, self._job.baggage)
                 batch.end(span, started)
 
-    def _send_started(self, batch: _Batch) -> None:
+    def _send_started(self, batch: RecordSpans) -> None:
         """Start and end real spans in the order in which a program would have."""
         is_open: list[tuple[Span, SdkSpan]] = []
         for span in batch.spans:
@@ -172,118 +159,8 @@ class Emitter:
         while is_open:
             self._end(batch, *is_open.pop())
 
-    def _end(self, batch: _Batch, span: Span, started: SdkSpan) -> None:
+    def _end(self, batch: RecordSpans, span: Span, started: SdkSpan) -> None:
         if self._unflushed >= _FLUSH_EVERY:
             self.flush()
         self._unflushed += 1
         batch.end(span, started)
-
-
-class _Batch:
-    """The spans of one record, with what they share."""
-
-    def __init__(
-        self,
-        spans: list[Span],
-        decision: sampling.Decision,
-        tracer: Tracer,
-        scope: InstrumentationScope,
-    ) -> None:
-        root = spans[0]
-        self.spans = spans[1:] if root.remote else spans
-        self.tracer = tracer
-        self._scope = scope
-        self._resource = tracer.resource
-        self._offset = root.trace.clock_offset
-        trace_id = root.trace.trace_id
-        flags = TraceFlags(decision.trace_flags)
-        state = decision.trace_state
-        self._contexts: dict[Span | None, SpanContext | None] = {
-            span: SpanContext(trace_id, span.span_id, span.remote, flags, state) for span in spans
-        }
-        outer = _parent_context(root)
-        self._contexts[root.parent] = outer
-        if root.remote:
-            outer = self._contexts[root]
-        self.outer_parent = NonRecordingSpan(outer) if outer is not None else trace.INVALID_SPAN
-
-    def finished(self, span: Span) -> ReadableSpan:
-        contexts = self._contexts
-        error = span.error
-        offset = self._offset
-        return ReadableSpan(
-            span.name,
-            contexts[span],
-            contexts[span.parent],
-            self._resource,
-            span.attributes,
-            () if error is None else _exception_events(error, span.end + offset),
-            () if span.link is None else (self._link(span.link),),
-            _KINDS[span.kind],
-            None,
-            _UNSET if error is None else _error_status(error),
-            span.start + offset,
-            span.end + offset,
-            self._scope,
-        )
-
-    def start(self, span: Span, context: Context) -> SdkSpan:
-        own_context = self._contexts[span]
-        assert own_context is not None
-        started = sdk.started_span(
-            self.tracer,
-            self._scope,
-            name=span.name,
-            kind=_KINDS[span.kind],
-            context=own_context,
-            parent=self._contexts[span.parent],
-            attributes=span.attributes,
-            links=() if span.link is None else (self._link(span.link),),
-        )
-        started.start(span.start + self._offset, context)
-        return started
-
-    def end(self, span: Span, started: SdkSpan) -> None:
-        for note in span.notes or ():
-            arguments = note.arguments
-            if note.method in _TIMED:
-                first, attributes, at, *rest = (*arguments, None, None)[: max(3, len(arguments))]
-                arguments = (first, attributes, at or note.time + self._offset, *rest)
-            getattr(started, note.method)(*arguments)
-        if span.error is not None:
-            for event in _exception_events(span.error, span.end + self._offset):
-                started.add_event(event.name, event.attributes, event.timestamp)
-            started.set_status(_error_status(span.error))
-        started.end(span.end + self._offset)
-
-    def _link(self, target: Span) -> Link:
-        context = self._contexts.get(target)
-        if context is None:  # a span of another record
-            other = target.trace
-            flags = TraceFlags(other.trace_flags)
-            context = SpanContext(other.trace_id, target.span_id, False, flags, other.trace_state)
-        return Link(context)
-
-
-def _parent_context(root: Span) -> SpanContext | None:
-    parent = root.trace.parent
-    if parent is None:
-        return None
-    return SpanContext(
-        parent.trace_id, parent.span_id, False, TraceFlags(parent.trace_flags), parent.trace_state
-    )
-
-
-def _error_status(error: Raised) -> Status:
-    return Status(StatusCode.ERROR, f"{error.type}: {error.message}")
-
-
-def _exception_events(error: Raised, at: int) -> tuple[Event, ...]:
-    if not error.stacktrace:
-        return ()
-    attributes = {
-        semconv.EXCEPTION_TYPE: error.type,
-        semconv.EXCEPTION_MESSAGE: error.message,
-        semconv.EXCEPTION_STACKTRACE: error.stacktrace,
-    }
-    return (Event(semconv.EXCEPTION_EVENT, attributes, at),)
