@@ -1,0 +1,66 @@
+"""The rooms of the package import only what they may: the folder list is the architecture."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import otel_torch_modules
+
+PACKAGE = Path(otel_torch_modules.__file__).parent
+NAME = PACKAGE.name
+ROOMS = ("_recording", "_assembly", "_emission")
+
+# What crosses from room to room, and what all read, knows of nothing outside.
+PLAIN = ("_records.py", "semconv.py", "config.py", "environment_variables.py")
+
+FORBIDDEN = {
+    "_recording": ("opentelemetry", f"{NAME}._assembly", f"{NAME}._emission"),
+    "_assembly": ("torch", "opentelemetry", f"{NAME}._recording", f"{NAME}._emission"),
+    "_emission": ("torch", f"{NAME}._recording"),
+    **{plain: ("torch", "opentelemetry", *(f"{NAME}.{room}" for room in ROOMS)) for plain in PLAIN},
+}
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    """Yield what a file imports, by full name, also inside functions and for type checkers."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def violations(place: Path, forbidden: tuple[str, ...]) -> list[tuple[str, str]]:
+    files = [place] if place.suffix else sorted(place.rglob("*.py"))
+    assert files
+    return [
+        (file.name, name)
+        for file in files
+        for name in imported_names(file)
+        if any(name == entry or name.startswith(entry + ".") for entry in forbidden)
+    ]
+
+
+@pytest.mark.parametrize("place", FORBIDDEN)
+def test_imports_only_what_it_may(place: str) -> None:
+    assert violations(PACKAGE / place, FORBIDDEN[place]) == []
+
+
+def test_forbidden_imports_are_seen_wherever_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "guilty.py").write_text(
+        "import torch.nn\n"
+        "import torchvision\n"
+        "def late():\n"
+        "    from opentelemetry import trace\n"
+        "    from otel_torch_modules._recording import fqn\n"
+    )
+    assert violations(tmp_path, FORBIDDEN["_assembly"]) == [
+        ("guilty.py", "torch.nn"),
+        ("guilty.py", "opentelemetry.trace"),
+        ("guilty.py", "otel_torch_modules._recording.fqn"),
+    ]
