@@ -5,8 +5,9 @@ mark it stands at the mark's number: open are the backward spans of the call tha
 around it. Structure comes from forward, times from marks.
 
 Recompute (activation checkpointing) happens inside the first node that needs a saved tensor, when the spans around that
-node are open already. It is drawn below the span of the module that it recomputes, and what lies deeper
-starts when it is over: see :mod:`otel_torch_modules._assembly.recompute`.
+node are open already and may have done some work. It is drawn below the span of the module that it recomputes, *before*
+what lies deeper: the two change places, so that all durations stay true and no module's backward holds another's
+recompute. See :mod:`otel_torch_modules._assembly.recompute` for which calls belong together.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable
 
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.call import Call, Names
-from otel_torch_modules._assembly.recompute import Recompute
+from otel_torch_modules._assembly.recompute import Recompute, Run
 from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._records import Raised, Site
 
@@ -53,7 +54,6 @@ class Backward:
 
     __slots__ = (
         "_kind",
-        "_last_opened",
         "_names",
         "_path",
         "_recompute",
@@ -77,7 +77,6 @@ class Backward:
         self._room = room
         self._spans: dict[Call, Span] = {}
         self._path: list[Call] = []  # calls whose spans are open, outermost first
-        self._last_opened: list[Span] = []  # by the last mark
 
     @property
     def innermost(self) -> Span:
@@ -101,7 +100,6 @@ class Backward:
         if common == len(self._path) == len(path):
             return  # another node of the call that it stood in
         self._close(common, time)
-        self._last_opened = []
         parent = self.innermost
         for call in path[common:]:
             span = self._spans.get(call)
@@ -109,7 +107,6 @@ class Backward:
                 if call.span is None or not self._room.take():
                     continue
                 span = self._open(call, parent, time)
-                self._last_opened.append(span)
             self._path.append(call)
             parent = span
 
@@ -132,20 +129,31 @@ class Backward:
         if not self._recompute.calls:
             return
         for run in self._recompute.runs(self._path):
-            host = self.span if run.host is None else self._spans[run.host]
+            host = self._spans[self._path[run.depth]] if run.depth >= 0 else self.span
             for call in run.calls:
                 if call.span is not None:
                     _place(call, call.span, host)
+            if run.depth + 1 < len(self._path):
+                self._put_first(run, self._path[run.depth + 1])
+            for call in run.calls:
                 call.repeats = None  # else a step's calls would keep those of all steps before
-            for span in self._last_opened:
-                if span is not host and _is_below(span, host):
-                    span.start = span.end = max(span.start, run.end)
+
+    def _put_first(self, run: Run, inside: Call) -> None:
+        """Draw `run` before the open backward of `inside`, the call in which it happened."""
+        if not run.repeats_a_caller_of(inside):  # that one is over: nothing said so
+            self._close(run.depth + 1, run.start)
+            return
+        span = self._spans[inside]
+        worked = run.start - span.start
+        for call in run.calls:
+            if call.span is not None:
+                _shift(call.span, -worked)
+        _shift(span, run.end - run.start)
 
     def close_modules(self, time: int) -> None:
         """All nodes have run."""
         self.settle()
         self._close(0, time)
-        self._last_opened = []
 
     def fail(self, time: int) -> None:
         """An exception ended this backward."""
@@ -166,8 +174,6 @@ class Backward:
 
 
 def _place(call: Call, span: Span, host: Span) -> None:
-    if span.parent is not None:
-        span.parent.children.remove(span)
     span.parent = host
     host.children.append(span)
     repeated = call.repeats
@@ -179,8 +185,7 @@ def _place(call: Call, span: Span, host: Span) -> None:
             span.attributes = {**span.attributes, semconv.MODULE_CALL_INDEX: call.index}
 
 
-def _is_below(span: Span, ancestor: Span) -> bool:
-    above = span.parent
-    while above is not None and above is not ancestor:
-        above = above.parent
-    return above is not None
+def _shift(span: Span, by: int) -> None:
+    for below in span.walk():
+        below.start += by
+        below.end += by

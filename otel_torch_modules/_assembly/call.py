@@ -27,6 +27,7 @@ class Call:
         "repeats",
         "site",
         "span",
+        "start",
         "training",
     )
 
@@ -37,6 +38,7 @@ class Call:
         self.parent = parent
         self.first = first  # sequence number of the first node that it can have made
         self.training = training
+        self.start = 0
         self.end = 0
         self.order = 0  # in which calls were made, in all threads
         self.index = 0  # among the calls of the same module from the same parent

@@ -19,8 +19,22 @@ class Run(NamedTuple):
     """One checkpointed function's recompute."""
 
     calls: list[Call]  # it is known now which forward call each repeats
-    host: Call | None  # whose backward holds it; None for the backward pass itself
-    end: int
+    depth: int  # in the path, of the call whose backward holds it; -1 for the backward pass itself
+    whole: bool  # that call is the one that is repeated
+
+    @property
+    def start(self) -> int:
+        """When the first call began."""
+        return self.calls[0].start
+
+    @property
+    def end(self) -> int:
+        """When the last call ended."""
+        return self.calls[-1].end
+
+    def repeats_a_caller_of(self, call: Call) -> bool:
+        """Return whether `call`, which is just inside the one that holds this run, is recomputed by it."""
+        return self.whole or any(mine.repeats is call for mine in self.calls)
 
 
 class Recompute:
@@ -62,11 +76,15 @@ class Recompute:
                 run.append(calls.pop())
             self._repeated.update(call.repeats for call in run if call.repeats is not None)
             host = last.repeats
-            if host is not None and len(run) > 1:
+            if host is None:  # not a recompute: a forward of its own, wherever backward stands
+                runs.append(Run(run, len(path) - 1, whole=False))
+                continue
+            if len(run) > 1:
                 host = host.parent
             while host is not None and host not in depths:
                 host = host.parent
-            runs.append(Run(run[::-1], host, last.end))
+            depth = -1 if host is None else depths[host]
+            runs.append(Run(run[::-1], depth, whole=host is last.repeats))
         return runs[::-1]
 
     def _innermost(self, call: Call, depths: dict[Call, int]) -> Call | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count, islice
 from typing import Any
 
@@ -188,6 +188,7 @@ class _Assembly:
         top = stack[-1] if stack else None
         training = detail.training if isinstance(detail, CallDetail) else detail
         recompute = False
+        parent_span: Span | None
         if isinstance(top, Call):
             recompute = top.recompute
             counts = top.counts
@@ -196,7 +197,7 @@ class _Assembly:
         elif isinstance(top, Backward):
             recompute = True
             counts = {}  # its index is that of the call that it repeats
-            parent_span = top.innermost
+            parent_span = None  # until it is known where it belongs
             repeats = next(self._calls_of(site), None)  # until it is known which call it is
             label = self._names.label(site, None) if repeats is None else repeats.label
             call = Call(site, None, first, training, label)
@@ -207,12 +208,13 @@ class _Assembly:
             counts = self._counts
             parent_span = self._current(stack)
             call = Call(site, None, first, training, self._names.label(site, None))
+        call.start = call.end = time
         call.order = next(self._assembler.order)
         call.index = counts.get(site, 0)
         counts[site] = call.index + 1
         call.recompute = recompute
         phase = semconv.PHASE_RECOMPUTE if recompute else semconv.PHASE_FORWARD
-        attributes = self._names.attributes(call, phase)
+        attributes: Mapping[str, Any] = self._names.attributes(call, phase)
         if isinstance(detail, CallDetail):
             attributes = {**attributes, **shape_attributes("input", detail.inputs)}
         if site is self._evaluation and not stack:

@@ -71,3 +71,28 @@ def _lines(span: CapturedSpan) -> list[str]:
 
 def _duration(span: CapturedSpan) -> int:
     return span.end - span.start
+
+
+class UnsavedWork(nn.Module):
+    """Like `Work`, but works in backward before it needs anything that it saved."""
+
+    def __init__(self, clock: Clock, forward: float, backward: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.work = (clock, forward, backward)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return UnsavedSleep.apply(x * self.weight, *self.work)
+
+
+class UnsavedSleep(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, clock: Any, forward: float, backward: float) -> Tensor:
+        ctx.clock, ctx.backward_time = clock, backward
+        clock.sleep(forward)
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        ctx.clock.sleep(ctx.backward_time)
+        return gradient, None, None, None

@@ -383,9 +383,9 @@ def test_a_forward_in_a_hook_of_a_gradient() -> None:
             forward act ->
             forward second ->
           backward
-            recompute Linear
             backward Block <- forward
               backward second <- forward
+                recompute Linear
               backward act <- forward
               backward first <- forward
     """)

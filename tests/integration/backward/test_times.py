@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from otel_torch_modules.testing import capture_spans
-from tests.integration.backward.clock import Clock, Work, durations
+from tests.integration.backward.clock import Clock, UnsavedWork, Work, durations
 from tests.integration.backward.drawing import tree
+
+MS = 1_000_000
 
 
 @pytest.fixture
@@ -214,6 +216,86 @@ def test_a_checkpoint_inside_a_checkpoint(clock: Clock) -> None:
     """)
 
 
+class Deep(nn.Module):
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.first = Work(clock, 1, 10)
+        self.tail = nn.Sequential(Work(clock, 2, 20), UnsavedWork(clock, 4, 40), nn.Flatten())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tail(self.first(x)) * 2
+
+
+def test_work_done_before_anything_saved_is_needed(clock: Clock) -> None:
+    model = Model(clock, not_reentrant)
+    model.block = Deep(clock)  # type: ignore[assignment]
+    with capture_spans() as captured:
+        model(torch.ones(3, 1, 1)).sum().backward()
+    assert durations(captured) == tree("""
+        train.step: 3380, 0 own
+          forward Model: 307, 0 own
+            forward stem: 100
+            forward block: 7, 0 own
+              forward first: 1
+              forward tail: 6, 0 own
+                forward tail.0: 2
+                forward tail.1: 4
+                forward tail.2: 0
+            forward head: 200
+          backward: 3073, 0 own
+            backward Model: 3073, 0 own
+              backward head: 2000
+              backward block: 73, 0 own
+                recompute block: 3, 0 own
+                  recompute first: 1
+                  recompute tail: 2, 0 own
+                    recompute tail.0: 2
+                    recompute tail.1: 0
+                backward tail: 60, 0 own
+                  backward tail.2: 0
+                  backward tail.1: 40
+                  backward tail.0: 20
+                backward first: 10
+              backward stem: 1000
+    """)
+
+
+def test_work_done_before_anything_saved_is_needed_reentrant(clock: Clock) -> None:
+    model = Model(clock, reentrant)
+    model.block = Deep(clock)  # type: ignore[assignment]
+    with capture_spans() as captured:
+        model(torch.ones(3, 1, 1)).sum().backward()
+    assert durations(captured) == tree("""
+        train.step: 3384, 0 own
+          forward Model: 307, 0 own
+            forward stem: 100
+            forward block: 7, 0 own
+              forward first: 1
+              forward tail: 6, 0 own
+                forward tail.0: 2
+                forward tail.1: 4
+                forward tail.2: 0
+            forward head: 200
+          backward: 3077, 0 own
+            backward Model: 3077, 0 own
+              backward head: 2000
+              recompute block: 7, 0 own
+                recompute first: 1
+                recompute tail: 6, 0 own
+                  recompute tail.0: 2
+                  recompute tail.1: 4
+                  recompute tail.2: 0
+              backward: 70, 0 own
+                backward block: 70, 0 own
+                  backward tail: 60, 0 own
+                    backward tail.2: 0
+                    backward tail.1: 40
+                    backward tail.0: 20
+                  backward first: 10
+              backward stem: 1000
+    """)
+
+
 def test_branches(clock: Clock) -> None:
     class Branches(nn.Module):
         def __init__(self) -> None:
@@ -363,13 +445,13 @@ def test_real_sleeps_show() -> None:
     with capture_spans() as captured:
         model(torch.ones(3)).sum().backward()
     (step,) = captured.trees
-    lasted = {span.name: (span.end - span.start) / 1e6 for span in step.walk()}
-    assert lasted["forward 0"] >= 10
-    assert lasted["forward 1"] >= 20
-    assert lasted["backward 1"] >= 60
-    assert lasted["backward 0"] >= 30
+    lasted = {span.name: span.end - span.start for span in step.walk()}
+    assert lasted["forward 0"] >= 10 * MS
+    assert lasted["forward 1"] >= 20 * MS
+    assert lasted["backward 1"] >= 60 * MS
+    assert lasted["backward 0"] >= 30 * MS
     assert lasted["forward Sequential"] >= lasted["forward 0"] + lasted["forward 1"]
     assert lasted["backward Sequential"] >= lasted["backward 0"] + lasted["backward 1"]
     # What the others slept is not in it, however slow the machine is.
-    assert lasted["forward Sequential"] >= lasted["forward 0"] + 20
-    assert lasted["backward Sequential"] >= lasted["backward 1"] + 30
+    assert lasted["forward Sequential"] >= lasted["forward 0"] + 20 * MS
+    assert lasted["backward Sequential"] >= lasted["backward 1"] + 30 * MS
