@@ -34,6 +34,7 @@ from otel_torch_modules._recording.marks import (
     output_nodes,
     tensors,
 )
+from otel_torch_modules._recording.root_only import call_root
 from otel_torch_modules._recording.torch_private import (
     attach_mark,
     current_node,
@@ -98,6 +99,7 @@ class ThreadState:
         "minted",
         "raised",
         "recomputes",
+        "root_only",
         "stack",
     )
 
@@ -108,6 +110,7 @@ class ThreadState:
         self.last_input = -1  # sequence numbers of the nodes marked last: a node that two
         self.last_output = -1  # calls share, end of the one and start of the other, has one mark
         self.recomputes = False  # the open root call is made from a backward
+        self.root_only = False  # a root call is open that is recorded alone
         self.raised = 0  # id of the exception that is passing through the open calls
         self.carrier = mark_carrier(recorder.make_mark(self.code))
         # Autograd's device threads are not Python's: there is no telling who called backward.
@@ -138,6 +141,7 @@ class Recorder:
         self.sites = ModuleSites(config.records_module)
         self.record: Record | None = None
         self.log: list[Any] | None = None  # of `record`
+        self._phases_only = False  # `record` is of phases
         self.task = -1  # graph task of the last mark
         self.tasks: dict[int, bool] = {}  # that have not ended; whether they leave nodes out
         self._selective = False  # `task` does
@@ -154,6 +158,7 @@ class Recorder:
         """Record into `record` from now on, or nothing where it is None."""
         self.record = record
         self.log = None if record is None else record.log
+        self._phases_only = record is not None and record.phases_only
 
     def install(self) -> None:
         """Wrap ``nn.Module.__call__``."""
@@ -229,7 +234,7 @@ class Recorder:
             try:
                 output = original(module, *args, **kwargs)
             except BaseException as error:
-                self._leave_by_exception(log, stack, error)
+                self.leave_by_exception(log, stack, error)
                 raise
 
             try:
@@ -303,17 +308,21 @@ class Recorder:
             if task == -1:
                 recorded = self.boundary.root_opens(module)
             else:  # a forward inside a backward: recompute
-                recorded = self.log is not None
+                recorded = self.log is not None and not self._phases_only
                 if recorded and task != self.task:
                     self._enter_task(task)
         except Exception:
             self.fail("at the start of a root module's call")
             return original(module, *args, **kwargs)
-        state.stack = [_ROOT] if recorded else None
+        root_only = recorded and self._phases_only
+        state.stack = [_ROOT] if recorded and not root_only else None
         state.recomputes = task != -1
         failed = True
         try:
-            output = (wrapper if recorded else original)(module, *args, **kwargs)
+            if root_only:
+                output = call_root(self, original, module, args, kwargs)
+            else:
+                output = (wrapper if recorded else original)(module, *args, **kwargs)
             failed = False
             return output
         finally:
@@ -353,7 +362,8 @@ class Recorder:
         self.boundary.task_closes(failed=not finished)
         self.tasks.pop(task, None)
 
-    def _leave_by_exception(self, log: list[Any], stack: list[Site], error: BaseException) -> None:
+    def leave_by_exception(self, log: list[Any], stack: list[Site], error: BaseException) -> None:
+        """Take note that the innermost call of `stack` raised `error`."""
         try:
             end = now()
             state = self._threads.state
@@ -376,7 +386,7 @@ class Recorder:
     def span_id(self, record: Record) -> int:
         """Return the id of the innermost open span of `record` in this thread: see :class:`OpenSpan`."""
         state = self._threads.state
-        depth = len(state.stack or ())
+        depth = 2 if state.root_only else len(state.stack or ())
         if record is not self.record or depth < 2:  # the bottom is not a call
             return record.span_id
         minted = state.minted.get(depth)

@@ -68,7 +68,7 @@ def _as_text(option: str, value: object) -> str:
         return ",".join(f"{part.name}={getattr(value, part.name)}" for part in fields(value))
     if isinstance(value, tuple):
         return ",".join(value) or ("all modules" if option == "include" else "none")
-    return str(value)
+    return str(value) or "from the launcher"
 
 
 def _misspelt(name: str, value: str) -> Finding:

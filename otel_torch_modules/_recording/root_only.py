@@ -1,0 +1,75 @@
+"""The call of a root module in a record of phases: it has a span, what it calls has none.
+
+Every call below returns at its first test, as in a step that is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter_ns as now
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from otel_torch_modules._recording.marks import input_nodes, output_nodes
+from otel_torch_modules._recording.torch_private import attach_mark, sequence_number
+from otel_torch_modules._records import EXIT, EXIT_BARE, Site
+
+if TYPE_CHECKING:
+    from otel_torch_modules._recording.recorder import Recorder
+
+
+def call_root(
+    recorder: Recorder,
+    original: Callable[..., Any],
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Call `module` and record the call alone.
+
+    Args:
+        recorder: whose record it goes to; no call below is open to it.
+        original: ``nn.Module.__call__``.
+        module: the root.
+        args: what it is called with.
+        kwargs: the same.
+    """
+    state = recorder.thread
+    log = recorder.log
+    if log is None:
+        return original(module, *args, **kwargs)
+    try:
+        site: Site = recorder.sites.by_id.get(id(module)) or recorder.sites.add(module)
+        first = sequence_number()
+        if torch.is_grad_enabled():
+            for node in input_nodes((args, kwargs)):
+                attach_mark(node, state.carrier)
+        if site.recorded:
+            log.extend((site, state.code, first, now(), module.training))
+    except Exception:
+        recorder.fail("at the start of a root module's call")
+        return original(module, *args, **kwargs)
+
+    state.root_only = site.recorded
+    try:
+        output = original(module, *args, **kwargs)
+    except BaseException as error:
+        if site.recorded:
+            recorder.leave_by_exception(log, [site], error)
+        raise
+    finally:
+        state.root_only = False
+
+    try:
+        end = now()
+        last = sequence_number()
+        nodes = output_nodes(output, first) if last != first else ()
+        for node in nodes:
+            attach_mark(node, state.carrier)
+        if site.recorded:
+            log.extend((EXIT if nodes else EXIT_BARE, state.code, last, end, None))
+    except Exception:
+        recorder.fail("at the end of a root module's call")
+    return output
