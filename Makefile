@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test bench clean
+.PHONY: help demo test test-compose bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -19,6 +19,9 @@ test: $(INSTALLED) ## check style and types, run the tests
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest
+
+test-compose: $(INSTALLED) ## run the compose demo for real; needs root and what tests/deploy/compose_up.py names
+	$(VENV)/bin/python tests/deploy/compose_up.py
 
 bench: $(INSTALLED) ## measure what tracing costs, beside other tools
 	$(VENV)/bin/python benchmarks/overhead.py
