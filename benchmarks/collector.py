@@ -21,7 +21,7 @@ service:
 
 @contextlib.contextmanager
 def local_collector() -> Iterator[bool]:
-    """Set ``OTEL_EXPORTER_OTLP_ENDPOINT`` to a collector of this block; yield False where there is no program for it."""
+    """Have ``OTEL_EXPORTER_OTLP_ENDPOINT`` name a collector in the block; yield False where there is no program."""
     if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         yield True
         return
