@@ -178,7 +178,7 @@ class _Assembly:
                     parent.end = span.end
         for span in spans:
             if len(span.children) > 1:
-                span.children.sort(key=_start)
+                span.children.sort(key=_times)
         return self._root
 
     # Module calls.
@@ -417,5 +417,5 @@ def _innermost_call(stack: list[_Open]) -> Call | None:
     return next((opened for opened in reversed(stack) if isinstance(opened, Call)), None)
 
 
-def _start(span: Span) -> int:
-    return span.start
+def _times(span: Span) -> tuple[int, int]:
+    return span.start, span.end

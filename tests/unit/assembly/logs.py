@@ -1,0 +1,164 @@
+"""Logs as a recorder writes them, of programs that Hypothesis makes up, with what the tree must be.
+
+A program is a tree of calls. Running it forward makes nodes, a number each; a backward runs the nodes from the highest
+number to the lowest, with a mark wherever a call's output or input node is reached.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import strategies as st
+
+from otel_torch_modules._records import (
+    DATA,
+    EXIT,
+    EXIT_BARE,
+    MARK,
+    OPTIMIZED,
+    OPTIMIZER,
+    TASK,
+    TASK_END,
+    WIDTH,
+    Record,
+    Site,
+)
+
+THREAD = 0
+
+
+@dataclass
+class Module:
+    """A module call to be: its children in order, each after a node of its own that this call makes."""
+
+    site: Site
+    children: list[Module] = field(default_factory=list)
+    nodes: bool = True  # whether it makes nodes of its own
+    checkpointed: bool = False
+
+
+@dataclass(eq=False)
+class Made:
+    """A module call that has been made."""
+
+    module: Module
+    first: int
+    children: list[Made] = field(default_factory=list)
+    last: int = 0  # one past the highest number
+
+    def nodes(self) -> list[tuple[int, Made]]:
+        """Return the numbers that are this call's or below it with the call that made each."""
+        inner = [entry for child in self.children for entry in child.nodes()]
+        taken = {number for number, _ in inner}
+        own = [(n, self) for n in range(self.first, self.last) if n not in taken]
+        return sorted(inner + own, key=lambda entry: entry[0])
+
+
+_SITES = [Site("Root", "Root")] + [Site(f"Root.m{index}", "Module") for index in range(6)]
+
+
+def modules() -> st.SearchStrategy[Module]:
+    """Modules with children; some of the same site, some checkpointed, some without nodes."""
+    site = st.sampled_from(_SITES[1:])
+    leaf = st.builds(Module, site, st.just([]), st.booleans(), st.booleans())
+    inner = st.recursive(
+        leaf,
+        lambda below: st.builds(
+            Module, site, st.lists(below, max_size=4), st.booleans(), st.booleans()
+        ),
+        max_leaves=12,
+    )
+    return st.builds(
+        Module, st.just(_SITES[0]), st.lists(inner, max_size=4), st.booleans(), st.just(False)
+    )
+
+
+class Program:
+    """Writes the log of forwards and backwards."""
+
+    def __init__(self) -> None:
+        self.record = Record("step", 0, start=0, clock_offset=0, trace_id=1, span_id=1)
+        self.log = self.record.log
+        self.time = 0
+        self.number = 0
+        self.task = 0
+
+    def tick(self) -> int:
+        self.time += 1
+        return self.time
+
+    def forward(self, module: Module) -> Made:
+        """Call `module`."""
+        made = Made(module, self.number)
+        self.log.extend((module.site, THREAD, self.number, self.tick(), True))
+        for child in module.children:
+            self.number += module.nodes
+            made.children.append(self.forward(child))
+        self.number += module.nodes
+        made.last = self.number
+        self.log.extend((EXIT, THREAD, self.number, self.tick(), None))
+        return made
+
+    def backward(self, *roots: Made) -> None:
+        """Run the nodes of `roots`; checkpointed calls are made once more at their first node."""
+        self.task += 1
+        self.log.extend((TASK, THREAD, self.task, self.tick(), THREAD))
+        recomputed: set[Made] = set()
+        entries = sorted(
+            (entry for root in roots for entry in root.nodes()),
+            key=lambda entry: entry[0],
+            reverse=True,
+        )
+        around = {child: made for root in roots for made, child in _edges(root)}
+        previous: Made | None = None
+        for number, made in entries:
+            if made is not previous:
+                self.log.extend((MARK, THREAD, number, self.tick(), self.task))
+                previous = made
+            self._recompute(made, around, recomputed)
+        self.log.extend((TASK_END, THREAD, self.task, self.tick(), None))
+        self.log.extend((TASK_END, THREAD, self.task, self.tick(), True))
+
+    def _recompute(self, made: Made, around: dict[Made, Made], recomputed: set[Made]) -> None:
+        # Only the outermost checkpoint: within its recompute the others are just called.
+        checkpointed = None
+        call: Made | None = made
+        while call is not None:
+            if call.module.checkpointed:
+                checkpointed = call
+            call = around.get(call)
+        if checkpointed is not None and checkpointed not in recomputed:
+            recomputed.add(checkpointed)
+            self.forward(checkpointed.module)
+
+    def finished(self) -> Record:
+        """Return the record."""
+        self.record.end = self.tick()
+        return self.record
+
+
+def _edges(root: Made) -> list[tuple[Made, Made]]:
+    return [edge for child in root.children for edge in ((root, child), *_edges(child))]
+
+
+def any_logs() -> st.SearchStrategy[list[Any]]:
+    """Logs that no recorder writes: any events in any order, cut off anywhere."""
+    number = st.integers(0, 30)
+    thread = st.integers(0, 2)
+    tag = st.one_of(
+        st.sampled_from(_SITES),
+        st.sampled_from([EXIT, EXIT_BARE, MARK, TASK, TASK_END, OPTIMIZED, DATA]),
+    )
+    detail = st.sampled_from([None, True, False, 0, 1, 2])
+    event = st.one_of(
+        st.tuples(tag, thread, number, number, detail),
+        st.tuples(st.just(OPTIMIZER), thread, st.just("SGD"), number, detail),
+    )
+    return st.builds(
+        lambda events, cut: [slot for event in events for slot in event][
+            : len(events) * WIDTH - cut
+        ],
+        st.lists(event, max_size=60),
+        st.integers(0, WIDTH - 1),
+    )
