@@ -28,15 +28,23 @@ trace.set_tracer_provider(provider)
         ("import sys; sys.exit(3)", 3, ""),
         ("raise SystemExit", 0, ""),
         ("raise MemoryError", 1, "MemoryError"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGINT)", -2, "KeyboardInterrupt"),
     ],
-    ids=["end", "exit", "SystemExit", "exception", "interrupt"],
+    ids=["end", "exit", "SystemExit", "exception"],
 )
 def test_nothing_is_lost_however_a_program_ends(
     tmp_path: Path, ending: str, code: int, last_words: str
 ) -> None:
     done = run(tmp_path, f"{TRAIN}\ntrain(3)\n{ending}", **ENABLED)
     assert (done.returncode, done.stderr.strip().rpartition("\n")[2]) == (code, last_words)
+    assert outlines(tmp_path) == [STEP] * 3
+
+
+def test_nothing_is_lost_when_the_user_interrupts(tmp_path: Path) -> None:
+    interrupt = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    done = run(tmp_path, f"{TRAIN}\ntrain(3)\n{interrupt}", **ENABLED)
+    # Python ends by the signal, or with code 1 where another thread calls `exec` meanwhile, as imports do.
+    assert done.returncode in (-2, 1)
+    assert done.stderr.endswith("\nKeyboardInterrupt\n")
     assert outlines(tmp_path) == [STEP] * 3
 
 
