@@ -36,6 +36,7 @@ class Module:
     children: list[Module] = field(default_factory=list)
     nodes: bool = True  # whether it makes nodes of its own
     checkpointed: bool = False
+    saves: bool = True  # whether its own nodes need saved tensors
 
 
 @dataclass(eq=False)
@@ -61,16 +62,19 @@ _SITES = [Site("Root", "Root")] + [Site(f"Root.m{index}", "Module") for index in
 def modules() -> st.SearchStrategy[Module]:
     """Modules with children; some of the same site, some checkpointed, some without nodes."""
     site = st.sampled_from(_SITES[1:])
-    leaf = st.builds(Module, site, st.just([]), st.booleans(), st.booleans())
+    leaf = st.builds(Module, site, st.just([]), *([st.booleans()] * 3))
     inner = st.recursive(
         leaf,
-        lambda below: st.builds(
-            Module, site, st.lists(below, max_size=4), st.booleans(), st.booleans()
-        ),
+        lambda below: st.builds(Module, site, st.lists(below, max_size=4), *([st.booleans()] * 3)),
         max_leaves=12,
     )
     return st.builds(
-        Module, st.just(_SITES[0]), st.lists(inner, max_size=4), st.booleans(), st.just(False)
+        Module,
+        st.just(_SITES[0]),
+        st.lists(inner, max_size=4),
+        st.booleans(),
+        st.just(False),
+        st.booleans(),
     )
 
 
@@ -101,7 +105,7 @@ class Program:
         return made
 
     def backward(self, *roots: Made) -> None:
-        """Run the nodes of `roots`; checkpointed calls are made once more at their first node."""
+        """Run the nodes of `roots`; checkpointed calls are made once more where the first saved tensor is needed."""
         self.task += 1
         self.log.extend((TASK, THREAD, self.task, self.tick(), THREAD))
         recomputed: set[Made] = set()
@@ -116,7 +120,9 @@ class Program:
             if made is not previous:
                 self.log.extend((MARK, THREAD, number, self.tick(), self.task))
                 previous = made
-            self._recompute(made, around, recomputed)
+            if made.module.saves:
+                self._recompute(made, around, recomputed)
+            self.tick()
         self.log.extend((TASK_END, THREAD, self.task, self.tick(), None))
         self.log.extend((TASK_END, THREAD, self.task, self.tick(), True))
 
