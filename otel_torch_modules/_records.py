@@ -62,6 +62,7 @@ class Site:
         "function_name",
         "parameters",
         "recorded",
+        "wrapper",
     )
 
     def __init__(
@@ -82,6 +83,7 @@ class Site:
         self.container = container  # Sequential and the like: no name of their own in labels
         self.compiled = compiled
         self.recorded = recorded
+        self.wrapper: Site | None = None  # below a call of it not recorded, it is the same call
 
     def __repr__(self) -> str:
         return f"Site({self.fqn!r}, {self.class_name!r})"

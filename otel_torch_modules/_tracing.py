@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from contextlib import AbstractContextManager
+from types import ModuleType
 
 from opentelemetry.trace import TracerProvider
 
@@ -13,6 +15,7 @@ from otel_torch_modules._emission import fork
 from otel_torch_modules._emission.identity import JobIdentity
 from otel_torch_modules._emission.job_context import JobContext
 from otel_torch_modules._emission.pipeline import Pipeline
+from otel_torch_modules._recording.dynamo import skip_frames_of
 from otel_torch_modules._recording.loop import LoopHooks
 from otel_torch_modules._recording.process_group import rank_and_world_size
 from otel_torch_modules._recording.recorder import Recorder
@@ -52,6 +55,7 @@ class Tracing:
     def start(self) -> None:
         """Put the hooks on."""
         fork.watch(self)
+        skip_frames_of(*_own_modules())
         self._job_context.attach()
         self._recorder.install()
         self._hooks.install()
@@ -83,3 +87,9 @@ class Tracing:
             self._steps.finish()
         except Exception:
             logger.exception("The last step is lost")
+
+
+def _own_modules() -> list[ModuleType]:
+    return [
+        module for name, module in list(sys.modules.items()) if name.startswith(f"{__package__}.")
+    ]

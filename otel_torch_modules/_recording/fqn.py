@@ -15,6 +15,7 @@ from typing import Final
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from otel_torch_modules._recording.dynamo import made_by_compiler
 from otel_torch_modules._recording.module_tree import children, parameter_counts
 from otel_torch_modules._records import Site
 
@@ -83,6 +84,17 @@ class ModuleSites:
                 continue
             self._entries[key] = _Entry(module, id(root), self._forget)
             self.by_id[key] = self._site(module, fqn, counts[key])
+        for module, _ in names.values():
+            if _shown(module) is not module:
+                self._pass_over(module)
+
+    def _pass_over(self, wrapper: nn.Module) -> None:
+        """Show the call of a ``torch.compile`` wrapper and of what it wraps as one."""
+        site = self.by_id[id(wrapper)]
+        inner = self.by_id.get(id(dict(children(wrapper))["_orig_mod"]))
+        if inner is not None and inner.recorded:
+            inner.recorded = False
+            inner.wrapper = site
 
     def _site(self, module: nn.Module, fqn: str, parameters: int) -> Site:
         shown = _shown(module)
@@ -94,7 +106,7 @@ class ModuleSites:
             parameters=parameters,
             container=isinstance(shown, (nn.Sequential, nn.ModuleList, nn.ModuleDict)),
             compiled=shown is not module or vars(module).get("_compiled_call_impl") is not None,
-            recorded=self._recorded(fqn, cls.__name__),
+            recorded=self._recorded(fqn, cls.__name__) and not made_by_compiler(module),
         )
 
     def _forget(self, entry: _Entry) -> None:

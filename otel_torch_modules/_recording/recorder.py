@@ -23,9 +23,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.utils.checkpoint import _StopRecomputationError
 
 from otel_torch_modules._recording.captures import leaves_nodes_out, stops_at
+from otel_torch_modules._recording.dynamo import made_by_compiler
 from otel_torch_modules._recording.fqn import ModuleSites
 from otel_torch_modules._recording.marks import (
     base_node,
@@ -194,41 +196,43 @@ class Recorder:
                 if stack is None or self._wrapper is None:
                     return original(module, *args, **kwargs)
                 return self._root_call(__call__, original, module, args, kwargs)
+            log = self.log
             try:
-                log = self.log
                 site = site_of(id(module)) or add_site(module)
-                if (
-                    not site.recorded
+                left_out = (
+                    (not site.recorded and site.wrapper in (None, stack[-1]))
                     or log is None
                     or len(stack) > max_depth
                     or (len(log) > log_limit and self._truncate())
-                ):
-                    return original(module, *args, **kwargs)
-                first = sequence_number()
-                if grad_enabled():
-                    if (
-                        len(args) == 1
-                        and not kwargs
-                        and type(args[0]) is Tensor
-                        and not torch_function_modes()
-                    ):
-                        node = args[0].grad_fn
-                        if node is not None:
-                            number = node._sequence_nr()
-                            if number != state.last_input:
-                                state.last_input = number
-                                if number != state.last_output:
-                                    attach_mark(node, state.carrier)
-                    else:
-                        for node in input_nodes((args, kwargs)):
-                            attach_mark(node, state.carrier)
-                stack.append(site)
-                training: Any = module.training
-                if record_shapes:
-                    training = CallDetail(training, _shapes((args, kwargs)))
-                log.extend((site, state.code, first, now(), training))
+                )
+                if log is not None and not left_out:
+                    first = sequence_number()
+                    if grad_enabled():
+                        if (
+                            len(args) == 1
+                            and not kwargs
+                            and type(args[0]) is Tensor
+                            and not torch_function_modes()
+                        ):
+                            node = args[0].grad_fn
+                            if node is not None:
+                                number = node._sequence_nr()
+                                if number != state.last_input:
+                                    state.last_input = number
+                                    if number != state.last_output:
+                                        attach_mark(node, state.carrier)
+                        else:
+                            for node in input_nodes((args, kwargs)):
+                                attach_mark(node, state.carrier)
+                    stack.append(site)
+                    training: Any = module.training
+                    if record_shapes:
+                        training = CallDetail(training, _shapes((args, kwargs)))
+                    log.extend((site, state.code, first, now(), training))
             except Exception:
                 self.fail("at the start of a module's call")
+                left_out = True
+            if log is None or left_out:  # not above: the program's errors are none of ours
                 return original(module, *args, **kwargs)
 
             try:
@@ -274,9 +278,11 @@ class Recorder:
     def make_mark(self, thread_code: int) -> Callable[[Any], None]:
         """Return the hook of the nodes that the thread with this code makes."""
 
+        is_compiling = torch.compiler.is_compiling
+
         def mark(_: Any) -> None:
             log = self.log
-            if log is None:
+            if is_compiling() or log is None:  # compiled autograd traces through hooks
                 return
             time = now()
             try:
@@ -305,12 +311,16 @@ class Recorder:
         state = self._threads.state
         try:
             task = graph_task_id()
-            if task == -1:
+            graph = made_by_compiler(module)
+            if graph and task == -1:
+                recorded = False
+            elif task == -1:
                 recorded = self.boundary.root_opens(module)
             else:  # a forward inside a backward: recompute
                 recorded = self.log is not None and not self._phases_only
                 if recorded and task != self.task:
                     self._enter_task(task)
+                recorded = recorded and not graph  # else a compiled backward
         except Exception:
             self.fail("at the start of a root module's call")
             return original(module, *args, **kwargs)
@@ -331,7 +341,7 @@ class Recorder:
             state.raised = 0
             if state.minted:
                 state.minted.clear()
-            if task == -1:
+            if task == -1 and not graph:
                 try:
                     self.boundary.root_closes(failed)
                 except Exception:
@@ -342,7 +352,8 @@ class Recorder:
         if task in self.tasks:
             self._selective = self.tasks[task]
             return
-        self._selective = self.tasks[task] = leaves_nodes_out(current_node())
+        node: Node | None = current_node()  # None while a compiled backward runs
+        self._selective = self.tasks[task] = node is not None and leaves_nodes_out(node)
         queue_callback(_TaskEnd(self, task))
         self.boundary.task_opens()
         if self.log is not None:

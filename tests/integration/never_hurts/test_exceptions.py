@@ -7,6 +7,7 @@ import torch
 from opentelemetry.trace import StatusCode
 from torch import Tensor, nn
 
+from otel_torch_modules import Config
 from otel_torch_modules.testing import CapturedSpan, capture_spans
 from tests.integration.steps.programs import (
     STEP,
@@ -176,6 +177,24 @@ def test_an_exception_in_backward_passes_through(error: BaseException) -> None:
     assert "train.step" in failed(trees[0])
     assert "backward" in failed(trees[0])
     assert [failed(tree) for tree in trees[1:]] == [[], []]
+
+
+@pytest.mark.parametrize(
+    "config", [Config(exclude=("Raising",)), Config(max_depth=1), Config(max_spans_per_step=1)]
+)
+def test_an_exception_in_a_module_that_is_left_out(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = OutOfMemoryError("too much")
+    model = Around(Around(Raising(error)))
+    calls: list[None] = []
+    model.inner.inner.register_forward_pre_hook(lambda *_: calls.append(None))  # type: ignore[operator, union-attr]
+    with capture_spans(config) as captured, pytest.raises(OutOfMemoryError) as caught:
+        model(batch())
+    assert caught.value is error
+    assert calls == [None]
+    assert [record.getMessage() for record in caplog.records] == []
+    assert failed(captured.trees[0])[:2] == ["train.step", "forward Around"]
 
 
 def test_an_exception_in_an_evaluation() -> None:

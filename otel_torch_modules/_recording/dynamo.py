@@ -1,0 +1,79 @@
+"""Keeps Dynamo off our own frames, and us off the modules that it makes.
+
+In a compiled region Dynamo compiles every frame that is not part of a graph: where a graph broke, that would be the
+wrapper around ``nn.Module.__call__`` and what it calls. The wrapper is one function for all modules, so each module
+would be a recompilation, up to the limit. Dynamo skips the frames of ``torch.nn`` that ours stands in for; ours are
+skipped in the same way. Tracing *through* them, where a caller is compiled, is another matter and goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType, ModuleType
+
+import torch._C._dynamo.eval_frame as eval_frame
+from torch import nn
+from torch.fx import GraphModule
+
+# Modules of torch that run compiled graphs.
+_RUNNERS = ("torch._functorch._aot_autograd", "torch._dynamo.compiled_autograd")
+
+# Frames between our wrapper and the one that runs a compiled graph, and a few to spare.
+_FRAMES = 12
+
+
+def skip_frames_of(*modules: ModuleType) -> None:
+    """Have Dynamo never compile the functions of `modules` as frames of their own."""
+    for module in modules:
+        for code in _codes_of(module):
+            _skip(code)
+
+
+def made_by_compiler(module: nn.Module) -> bool:
+    """Return whether `module`, which is being called now, is a graph that a compiler's backend runs.
+
+    The debugging backends call such a graph as a module. It is none of the program's; one that the program made itself,
+    by `torch.fx` or `torch.export`, is.
+    """
+    if type(module).__name__ == "OptimizedModule":  # by name: importing it would load all of Dynamo
+        module = module._modules["_orig_mod"]  # type: ignore[assignment]
+    if not isinstance(module, GraphModule):
+        return False
+    frame = sys._getframe(1)
+    for _ in range(_FRAMES):
+        if frame.f_globals.get("__name__", "").startswith(_RUNNERS):
+            return True
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return False
+
+
+def _skip_code() -> Callable[[CodeType], object]:
+    if hasattr(eval_frame, "set_code_exec_strategy"):
+        action = eval_frame._FrameAction
+        strategy = eval_frame._FrameExecStrategy(action.SKIP, action.DEFAULT)
+        return lambda code: eval_frame.set_code_exec_strategy(code, strategy)
+    skip: Callable[[CodeType], object] = vars(eval_frame)["skip_code"]  # of earlier versions
+    return skip
+
+
+_skip = _skip_code()
+
+
+def _codes_of(module: ModuleType) -> Iterator[CodeType]:
+    for value in vars(module).values():
+        members = vars(value).values() if isinstance(value, type) else (value,)
+        for member in members:
+            function = member.fget if isinstance(member, property) else member
+            function = getattr(function, "__wrapped__", function)
+            if isinstance(function, FunctionType) and function.__module__ == module.__name__:
+                yield from _with_inner(function.__code__)
+
+
+def _with_inner(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _with_inner(constant)
