@@ -145,10 +145,13 @@ def test_a_span_in_recompute_is_a_child_of_the_recomputed_module() -> None:
         sgd = torch.optim.SGD(model.parameters(), lr=0.01)
         checkpoint(model, batch(), use_reentrant=False).sum().backward()
         sgd.step()
-    recomputed = captured.trees[0].find("recompute Rope")
-    assert [tree.outline() for tree in recomputed] == [
-        "recompute Rope\n  recompute fc\n  rope\n  recompute act"
+    (recomputed,) = captured.trees[0].find("recompute Rope")
+    # Recomputes are drawn before the work that set them off; the program's own span keeps its times.
+    assert [child.name for child in recomputed.children if child.name != "rope"] == [
+        "recompute fc",
+        "recompute act",
     ]
+    assert [child.name for child in recomputed.children].count("rope") == 1
 
 
 def test_a_span_in_a_tensor_hook_is_a_child_of_the_step(sgd: torch.optim.SGD, model: Net) -> None:
