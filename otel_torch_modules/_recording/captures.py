@@ -30,7 +30,7 @@ def leaves_nodes_out(node: Node) -> bool:
         inner = [after for after in following if after.next_functions]
         if len(inner) < len(following) or not inner:
             return False  # a leaf that nobody named gets its gradient
-        node = inner[0]
+        node = max(inner, key=_number)  # made last: into the last module, not along a residual
     return False
 
 
@@ -45,3 +45,7 @@ def stops_at(node: Node) -> bool:
 
 def _following(node: Node) -> list[Node]:
     return [after for after, _ in node.next_functions if after is not None]
+
+
+def _number(node: Node) -> int:
+    return node._sequence_nr()

@@ -252,7 +252,8 @@ class Recorder:
                             tag = EXIT
                             if output._is_view():
                                 node = base_node(output, node, first)
-                                if args and output is args[0]:
+                                # A view that was made right after the node marked last needs no more.
+                                if args and output is args[0] and first - state.last_output > 2:
                                     before = node_before(node, first)
                                     if before is not None:
                                         attach_mark(before, state.carrier)
