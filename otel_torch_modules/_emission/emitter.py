@@ -6,6 +6,9 @@ asked once for the whole record. Finished spans are handed to ``on_end``; real o
 
 No span may be lost on the way. A `BatchSpanProcessor` drops what its queue (2 048 spans by default) cannot
 hold, which is less than one step of a large model. So the provider is asked to export before that many are in it.
+
+Where a provider of ours does no more than export by OTLP, spans of ours are encoded here and go past its processors, at
+a small part of the cost; what is rare, and the program's own spans, still go through them.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from importlib.metadata import version
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import Span as SdkSpan
-from opentelemetry.sdk.trace import Tracer
+from opentelemetry.sdk.trace import SpanProcessor, Tracer
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, TraceFlags
 
@@ -30,6 +33,9 @@ from otel_torch_modules._emission.ids import (
     generate_span_ids,
 )
 from otel_torch_modules._emission.job_context import JobContext
+from otel_torch_modules._emission.otlp import SpanEncoder
+from otel_torch_modules._emission.outbox import Outbox, RequestExporter
+from otel_torch_modules._emission.provider import OwnTracerProvider
 from otel_torch_modules._emission.record_spans import RecordSpans, parent_context
 
 _LOGGER = logging.getLogger(__name__)
@@ -62,6 +68,7 @@ class Emitter:
         self._warned = False
         self._unflushed = 0
         self._flushed_at = clock()
+        self._outbox: Outbox | None = None
 
     def emit(self, root: Span) -> None:
         """Send `root` and all below it; give an id to each span that has none yet."""
@@ -76,23 +83,55 @@ class Emitter:
         self._assign_ids(spans, tracer)
         batch = RecordSpans(spans, decision, tracer, self._scope)
         processors = sdk.span_processors(tracer.span_processor)
-        if sdk.needs_started_spans(processors):
+        exporters = self._request_exporters(processors)
+        if exporters:
+            outbox = self._outbox_to(exporters, tracer)
+            outbox.put(batch, [span for span in batch.spans if span.notes is None])
+            self._send_finished(batch, [span for span in batch.spans if span.notes is not None])
+        elif sdk.needs_started_spans(processors):
             self._send_started(batch)
         else:
-            self._send_finished(batch)
+            self._send_finished(batch, batch.spans)
 
     def idle(self) -> None:
         """Flush if spans wait since `_FLUSH_INTERVAL_S`; called often, with records coming or not."""
+        if self._outbox is not None:
+            self._outbox.idle()
         if self._unflushed and self._clock() - self._flushed_at >= _FLUSH_INTERVAL_S:
             self.flush()
 
     def flush(self) -> None:
         """Have the provider export what it was given."""
+        if self._outbox is not None:
+            self._outbox.send()
         force_flush = getattr(self._resolve(), "force_flush", None)
         if force_flush is not None:
             force_flush()
         self._unflushed = 0
         self._flushed_at = self._clock()
+
+    def _request_exporters(
+        self, processors: tuple[SpanProcessor, ...]
+    ) -> tuple[RequestExporter, ...]:
+        provider = self._resolve()
+        return (
+            provider.request_exporters(processors)
+            if isinstance(provider, OwnTracerProvider)
+            else ()
+        )
+
+    def _outbox_to(self, exporters: tuple[RequestExporter, ...], tracer: Tracer) -> Outbox:
+        outbox = self._outbox
+        if (
+            outbox is None
+            or outbox.exporters is not exporters
+            or outbox.encoder.resource is not tracer.resource
+        ):
+            if outbox is not None:
+                outbox.send()
+            outbox = Outbox(exporters, SpanEncoder(tracer, self._scope), self._clock)
+            self._outbox = outbox
+        return outbox
 
     def _tracer(self) -> Tracer | None:
         tracer = self._resolve().get_tracer(self._scope.name, self._scope.version)
@@ -135,9 +174,9 @@ class Emitter:
             if not span.span_id:
                 span.span_id = next(new_ids)
 
-    def _send_finished(self, batch: RecordSpans) -> None:
+    def _send_finished(self, batch: RecordSpans, spans: list[Span]) -> None:
         on_end = batch.tracer.span_processor.on_end
-        for span in batch.spans:
+        for span in spans:
             if self._unflushed >= _FLUSH_EVERY:
                 self.flush()
             self._unflushed += 1

@@ -13,17 +13,21 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_torch_modules._emission import fork
 from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_FILE
+
+if TYPE_CHECKING:  # a program that is not traced may use this exporter too
+    from otel_torch_modules._emission.otlp import EncodedRequest
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -65,10 +69,19 @@ class OtlpFileSpanExporter(SpanExporter):
             "{rank}", os.environ.get("RANK", "0")
         )
 
+    takes_requests = True
+
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Append `spans` as one line; log the first error and never raise."""
+        return self._append(lambda: encode_spans(spans))
+
+    def export_request(self, request: EncodedRequest) -> SpanExportResult:
+        """Append what is encoded already as one line; log the first error and never raise."""
+        return self._append(lambda: ExportTraceServiceRequest.FromString(request.data))
+
+    def _append(self, make_request: Callable[[], Any]) -> SpanExportResult:
         try:
-            line = encode_line(spans)
+            line = encode_line(make_request())
             with self._lock:
                 if self._file is None:
                     Path(self.path).parent.mkdir(parents=True, exist_ok=True)
@@ -93,14 +106,14 @@ class OtlpFileSpanExporter(SpanExporter):
                 self._file = None
 
 
-def encode_line(spans: Sequence[ReadableSpan]) -> bytes:
-    """Return `spans` as one line of OTLP JSON, line feed included."""
-    request = MessageToDict(encode_spans(spans), use_integers_for_enums=True)
-    for message in _with_ids(request):
+def encode_line(request: ExportTraceServiceRequest) -> bytes:
+    """Return `request` as one line of OTLP JSON, line feed included."""
+    messages = MessageToDict(request, use_integers_for_enums=True)
+    for message in _with_ids(messages):
         for key in _IDS:
             if key in message:
                 message[key] = base64.b64decode(message[key]).hex()
-    return json.dumps(request, separators=(",", ":")).encode() + b"\n"
+    return json.dumps(messages, separators=(",", ":")).encode() + b"\n"
 
 
 def _with_ids(request: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 
 from otel_torch_modules._emission import fork, sdk
 from otel_torch_modules._emission.ids import UrandomIdGenerator
+from otel_torch_modules._emission.outbox import RequestExporter
 from otel_torch_modules._emission.resource import build_resource, process_resource, service_name
 
 _LOGGER = logging.getLogger(__name__)
@@ -133,6 +134,8 @@ class OwnTracerProvider(TracerProvider):
             id_generator=sdk.id_generator() or UrandomIdGenerator(),
         )
         self._exporters: list[SpanExporter] = []
+        self._processors: tuple[SpanProcessor, ...] = ()
+        self._request_exporters: tuple[RequestExporter, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -142,12 +145,30 @@ class OwnTracerProvider(TracerProvider):
     def open(self) -> None:
         """Make the exporters that the environment names, in place of any former ones."""
         self._exporters = sdk.trace_exporters()
-        sdk.replace_span_processors(self, [_processor(exporter) for exporter in self._exporters])
+        self._processors = tuple(_processor(exporter) for exporter in self._exporters)
+        sdk.replace_span_processors(self, self._processors)
+        self._request_exporters = tuple(
+            exporter
+            for exporter in self._exporters
+            if isinstance(exporter, RequestExporter) and exporter.takes_requests
+        )
+
+    def request_exporters(
+        self, processors: tuple[SpanProcessor, ...]
+    ) -> tuple[RequestExporter, ...]:
+        """Return the exporters if all that `processors` do is to hand them spans, and they take encoded ones as well.
+
+        Empty where the program has added a processor, or has exporters of another kind.
+        """
+        if processors != self._processors or len(self._request_exporters) != len(processors):
+            return ()
+        return self._request_exporters
 
     def forget_exporters(self) -> None:
         """Be closed in a forked child: the connections are the parent's."""
         self._exporters = []
-        sdk.replace_span_processors(self, [])
+        self._processors = self._request_exporters = ()
+        sdk.replace_span_processors(self, ())
         sdk.update_resource(self, process_resource())
 
     def shutdown(self) -> None:

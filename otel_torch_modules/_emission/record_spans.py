@@ -50,31 +50,41 @@ class RecordSpans:
     ) -> None:
         root = spans[0]
         self.spans = spans[1:] if root.remote else spans
+        self.trace = root.trace
+        self.decision = decision
         self.tracer = tracer
         self._scope = scope
         self._resource = tracer.resource
         self._offset = root.trace.clock_offset
-        trace_id = root.trace.trace_id
-        flags = TraceFlags(decision.trace_flags)
-        state = decision.trace_state
-        self._contexts: dict[Span | None, SpanContext | None] = {
-            span: SpanContext(trace_id, span.span_id, span.remote, flags, state) for span in spans
-        }
-        outer = parent_context(root)
-        self._contexts[root.parent] = outer
-        if root.remote:
-            outer = self._contexts[root]
+        self._flags = TraceFlags(decision.trace_flags)
+        self._contexts: dict[Span, SpanContext] = {}
+        self._parent_of_root = parent_context(root)
+        outer = self._context(root) if root.remote else self._parent_of_root
         self.outer_parent = NonRecordingSpan(outer) if outer is not None else trace.INVALID_SPAN
+
+    def _context(self, span: Span) -> SpanContext:
+        context = self._contexts.get(span)
+        if context is None:
+            context = self._contexts[span] = SpanContext(
+                self.trace.trace_id,
+                span.span_id,
+                span.remote,
+                self._flags,
+                self.decision.trace_state,
+            )
+        return context
+
+    def _parent(self, span: Span) -> SpanContext | None:
+        return self._parent_of_root if span.parent is None else self._context(span.parent)
 
     def finished(self, span: Span) -> ReadableSpan:
         """Return `span` as the SDK would have it after its end."""
-        contexts = self._contexts
         error = span.error
         offset = self._offset
         return ReadableSpan(
             span.name,
-            contexts[span],
-            contexts[span.parent],
+            self._context(span),
+            self._parent(span),
             self._resource,
             span.attributes,
             () if error is None else _exception_events(error, span.end + offset),
@@ -89,15 +99,13 @@ class RecordSpans:
 
     def start(self, span: Span, context: Context) -> SdkSpan:
         """Return a real span, started below what `context` holds."""
-        own_context = self._contexts[span]
-        assert own_context is not None
         started = sdk.started_span(
             self.tracer,
             self._scope,
             name=span.name,
             kind=_KINDS[span.kind],
-            context=own_context,
-            parent=self._contexts[span.parent],
+            context=self._context(span),
+            parent=self._parent(span),
             attributes=span.attributes,
             links=() if span.link is None else (self._link(span.link),),
         )
@@ -119,12 +127,11 @@ class RecordSpans:
         started.end(span.end + self._offset)
 
     def _link(self, target: Span) -> Link:
-        context = self._contexts.get(target)
-        if context is None:  # a span of another record
-            other = target.trace
-            flags = TraceFlags(other.trace_flags)
-            context = SpanContext(other.trace_id, target.span_id, False, flags, other.trace_state)
-        return Link(context)
+        other = target.trace
+        if other is self.trace:
+            return Link(self._context(target))
+        flags = TraceFlags(other.trace_flags)
+        return Link(SpanContext(other.trace_id, target.span_id, False, flags, other.trace_state))
 
 
 def parent_context(root: Span) -> SpanContext | None:

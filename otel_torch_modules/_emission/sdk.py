@@ -1,4 +1,4 @@
-"""Every name of the SDK that is not public, in one place.
+"""Every name of the SDK that is not public, in one place; those of its OTLP exporters are in the subclasses of these.
 
 Checked with opentelemetry-sdk 1.30.0 and 1.45.2. Where a later version renames one of them:
 
@@ -7,15 +7,18 @@ Checked with opentelemetry-sdk 1.30.0 and 1.45.2. Where a later version renames 
   an error is logged and those records are lost.
 - `trace_exporters`, `sampler`, `id_generator`, `configure_from_file`: only used where the program has no provider;
   an error is logged and nothing is sent.
+- `uninstrumented`: every traced HTTP client makes spans of our own exports.
 - `update_resource`: a forked child keeps its parent's process id in the resource.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from opentelemetry import context as context_api
 from opentelemetry.environment_variables import OTEL_PYTHON_ID_GENERATOR, OTEL_TRACES_EXPORTER
 from opentelemetry.sdk import _configuration
 from opentelemetry.sdk.environment_variables import OTEL_TRACES_SAMPLER
@@ -101,7 +104,31 @@ def trace_exporters() -> list[SpanExporter]:
     else:
         names = [_configuration._get_exporter_entry_point("otlp", "traces")]
     exporters, _, _ = _configuration._import_exporters(names, [], [])
-    return [make() for make in exporters.values()]
+    return [_with_requests(standard)() for standard in exporters.values()]
+
+
+def _with_requests(standard: type[SpanExporter]) -> type[SpanExporter]:
+    """Return the subclass that takes encoded requests too, where there is one."""
+    if standard.__module__ == "opentelemetry.exporter.otlp.proto.grpc.trace_exporter":
+        from otel_torch_modules._emission.otlp_grpc import GrpcRequestExporter
+
+        return GrpcRequestExporter
+    if standard.__module__ == "opentelemetry.exporter.otlp.proto.http.trace_exporter":
+        from otel_torch_modules._emission.otlp_http import HttpRequestExporter
+
+        return HttpRequestExporter
+    return standard
+
+
+@contextmanager
+def uninstrumented() -> Iterator[None]:
+    """Keep instrumented clients from making spans of what they send for us, as the SDK's processors do."""
+    key = getattr(context_api, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation")
+    token = context_api.attach(context_api.set_value(key, True))
+    try:
+        yield
+    finally:
+        context_api.detach(token)
 
 
 def sampler() -> Sampler | None:

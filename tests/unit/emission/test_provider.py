@@ -196,7 +196,7 @@ print(type(provider.id_generator).__name__)
 for processor in provider._active_span_processor._span_processors:
     batch = getattr(processor, "_batch_processor", processor)
     delay = getattr(batch, "_schedule_delay_millis", None) or batch.schedule_delay_millis
-    exporter = type(processor.span_exporter)
+    exporter = next(c for c in type(processor.span_exporter).mro() if c.__module__[:4] == "open")
     print(delay, exporter.__module__.split(".proto.")[-1].split(".")[0], exporter.__name__)
 lazy.close()
 """

@@ -1,0 +1,198 @@
+"""OTLP from spans of ours, at a twentieth of what the standard encoder costs.
+
+The spans of one place in the program differ in nothing but ids and times. So the standard encoder encodes one of them,
+with ids and times that occur nowhere else, and what lies between these is kept: it is the same in all others. Whatever
+the standard encoder would write is thereby what is written here.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace import Tracer
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from otel_torch_modules._assembly.span import SharedAttributes, Span, Trace
+from otel_torch_modules._emission.record_spans import RecordSpans
+from otel_torch_modules._emission.sampling import Decision
+
+# More than a step has spans by default, so that no step throws out what the next one needs.
+_MOST_TEMPLATES = 120_000
+
+# Tags of fields that hold a message: https://github.com/open-telemetry/opentelemetry-proto
+_RESOURCE_SPANS = b"\x0a"  # of ExportTraceServiceRequest
+_SCOPE_SPANS = b"\x12"  # of ResourceSpans
+
+
+class EncodedRequest(NamedTuple):
+    """An ``ExportTraceServiceRequest`` as the bytes that are sent."""
+
+    data: bytes
+    span_count: int
+
+
+class _Template(NamedTuple):
+    """A span but for its ids and times, and the attributes that it is known by: their address is theirs alone.
+
+    `pack` puts six pieces together with what lies between them. Two more come where there is a link.
+    """
+
+    pack: Callable[..., bytes]
+    pieces: tuple[bytes, ...]
+    link_pieces: tuple[bytes, ...]
+    attributes: SharedAttributes
+
+
+class SpanEncoder:
+    """Encodes the spans of one resource and scope.
+
+    Args:
+        tracer: whose spans they are.
+        scope: their instrumentation scope.
+    """
+
+    def __init__(self, tracer: Tracer, scope: InstrumentationScope) -> None:
+        self.resource = tracer.resource
+        self._tracer = tracer
+        self._scope = scope
+        self._templates: dict[tuple[int, str, int, bool, int], _Template] = {}
+        specimen = Span(_trace(1), None, "", "", 0, 1, 1, {})
+        record = RecordSpans([specimen], Decision(0, None), tracer, scope)
+        around = encode_spans([record.finished(specimen)]).resource_spans[0]
+        around.scope_spans[0].ClearField("spans")
+        self._scope_part: bytes = around.scope_spans[0].SerializeToString()
+        around.ClearField("scope_spans")
+        self._resource_part: bytes = around.SerializeToString()
+
+    def encode(self, record: RecordSpans, spans: Iterable[Span]) -> bytes:
+        """Return `spans`, all of `record` and none of them the program's doing, as fields of ``ScopeSpans``."""
+        if record.decision.trace_state:
+            return self._encode_anew(record, spans)
+        rest: list[Span] = []
+        encoded = self._encode_known(record, spans, rest)
+        if rest:
+            encoded += self._encode_anew(record, rest)
+        return encoded
+
+    def _encode_known(self, record: RecordSpans, spans: Iterable[Span], rest: list[Span]) -> bytes:
+        trace = record.trace
+        flags = record.decision.trace_flags
+        known = self._templates.get
+        trace_id = trace.trace_id.to_bytes(16, "big")
+        offset = trace.clock_offset
+        encoded: list[bytes] = []
+        add = encoded.append
+        for span in spans:
+            parent, link, attributes = span.parent, span.link, span.attributes
+            if (
+                type(attributes) is not SharedAttributes
+                or parent is None
+                or parent.remote
+                or span.error is not None
+                or (link is not None and (link.trace is not trace or link.remote))
+            ):
+                rest.append(span)
+                continue
+            template = known((id(attributes), span.name, span.kind, link is None, flags))
+            if template is None:
+                template = self._make_template(span, attributes, flags)
+            pack, (first, to_id, to_parent, to_start, to_end, after), link_pieces, _ = template
+            add(
+                pack(
+                    first,
+                    trace_id,
+                    to_id,
+                    span.span_id.to_bytes(8, "big"),
+                    to_parent,
+                    parent.span_id.to_bytes(8, "big"),
+                    to_start,
+                    span.start + offset,
+                    to_end,
+                    span.end + offset,
+                    after,
+                )
+            )
+            if link is not None:
+                add(trace_id)
+                add(link_pieces[0])
+                add(link.span_id.to_bytes(8, "big"))
+                add(link_pieces[1])
+        return b"".join(encoded)
+
+    def request(self, encoded: Iterable[bytes], span_count: int) -> EncodedRequest:
+        """Return the request that sends what `encode` returned."""
+        scope_spans = _field(_SCOPE_SPANS, self._scope_part + b"".join(encoded))
+        data = _field(_RESOURCE_SPANS, self._resource_part + scope_spans)
+        return EncodedRequest(data, span_count)
+
+    def _make_template(self, span: Span, attributes: SharedAttributes, flags: int) -> _Template:
+        trace_id, span_id, parent_id, link_id, start, end = map(os.urandom, (16, 8, 8, 8, 8, 8))
+        trace = _trace(int.from_bytes(trace_id, "big"))
+        parent = Span(trace, None, "", "", 0, 1, 1, {})
+        parent.span_id = int.from_bytes(parent_id, "big")
+        specimen = Span(
+            trace,
+            parent,
+            span.name,
+            span.phase,
+            span.kind,
+            int.from_bytes(start, "little"),
+            int.from_bytes(end, "little"),
+            attributes,
+        )
+        specimen.span_id = int.from_bytes(span_id, "big")
+        variables = [trace_id, span_id, parent_id, start, end]
+        if span.link is not None:
+            specimen.link = Span(trace, None, "", "", 0, 1, 1, {})
+            specimen.link.span_id = int.from_bytes(link_id, "big")
+            variables += [trace_id, link_id]
+        record = RecordSpans([parent, specimen], Decision(flags, None), self._tracer, self._scope)
+        pieces = _cut(self._encode_anew(record, [specimen]), variables)
+        lengths = [len(piece) for piece in pieces]
+        layout = "<{}s16s{}s8s{}s8s{}sQ{}sQ{}s".format(*lengths)
+        template = _Template(struct.Struct(layout).pack, pieces[:6], pieces[6:], attributes)
+        if len(self._templates) >= _MOST_TEMPLATES:
+            self._templates.clear()
+        key = (id(attributes), span.name, span.kind, span.link is None, flags)
+        self._templates[key] = template
+        return template
+
+    def _encode_anew(self, record: RecordSpans, spans: Iterable[Span]) -> bytes:
+        request = encode_spans([record.finished(span) for span in spans])
+        scope_spans = request.resource_spans[0].scope_spans[0]
+        scope_spans.ClearField("scope")
+        scope_spans.ClearField("schema_url")
+        encoded: bytes = scope_spans.SerializeToString()
+        return encoded
+
+
+def _trace(trace_id: int) -> Trace:
+    return Trace(trace_id, 0, 0, None, None)
+
+
+def _cut(data: bytes, variables: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return what lies between `variables`, which occur in `data` in this order."""
+    pieces = []
+    for variable in variables:
+        piece, found, data = data.partition(variable)
+        if not found:
+            raise ValueError(
+                "the standard encoder does not write fields in the order of their numbers"
+            )
+        pieces.append(piece)
+    return (*pieces, data)
+
+
+def _field(tag: bytes, content: bytes) -> bytes:
+    """Return a field of protobuf's wire format: its tag, the length as a varint, the content."""
+    length = len(content)
+    prefix = bytearray(tag)
+    while length > 0x7F:
+        prefix.append(length & 0x7F | 0x80)
+        length >>= 7
+    prefix.append(length)
+    return bytes(prefix) + content

@@ -1,0 +1,160 @@
+"""What our encoder writes is what the standard one writes, for every span that we can send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Tracer, TracerProvider
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import TraceState
+
+from otel_torch_modules._assembly.span import SharedAttributes, Span, Trace
+from otel_torch_modules._emission import otlp
+from otel_torch_modules._emission.otlp import SpanEncoder
+from otel_torch_modules._emission.record_spans import RecordSpans
+from otel_torch_modules._emission.sampling import Decision
+from otel_torch_modules._records import Raised, RemoteParent
+
+SCOPE = InstrumentationScope("otel_torch_modules", "1.2.3", "https://schema.test/1")
+
+
+def tracer(resource: Resource | None = None) -> Tracer:
+    resource = resource or Resource({"service.name": "x" * 200}, "https://schema.test/2")
+    return TracerProvider(resource=resource, shutdown_on_exit=False).get_tracer("test")  # type: ignore[return-value]
+
+
+span_ids = st.integers(1, 2**64 - 1)
+trace_ids = st.integers(1, 2**128 - 1)
+times = st.integers(1, 2**62)
+texts = st.text(max_size=300)
+values = st.one_of(
+    texts,
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    st.lists(texts, max_size=3).map(tuple),
+)
+attributes = st.dictionaries(st.text(min_size=1, max_size=40), values, max_size=8)
+states = st.sampled_from([None, TraceState(), TraceState([("vendor", "value")])])
+parents = st.none() | st.builds(RemoteParent, trace_ids, span_ids, st.just(1), states)
+traces = st.builds(
+    Trace, trace_ids, st.integers(0, 2**62), st.sampled_from([0, 1, 3]), states, parents
+)
+
+
+@st.composite
+def records(draw: st.DrawFn, places: list[SharedAttributes], names: list[str]) -> RecordSpans:
+    """A record whose spans share a few names and attributes, as those of a program do."""
+    trace = draw(traces)
+    elsewhere = Span(draw(traces), None, "", "forward", 0, 1, 1, {})
+    elsewhere.span_id = draw(span_ids)
+    spans: list[Span] = []
+    for _ in range(draw(st.integers(1, 12))):
+        parent = draw(st.sampled_from(spans)) if spans else None
+        span = Span(
+            trace,
+            parent,
+            draw(st.sampled_from(names)),
+            "forward",
+            draw(st.sampled_from([0, 3, 4])),
+            draw(times),
+            draw(times),
+            draw(st.sampled_from(places) | attributes),
+        )
+        span.span_id = draw(span_ids)
+        span.link = draw(st.none() | st.sampled_from([*spans, elsewhere]))
+        if draw(st.integers(0, 9)) == 0:
+            span.error = Raised(draw(texts), draw(texts), draw(texts))
+        spans.append(span)
+    spans[0].remote = draw(st.booleans())
+    return RecordSpans(spans, Decision(trace.trace_flags, trace.trace_state), tracer(), SCOPE)
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> list[RecordSpans]:
+    """Some records of one program, the first of which makes the templates for those after it."""
+    places = draw(st.lists(attributes.map(SharedAttributes), min_size=1, max_size=3))
+    names = draw(st.lists(texts, min_size=1, max_size=3))
+    return draw(st.lists(records(places, names), min_size=1, max_size=3))
+
+
+def ours(encoder: SpanEncoder, record: RecordSpans) -> bytes:
+    encoded = encoder.encode(record, record.spans)
+    return encoder.request([encoded], len(record.spans)).data
+
+
+def standard(record: RecordSpans) -> ExportTraceServiceRequest:
+    return encode_spans([record.finished(span) for span in record.spans])
+
+
+def by_id(request: ExportTraceServiceRequest) -> ExportTraceServiceRequest:
+    """Return `request` with its spans in an order that does not depend on who needs the standard encoder."""
+    for resource_spans in request.resource_spans:
+        for scope_spans in resource_spans.scope_spans:
+            ordered = sorted(scope_spans.spans, key=lambda span: span.SerializeToString())
+            del scope_spans.spans[:]
+            scope_spans.spans.extend(ordered)
+    return request
+
+
+@settings(max_examples=100, deadline=None)
+@given(runs())
+def test_it_writes_what_the_standard_encoder_writes(run: list[RecordSpans]) -> None:
+    encoder = SpanEncoder(tracer(), SCOPE)
+    for record in [*run, *run]:
+        if record.spans:
+            parsed = ExportTraceServiceRequest.FromString(ours(encoder, record))
+            assert by_id(parsed) == by_id(standard(record))
+
+
+def tree(count: int, places: list[Any]) -> RecordSpans:
+    trace = Trace(2**100, 10**18, 1, None, None)
+    root = Span(trace, None, "train.step", "step", 0, 10, 20, {"torch.step": 3})
+    for number in range(count):
+        span = Span(trace, root, f"forward {number}", "forward", 3, number, 20, places[number])
+        span.link = root
+    spans = list(root.walk())
+    for number, span in enumerate(spans):
+        span.span_id = number + 1
+    return RecordSpans(spans, Decision(1, None), tracer(Resource({"a": "b"})), SCOPE)
+
+
+def test_the_bytes_of_shared_places_are_the_standard_encoders(monkeypatch: Any) -> None:
+    record = tree(
+        3, [SharedAttributes({"torch.module.fqn": "GPT." + "h" * n}) for n in (1, 130, 9)]
+    )
+    record.spans = record.spans[1:]
+    without_urls = InstrumentationScope("otel_torch_modules", "1.2.3")
+    encoder = SpanEncoder(record.tracer, without_urls)
+    encoder.encode(record, record.spans)
+    assert (
+        ours(encoder, record)
+        == encode_spans(
+            [
+                RecordSpans(
+                    [record.spans[0].parent, span], record.decision, record.tracer, without_urls
+                ).finished(span)  # type: ignore[list-item]
+                for span in record.spans
+            ]
+        ).SerializeToString()
+    )
+
+
+def test_what_is_kept_of_places_is_bounded_and_one_spans_own_attributes_leave_nothing(
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.setattr(otlp, "_MOST_TEMPLATES", 3)
+    record = tree(8, [SharedAttributes({"n": n}) for n in range(7)] + [{"n": 7}])
+    encoder = SpanEncoder(record.tracer, SCOPE)
+    kept = []
+    for span in record.spans:
+        encoder.encode(record, [span])
+        kept.append(len(encoder._templates))
+    assert kept == [0, 1, 2, 3, 1, 2, 3, 1, 1]
+    parsed = ExportTraceServiceRequest.FromString(ours(encoder, record))
+    assert by_id(parsed) == by_id(standard(record))
