@@ -151,7 +151,7 @@ def trees(documents: list[dict[str, Any]]) -> list[StoredSpan]:
         for scope_spans in resource_spans.get("scopeSpans", [])
         for span in scope_spans.get("spans", [])
     ]
-    spans.sort(key=lambda span: (span.start, -span.end))
+    spans.sort(key=lambda span: (span.start, -span.end, span.name))
     by_id = {(span.trace_id, span.span_id): span for span in spans}
     roots = []
     for span in spans:

@@ -81,7 +81,9 @@ class Step:
 
         def lines(parent: int | None, indent: str) -> Iterator[str]:
             children = by_parent.get(parent, [])
-            for span in sorted(children, key=lambda span: (span.start_time, -span.end_time)):
+            for span in sorted(
+                children, key=lambda span: (span.start_time, -span.end_time, span.name)
+            ):
                 yield indent + span.name
                 yield from lines(span.context.span_id, indent + "  ")
 
