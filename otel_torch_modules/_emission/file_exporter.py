@@ -8,22 +8,20 @@ https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding.
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_torch_modules._emission import fork
+from otel_torch_modules._emission.otlp_json import LineEncoder
 from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_FILE
 
 if TYPE_CHECKING:  # a program that is not traced may use this exporter too
@@ -32,7 +30,6 @@ if TYPE_CHECKING:  # a program that is not traced may use this exporter too
 _LOGGER = logging.getLogger(__name__)
 
 _DEFAULT_FILE = "traces-{pid}.jsonl"
-_IDS = ("traceId", "spanId", "parentSpanId")
 
 
 class OtlpFileSpanExporter(SpanExporter):
@@ -55,6 +52,7 @@ class OtlpFileSpanExporter(SpanExporter):
         self._file: BinaryIO | None = None
         self._lock = threading.Lock()
         self._failed = False
+        self._encoder = LineEncoder()
         fork.watch(self)
 
     def after_fork_in_child(self) -> None:
@@ -81,7 +79,7 @@ class OtlpFileSpanExporter(SpanExporter):
 
     def _append(self, make_request: Callable[[], Any]) -> SpanExportResult:
         try:
-            line = encode_line(make_request())
+            line = self._encoder.encode(make_request())
             with self._lock:
                 if self._file is None:
                     Path(self.path).parent.mkdir(parents=True, exist_ok=True)
@@ -104,24 +102,6 @@ class OtlpFileSpanExporter(SpanExporter):
             if self._file is not None:
                 self._file.close()
                 self._file = None
-
-
-def encode_line(request: ExportTraceServiceRequest) -> bytes:
-    """Return `request` as one line of OTLP JSON, line feed included."""
-    messages = MessageToDict(request, use_integers_for_enums=True)
-    for message in _with_ids(messages):
-        for key in _IDS:
-            if key in message:
-                message[key] = base64.b64decode(message[key]).hex()
-    return json.dumps(messages, separators=(",", ":")).encode() + b"\n"
-
-
-def _with_ids(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for resource_spans in request.get("resourceSpans", ()):
-        for scope_spans in resource_spans.get("scopeSpans", ()):
-            for span in scope_spans.get("spans", ()):
-                yield span
-                yield from span.get("links", ())
 
 
 def _write(file: BinaryIO, line: bytes) -> None:

@@ -34,6 +34,7 @@ print(sorted(name for name in sys.modules if name.startswith("otel_torch_modules
     assert said(run(tmp_path, source, command=COMMAND, **TRACES_ONLY)) == (
         "False\n['otel_torch_modules._autoload', 'otel_torch_modules._emission', "
         "'otel_torch_modules._emission.file_exporter', 'otel_torch_modules._emission.fork', "
+        "'otel_torch_modules._emission.otlp_json', "
         "'otel_torch_modules.config', "
         "'otel_torch_modules.environment_variables', 'otel_torch_modules.instrumentor', "
         "'otel_torch_modules.ranks']\n"

@@ -180,6 +180,25 @@ def test_the_process_group_counts_before_the_environment() -> None:
     assert record.shared.rank == 9
 
 
+def test_a_forked_child_of_a_rank_is_not_the_rank() -> None:
+    for group in (None, (1, 4)):
+        job = JobIdentity(Config(), {**TORCHRUN, "RANK": "1"}, lambda group=group: group)
+        assert job.shared_ids(step(0)) is not None
+        job.after_fork_in_child()
+        assert job.shared_ids(step(1)) is None
+
+
+def test_a_forked_child_with_a_process_group_of_its_own_is_a_rank() -> None:
+    groups: list[tuple[int, int] | None] = [None]
+    job = JobIdentity(Config(run_id="x"), {}, lambda: groups[-1])
+    job.after_fork_in_child()
+    groups.append((3, 4))
+    record = step(0)
+    assert job.shared_ids(record) == identity(0, config=Config(run_id="x")).shared_ids(step(0))
+    assert record.shared is not None
+    assert record.shared.rank == 3
+
+
 def test_without_a_run_id_one_rank_says_how_to_get_one(caplog: pytest.LogCaptureFixture) -> None:
     jobs = [identity(rank, {"WORLD_SIZE": "4"}) for rank in range(4)]
     for index in range(3):
