@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import multiprocessing
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from otel_torch_modules._emission import launchers
+from otel_torch_modules._emission import fork, launchers
 from otel_torch_modules._emission.launchers import Place
 from otel_torch_modules._records import Record, SharedStep
 from otel_torch_modules.config import Config
@@ -69,6 +70,15 @@ class JobIdentity:
         self._run: str | None = None  # one start of one run; None until the first step
         self._last_step = -1
         self._round = 0  # counts how often the numbers of steps began anew
+        # A child of a rank has the rank's environment, and, if forked, its process group, but is not the rank.
+        self._child = multiprocessing.parent_process() is not None
+        self._inherited_group = False
+        fork.watch(self)
+
+    def after_fork_in_child(self) -> None:
+        """Be no rank of the job, unless a process group is made for this process."""
+        self._child = True
+        self._inherited_group = self._process_group() is not None
 
     def records(self) -> bool:
         """Return whether this rank records anything."""
@@ -81,7 +91,7 @@ class JobIdentity:
     def shared_ids(self, record: Record) -> StepIds | None:
         """Return the ids of the step of `record` that all ranks share, and say so in it; None where there are none."""
         place = self._find_place()
-        if record.index is None or place.world_size == 1:
+        if record.index is None or place.world_size == 1 or not self._is_rank():
             return None
         if self._run is None:
             self._run = self._name_run(place)
@@ -94,6 +104,9 @@ class JobIdentity:
         sender = self._ranks.lowest(place.world_size)
         record.shared = SharedStep(ids.span_id, place.rank, sent_here=place.rank == sender)
         return ids
+
+    def _is_rank(self) -> bool:
+        return not self._child or (not self._inherited_group and self._process_group() is not None)
 
     def _find_place(self) -> Place:
         """Return rank and world size, kept from when they are known for certain.
