@@ -53,6 +53,7 @@ class Backward:
     """
 
     __slots__ = (
+        "_depths",
         "_kind",
         "_names",
         "_path",
@@ -77,6 +78,7 @@ class Backward:
         self._room = room
         self._spans: dict[Call, Span] = {}
         self._path: list[Call] = []  # calls whose spans are open, outermost first
+        self._depths: dict[Call, int] = {}  # where they are in it
 
     @property
     def innermost(self) -> Span:
@@ -86,28 +88,24 @@ class Backward:
     def reach(self, owner: Call | None, time: int) -> None:
         """The engine has come to a node that `owner` made, or one made outside all calls."""
         self.settle()
-        path = []
-        call = owner
-        while call is not None:
-            path.append(call)
-            call = call.parent
-        path.reverse()
-        common = 0
-        for old, new in zip(self._path, path):  # noqa: B905 - the shorter one decides
-            if old is not new:
-                break
-            common += 1
-        if common == len(self._path) == len(path):
+        path, depths = self._path, self._depths
+        if path and path[-1] is owner:
             return  # another node of the call that it stood in
-        self._close(common, time)
+        entered = []
+        call = owner
+        while call is not None and call not in depths:
+            entered.append(call)
+            call = call.parent
+        self._close(0 if call is None else depths[call] + 1, time)
         parent = self.innermost
-        for call in path[common:]:
+        for call in reversed(entered):
             span = self._spans.get(call)
             if span is None:
                 if call.span is None or not self._room.take():
                     continue
                 span = self._open(call, parent, time)
-            self._path.append(call)
+            depths[call] = len(path)
+            path.append(call)
             parent = span
 
     def _open(self, call: Call, parent: Span, time: int) -> Span:
@@ -170,12 +168,13 @@ class Backward:
     def _close(self, depth: int, time: int) -> None:
         for call in self._path[depth:]:
             self._spans[call].end = time
+            del self._depths[call]
         del self._path[depth:]
 
 
 def _place(call: Call, span: Span, host: Span) -> None:
     span.parent = host
-    host.children.append(span)
+    host.adopt(span)
     repeated = call.repeats
     if repeated is not None:
         call.label = repeated.label

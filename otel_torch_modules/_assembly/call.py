@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from otel_torch_modules import semconv
@@ -45,12 +46,36 @@ class Call:
         self.label = label
         self.recompute = False
         self.repeats: Call | None = None  # the forward call, of one that a backward makes directly
-        self.counts: dict[Site, int] = {}
+        self.counts: dict[Site, int] | None = None  # how often it has called which
         self.span: Span | None = None  # forward or recompute; None past the limit of spans
 
 
-# A model has the same few places at every step, but a program that makes modules as it runs has ever new ones.
-_MOST_KEPT = 50_000
+class Calls:
+    """The calls of one record, in the order in which they were made.
+
+    Only a recompute asks for those of one module, so they are sorted by module when it does.
+    """
+
+    __slots__ = ("_all", "_by_site", "_sorted", "add")
+
+    def __init__(self) -> None:
+        self._all: list[Call] = []
+        self._by_site: dict[Site, list[Call]] = {}
+        self._sorted = 0
+        self.add = self._all.append
+
+    def of(self, site: Site) -> Sequence[Call]:
+        """Return the calls of `site` until now."""
+        for place in range(self._sorted, len(self._all)):
+            call = self._all[place]
+            self._by_site.setdefault(call.site, []).append(call)
+        self._sorted = len(self._all)
+        return self._by_site.get(site, ())
+
+
+# A model has the same places at every step, but a program that makes modules as it runs has ever new ones. More than a
+# step may have spans by default.
+_MOST_KEPT = 120_000
 
 
 class Names:

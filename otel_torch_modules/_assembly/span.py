@@ -74,14 +74,32 @@ class Span:
         self.start = start
         self.end = end
         self.attributes = attributes
-        self.children: list[Span] = []
+        self.children: list[Span] | tuple[()] = ()  # a list of its own would cost a leaf too much
         self.link: Span | None = None  # the forward or recompute span of a backward span
         self.error: Raised | None = None
         self.notes: list[Note] | None = None
         self.remote = False  # sent by another process: here only for its children to point at
         self.span_id = 0  # 0 until emission, or the program, asks for one
         if parent is not None:
-            parent.children.append(self)
+            parent.adopt(self)
+
+    def adopt(self, child: Span) -> None:
+        """Put `child`, whose parent this is, below this span."""
+        if self.children:
+            self.children.append(child)
+        else:
+            self.children = [child]
+
+    def release(self) -> None:
+        """Let go of all that is below, once the tree is not needed any more.
+
+        Spans that hold each other would stay until the garbage collector finds them, and each step would call it.
+        """
+        stack = [self]
+        while stack:
+            span = stack.pop()
+            stack.extend(span.children)
+            span.children = ()
 
     def walk(self) -> Iterator[Span]:
         """Yield this span and all below it, parents before children, children in order."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.backward import FAILED, Backward, Room
-from otel_torch_modules._assembly.call import Call, Names, shape_attributes
+from otel_torch_modules._assembly.call import Call, Calls, Names, shape_attributes
 from otel_torch_modules._assembly.ruler import Rulers
 from otel_torch_modules._assembly.span import (
     CONSUMER,
@@ -62,7 +62,7 @@ class Assembler:
         self.max_spans = config.max_spans_per_step
         self.names = Names()
         self.rulers = Rulers()
-        self.calls: deque[dict[Site, list[Call]]] = deque(maxlen=2)  # of the last records
+        self.calls: deque[Calls] = deque(maxlen=2)  # of the last records
         self.order = count()  # of calls
         self.lost_marks = 0
         """How many marks were of nodes made too long ago: if a module made them, its backward has no span."""
@@ -70,7 +70,7 @@ class Assembler:
     def assemble(self, record: Record) -> Span:
         """Return the root span of the tree of `record`."""
         self.rulers.begin(is_step=record.kind == "step")
-        self.calls.append({})
+        self.calls.append(Calls())
         assembly = _Assembly(self, record)
         assembly.read(record.log)
         return assembly.finish()
@@ -131,16 +131,18 @@ class _Assembly:
 
     def read(self, log: list[Any]) -> None:
         """Take in all events."""
+        enter, leave, mark = self._enter, self._exit, self._mark
+        forward_kind = self._assembler.forward_kind
         for place in range(0, len(log) - WIDTH + 1, WIDTH):
             tag, thread, value, time, detail = log[place : place + WIDTH]
-            if isinstance(tag, Site):
-                self._enter(tag, thread, value, time, detail)
+            if tag is MARK:
+                mark(thread, value, time, detail)
             elif tag is EXIT:
-                self._exit(thread, value, time, detail, self._assembler.forward_kind)
+                leave(thread, value, time, detail, forward_kind)
+            elif isinstance(tag, Site):
+                enter(tag, thread, value, time, detail)
             elif tag is EXIT_BARE:
-                self._exit(thread, value, time, detail, INTERNAL)
-            elif tag is MARK:
-                self._mark(thread, value, time, detail)
+                leave(thread, value, time, detail, INTERNAL)
             elif tag is TASK:
                 self._task(thread, value, time, detail)
             elif tag is TASK_END:
@@ -178,13 +180,15 @@ class _Assembly:
                     parent.end = span.end
         for span in spans:
             if len(span.children) > 1:
-                span.children.sort(key=_times)
+                span.children = sorted(span.children, key=_times)
         return self._root
 
     # Module calls.
 
     def _enter(self, site: Site, thread: int, first: int, time: int, detail: Any) -> None:
-        stack = self._stacks.setdefault(thread, [])
+        stack = self._stacks.get(thread)
+        if stack is None:
+            stack = self._stacks[thread] = []
         top = stack[-1] if stack else None
         training = detail.training if isinstance(detail, CallDetail) else detail
         recompute = False
@@ -192,7 +196,9 @@ class _Assembly:
         if isinstance(top, Call):
             recompute = top.recompute
             counts = top.counts
-            parent_span = self._current(stack)
+            if counts is None:
+                counts = top.counts = {}
+            parent_span = top.span or self._current(stack)
             call = Call(site, top, first, training, self._names.label(site, top))
         elif isinstance(top, Backward):
             recompute = True
@@ -229,16 +235,18 @@ class _Assembly:
             call.span = Span(
                 self._trace, parent_span, name, phase, INTERNAL, time, time, attributes
             )
-        self._calls.setdefault(site, []).append(call)
+        self._calls.add(call)
         stack.append(call)
         self._rulers.of(thread).turn(first, call)
 
     def _exit(self, thread: int, last: int, time: int, detail: Any, kind: int) -> None:
         stack = self._stacks.get(thread, [])
-        call = _innermost_call(stack)
-        if call is None:
-            return  # it was open when the record began
-        while (opened := stack.pop()) is not call:  # an exception passed through it
+        call = stack[-1] if stack else None
+        if not isinstance(call, Call):  # an exception passed through what is open
+            call = _innermost_call(stack)
+            if call is None:
+                return  # it was open when the record began
+        while (opened := stack.pop()) is not call:
             _end(opened, time)
         call.end = time
         outer = call.parent or _innermost_call(stack)
@@ -260,9 +268,7 @@ class _Assembly:
 
     def _calls_of(self, site: Site) -> Iterator[Call]:
         calls = (
-            call
-            for calls in reversed(self._assembler.calls)
-            for call in reversed(calls.get(site, ()))
+            call for calls in reversed(self._assembler.calls) for call in reversed(calls.of(site))
         )
         return islice(calls, _CALLS_LOOKED_AT)
 

@@ -93,6 +93,7 @@ class Pipeline:
         root = self._assemble(record)
         if root is not None:
             self._emitter.emit(root)
+            root.release()
 
     def _idle(self) -> None:
         self._hand_over()
