@@ -94,10 +94,8 @@ def recording(config: Config | None = None) -> Iterator[Callable[[Step], None]]:
 @contextlib.contextmanager
 def exporting() -> Iterator[Callable[[Step], None]]:
     """Ours as it is used: recording, assembly, encoding and export by gRPC go on while steps run."""
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(insecure=True)))
     instrumentor = TorchModuleInstrumentor()
-    instrumentor.instrument(config=Config(), tracer_provider=provider)
+    instrumentor.instrument(config=Config())
 
     def run(step: Step) -> None:
         with instrumentor.step(None):
@@ -105,7 +103,6 @@ def exporting() -> Iterator[Callable[[Step], None]]:
 
     yield run
     instrumentor.uninstrument()
-    provider.shutdown()
 
 
 @contextlib.contextmanager
