@@ -1,6 +1,8 @@
-"""Data parallel training: DDP and both FSDPs."""
+"""Data parallel training: DDP and both FSDPs. Arguments: names of scenarios, else all are run."""
 
 from __future__ import annotations
+
+import sys
 
 import torch
 from model import STEPS, batch, make, run, train
@@ -48,13 +50,13 @@ def fsdp2(checkpointed: int = 0) -> list[float]:
     return train(model)
 
 
-run(
-    {
-        "ddp": ddp,
-        "ddp_accumulating": ddp_accumulating,
-        "ddp_static_graph": ddp_static_graph,
-        "fsdp1": fsdp1,
-        "fsdp2": fsdp2,
-        "fsdp2_checkpointed": lambda: fsdp2(checkpointed=1),
-    }
-)
+scenarios = {
+    "ddp": ddp,
+    "ddp_accumulating": ddp_accumulating,
+    "ddp_static_graph": ddp_static_graph,
+    "fsdp1": fsdp1,
+    "fsdp2": fsdp2,
+    "fsdp2_checkpointed": lambda: fsdp2(checkpointed=1),
+}
+named = sys.argv[1:] or list(scenarios)
+run({name: scenarios[name] for name in named})
