@@ -125,9 +125,10 @@ class SpanEncoder:
 
     def request(self, encoded: Iterable[bytes], span_count: int) -> EncodedRequest:
         """Return the request that sends what `encode` returned."""
-        scope_spans = _field(_SCOPE_SPANS, self._scope_part + b"".join(encoded))
-        data = _field(_RESOURCE_SPANS, self._resource_part + scope_spans)
-        return EncodedRequest(data, span_count)
+        parts = [self._scope_part, *encoded]
+        for tag, before in ((_SCOPE_SPANS, self._resource_part), (_RESOURCE_SPANS, b"")):
+            parts = [before, tag + _varint(sum(map(len, parts))), *parts]
+        return EncodedRequest(b"".join(parts), span_count)
 
     def _make_template(self, span: Span, attributes: SharedAttributes, flags: int) -> _Template:
         trace_id, span_id, parent_id, link_id, start, end = map(os.urandom, (16, 8, 8, 8, 8, 8))
@@ -187,12 +188,11 @@ def _cut(data: bytes, variables: Iterable[bytes]) -> tuple[bytes, ...]:
     return (*pieces, data)
 
 
-def _field(tag: bytes, content: bytes) -> bytes:
-    """Return a field of protobuf's wire format: its tag, the length as a varint, the content."""
-    length = len(content)
-    prefix = bytearray(tag)
-    while length > 0x7F:
-        prefix.append(length & 0x7F | 0x80)
-        length >>= 7
-    prefix.append(length)
-    return bytes(prefix) + content
+def _varint(number: int) -> bytes:
+    """Return `number` as protobuf's wire format has it: seven bits a byte, the lowest first."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
