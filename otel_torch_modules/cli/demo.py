@@ -74,7 +74,7 @@ def _new_file(folder: Path) -> Path:
 
 def _show(file: Path, endpoint: str | None, environ: Mapping[str, str]) -> None:
     console = Console(highlight=False)
-    view = View(file, console, Cut())
+    view = View([file], console, Cut())
     console.print()
     view.print_overview()
     console.print()

@@ -51,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
 
-    view = commands.add_parser("view", help="show the steps in a file of OTLP JSON lines")
-    view.add_argument("file", type=Path, metavar="FILE")
+    view = commands.add_parser("view", help="show the steps in files of OTLP JSON lines")
+    view.add_argument("files", type=Path, metavar="FILE", nargs="+")
     shown = view.add_mutually_exclusive_group()
     shown.add_argument("--step", type=int, metavar="N", help="only the tree of this step")
     shown.add_argument("--slowest", action="store_true", help="only the tree of the slowest step")
@@ -64,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
         "--min-ms", type=_milliseconds, metavar="X", help="leave out spans shorter than this"
     )
     view.set_defaults(run=_view)
+
+    stragglers = commands.add_parser(
+        "stragglers", help="say which rank each step waited for, and where it lost its time"
+    )
+    stragglers.add_argument("files", type=Path, metavar="FILE", nargs="+")
+    stragglers.set_defaults(run=_stragglers)
 
     doctor = commands.add_parser("doctor", help="say whether tracing would work here")
     doctor.set_defaults(run=_doctor)
@@ -108,7 +114,7 @@ def _view(options: argparse.Namespace) -> int:
     from otel_torch_modules.cli.step_tree import Cut
     from otel_torch_modules.cli.view import View
 
-    view = View(options.file, Console(highlight=False), Cut(options.depth, options.min_ms))
+    view = View(options.files, Console(highlight=False), Cut(options.depth, options.min_ms))
     if options.list:
         view.print_all_steps()
     elif options.slowest:
@@ -117,6 +123,13 @@ def _view(options: argparse.Namespace) -> int:
         view.print_step(options.step)
     else:
         view.print_overview()
+    return 0
+
+
+def _stragglers(options: argparse.Namespace) -> int:
+    from otel_torch_modules.cli.stragglers import print_stragglers
+
+    print_stragglers(options.files)
     return 0
 
 

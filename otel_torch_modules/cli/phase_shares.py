@@ -21,11 +21,14 @@ def phase_shares(step: SpanNode) -> Mapping[str, float]:
     """Return the share of the step's time of each of `PHASES` and of `OTHER`; their sum is 1.
 
     Recompute inside backward counts as recompute only, and a span of the program's own as what it lies in. Where
-    spans of several threads overlap, the one that began first has the time.
+    spans of several threads overlap, the one that began first has the time. Of a step of several ranks the shares are
+    those of all its ranks' time together.
     """
     times = dict.fromkeys((*PHASES, OTHER), 0)
-    _add_times(times, step, OTHER, step.start, step.end)
-    whole = max(step.duration, 1)
+    spans = step.ranks or [step]
+    for span in spans:
+        _add_times(times, span, OTHER, span.start, span.end)
+    whole = max(sum(span.duration for span in spans), 1)
     return {phase: time / whole for phase, time in times.items()}
 
 

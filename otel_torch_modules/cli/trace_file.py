@@ -49,6 +49,20 @@ class SpanNode:
         index = self.attributes.get(semconv.STEP_INDEX)
         return index if isinstance(index, int) else None
 
+    @property
+    def rank(self) -> int | None:
+        """Of a rank's span: which rank it is."""
+        rank = self.attributes.get(semconv.DISTRIBUTED_RANK)
+        return rank if isinstance(rank, int) else None
+
+    @property
+    def ranks(self) -> list[SpanNode]:
+        """Of a step's span: those of its ranks, by number. Of a rank's span: itself."""
+        if self.phase == semconv.PHASE_RANK:
+            return [self]
+        found = [child for child in self.children if child.phase == semconv.PHASE_RANK]
+        return sorted(found, key=lambda child: child.rank or 0)
+
     def walk(self) -> Iterator[SpanNode]:
         """Yield this span and all below it, parents first."""
         stack = [self]
@@ -59,34 +73,48 @@ class SpanNode:
 
 
 class TraceFile(NamedTuple):
-    """What a file holds."""
+    """What a file holds, or several."""
 
-    path: Path
-    steps: list[SpanNode]  # spans of phase `step`, in the order of their start
+    name: str
+    steps: list[SpanNode]  # spans of phase `step`, and of `rank` whose step is not there, by start
     forwards: list[SpanNode]  # root forwards outside any step, the same
     torn: bool  # the last line was cut off
 
     @classmethod
-    def read(cls, path: Path) -> TraceFile:
-        """Read all spans of `path` and join them to trees.
+    def read(cls, *paths: Path) -> TraceFile:
+        """Read all spans of `paths` and join them to trees.
 
         Raises:
-            CommandError: the file cannot be read, is not OTLP JSON lines, or holds no span of ours.
+            CommandError: a file cannot be read or is not OTLP JSON lines, or there is no span of ours.
         """
-        spans, torn = _read_spans(path)
+        spans, torn = [], False
+        for path in paths:
+            of_file, cut_off = _read_spans(path)
+            spans += of_file
+            torn = torn or cut_off
+        name = str(paths[0]) if len(paths) == 1 else f"these {len(paths)} files"
         roots = _join(spans)
         steps, forwards = [], []
         for root in roots:
             inside = [span for span in root.walk() if span.phase == semconv.PHASE_STEP]
+            if root.phase == semconv.PHASE_RANK:
+                inside = [root]
             steps += inside
             if not inside and root.phase == semconv.PHASE_FORWARD:
                 forwards.append(root)
         if not steps and not forwards:
             count = f"{len(spans)} span{'s' if len(spans) > 1 else ''}"
             raise CommandError(
-                f"{path} holds {count}, but neither a training step nor a forward pass"
+                f"{name} holds {count}, but neither a training step nor a forward pass"
             )
-        return cls(path, sorted(steps, key=_start), sorted(forwards, key=_start), torn)
+        return cls(name, sorted(steps, key=_start), sorted(forwards, key=_start), torn)
+
+    def ranks_of_steps(self) -> list[list[SpanNode]]:
+        """Return the spans of the ranks of each step, by number; those of one trace belong together."""
+        ranks: dict[str, list[SpanNode]] = {}
+        for step in self.steps:
+            ranks.setdefault(step.trace_id, []).extend(step.ranks)
+        return [sorted(of_step, key=lambda span: span.rank or 0) for of_step in ranks.values()]
 
 
 def _start(span: SpanNode) -> int:
@@ -173,4 +201,7 @@ def _join(spans: Iterable[SpanNode]) -> list[SpanNode]:
     for span in sorted(by_id.values(), key=lambda span: (span.start, -span.end)):
         parent = by_id.get((span.trace_id, span.parent_id))
         (roots if parent is None else parent.children).append(span)
+    for span in by_id.values():
+        if len(span.ranks) > 1:  # by number, so that two steps look alike
+            span.children.sort(key=lambda child: -1 if child.rank is None else child.rank)
     return roots

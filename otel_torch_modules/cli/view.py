@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.text import Text
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.step_table import step_table
 from otel_torch_modules.cli.step_tree import Cut, step_tree
+from otel_torch_modules.cli.straggler import find_straggler
 from otel_torch_modules.cli.trace_file import SpanNode, TraceFile
 
 _OVERVIEW_STEPS = 20
@@ -19,12 +20,12 @@ _OVERVIEW_STEPS = 20
 class View:
     """The contents of a file, printed on a console."""
 
-    def __init__(self, path: Path, console: Console, cut: Cut) -> None:
-        self._file = TraceFile.read(path)
+    def __init__(self, paths: Sequence[Path], console: Console, cut: Cut) -> None:
+        self._file = TraceFile.read(*paths)
         self._console = console
         self._cut = cut
         if self._file.torn:
-            self._print([Text(f"The last line of {path} is cut off; it was left out.")])
+            self._print([Text(f"The last line of {self._file.name} is cut off; it was left out.")])
 
     @property
     def slowest(self) -> SpanNode:
@@ -53,7 +54,7 @@ class View:
         """
         found = [step for step in self._file.steps if step.step == index]
         if not found:
-            raise CommandError(f"{self._file.path} has no step {index}; {self._known_steps()}")
+            raise CommandError(f"{self._file.name} has no step {index}; {self._known_steps()}")
         if len(found) > 1:
             self._print([Text(f"Step {index} is there {len(found)} times; this is the last.")])
         self._print_tree(found[-1])
@@ -79,6 +80,8 @@ class View:
 
     def _print_tree(self, root: SpanNode) -> None:
         self._print(step_tree(root, self._console.width, self._cut))
+        if len(root.ranks) > 1:
+            self._print([Text(find_straggler(root.ranks).sentence)])
 
     def _print(self, lines: Iterable[Text]) -> None:
         for line in lines:

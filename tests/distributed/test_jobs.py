@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from otel_torch_modules.cli.main import main
 from tests.distributed.launch import PROGRAMS, command, finish, free_port, run, start
 from tests.distributed.traces import Trace, read
 
@@ -145,9 +146,15 @@ def test_a_rank_is_killed_and_the_job_starts_again(file: Path, way: str) -> None
         assert [span.failed for span in first[2].ranks] == [True, True]
 
 
-def test_the_wait_for_a_slow_rank_is_the_end_of_backward(file: Path) -> None:
+def test_a_slow_rank_is_found_and_the_others_wait_at_the_end_of_backward(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     seconds = 0.4
     run(command("slow_rank.py", "2", str(seconds)), file)
+    assert main(["stragglers", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1].startswith("Rank 2 was last in 2 of 2 steps, by ")
+    assert said.endswith(" ms at the median, most often in forward GPT.h.1.\n")
     traces = read(file)
     assert_whole(traces, ["rank 0", "rank 1", "rank 2", "rank 3"])
     for trace in traces:

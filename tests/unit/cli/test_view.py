@@ -242,7 +242,7 @@ def test_colours_are_those_of_the_phases(write_traces: Write, sample: Any) -> No
         highlight=False,
         _environ={},
     )
-    View(path, console, Cut()).print_slowest_step()
+    View([path], console, Cut()).print_slowest_step()
     assert output.getvalue().splitlines()[3:] == [
         "\x1b[90m└─ \x1b[0m\x1b[36mforward A\x1b[0m"
         "\x1b[36m      5.00\x1b[0m\x1b[36m  ██████████████████\x1b[0m",

@@ -1,0 +1,41 @@
+"""`otel-torch-modules stragglers`: which rank each step waited for, where, and for how long."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from otel_torch_modules.cli.command_error import CommandError
+from otel_torch_modules.cli.straggler import find_straggler
+from otel_torch_modules.cli.trace_file import TraceFile
+
+
+def print_stragglers(paths: Sequence[Path]) -> None:
+    """Print a line for each step, and which rank was last most often.
+
+    Args:
+        paths: files of traces, of one rank or of several each.
+
+    Raises:
+        CommandError: a file cannot be read, or no step in them is of several ranks.
+    """
+    file = TraceFile.read(*paths)
+    steps = [ranks for ranks in file.ranks_of_steps() if len(ranks) > 1]
+    if not steps:
+        raise CommandError(f"{file.name} holds no step of several ranks")
+    found = [(ranks[0].step, len(ranks), find_straggler(ranks)) for ranks in steps]
+    print(f"{'step':>8}{'ranks':>7}{'last':>7}{'behind ms':>11}{'lost ms':>10}  in")
+    for step, count, last in found:
+        number = "" if step is None else step
+        behind, lost = last.behind / 1e6, last.lost / 1e6
+        print(f"{number:>8}{count:>7}{last.rank:>7}{behind:>11.2f}{lost:>10.2f}  {last.place}")
+    (rank, times), *_ = Counter(last.rank for _, _, last in found).most_common(1)
+    of_rank = [last for _, _, last in found if last.rank == rank]
+    (place, _), *_ = Counter(last.place for last in of_rank).most_common(1)
+    typical = median(last.behind for last in of_rank) / 1e6
+    print(
+        f"\nRank {rank} was last in {times} of {len(found)} steps, by {typical:.2f} ms at the median, "
+        f"most often in {place}."
+    )

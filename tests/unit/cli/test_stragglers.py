@@ -1,0 +1,169 @@
+"""Which rank the others waited for, in files made by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_torch_modules.cli.main import main
+
+
+@pytest.fixture
+def shared_step(sample: type[Any]) -> Callable[..., Any]:
+    """Return a function that makes a step of ranks that exchange gradients at the end of backward.
+
+    Args: for each rank the milliseconds before its step, waiting for data, and in its two blocks.
+    """
+
+    def make(
+        index: int,
+        *ranks: tuple[float, float, float, float],
+        start: float = 0,
+        phases_only: tuple[int, ...] = (),
+    ) -> Any:
+        exchanged = start + max(map(sum, ranks)) + 10
+        spans = []
+        for number, (late, wait, first, second) in enumerate(ranks):
+            begun = start + late
+            fetched = begun + wait
+            between, forwarded = fetched + first, fetched + first + second
+            blocks = (
+                sample("forward h.0", "forward", fetched, between, (), _of("GPT.h.0")),
+                sample("forward h.1", "forward", between, forwarded, (), _of("GPT.h.1")),
+            )
+            below = (
+                sample("dataloader.next", "data", begun, fetched),
+                sample(
+                    "forward GPT",
+                    "forward",
+                    fetched,
+                    forwarded,
+                    () if number in phases_only else blocks,
+                    _of("GPT"),
+                ),
+                sample(
+                    "backward",
+                    "backward",
+                    forwarded,
+                    exchanged,
+                    (sample("backward GPT", "backward", forwarded, forwarded + 5, (), _of("GPT")),),
+                ),
+                sample("optimizer.step SGD", "optimizer", exchanged, exchanged + 1),
+            )
+            about = {"torch.step": index, "torch.distributed.rank": number}
+            spans.append(sample(f"rank {number}", "rank", begun, exchanged + 1, below, about))
+        first_rank = spans[0]
+        return sample(
+            "train.step",
+            "step",
+            first_rank.start,
+            first_rank.end,
+            tuple(spans),
+            {"torch.step": index, "torch.step.micro_batches": 1},
+        )
+
+    return make
+
+
+def _of(fqn: str) -> dict[str, str]:
+    return {"torch.module.fqn": fqn}
+
+
+EVEN = (0.0, 1.0, 10.0, 10.0)
+
+
+def test_each_step_names_its_last_rank(
+    shared_step: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write_traces(
+        shared_step(0, EVEN, EVEN, (0, 1, 10, 40), EVEN),
+        shared_step(1, EVEN, EVEN, (0, 1, 30, 10), EVEN, start=1000),
+        shared_step(2, EVEN, (0, 9, 10, 10), EVEN, EVEN, start=2000),
+        shared_step(3, (7, 1, 10, 10), EVEN, EVEN, EVEN, start=3000),
+        shared_step(4, EVEN, EVEN, (0, 1, 10, 25), EVEN, start=4000),
+    )
+    assert main(["stragglers", str(path)]) == 0
+    assert capsys.readouterr().out == (
+        "    step  ranks   last  behind ms   lost ms  in\n"
+        "       0      4      2      30.00     30.00  forward GPT.h.1\n"
+        "       1      4      2      20.00     20.00  forward GPT.h.0\n"
+        "       2      4      1       8.00      8.00  dataloader.next\n"
+        "       3      4      0       7.00      7.00  before the step\n"
+        "       4      4      2      15.00     15.00  forward GPT.h.1\n"
+        "\n"
+        "Rank 2 was last in 3 of 5 steps, by 20.00 ms at the median, most often in forward GPT.h.1.\n"
+    )
+
+
+def test_two_ranks_are_compared_with_each_other(
+    shared_step: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write_traces(shared_step(0, (0, 1, 10, 22), EVEN))
+    assert main(["stragglers", str(path)]) == 0
+    assert (
+        "       0      2      0      12.00     12.00  forward GPT.h.1\n" in capsys.readouterr().out
+    )
+
+
+def test_where_some_ranks_record_phases_only_phases_are_compared(
+    shared_step: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write_traces(shared_step(0, EVEN, EVEN, (0, 1, 10, 40), phases_only=(1, 2)))
+    assert main(["stragglers", str(path)]) == 0
+    assert "      2      30.00     30.00  forward GPT\n" in capsys.readouterr().out
+
+
+def test_each_rank_has_a_file_of_its_own(
+    shared_step: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write_traces(shared_step(0, EVEN, (0, 1, 40, 10), EVEN))
+    request = json.loads(path.read_text())
+    (spans,) = (scope["spans"] for scope in request["resourceSpans"][0]["scopeSpans"])
+    ranks = [at for at, span in enumerate(spans) if span["name"].startswith("rank")]
+    files = []
+    # The step's own span is sent by another rank, whose file is not here.
+    for at, following in zip(ranks[1:], [*ranks[2:], len(spans)], strict=True):
+        request["resourceSpans"][0]["scopeSpans"][0]["spans"] = spans[at:following]
+        files.append(tmp_path / f"{at}.jsonl")
+        files[-1].write_text(json.dumps(request) + "\n")
+    assert main(["stragglers", *map(str, files)]) == 0
+    assert (
+        "       0      2      1      30.00     30.00  forward GPT.h.0\n" in capsys.readouterr().out
+    )
+    assert main(["view", "--list", str(files[0])]) == 0
+    assert "\n     ▸ 0" in capsys.readouterr().out
+
+
+def test_the_tree_of_a_step_is_grouped_by_rank_and_names_the_last(
+    shared_step: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write_traces(shared_step(0, (3, 1, 10, 10), EVEN, (0, 1, 10, 40)))
+    assert main(["view", "--slowest", "--depth", "1", str(path)]) == 0
+    *_, zero, one, two, verdict = capsys.readouterr().out.splitlines()
+    assert [row.split()[1:3] for row in (zero, one, two)] == [["rank", str(n)] for n in range(3)]
+    assert verdict == "Rank 2 was last, 28.50 ms behind; it lost 30.00 ms in forward GPT.h.1."
+
+
+def test_there_must_be_several_ranks(
+    step: Callable[..., Any], write_traces: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_traces(step(0))
+    assert main(["stragglers", str(path)]) == 2
+    assert capsys.readouterr().err == (
+        f"otel-torch-modules: {path} holds no step of several ranks\n"
+    )
