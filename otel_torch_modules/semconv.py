@@ -54,6 +54,7 @@ STEP_TRUNCATED: Final = "torch.step.truncated"
 DISTRIBUTED_RANK: Final = "torch.distributed.rank"
 DISTRIBUTED_LOCAL_RANK: Final = "torch.distributed.local_rank"
 DISTRIBUTED_WORLD_SIZE: Final = "torch.distributed.world_size"
+DISTRIBUTED_NODE_RANK: Final = "torch.distributed.node_rank"
 DISTRIBUTED_RUN_ID: Final = "torch.distributed.run_id"
 
 # Attribute of optimizer spans.
@@ -67,3 +68,4 @@ EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
 
 # Resource attributes.
 TORCH_VERSION: Final = "torch.version"
+ACCELERATOR: Final = "torch.accelerator"

@@ -83,6 +83,9 @@ RANK_VARIABLES: Final = (
 )
 """In the order in which they count."""
 
+NODE_VARIABLES: Final = (("torchrun", "GROUP_RANK", _TORCHRUN), ("Slurm", "SLURM_NODEID", _SRUN))
+"""Which node of the job this is, in the order in which they count."""
+
 RESTART_VARIABLES: Final = (
     ("torchrun", "TORCHELASTIC_RESTART_COUNT", _TORCHRUN),
     ("Slurm", "SLURM_RESTART_COUNT", _SRUN),
@@ -127,6 +130,15 @@ def place(environ: Mapping[str, str]) -> Place | None:
         rank, world_size = _number(environ, row.rank), _number(environ, row.world_size)
         if rank is not None and world_size is not None and rank < world_size:
             return Place(rank, world_size, _number(environ, row.local_rank))
+    return None
+
+
+def node_rank(environ: Mapping[str, str]) -> int | None:
+    """Return which node of the job this process is on; None where nothing is said."""
+    for _, name, _ in NODE_VARIABLES:
+        number = _number(environ, name)
+        if number is not None:
+            return number
     return None
 
 

@@ -23,7 +23,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from otel_torch_modules._emission import fork, sdk
 from otel_torch_modules._emission.ids import UrandomIdGenerator
 from otel_torch_modules._emission.outbox import RequestExporter
-from otel_torch_modules._emission.resource import build_resource, process_resource, service_name
+from otel_torch_modules._emission.resource import build_resource, service_name
+from otel_torch_modules.resource import process_resource
 
 _LOGGER = logging.getLogger(__name__)
 

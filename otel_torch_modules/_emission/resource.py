@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
-import uuid
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 from opentelemetry.sdk.resources import (
-    HOST_NAME,
-    PROCESS_PID,
-    SERVICE_INSTANCE_ID,
     SERVICE_NAME,
     TELEMETRY_SDK_LANGUAGE,
     TELEMETRY_SDK_NAME,
@@ -22,12 +15,7 @@ from opentelemetry.sdk.resources import (
     Resource,
 )
 
-from otel_torch_modules import semconv
-
-
-def process_resource() -> Resource:
-    """Return the attributes that differ between a process and its forked child."""
-    return Resource({PROCESS_PID: os.getpid(), SERVICE_INSTANCE_ID: str(uuid.uuid4())})
+from otel_torch_modules.resource import TorchDistributedResourceDetector
 
 
 def build_resource(service: str) -> Resource:
@@ -36,13 +24,10 @@ def build_resource(service: str) -> Resource:
     Args:
         service: its name where nobody else names it.
     """
-    attributes = {HOST_NAME: socket.gethostname()}
-    with suppress(PackageNotFoundError):  # a torch built in place has no metadata
-        attributes[semconv.TORCH_VERSION] = version("torch")
     found = _detect()
     if str(found.attributes.get(SERVICE_NAME, "unknown_service")).startswith("unknown_service"):
         found = found.merge(Resource({SERVICE_NAME: service}))
-    return Resource(attributes).merge(process_resource()).merge(found)
+    return TorchDistributedResourceDetector().detect().merge(found)
 
 
 def _detect() -> Resource:

@@ -49,6 +49,11 @@ def test_star_import_gives_the_public_names() -> None:
             "otlp_file",
             "otel_torch_modules._emission.file_exporter:OtlpFileSpanExporter",
         ),
+        (
+            "opentelemetry_resource_detector",
+            "torch_distributed",
+            "otel_torch_modules.resource:TorchDistributedResourceDetector",
+        ),
     ],
 )
 def test_entry_points(group: str, name: str, home: str) -> None:
