@@ -37,10 +37,15 @@ from otel_torch_modules._records import (
     Shapes,
     Site,
 )
+from otel_torch_modules._slices import slices
 from otel_torch_modules.config import Config
 
 # How many calls of a module are looked at for the one that a recompute repeats.
 _CALLS_LOOKED_AT = 64
+
+# Slices of about a millisecond.
+_EVENTS_AT_ONCE = 512
+_SPANS_AT_ONCE = 4096
 
 # What can be open in a thread: a module's call, an optimizer's step, a backward.
 _Open = Call | Span | Backward
@@ -133,30 +138,31 @@ class _Assembly:
         """Take in all events."""
         enter, leave, mark = self._enter, self._exit, self._mark
         forward_kind = self._assembler.forward_kind
-        for place in range(0, len(log) - WIDTH + 1, WIDTH):
-            tag, thread, value, time, detail = log[place : place + WIDTH]
-            if tag is MARK:
-                mark(thread, value, time, detail)
-            elif tag is EXIT:
-                leave(thread, value, time, detail, forward_kind)
-            elif isinstance(tag, Site):
-                enter(tag, thread, value, time, detail)
-            elif tag is EXIT_BARE:
-                leave(thread, value, time, detail, INTERNAL)
-            elif tag is TASK:
-                self._task(thread, value, time, detail)
-            elif tag is TASK_END:
-                self._task_end(value, time, detail)
-            elif tag is OPTIMIZER:
-                self._optimizer(thread, value, time)
-            elif tag is OPTIMIZED:
-                self._optimized(thread, time)
-            elif tag is DATA:
-                self._data(value, time)
-            elif tag is SPAN_ID:
-                self._innermost_call(thread).span_id = value
-            else:
-                self._note(thread, Note(value, detail, time))
+        for events in slices(log, _EVENTS_AT_ONCE * WIDTH):
+            for place in range(0, len(events) - WIDTH + 1, WIDTH):
+                tag, thread, value, time, detail = events[place : place + WIDTH]
+                if tag is MARK:
+                    mark(thread, value, time, detail)
+                elif tag is EXIT:
+                    leave(thread, value, time, detail, forward_kind)
+                elif isinstance(tag, Site):
+                    enter(tag, thread, value, time, detail)
+                elif tag is EXIT_BARE:
+                    leave(thread, value, time, detail, INTERNAL)
+                elif tag is TASK:
+                    self._task(thread, value, time, detail)
+                elif tag is TASK_END:
+                    self._task_end(value, time, detail)
+                elif tag is OPTIMIZER:
+                    self._optimizer(thread, value, time)
+                elif tag is OPTIMIZED:
+                    self._optimized(thread, time)
+                elif tag is DATA:
+                    self._data(value, time)
+                elif tag is SPAN_ID:
+                    self._innermost_call(thread).span_id = value
+                else:
+                    self._note(thread, Note(value, detail, time))
 
     def finish(self) -> Span:
         """Close what is open and return the root."""
@@ -171,16 +177,18 @@ class _Assembly:
             self._root.error = self._top.error
             self._top.attributes = self._rank_attributes()
         spans = list(self._root.walk())
-        for span in reversed(spans):
-            parent = span.parent
-            if parent is not None:
-                if span.start < parent.start:
-                    parent.start = span.start
-                if span.end > parent.end:
-                    parent.end = span.end
-        for span in spans:
-            if len(span.children) > 1:
-                span.children = sorted(span.children, key=_times)
+        for last in slices(spans[::-1], _SPANS_AT_ONCE):
+            for span in last:
+                parent = span.parent
+                if parent is not None:
+                    if span.start < parent.start:
+                        parent.start = span.start
+                    if span.end > parent.end:
+                        parent.end = span.end
+        for first in slices(spans, _SPANS_AT_ONCE):
+            for span in first:
+                if len(span.children) > 1:
+                    span.children = sorted(span.children, key=_times)
         return self._root
 
     # Module calls.

@@ -22,13 +22,14 @@ from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._emission import fork, sdk
 from otel_torch_modules._emission.otlp import EncodedRequest, SpanEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
+from otel_torch_modules._slices import slices
 
 _LOGGER = logging.getLogger(__name__)
 
 _MOST_BYTES = 1 << 20  # gRPC servers take 4 MiB by default
 _MOST_SPANS = 2_048
 _DELAY_MS = 500
-_SLICE = 64  # spans encoded at once
+_SLICE = 512  # spans encoded at once
 
 
 @runtime_checkable
@@ -80,10 +81,9 @@ class Outbox:
         self._spans = 0
         self._since = 0.0
 
-    def put(self, record: RecordSpans, spans: Sequence[Span]) -> None:
+    def put(self, record: RecordSpans, spans: list[Span]) -> None:
         """Take `spans` of `record`."""
-        for start in range(0, len(spans), self._slice):
-            part = spans[start : start + self._slice]
+        for part in slices(spans, self._slice):
             self._add(self.encoder.encode(record, part), len(part))
 
     def _add(self, encoded: bytes, spans: int) -> None:

@@ -97,12 +97,12 @@ def test_a_step_goes_out_whole_in_requests_of_bounded_size(
     emitter.flush()
     assert [len(names) for names in exporter.requests] == [2_048, 2_048, 904]
     assert sorted(chain(*exporter.requests), key=int) == numbers(5_000)
-    monkeypatch.setattr(outbox_module, "_MOST_BYTES", 100_000)
+    monkeypatch.setattr(outbox_module, "_MOST_BYTES", 500_000)
     exporter.bytes.clear()
-    emitter.emit(step(1_000))
+    emitter.emit(step(2_048))
     emitter.flush()
-    assert sum(exporter.bytes) > 4 * 100_000
-    assert max(exporter.bytes) < 101_000
+    assert len(exporter.bytes) == 2
+    assert max(exporter.bytes) < 501_000
     assert exporter.finished == []
 
 

@@ -1,0 +1,24 @@
+"""Long work of the worker in small slices, so that the training thread does not wait for the interpreter lock.
+
+A thread that holds the lock is asked to give it up after 5 ms (`sys.getswitchinterval`), and training releases it at
+each operation: without a pause of ours each of these could wait that long. Only a pause with some length helps, for one
+of none takes the lock back before the thread that waits has woken up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TypeVar
+
+_PAUSE_S = 50e-6
+
+_T = TypeVar("_T")
+
+
+def slices(items: list[_T], size: int) -> Iterator[list[_T]]:
+    """Yield `items` in lists of `size`, with a pause between two."""
+    for start in range(0, len(items), size):
+        if start:
+            time.sleep(_PAUSE_S)
+        yield items[start : start + size]
