@@ -8,32 +8,60 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
+
+from otel_torch_modules._emission import fork
+
+_DRAWN_AT_ONCE = 256  # numbers
 
 
 class UrandomIdGenerator(IdGenerator):
     """Ids from the operating system's random numbers.
+
+    They are drawn many at a time: a call of the operating system gives up the interpreter lock, and the training
+    thread would wait to have it back at each step.
 
     Example:
         >>> UrandomIdGenerator().generate_span_id() > 0
         True
     """
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._numbers: list[int] = []
+        fork.watch(self)
+
+    def after_fork_in_child(self) -> None:
+        """Draw anew: the parent uses what was drawn."""
+        self._lock = threading.Lock()
+        self._numbers = []
+
     def generate_span_id(self) -> int:
-        return int.from_bytes(os.urandom(8), "big") or 1
+        return self._draw() or 1
 
     def generate_trace_id(self) -> int:
-        return int.from_bytes(os.urandom(16), "big") or 1
+        return self._draw() << 64 | self._draw() or 1
 
     def is_trace_id_random(self) -> bool:
         return True
+
+    def _draw(self) -> int:
+        with self._lock:
+            if not self._numbers:
+                self._numbers = _random_numbers(_DRAWN_AT_ONCE)
+            return self._numbers.pop()
+
+
+def _random_numbers(count: int) -> list[int]:
+    return list(struct.unpack(f"{count}Q", os.urandom(8 * count)))
 
 
 def generate_span_ids(generator: IdGenerator, count: int) -> list[int]:
     """Return `count` span ids; of a `UrandomIdGenerator` in one call of the operating system."""
     if isinstance(generator, UrandomIdGenerator):
-        return [span_id or 1 for span_id in struct.unpack(f"{count}Q", os.urandom(8 * count))]
+        return [number or 1 for number in _random_numbers(count)]
     return [generator.generate_span_id() for _ in range(count)]
 
 

@@ -1,0 +1,46 @@
+"""Ids are random, and nobody gets another one's."""
+
+from __future__ import annotations
+
+import os
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+from otel_torch_modules._emission.ids import UrandomIdGenerator, generate_span_ids
+
+
+def test_ids_of_all_threads_differ_and_are_in_range() -> None:
+    ids = UrandomIdGenerator()
+    with ThreadPoolExecutor(4) as threads:
+        drawn = list(threads.map(lambda _: ids.generate_trace_id(), range(5_000)))
+        drawn += threads.map(lambda _: ids.generate_span_id(), range(5_000))
+    assert len(set(drawn)) == 10_000
+    assert all(0 < number < 2**128 for number in drawn[:5_000])
+    assert all(0 < number < 2**64 for number in drawn[5_000:])
+    assert len(set(generate_span_ids(ids, 5_000))) == 5_000
+
+
+def test_they_neither_follow_nor_disturb_the_programs_random_numbers() -> None:
+    random.seed(0)
+    expected = [random.random() for _ in range(3)]
+    drawn = set()
+    for _ in range(2):
+        random.seed(0)
+        ids = UrandomIdGenerator()
+        drawn |= {ids.generate_trace_id(), ids.generate_span_id()}
+        assert [random.random() for _ in range(3)] == expected
+    assert len(drawn) == 4
+
+
+def test_a_forked_child_has_other_ids_than_its_parent() -> None:
+    ids = UrandomIdGenerator()
+    ids.generate_span_id()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, ids.generate_span_id().to_bytes(8, "big"))
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        assert int.from_bytes(pipe.read(), "big") != ids.generate_span_id()
