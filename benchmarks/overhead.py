@@ -17,7 +17,7 @@ import random
 import statistics
 import sys
 from pathlib import Path
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 
 import torch
 
@@ -27,12 +27,15 @@ from collector import local_collector
 from contenders import CONTENDERS, EXPORTING, Contender
 from toy import Toy, calls, training_step
 
+_SETTLE_S = 0.5  # in which a contender does what it does in the background only once
+
 
 def block_ns(contender: Contender, step: object, steps: int) -> float:
     """Return the nanoseconds that a step takes under `contender`, over a block of `steps`."""
     with contender() as run:
         for _ in range(3):
             run(step)
+        sleep(_SETTLE_S)
         gc.collect()
         gc.disable()
         start = perf_counter_ns()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
@@ -26,6 +27,8 @@ _MOST_TEMPLATES = 120_000
 # Tags of fields that hold a message: https://github.com/open-telemetry/opentelemetry-proto
 _RESOURCE_SPANS = b"\x0a"  # of ExportTraceServiceRequest
 _SCOPE_SPANS = b"\x12"  # of ResourceSpans
+
+_NO_RESOURCE = Resource.get_empty()
 
 
 class EncodedRequest(NamedTuple):
@@ -163,7 +166,8 @@ class SpanEncoder:
         return template
 
     def _encode_anew(self, record: RecordSpans, spans: Iterable[Span]) -> bytes:
-        request = encode_spans([record.finished(span) for span in spans])
+        # Without a resource: the encoder would encode it each time, at twice the cost of a span.
+        request = encode_spans([record.finished(span, _NO_RESOURCE) for span in spans])
         scope_spans = request.resource_spans[0].scope_spans[0]
         scope_spans.ClearField("scope")
         scope_spans.ClearField("schema_url")

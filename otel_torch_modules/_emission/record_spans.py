@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, Tracer
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -54,7 +55,6 @@ class RecordSpans:
         self.decision = decision
         self.tracer = tracer
         self._scope = scope
-        self._resource = tracer.resource
         self._offset = root.trace.clock_offset
         self._flags = TraceFlags(decision.trace_flags)
         self._contexts: dict[Span, SpanContext] = {}
@@ -77,15 +77,15 @@ class RecordSpans:
     def _parent(self, span: Span) -> SpanContext | None:
         return self._parent_of_root if span.parent is None else self._context(span.parent)
 
-    def finished(self, span: Span) -> ReadableSpan:
-        """Return `span` as the SDK would have it after its end."""
+    def finished(self, span: Span, resource: Resource | None = None) -> ReadableSpan:
+        """Return `span` as the SDK would have it after its end; of the tracer's resource unless another is given."""
         error = span.error
         offset = self._offset
         return ReadableSpan(
             span.name,
             self._context(span),
             self._parent(span),
-            self._resource,
+            self.tracer.resource if resource is None else resource,
             span.attributes,
             () if error is None else _exception_events(error, span.end + offset),
             () if span.link is None else (self._link(span.link),),
