@@ -123,7 +123,7 @@ class JobIdentity:
 
     def _name_run(self, place: Place) -> str:
         name = self._config.run_id or launchers.run_id(self._environ)
-        if not name and place.rank == 0:
+        if not name and place.rank == self._ranks.lowest(place.world_size):
             _LOGGER.warning(
                 "Each of the %d ranks has traces of its own: nothing in the environment names the run. Set %s "
                 "to the same value on all ranks, another one for each run, to see each step as one trace",
