@@ -136,6 +136,8 @@ def standard_library_text(characters: int) -> str:
 def train(arguments: argparse.Namespace, report: Report) -> list[float]:
     """Train for `--steps` steps, tell `report` of each, and return the losses."""
     torch.manual_seed(arguments.seed)
+    # The model is too small for more, and threads that wait for one another on a busy machine cost most of the time.
+    torch.set_num_threads(1)
     model = GPT(arguments.width)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     excerpts = Excerpts(
