@@ -67,6 +67,10 @@ logger = logging.getLogger("otel_torch_modules")
 # Slots of a log that one span takes at least: half of the two events and the mark of a call.
 _SLOTS_PER_SPAN = 8
 
+# Slots of a log after which no node is looked at until a backward has ended: 12 000 calls. torch (2.13) frees a chain
+# of nodes that Python has seen by recursion, and one of tens of thousands is too deep for a stack of 8 MiB.
+_SLOTS_WITH_MARKS = 120_000
+
 _ROOT = Site("", "")  # at the bottom of a thread's stack while a root call runs
 
 
@@ -144,6 +148,7 @@ class Recorder:
         self.record: Record | None = None
         self.log: list[Any] | None = None  # of `record`
         self._phases_only = False  # `record` is of phases
+        self._marks_end = 0  # length of the log from which on nothing is marked
         self.task = -1  # graph task of the last mark
         self.tasks: dict[int, bool] = {}  # that have not ended; whether they leave nodes out
         self._selective = False  # `task` does
@@ -161,6 +166,7 @@ class Recorder:
         self.record = record
         self.log = None if record is None else record.log
         self._phases_only = record is not None and record.phases_only
+        self._marks_end = (0 if record is None else len(record.log)) + _SLOTS_WITH_MARKS
 
     def install(self) -> None:
         """Wrap ``nn.Module.__call__``."""
@@ -199,15 +205,17 @@ class Recorder:
             log = self.log
             try:
                 site = site_of(id(module)) or add_site(module)
+                length = 0 if log is None else len(log)
                 left_out = (
                     (not site.recorded and site.wrapper in (None, stack[-1]))
                     or log is None
                     or len(stack) > max_depth
-                    or (len(log) > log_limit and self._truncate())
+                    or (length > log_limit and self._truncate())
                 )
                 if log is not None and not left_out:
                     first = sequence_number()
-                    if grad_enabled():
+                    marking = length < self._marks_end
+                    if marking and grad_enabled():
                         if (
                             len(args) == 1
                             and not kwargs
@@ -245,7 +253,10 @@ class Recorder:
                 end = now()
                 tag = EXIT_BARE
                 last = sequence_number()
-                if last != first:  # else no node was made in here: there is nothing to mark
+                if not marking:
+                    tag = EXIT
+                    self._truncate()
+                elif last != first:  # else no node was made in here: there is nothing to mark
                     if type(output) is Tensor and not torch_function_modes():
                         node = output.grad_fn
                         if node is not None:
@@ -371,6 +382,7 @@ class Recorder:
         finished = finished or state.recomputes
         if self.log is not None:
             self.log.extend((TASK_END, state.code, task, now(), finished))
+            self._marks_end = len(self.log) + _SLOTS_WITH_MARKS
         self.boundary.task_closes(failed=not finished)
         self.tasks.pop(task, None)
 
