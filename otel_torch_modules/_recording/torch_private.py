@@ -1,4 +1,4 @@
-"""What is needed of torch that has no public name. Checked on torch 2.6, 2.13 and 2.15.
+"""What is needed of torch that has no public name. Checked on torch 2.13.
 
 Without one of them there is no tracing: the import fails and the door says so once.
 """
