@@ -13,20 +13,20 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
-import traceback
 from collections.abc import Callable
 from functools import update_wrapper
 from itertools import count
 from time import perf_counter_ns as now
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils.checkpoint import _StopRecomputationError
 
+from otel_torch_modules._recording.boundary import Boundary
 from otel_torch_modules._recording.captures import leaves_nodes_out, stops_at
+from otel_torch_modules._recording.descriptions import describe_error, describe_tensors
 from otel_torch_modules._recording.dynamo import made_by_compiler
 from otel_torch_modules._recording.fqn import ModuleSites
 from otel_torch_modules._recording.marks import (
@@ -34,14 +34,14 @@ from otel_torch_modules._recording.marks import (
     input_nodes,
     node_before,
     output_nodes,
-    tensors,
 )
 from otel_torch_modules._recording.root_only import call_root
+from otel_torch_modules._recording.task_end import TaskEnd
+from otel_torch_modules._recording.thread_state import Threads, ThreadState
 from otel_torch_modules._recording.torch_private import (
     attach_mark,
     current_node,
     graph_task_id,
-    mark_carrier,
     queue_callback,
     sequence_number,
     torch_function_modes,
@@ -55,9 +55,7 @@ from otel_torch_modules._records import (
     TASK,
     TASK_END,
     CallDetail,
-    Raised,
     Record,
-    Shapes,
     Site,
 )
 from otel_torch_modules.config import Config
@@ -72,61 +70,6 @@ _SLOTS_PER_SPAN = 8
 _SLOTS_WITH_MARKS = 120_000
 
 _ROOT = Site("", "")  # at the bottom of a thread's stack while a root call runs
-
-
-class Boundary(Protocol):
-    """Decides where a record begins and ends. Called on the training thread, a few times a step."""
-
-    def root_opens(self, module: nn.Module) -> bool:
-        """Return whether the root call of `module` that begins now is recorded."""
-
-    def root_closes(self, failed: bool) -> None:
-        """Take note of the end of the last root call in this thread."""
-
-    def task_opens(self) -> None:
-        """Take note of a backward that begins."""
-
-    def task_closes(self, failed: bool) -> None:
-        """Take note of a backward that ended."""
-
-    def recorder_failed(self) -> None:
-        """Take everything down: an error of ours must not happen twice."""
-
-
-class ThreadState:
-    """What the recorder knows of a thread."""
-
-    __slots__ = (
-        "carrier",
-        "code",
-        "code_if_python",
-        "last_input",
-        "last_output",
-        "minted",
-        "raised",
-        "recomputes",
-        "root_only",
-        "stack",
-    )
-
-    def __init__(self, recorder: Recorder) -> None:
-        self.code = next(recorder.thread_codes)
-        self.stack: list[Site] | None = []  # open calls; None while a root call is left out
-        self.minted: dict[int, int] = {}  # depth of an open call -> span id the program asked for
-        self.last_input = -1  # sequence numbers of the nodes marked last: a node that two
-        self.last_output = -1  # calls share, end of the one and start of the other, has one mark
-        self.recomputes = False  # the open root call is made from a backward
-        self.root_only = False  # a root call is open that is recorded alone
-        self.raised = 0  # id of the exception that is passing through the open calls
-        self.carrier = mark_carrier(recorder.make_mark(self.code))
-        # Autograd's device threads are not Python's: there is no telling who called backward.
-        self.code_if_python = self.code if _is_python_thread() else None
-
-
-class _Threads(threading.local):
-    # `__init__` runs once in each thread that reads `state`.
-    def __init__(self, recorder: Recorder) -> None:
-        self.state = ThreadState(recorder)
 
 
 class Recorder:
@@ -153,8 +96,7 @@ class Recorder:
         self.tasks: dict[int, bool] = {}  # that have not ended; whether they leave nodes out
         self._selective = False  # `task` does
         self.failed = False  # an error of ours has ended tracing
-        self.thread_codes = count()
-        self._threads = _Threads(self)
+        self._threads = Threads(self.make_mark, count())
 
     @property
     def thread(self) -> ThreadState:
@@ -235,7 +177,7 @@ class Recorder:
                     stack.append(site)
                     training: Any = module.training
                     if record_shapes:
-                        training = CallDetail(training, _shapes((args, kwargs)))
+                        training = CallDetail(training, describe_tensors((args, kwargs)))
                     log.extend((site, state.code, first, now(), training))
             except Exception:
                 self.fail("at the start of a module's call")
@@ -276,7 +218,15 @@ class Recorder:
                         for node in output_nodes(output, first):
                             tag = EXIT
                             attach_mark(node, state.carrier)
-                log.extend((tag, state.code, last, end, _shapes(output) if record_shapes else None))
+                log.extend(
+                    (
+                        tag,
+                        state.code,
+                        last,
+                        end,
+                        describe_tensors(output) if record_shapes else None,
+                    )
+                )
                 if state.minted:
                     state.minted.pop(len(stack), None)
                 stack.pop()
@@ -366,11 +316,23 @@ class Recorder:
             return
         node: Node | None = current_node()  # None while a compiled backward runs
         self._selective = self.tasks[task] = node is not None and leaves_nodes_out(node)
-        queue_callback(_TaskEnd(self, task))
+        queue_callback(
+            TaskEnd(lambda: self._task_ran(task), lambda done: self._task_ended(task, done))
+        )
         self.boundary.task_opens()
         if self.log is not None:
             state = self._threads.state
             self.log.extend((TASK, state.code, task, now(), state.code_if_python))
+
+    def _task_ran(self, task: int) -> None:
+        if self.log is not None:
+            self.log.extend((TASK_END, self._threads.state.code, task, now(), None))
+
+    def _task_ended(self, task: int, finished: bool) -> None:
+        try:
+            self.leave_task(task, finished)
+        except Exception:
+            self.fail("at the end of backward")
 
     def leave_task(self, task: int, finished: bool) -> None:
         """Take note that the graph task came to its end, or was given up because of an error."""
@@ -393,7 +355,7 @@ class Recorder:
             state = self._threads.state
             raised = None
             if not isinstance(error, _StopRecomputationError):  # how recompute ends early: no error
-                raised = _describe(error, with_stacktrace=state.raised != id(error))
+                raised = describe_error(error, with_stacktrace=state.raised != id(error))
                 state.raised = id(error)
             log.extend((EXIT, state.code, sequence_number(), end, raised))
             if state.minted:
@@ -438,65 +400,3 @@ class Recorder:
             self.boundary.recorder_failed()
         except Exception:
             logger.exception("Tracing could not be taken down in full")
-
-
-class _TaskEnd:
-    """Called by the engine when a graph task has run all nodes; deleted with the graph task when it failed."""
-
-    __slots__ = ("_again", "_recorder", "_task")
-
-    def __init__(self, recorder: Recorder, task: int) -> None:
-        self._recorder: Recorder | None = recorder
-        self._task = task
-        self._again = True
-
-    def __call__(self) -> None:
-        if self._again:
-            # Callbacks run in the order in which they were queued, also those queued meanwhile: now
-            # the wait of DistributedDataParallel for its all-reduce comes before the end, not after it.
-            self._again = False
-            queue_callback(self)
-            recorder = self._recorder
-            if recorder is not None and recorder.log is not None:
-                code = recorder.thread.code
-                recorder.log.extend((TASK_END, code, self._task, now(), None))
-        else:
-            self._leave(finished=True)
-
-    def __del__(self) -> None:
-        self._leave(finished=False)
-
-    def _leave(self, finished: bool) -> None:
-        recorder, self._recorder = self._recorder, None
-        if recorder is not None:
-            try:
-                recorder.leave_task(self._task, finished)
-            except Exception:
-                recorder.fail("at the end of backward")
-
-
-def _is_python_thread() -> bool:
-    return any(
-        thread.ident == threading.get_ident() and not isinstance(thread, threading._DummyThread)
-        for thread in threading.enumerate()
-    )
-
-
-def _describe(error: BaseException, with_stacktrace: bool) -> Raised:
-    kind = type(error)
-    name = kind.__qualname__
-    if kind.__module__ not in ("builtins", "__main__"):
-        name = f"{kind.__module__}.{name}"
-    try:
-        message = str(error)
-    except Exception:
-        message = "<its text cannot be had>"
-    stacktrace = ""
-    if with_stacktrace:
-        stacktrace = "".join(traceback.format_exception(kind, error, error.__traceback__))
-    return Raised(name, message, stacktrace)
-
-
-def _shapes(values: Any) -> Shapes:
-    found = list(tensors(values))
-    return Shapes(tuple(str(list(t.shape)) for t in found), tuple(str(t.dtype) for t in found))

@@ -1,0 +1,64 @@
+"""What the recorder keeps for each thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from otel_torch_modules._recording.torch_private import mark_carrier
+from otel_torch_modules._records import Site
+
+
+class ThreadState:
+    """What the recorder knows of a thread."""
+
+    __slots__ = (
+        "carrier",
+        "code",
+        "code_if_python",
+        "last_input",
+        "last_output",
+        "minted",
+        "raised",
+        "recomputes",
+        "root_only",
+        "stack",
+    )
+
+    def __init__(self, code: int, mark: Callable[[Any], None]) -> None:
+        self.code = code
+        self.stack: list[Site] | None = []  # open calls; None while a root call is left out
+        self.minted: dict[int, int] = {}  # depth of an open call -> span id the program asked for
+        self.last_input = -1  # sequence numbers of the nodes marked last: a node that two
+        self.last_output = -1  # calls share, end of the one and start of the other, has one mark
+        self.recomputes = False  # the open root call is made from a backward
+        self.root_only = False  # a root call is open that is recorded alone
+        self.raised = 0  # id of the exception that is passing through the open calls
+        self.carrier = mark_carrier(mark)
+        # Autograd's device threads are not Python's: there is no telling who called backward.
+        self.code_if_python = self.code if _is_python_thread() else None
+
+
+class Threads(threading.local):
+    """The state of each thread.
+
+    Args:
+        make_mark: returns the hook of the nodes that the thread with this code makes.
+        codes: gives each thread another code.
+    """
+
+    # Runs once in each thread that reads `state`.
+    def __init__(
+        self, make_mark: Callable[[int], Callable[[Any], None]], codes: count[int]
+    ) -> None:
+        code = next(codes)
+        self.state = ThreadState(code, make_mark(code))
+
+
+def _is_python_thread() -> bool:
+    return any(
+        thread.ident == threading.get_ident() and not isinstance(thread, threading._DummyThread)
+        for thread in threading.enumerate()
+    )
