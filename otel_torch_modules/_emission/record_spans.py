@@ -145,7 +145,8 @@ def parent_context(root: Span) -> SpanContext | None:
 
 
 def _error_status(error: Raised) -> Status:
-    return Status(StatusCode.ERROR, f"{error.type}: {error.message}")
+    description = f"{error.type}: {error.message}" if error.type else error.message
+    return Status(StatusCode.ERROR, description)
 
 
 def _exception_events(error: Raised, at: int) -> tuple[Event, ...]:

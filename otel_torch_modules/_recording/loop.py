@@ -7,6 +7,7 @@ from functools import wraps
 from time import perf_counter_ns as now
 from typing import Any
 
+import torch
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
@@ -50,7 +51,12 @@ class LoopHooks:
         self._wrapper = None
 
     def _guarded(self, hook: Callable[..., None], where: str) -> Callable[..., None]:
+        is_compiling = torch.compiler.is_compiling
+
         def guarded(*arguments: Any) -> None:
+            # The step of an optimizer inside compiled code: no graph breaks for our sake.
+            if is_compiling():
+                return
             try:
                 hook(*arguments)
             except Exception:

@@ -233,3 +233,20 @@ def test_compiled_autograd_runs_as_without_us() -> None:
         "train.step\n  forward Model\n    forward net\n      forward fc\n      forward act\n"
         "    forward head\n  backward\n"
     )
+
+
+def test_a_compiled_optimizer_breaks_no_more_graphs() -> None:
+    def trained() -> dict[str, dict[Any, int]]:
+        torch._dynamo.reset()
+        counters.clear()
+        model = Net()
+        adam = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.1))
+        step = torch.compile(lambda: adam.step(), backend="aot_eager")
+        for _ in range(2):
+            model(batch()).sum().backward()
+            step()
+        return {name: dict(counters[name]) for name in ("stats", "graph_break")}
+
+    untraced = trained()
+    with capture_spans():
+        assert trained() == untraced
