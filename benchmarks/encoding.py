@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from recorded import record_steps
 
 from otel_torch_modules import Config, semconv
-from otel_torch_modules._assembly.tree import Assembler
+from otel_torch_modules._assembly.assembler import Assembler
 from otel_torch_modules._emission.ids import UrandomIdGenerator, generate_span_ids
 from otel_torch_modules._emission.otlp import SpanEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans

@@ -14,9 +14,9 @@ slot 0          slot 1          slot 2              slot 3    slot 4
 a ``Site``      thread code     sequence number     time      ``module.training`` or :class:`CallDetail`
 ``EXIT``        thread code     sequence number     time      None, :class:`Raised` or shapes
 ``EXIT_BARE``   thread code     sequence number     time      the same; no output has a graph
-``MARK``        thread code     sequence number     time      graph task id
-``TASK``        thread code     graph task id       time      thread code of the caller, None if unknown
-``TASK_END``    thread code     graph task id       time      None: its nodes have run; True: it ended;
+``MARK``        thread code     sequence number     time      graph task code
+``TASK``        thread code     graph task code     time      thread code of the caller, None if unknown
+``TASK_END``    thread code     graph task code     time      None: its nodes have run; True: it ended;
                                                               False: an exception ended it
 ``OPTIMIZER``   thread code     class name          time      None
 ``OPTIMIZED``   thread code     None                time      None or :class:`Raised`
@@ -26,7 +26,9 @@ a ``Site``      thread code     sequence number     time      ``module.training`
 ==============  ==============  ==================  ========  =========================================
 
 For ``MARK`` the thread is the one whose sequence numbers are meant: that of the forward pass. For all others it is
-the thread in which the event happened. Times are ``time.perf_counter_ns()``.
+the thread in which the event happened. Times are ``time.perf_counter_ns()``. The code of a graph task is the least
+number that no other task has that runs, so that steps that do the same have logs that differ in nothing but times and
+where the sequence numbers begin.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from opentelemetry.trace import TracerProvider
 
-from otel_torch_modules._assembly.tree import Assembler
+from otel_torch_modules._assembly.assembler import Assembler
 from otel_torch_modules._emission import fork
 from otel_torch_modules._emission.identity import JobIdentity
 from otel_torch_modules._emission.job_context import JobContext

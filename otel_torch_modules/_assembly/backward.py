@@ -12,13 +12,12 @@ recompute. See :mod:`otel_torch_modules._assembly.recompute` for which calls bel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.call import Call, Names
+from otel_torch_modules._assembly.history import KnownCalls
 from otel_torch_modules._assembly.recompute import Recompute, Run
 from otel_torch_modules._assembly.span import Span
-from otel_torch_modules._records import Raised, Site
+from otel_torch_modules._records import Raised
 
 FAILED = Raised("", "an exception ended the backward pass", "")
 
@@ -49,7 +48,7 @@ class Backward:
         names: gives module spans their attributes.
         kind: the span kind of module spans.
         room: for how many of them.
-        calls_of: returns the latest calls of a module, the last first.
+        known: the calls that a recompute may repeat.
     """
 
     __slots__ = (
@@ -69,10 +68,10 @@ class Backward:
         names: Names,
         kind: int,
         room: Room,
-        calls_of: Callable[[Site], Iterable[Call]],
+        known: KnownCalls,
     ) -> None:
         self.span = span
-        self._recompute = Recompute(calls_of)
+        self._recompute = Recompute(known)
         self._names = names
         self._kind = kind
         self._room = room

@@ -8,11 +8,11 @@ first, and where one does not precede the other another recompute began: that of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from otel_torch_modules._assembly.call import Call
-from otel_torch_modules._records import Site
+from otel_torch_modules._assembly.history import KnownCalls
 
 
 class Run(NamedTuple):
@@ -37,17 +37,26 @@ class Run(NamedTuple):
         return self.whole or any(mine.repeats is call for mine in self.calls)
 
 
+class _Candidate(NamedTuple):
+    """A forward call that a recompute may repeat; of several the greatest does."""
+
+    depth: int  # of the innermost call around it whose backward is open; -1 for none
+    new: bool  # nothing has repeated it yet
+    forward: bool  # not a recompute itself
+    call: Call
+
+
 class Recompute:
     """The calls made directly from one backward since its last mark.
 
     Args:
-        calls_of: returns the latest calls of a module, the last first.
+        known: the calls that may be repeated.
     """
 
-    __slots__ = ("_calls_of", "_repeated", "calls")
+    __slots__ = ("_known", "_repeated", "calls")
 
-    def __init__(self, calls_of: Callable[[Site], Iterable[Call]]) -> None:
-        self._calls_of = calls_of
+    def __init__(self, known: KnownCalls) -> None:
+        self._known = known
         self._repeated: set[Call] = set()
         self.calls: list[Call] = []
 
@@ -89,24 +98,36 @@ class Recompute:
 
     def _innermost(self, call: Call, depths: dict[Call, int]) -> Call | None:
         """Return the call that `call` repeats if it ended a recompute: the one that is open, or nearest to it."""
+        nearest = self._nearest(call, self._known.of(call.site), depths)
+        if nearest is None or nearest.depth < 0:  # nothing of this record is open around it
+            earlier = self._nearest(call, self._known.before(call.site), depths)
+            if nearest is None or (earlier is not None and earlier[:-1] > nearest[:-1]):
+                nearest = earlier
+        return None if nearest is None else nearest.call
+
+    def _nearest(
+        self, call: Call, candidates: Iterable[Call], depths: dict[Call, int]
+    ) -> _Candidate | None:
         best = None
-        for candidate in self._calls_of(call.site):
+        for candidate in candidates:
             if candidate.order >= call.order:
                 continue
-            if candidate in depths:
-                return candidate
             around: Call | None = candidate
             while around is not None and around not in depths:
                 around = around.parent
             depth = -1 if around is None else depths[around]
-            rank = (depth, candidate not in self._repeated, not candidate.recompute)
-            if best is None or rank > best[0]:
-                best = (rank, candidate)
-        return None if best is None else best[1]
+            found = _Candidate(
+                depth, candidate not in self._repeated, not candidate.recompute, candidate
+            )
+            if around is candidate:
+                return found
+            if best is None or found[:-1] > best[:-1]:
+                best = found
+        return best
 
     def _before(self, after: Call, call: Call) -> Call | None:
         """Return the call that `call` repeats if what came after it in the same function repeats `after`."""
-        for candidate in self._calls_of(call.site):
+        for candidate in self._known.beside(after, call.site):
             if candidate.order < after.order and candidate.parent is after.parent:
                 return candidate
         return None

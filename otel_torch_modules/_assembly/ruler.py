@@ -6,15 +6,10 @@ before and its value after, and these ranges nest because calls nest.
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right
-from collections import deque
 
 from otel_torch_modules._assembly.call import Call
-
-# How many finished records are kept, for backwards that come after the step of their forward. A backward
-# through an older forward is counted, not shown.
-_STEPS_KEPT = 2
-_EVALUATIONS_KEPT = 1
 
 
 class Ruler:
@@ -36,41 +31,13 @@ class Ruler:
         return bool(self._bounds) and self._bounds[0] <= number
 
     @property
-    def start(self) -> int:
-        """The number of the first turn."""
-        return self._bounds[0]
+    def ends(self) -> tuple[int, int] | None:
+        """The first turn, and the number from which on no call makes nodes; None where there is no turn."""
+        if not self._bounds:
+            return None
+        return self._bounds[0], self._bounds[-1] if self._owners[-1] is None else sys.maxsize
 
     def owner(self, number: int) -> Call | None:
         """Return the innermost call that made the node with this number."""
         place = bisect_right(self._bounds, number)
         return self._owners[place - 1] if place else None
-
-
-class Rulers:
-    """The rulers of all threads, of the record that is being assembled and of the last ones before it."""
-
-    def __init__(self) -> None:
-        self._now: dict[int, Ruler] = {}
-        self._steps: deque[dict[int, Ruler]] = deque(maxlen=_STEPS_KEPT)
-        self._evaluations: deque[dict[int, Ruler]] = deque(maxlen=_EVALUATIONS_KEPT)
-
-    def begin(self, is_step: bool) -> None:
-        """Start the rulers of another record."""
-        self._now = {}
-        (self._steps if is_step else self._evaluations).append(self._now)
-
-    def of(self, thread: int) -> Ruler:
-        """Return the ruler of a thread in the current record."""
-        ruler = self._now.get(thread)
-        if ruler is None:
-            ruler = self._now[thread] = Ruler()
-        return ruler
-
-    def find(self, thread: int, number: int) -> Ruler | None:
-        """Return the ruler on which `number` lies, or None where that is not kept any more."""
-        ruler = self._now.get(thread)
-        if ruler is not None and ruler.starts_by(number):
-            return ruler
-        kept = [past[thread] for past in (*self._steps, *self._evaluations) if thread in past]
-        kept = [ruler for ruler in kept if ruler.starts_by(number)]
-        return max(kept, key=lambda ruler: ruler.start, default=None)

@@ -13,6 +13,13 @@ PRODUCER: Final = 3
 CONSUMER: Final = 4
 
 
+class Kinds(NamedTuple):
+    """The kinds of module spans."""
+
+    forward: int  # where nodes were recorded
+    backward: int
+
+
 class Trace(NamedTuple):
     """What all spans of one record share."""
 

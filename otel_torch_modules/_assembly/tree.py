@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping
-from itertools import count, islice
+from collections.abc import Mapping
 from typing import Any
 
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.backward import FAILED, Backward, Room
-from otel_torch_modules._assembly.call import Call, Calls, Names, shape_attributes
-from otel_torch_modules._assembly.ruler import Rulers
-from otel_torch_modules._assembly.span import (
-    CONSUMER,
-    INTERNAL,
-    PRODUCER,
-    Note,
-    SharedAttributes,
-    Span,
-    Trace,
-)
+from otel_torch_modules._assembly.call import Call, Names, shape_attributes
+from otel_torch_modules._assembly.heads import describe_heads, heads
+from otel_torch_modules._assembly.history import History, KnownCalls, ReadCalls
+from otel_torch_modules._assembly.span import INTERNAL, Kinds, Note, SharedAttributes, Span
 from otel_torch_modules._records import (
     DATA,
     EXIT,
@@ -38,106 +29,74 @@ from otel_torch_modules._records import (
     Site,
 )
 from otel_torch_modules._slices import slices
-from otel_torch_modules.config import Config
 
-# How many calls of a module are looked at for the one that a recompute repeats.
-_CALLS_LOOKED_AT = 64
-
-# Slices of about a millisecond.
-_EVENTS_AT_ONCE = 512
-_SPANS_AT_ONCE = 4096
+_EVENTS_AT_ONCE = 512  # about a millisecond
 
 # What can be open in a thread: a module's call, an optimizer's step, a backward.
 _Open = Call | Span | Backward
 
 
-class Assembler:
-    """Makes trees of records.
-
-    It remembers the last few records: a backward may come after the step of its forward.
+class RecordTree:
+    """One record on its way to being a tree.
 
     Args:
-        config: the kinds of spans and how many there may be.
+        record: what is read.
+        names: gives module spans their labels and attributes.
+        kinds: of module spans.
+        max_spans: how many module spans there may be.
+        order: of its first call among those of all records.
+        history: the calls of the records before it.
     """
 
-    def __init__(self, config: Config) -> None:
-        separate = config.span_kind == "separate"
-        self.forward_kind = PRODUCER if separate else INTERNAL
-        self.backward_kind = CONSUMER if separate else INTERNAL
-        self.max_spans = config.max_spans_per_step
-        self.names = Names()
-        self.rulers = Rulers()
-        self.calls: deque[Calls] = deque(maxlen=2)  # of the last records
-        self.order = count()  # of calls
-        self.lost_marks = 0
-        """How many marks were of nodes made too long ago: if a module made them, its backward has no span."""
-
-    def assemble(self, record: Record) -> Span:
-        """Return the root span of the tree of `record`."""
-        self.rulers.begin(is_step=record.kind == "step")
-        self.calls.append(Calls())
-        assembly = _Assembly(self, record)
-        assembly.read(record.log)
-        return assembly.finish()
-
-
-class _Assembly:
-    """One record on its way to being a tree."""
-
-    def __init__(self, assembler: Assembler, record: Record) -> None:
-        self._assembler = assembler
-        self._names = assembler.names
-        self._rulers = assembler.rulers
-        self._calls = assembler.calls[-1]
+    def __init__(
+        self,
+        record: Record,
+        names: Names,
+        kinds: Kinds,
+        max_spans: int,
+        order: int,
+        history: History,
+    ) -> None:
         self._record = record
-        self._room = Room(assembler.max_spans, record.truncated)
+        self._names = names
+        self._kinds = kinds
+        self.order = order
+        """Of the next call."""
+        self._history = history
+        self._made = ReadCalls()
+        earlier = history.begin(self._made, is_step=record.kind == "step")
+        self._known = KnownCalls(self._made.calls, earlier, order)
+        self._own_marks_only = True
+        self._room = Room(max_spans, record.truncated)
         self._stacks: dict[int, list[_Open]] = {}
         self._backwards: dict[int, Backward] = {}
         self._counts: dict[Site, int] = {}  # calls of roots
         self._program_thread = 0  # the last one in which the program itself did something
-        self._trace = Trace(
-            record.trace_id,
-            record.clock_offset,
-            record.trace_flags,
-            record.trace_state,
-            record.parent,
-        )
         self._evaluation = record.site  # until its call has been seen
-        name, phase = semconv.STEP, semconv.PHASE_STEP
-        if record.site is not None:
-            name, phase = semconv.FORWARD_PREFIX + record.site.fqn, semconv.PHASE_FORWARD
-        self._root = Span(
-            self._trace,
-            None,
-            name,
-            phase,
-            INTERNAL,
-            record.start,
-            record.end,
-            {semconv.PHASE: phase},
-        )
-        self._root.span_id = record.span_id
-        self._top = self._root  # of what happens in this process
-        shared = record.shared
-        if shared is not None:
-            self._root.span_id = shared.span_id
-            self._root.remote = not shared.sent_here
-            self._top = Span(
-                self._trace,
-                self._root,
-                f"{semconv.RANK_PREFIX}{shared.rank}",
-                semconv.PHASE_RANK,
-                INTERNAL,
-                record.start,
-                record.end,
-                {},
-            )
-            self._top.span_id = record.span_id
+        self.heads = heads(record)
+        self._root = self.heads[0]
+        self._top = self.heads[-1]  # of what happens in this process
+        self._trace = self._root.trace
+
+    @property
+    def made(self) -> ReadCalls:
+        """The calls of the record."""
+        return self._made
+
+    @property
+    def self_contained(self) -> bool:
+        """Whether no call of an earlier record made any difference."""
+        return self._own_marks_only and self._known.own_only
+
+    @property
+    def truncated(self) -> bool:
+        """Whether module spans are missing."""
+        return self._room.truncated
 
     def read(self, log: list[Any]) -> None:
         """Take in all events."""
         enter, leave, mark = self._enter, self._exit, self._mark
-        forward_kind = self._assembler.forward_kind
+        forward_kind = self._kinds.forward
         for events in slices(log, _EVENTS_AT_ONCE * WIDTH):
             for place in range(0, len(events) - WIDTH + 1, WIDTH):
                 tag, thread, value, time, detail = events[place : place + WIDTH]
@@ -171,24 +130,8 @@ class _Assembly:
                 _end(opened, self._record.end)
         if self._record.failed and self._top.error is None:
             self._top.error = FAILED
-        if self._record.kind == "step":
-            self._root.attributes = self._step_attributes()
-        if self._root is not self._top:
-            self._root.error = self._top.error
-            self._top.attributes = self._rank_attributes()
-        spans = list(self._root.walk())
-        for last in slices(spans[::-1], _SPANS_AT_ONCE):
-            for span in last:
-                parent = span.parent
-                if parent is not None:
-                    if span.start < parent.start:
-                        parent.start = span.start
-                    if span.end > parent.end:
-                        parent.end = span.end
-        for first in slices(spans, _SPANS_AT_ONCE):
-            for span in first:
-                if len(span.children) > 1:
-                    span.children = sorted(span.children, key=_times)
+        describe_heads(self.heads, self._record, self.truncated)
+        self._root.error = self._top.error
         return self._root
 
     # Module calls.
@@ -212,7 +155,7 @@ class _Assembly:
             recompute = True
             counts = {}  # its index is that of the call that it repeats
             parent_span = None  # until it is known where it belongs
-            repeats = next(self._calls_of(site), None)  # until it is known which call it is
+            repeats = self._last_call_of(site)  # until it is known which call it is
             label = self._names.label(site, None) if repeats is None else repeats.label
             call = Call(site, None, first, training, label)
             call.repeats = repeats
@@ -223,7 +166,8 @@ class _Assembly:
             parent_span = self._current(stack)
             call = Call(site, None, first, training, self._names.label(site, None))
         call.start = call.end = time
-        call.order = next(self._assembler.order)
+        call.order = self.order
+        self.order += 1
         call.index = counts.get(site, 0)
         counts[site] = call.index + 1
         call.recompute = recompute
@@ -243,9 +187,9 @@ class _Assembly:
             call.span = Span(
                 self._trace, parent_span, name, phase, INTERNAL, time, time, attributes
             )
-        self._calls.add(call)
+        self._made.calls.add(call)
         stack.append(call)
-        self._rulers.of(thread).turn(first, call)
+        self._made.ruler(thread).turn(first, call)
 
     def _exit(self, thread: int, last: int, time: int, detail: Any, kind: int) -> None:
         stack = self._stacks.get(thread, [])
@@ -258,7 +202,7 @@ class _Assembly:
             _end(opened, time)
         call.end = time
         outer = call.parent or _innermost_call(stack)
-        self._rulers.of(thread).turn(last, outer)
+        self._made.ruler(thread).turn(last, outer)
         span = call.span
         if span is None:
             return
@@ -274,11 +218,8 @@ class _Assembly:
         elif isinstance(detail, Shapes):
             span.attributes = {**span.attributes, **shape_attributes("output", detail)}
 
-    def _calls_of(self, site: Site) -> Iterator[Call]:
-        calls = (
-            call for calls in reversed(self._assembler.calls) for call in reversed(calls.of(site))
-        )
-        return islice(calls, _CALLS_LOOKED_AT)
+    def _last_call_of(self, site: Site) -> Call | None:
+        return next(self._known.of(site), None) or next(self._known.before(site), None)
 
     # Backward.
 
@@ -286,12 +227,13 @@ class _Assembly:
         backward = self._backwards.get(task)
         if backward is None:  # it began in an earlier record
             backward = self._open_backward(thread, task, time, [])
-        ruler = self._rulers.find(thread, number)
-        if ruler is None:
-            self._assembler.lost_marks += 1
-        if time < backward.span.start:
-            backward.span.start = time
-        backward.reach(None if ruler is None else ruler.owner(number), time)
+        ruler = self._made.ruler(thread)
+        if ruler.starts_by(number):
+            owner = ruler.owner(number)
+        else:
+            owner = self._history.owner(thread, number)
+            self._own_marks_only = self._own_marks_only and owner is None
+        backward.reach(owner, time)
 
     def _task(self, thread: int, task: int, time: int, caller: int | None) -> None:
         stack = self._stacks.get(thread, [])
@@ -314,7 +256,11 @@ class _Assembly:
             _BACKWARD_ATTRIBUTES,
         )
         backward = Backward(
-            span, self._names, self._assembler.backward_kind, self._room, self._calls_of
+            span,
+            self._names,
+            self._kinds.backward,
+            self._room,
+            self._known,
         )
         self._backwards[task] = backward
         self._stacks.setdefault(thread, []).append(backward)
@@ -372,25 +318,6 @@ class _Assembly:
             _DATA_ATTRIBUTES,
         )
 
-    def _step_attributes(self) -> dict[str, Any]:
-        attributes: dict[str, Any] = {
-            semconv.PHASE: semconv.PHASE_STEP,
-            semconv.STEP_INDEX: self._record.index,
-            semconv.STEP_MICRO_BATCHES: self._record.micro_batches,
-        }
-        if self._room.truncated:
-            attributes[semconv.STEP_TRUNCATED] = True
-        return attributes
-
-    def _rank_attributes(self) -> dict[str, Any]:
-        shared = self._record.shared
-        assert shared is not None
-        return {
-            **self._step_attributes(),
-            semconv.PHASE: semconv.PHASE_RANK,
-            semconv.DISTRIBUTED_RANK: shared.rank,
-        }
-
     # What the program says of our spans.
 
     def _innermost_call(self, thread: int) -> Span:
@@ -429,7 +356,3 @@ def _end(opened: _Open, time: int) -> None:
 
 def _innermost_call(stack: list[_Open]) -> Call | None:
     return next((opened for opened in reversed(stack) if isinstance(opened, Call)), None)
-
-
-def _times(span: Span) -> tuple[int, int]:
-    return span.start, span.end

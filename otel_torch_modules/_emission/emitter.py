@@ -25,6 +25,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, TraceFlags
 
 from otel_torch_modules import semconv
+from otel_torch_modules._assembly.columns import SpanColumns
 from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._emission import sampling, sdk
 from otel_torch_modules._emission.ids import (
@@ -70,8 +71,9 @@ class Emitter:
         self._flushed_at = clock()
         self._outbox: Outbox | None = None
 
-    def emit(self, root: Span) -> None:
-        """Send `root` and all below it; give an id to each span that has none yet."""
+    def emit(self, tree: Span | SpanColumns) -> None:
+        """Send `tree`; give an id to each span that has none yet."""
+        root = tree if isinstance(tree, Span) else tree.root
         tracer = self._tracer()
         if tracer is None:
             return
@@ -79,19 +81,36 @@ class Emitter:
         if decision is None:
             return
         self._job.link(root)
-        spans = list(root.walk())
-        self._assign_ids(spans, tracer)
-        batch = RecordSpans(spans, decision, tracer, self._scope)
         processors = sdk.span_processors(tracer.span_processor)
         exporters = self._request_exporters(processors)
+        if isinstance(tree, SpanColumns) and exporters and not decision.trace_state:
+            self._send_columns(tree, decision, tracer, self._outbox_to(exporters, tracer))
+            return
+        spans = list((tree if isinstance(tree, Span) else tree.tree()).walk())
+        self._assign_ids(spans, tracer)
+        if isinstance(tree, SpanColumns):
+            tree.span_ids = [span.span_id for span in spans]
+        batch = RecordSpans(spans, decision, tracer, self._scope)
         if exporters:
-            outbox = self._outbox_to(exporters, tracer)
-            outbox.put(batch, [span for span in batch.spans if span.notes is None])
-            self._send_finished(batch, [span for span in batch.spans if span.notes is not None])
+            self._send_encoded(batch, self._outbox_to(exporters, tracer))
         elif sdk.needs_started_spans(processors):
             self._send_started(batch)
         else:
             self._send_finished(batch, batch.spans)
+
+    def _send_columns(
+        self, columns: SpanColumns, decision: sampling.Decision, tracer: Tracer, outbox: Outbox
+    ) -> None:
+        heads = columns.heads
+        generator = chosen_generator(tracer.id_generator, self._ids)
+        drawn = generate_span_ids(generator, len(columns.starts) - len(heads))
+        columns.span_ids = [*(head.span_id for head in heads), *drawn]
+        self._send_encoded(RecordSpans(heads, decision, tracer, self._scope), outbox)
+        outbox.put_columns(columns, columns.span_ids, decision.trace_flags)
+
+    def _send_encoded(self, batch: RecordSpans, outbox: Outbox) -> None:
+        outbox.put(batch, [span for span in batch.spans if span.notes is None])
+        self._send_finished(batch, [span for span in batch.spans if span.notes is not None])
 
     def idle(self) -> None:
         """Flush if spans wait since `_FLUSH_INTERVAL_S`; called often, with records coming or not."""

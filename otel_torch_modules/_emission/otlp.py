@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from otel_torch_modules._assembly.layout import Prototype
 from otel_torch_modules._assembly.span import SharedAttributes, Span, Trace
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
@@ -38,7 +39,7 @@ class EncodedRequest(NamedTuple):
     span_count: int
 
 
-class _Template(NamedTuple):
+class Template(NamedTuple):
     """A span but for its ids and times, and the attributes that it is known by: their address is theirs alone.
 
     `pack` puts six pieces together with what lies between them. Two more come where there is a link.
@@ -47,7 +48,7 @@ class _Template(NamedTuple):
     pack: Callable[..., bytes]
     pieces: tuple[bytes, ...]
     link_pieces: tuple[bytes, ...]
-    attributes: SharedAttributes
+    attributes: Mapping[str, Any]
 
 
 class SpanEncoder:
@@ -62,7 +63,7 @@ class SpanEncoder:
         self.resource = tracer.resource
         self._tracer = tracer
         self._scope = scope
-        self._templates: dict[tuple[int, str, int, bool, int], _Template] = {}
+        self._templates: dict[tuple[int, str, int, bool, int], Template] = {}
         specimen = Span(_trace(1), None, "", "", 0, 1, 1, {})
         record = RecordSpans([specimen], Decision(0, None), tracer, scope)
         around = encode_spans([record.finished(specimen)]).resource_spans[0]
@@ -100,9 +101,11 @@ class SpanEncoder:
             ):
                 rest.append(span)
                 continue
-            template = known((id(attributes), span.name, span.kind, link is None, flags))
+            template = known((id(attributes), span.name, span.kind, link is not None, flags))
             if template is None:
-                template = self._make_template(span, attributes, flags)
+                template = self._keep_template(
+                    Prototype(span.name, span.phase, span.kind, attributes), link is not None, flags
+                )
             pack, (first, to_id, to_parent, to_start, to_end, after), link_pieces, _ = template
             add(
                 pack(
@@ -133,7 +136,27 @@ class SpanEncoder:
             parts = [before, tag + _varint(sum(map(len, parts))), *parts]
         return EncodedRequest(b"".join(parts), span_count)
 
-    def _make_template(self, span: Span, attributes: SharedAttributes, flags: int) -> _Template:
+    def template(self, like: Prototype, linked: bool, flags: int) -> Template:
+        """Return what all spans have that are `like`, with a link to one of the same trace or without one.
+
+        What was made for attributes that belong to one place only is not kept.
+        """
+        key = (id(like.attributes), like.name, like.kind, linked, flags)
+        known = self._templates.get(key)
+        if known is not None:
+            return known
+        if type(like.attributes) is SharedAttributes:
+            return self._keep_template(like, linked, flags)
+        return self._make_template(like, linked, flags)
+
+    def _keep_template(self, like: Prototype, linked: bool, flags: int) -> Template:
+        template = self._make_template(like, linked, flags)
+        if len(self._templates) >= _MOST_TEMPLATES:
+            self._templates.clear()
+        self._templates[id(like.attributes), like.name, like.kind, linked, flags] = template
+        return template
+
+    def _make_template(self, like: Prototype, linked: bool, flags: int) -> Template:
         trace_id, span_id, parent_id, link_id, start, end = map(os.urandom, (16, 8, 8, 8, 8, 8))
         trace = _trace(int.from_bytes(trace_id, "big"))
         parent = Span(trace, None, "", "", 0, 1, 1, {})
@@ -141,16 +164,16 @@ class SpanEncoder:
         specimen = Span(
             trace,
             parent,
-            span.name,
-            span.phase,
-            span.kind,
+            like.name,
+            like.phase,
+            like.kind,
             int.from_bytes(start, "little"),
             int.from_bytes(end, "little"),
-            attributes,
+            like.attributes,
         )
         specimen.span_id = int.from_bytes(span_id, "big")
         variables = [trace_id, span_id, parent_id, start, end]
-        if span.link is not None:
+        if linked:
             specimen.link = Span(trace, None, "", "", 0, 1, 1, {})
             specimen.link.span_id = int.from_bytes(link_id, "big")
             variables += [trace_id, link_id]
@@ -158,12 +181,7 @@ class SpanEncoder:
         pieces = _cut(self._encode_anew(record, [specimen]), variables)
         lengths = [len(piece) for piece in pieces]
         layout = "<{}s16s{}s8s{}s8s{}sQ{}sQ{}s".format(*lengths)
-        template = _Template(struct.Struct(layout).pack, pieces[:6], pieces[6:], attributes)
-        if len(self._templates) >= _MOST_TEMPLATES:
-            self._templates.clear()
-        key = (id(attributes), span.name, span.kind, span.link is None, flags)
-        self._templates[key] = template
-        return template
+        return Template(struct.Struct(layout).pack, pieces[:6], pieces[6:], like.attributes)
 
     def _encode_anew(self, record: RecordSpans, spans: Iterable[Span]) -> bytes:
         # Without a resource: the encoder would encode it each time, at twice the cost of a span.

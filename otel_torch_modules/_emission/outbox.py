@@ -18,9 +18,11 @@ from opentelemetry.sdk.environment_variables import (
 )
 from opentelemetry.sdk.trace.export import SpanExportResult
 
+from otel_torch_modules._assembly.columns import SpanColumns
 from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._emission import fork, sdk
 from otel_torch_modules._emission.otlp import EncodedRequest, SpanEncoder
+from otel_torch_modules._emission.otlp_columns import ColumnsEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._slices import slices
 
@@ -68,6 +70,7 @@ class Outbox:
         self._delay_s = _positive(OTEL_BSP_SCHEDULE_DELAY, _DELAY_MS) / 1e3
         self._most_spans = _positive(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, _MOST_SPANS)
         self._slice = min(_SLICE, self._most_spans)
+        self._columns_encoder = ColumnsEncoder(encoder.template, self._slice)
         self._clear()
         fork.watch(self)
 
@@ -85,6 +88,11 @@ class Outbox:
         """Take `spans` of `record`."""
         for part in slices(spans, self._slice):
             self._add(self.encoder.encode(record, part), len(part))
+
+    def put_columns(self, columns: SpanColumns, span_ids: list[int], flags: int) -> None:
+        """Take all spans of `columns` but the heads."""
+        for block in self._columns_encoder.encode(columns, span_ids, flags):
+            self._add(*block)
 
     def _add(self, encoded: bytes, spans: int) -> None:
         if self._bytes + len(encoded) > _MOST_BYTES or self._spans + spans > self._most_spans:

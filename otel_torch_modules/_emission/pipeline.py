@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from opentelemetry import trace
 
+from otel_torch_modules._assembly.columns import SpanColumns
 from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._emission.context import RecordContext
 from otel_torch_modules._emission.emitter import Emitter
@@ -27,7 +28,7 @@ class Pipeline:
     """Takes records, sends spans.
 
     Args:
-        assemble: makes the span tree of a record; None for a record that shows nothing.
+        assemble: makes the tree of a record.
         open_span: what is open in a thread, for the program's own spans.
         hand_over: puts what is finished but was not handed over yet; called on the worker thread, often.
         finish: puts what is not finished either; called once, at exit and at `stop`.
@@ -40,7 +41,7 @@ class Pipeline:
     def __init__(
         self,
         *,
-        assemble: Callable[[Record], Span | None],
+        assemble: Callable[[Record], Span | SpanColumns],
         open_span: OpenSpan,
         hand_over: Callable[[], None],
         finish: Callable[[], None],
@@ -90,10 +91,9 @@ class Pipeline:
         self._worker.start()  # now: at exit, Python 3.12 starts no thread any more
 
     def _handle(self, record: Record) -> None:
-        root = self._assemble(record)
-        if root is not None:
-            self._emitter.emit(root)
-            root.release()
+        tree = self._assemble(record)
+        self._emitter.emit(tree)
+        tree.release()
 
     def _idle(self) -> None:
         self._hand_over()

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import update_wrapper
 from itertools import count
 from time import perf_counter_ns as now
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,16 @@ _SLOTS_WITH_MARKS = 120_000
 _ROOT = Site("", "")  # at the bottom of a thread's stack while a root call runs
 
 
+class _Task(NamedTuple):
+    """A graph task that runs."""
+
+    code: int  # the least that no other has: alike in all steps, unlike the engine's numbers
+    selective: bool  # it leaves nodes out
+
+
+_NO_TASK = _Task(-1, False)
+
+
 class Recorder:
     """Extends the log of the current record by what modules and autograd do.
 
@@ -93,8 +103,8 @@ class Recorder:
         self._phases_only = False  # `record` is of phases
         self._marks_end = 0  # length of the log from which on nothing is marked
         self.task = -1  # graph task of the last mark
-        self.tasks: dict[int, bool] = {}  # that have not ended; whether they leave nodes out
-        self._selective = False  # `task` does
+        self.tasks: dict[int, _Task] = {}  # by the engine's number; those that have not ended
+        self._task = _NO_TASK  # what `task` is
         self.failed = False  # an error of ours has ended tracing
         self._threads = Threads(self.make_mark, count())
 
@@ -250,13 +260,13 @@ class Recorder:
             try:
                 task = graph_task_id()
                 if task != self.task:
-                    self._enter_task(task)
+                    self._enter_task(task, time)
                     log = self.log
                     if log is None:
                         return
                 node = current_node()
-                if not (self._selective and stops_at(node)):
-                    log.extend((MARK, thread_code, node._sequence_nr(), time, task))
+                if not (self._task.selective and stops_at(node)):
+                    log.extend((MARK, thread_code, node._sequence_nr(), time, self._task.code))
             except Exception:
                 self.fail("in backward")
 
@@ -281,7 +291,7 @@ class Recorder:
             else:  # a forward inside a backward: recompute
                 recorded = self.log is not None and not self._phases_only
                 if recorded and task != self.task:
-                    self._enter_task(task)
+                    self._enter_task(task, now())
                 recorded = recorded and not graph  # else a compiled backward
         except Exception:
             self.fail("at the start of a root module's call")
@@ -309,41 +319,47 @@ class Recorder:
                 except Exception:
                     self.fail("at the end of a root module's call")
 
-    def _enter_task(self, task: int) -> None:
+    def _enter_task(self, task: int, time: int) -> None:
         self.task = task
-        if task in self.tasks:
-            self._selective = self.tasks[task]
+        known = self.tasks.get(task)
+        if known is not None:
+            self._task = known
             return
         node: Node | None = current_node()  # None while a compiled backward runs
-        self._selective = self.tasks[task] = node is not None and leaves_nodes_out(node)
+        taken = {other.code for other in self.tasks.values()}
+        self._task = self.tasks[task] = entered = _Task(
+            next(code for code in count() if code not in taken),
+            node is not None and leaves_nodes_out(node),
+        )
         queue_callback(
-            TaskEnd(lambda: self._task_ran(task), lambda done: self._task_ended(task, done))
+            TaskEnd(lambda: self._task_ran(entered), lambda done: self._task_ended(task, done))
         )
         self.boundary.task_opens()
         if self.log is not None:
             state = self._threads.state
-            self.log.extend((TASK, state.code, task, now(), state.code_if_python))
+            self.log.extend((TASK, state.code, entered.code, time, state.code_if_python))
 
-    def _task_ran(self, task: int) -> None:
+    def _task_ran(self, task: _Task) -> None:
         if self.log is not None:
-            self.log.extend((TASK_END, self._threads.state.code, task, now(), None))
+            self.log.extend((TASK_END, self._threads.state.code, task.code, now(), None))
 
     def _task_ended(self, task: int, finished: bool) -> None:
         try:
-            self.leave_task(task, finished)
+            self._leave_task(task, finished)
         except Exception:
             self.fail("at the end of backward")
 
-    def leave_task(self, task: int, finished: bool) -> None:
+    def _leave_task(self, task: int, finished: bool) -> None:
         """Take note that the graph task came to its end, or was given up because of an error."""
         if self.task == task:
             self.task = -1
+        left = self.tasks.get(task)
         state = self._threads.state
         # Where recompute is all that is left it may be ended early, in the middle of a backward inside
         # it. An error that is one ends the backward around it too.
         finished = finished or state.recomputes
-        if self.log is not None:
-            self.log.extend((TASK_END, state.code, task, now(), finished))
+        if self.log is not None and left is not None:
+            self.log.extend((TASK_END, state.code, left.code, now(), finished))
             self._marks_end = len(self.log) + _SLOTS_WITH_MARKS
         self.boundary.task_closes(failed=not finished)
         self.tasks.pop(task, None)

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_torch_modules import Config, semconv
-from otel_torch_modules._assembly.tree import Assembler
+from otel_torch_modules._assembly.assembler import Assembler
 from otel_torch_modules._emission.context import RecordContext
 from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._emission.identity import JobIdentity

@@ -24,7 +24,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from otel_torch_modules import Config, TorchModuleInstrumentor, trace
 from otel_torch_modules import step as manual_step
-from otel_torch_modules._assembly.tree import Assembler
+from otel_torch_modules._assembly.assembler import Assembler
 from otel_torch_modules._emission.context import RecordContext
 from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._recording import recorder as recorder_module

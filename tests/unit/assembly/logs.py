@@ -6,7 +6,9 @@ number to the lowest, with a mark wherever a call's output or input node is reac
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 from hypothesis import strategies as st
@@ -79,17 +81,22 @@ def modules() -> st.SearchStrategy[Module]:
 
 
 class Program:
-    """Writes the log of forwards and backwards."""
+    """Writes the log of forwards and backwards.
 
-    def __init__(self) -> None:
+    Args:
+        number: sequence number of the first node.
+        ticks: how long it takes from one event to the next.
+    """
+
+    def __init__(self, number: int = 0, ticks: Iterator[int] | None = None) -> None:
         self.record = Record("step", 0, start=0, clock_offset=0, trace_id=1, span_id=1)
         self.log = self.record.log
         self.time = 0
-        self.number = 0
-        self.task = 0
+        self.number = number
+        self._ticks = ticks or repeat(1)
 
     def tick(self) -> int:
-        self.time += 1
+        self.time += next(self._ticks)
         return self.time
 
     def forward(self, module: Module) -> Made:
@@ -106,8 +113,7 @@ class Program:
 
     def backward(self, *roots: Made) -> None:
         """Run the nodes of `roots`; checkpointed calls are made once more where the first saved tensor is needed."""
-        self.task += 1
-        self.log.extend((TASK, THREAD, self.task, self.tick(), THREAD))
+        self.log.extend((TASK, THREAD, 0, self.tick(), THREAD))
         recomputed: set[Made] = set()
         entries = sorted(
             (entry for root in roots for entry in root.nodes()),
@@ -118,13 +124,13 @@ class Program:
         previous: Made | None = None
         for number, made in entries:
             if made is not previous:
-                self.log.extend((MARK, THREAD, number, self.tick(), self.task))
+                self.log.extend((MARK, THREAD, number, self.tick(), 0))
                 previous = made
             if made.module.saves:
                 self._recompute(made, around, recomputed)
             self.tick()
-        self.log.extend((TASK_END, THREAD, self.task, self.tick(), None))
-        self.log.extend((TASK_END, THREAD, self.task, self.tick(), True))
+        self.log.extend((TASK_END, THREAD, 0, self.tick(), None))
+        self.log.extend((TASK_END, THREAD, 0, self.tick(), True))
 
     def _recompute(self, made: Made, around: dict[Made, Made], recomputed: set[Made]) -> None:
         # Only the outermost checkpoint: within its recompute the others are just called.
@@ -137,6 +143,16 @@ class Program:
         if checkpointed is not None and checkpointed not in recomputed:
             recomputed.add(checkpointed)
             self.forward(checkpointed.module)
+
+    def fetch(self) -> None:
+        """Wait for a batch."""
+        start = self.tick()
+        self.log.extend((DATA, THREAD, start, self.tick(), None))
+
+    def optimize(self) -> None:
+        """Have an optimizer step."""
+        self.log.extend((OPTIMIZER, THREAD, "SGD", self.tick(), None))
+        self.log.extend((OPTIMIZED, THREAD, None, self.tick(), None))
 
     def finished(self) -> Record:
         """Return the record."""

@@ -1,0 +1,174 @@
+"""Records become trees: each anew, or as the one before it that it is like."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import cached_property, partial
+
+from otel_torch_modules._assembly.call import Call, Calls, Names
+from otel_torch_modules._assembly.columns import SpanColumns
+from otel_torch_modules._assembly.enclose import enclose
+from otel_torch_modules._assembly.heads import describe_heads, heads
+from otel_torch_modules._assembly.history import History, ReadCalls
+from otel_torch_modules._assembly.layout import Layout, with_moments
+from otel_torch_modules._assembly.pattern import Pattern
+from otel_torch_modules._assembly.span import CONSUMER, INTERNAL, PRODUCER, Kinds, Span
+from otel_torch_modules._assembly.tree import RecordTree
+from otel_torch_modules._records import Record
+from otel_torch_modules.config import Config
+
+# Patterns that are kept: a loop has a few, such as that of its last batch; slots of logs that they may be of.
+_MOST_PATTERNS = 8
+_MOST_SLOTS = 1_000_000
+
+_TRIES = 3  # to make a layout
+
+
+class Assembler:
+    """Makes trees of records.
+
+    A record that is like one before it in all but times is not read: see :mod:`otel_torch_modules._assembly.layout`.
+
+    Args:
+        config: the kinds of spans and how many there may be.
+    """
+
+    def __init__(self, config: Config) -> None:
+        separate = config.span_kind == "separate"
+        self._kinds = Kinds(PRODUCER, CONSUMER) if separate else Kinds(INTERNAL, INTERNAL)
+        self._max_spans = config.max_spans_per_step
+        self._names = Names()
+        self._history = History()
+        self._order = 0  # of the next call
+        self._seen: deque[_Seen] = deque()  # the one seen last first
+
+    def assemble(self, record: Record) -> Span | SpanColumns:
+        """Return the tree of `record`: its root span, or columns where it is like an earlier one."""
+        seen = self._find(record)
+        if seen is None:
+            return self._read(record)
+        if seen.layout is None:
+            return self._lay_out(seen, record)
+        return self._repeat(seen, seen.layout, record) or self._read(record)
+
+    def _find(self, record: Record) -> _Seen | None:
+        """Return what is known of records like `record`; take note of it where that is nothing."""
+        for place, seen in enumerate(self._seen):
+            if seen.pattern.matches(record):
+                del self._seen[place]
+                self._seen.appendleft(seen)
+                return seen
+        pattern = Pattern.of(record)
+        if pattern is not None:
+            self._seen.appendleft(_Seen(pattern))
+            while len(self._seen) > 1 and (
+                len(self._seen) > _MOST_PATTERNS
+                or sum(seen.pattern.length for seen in self._seen) > _MOST_SLOTS
+            ):
+                self._seen.pop()
+        return None
+
+    def _open(self, record: Record, order: int, history: History) -> RecordTree:
+        return RecordTree(record, self._names, self._kinds, self._max_spans, order, history)
+
+    def _read(self, record: Record) -> Span:
+        tree = self._open(record, self._order, self._history)
+        tree.read(record.log)
+        self._order = tree.order
+        root = tree.finish()
+        enclose(root)
+        return root
+
+    def _lay_out(self, seen: _Seen, record: Record) -> Span:
+        """Return the tree of `record`, and keep what it has in common with others like it."""
+        if seen.tries == 0:
+            return self._read(record)
+        seen.tries -= 1
+        timed = with_moments(record)
+        tree = self._open(timed, self._order, self._history)
+        tree.read(timed.log)
+        self._order = tree.order
+        root = tree.finish()
+        ends = tree.made.ends(seen.pattern.thread)
+        if not enclose(root) and tree.self_contained and ends is not None:
+            seen.numbers = ends[1] - ends[0]
+            seen.layout = Layout.of(root, len(tree.heads), tree.truncated)
+        for span in root.walk():
+            span.start, span.end = int(span.start), int(span.end)
+        return root
+
+    def _repeat(self, seen: _Seen, layout: Layout, record: Record) -> SpanColumns | None:
+        """Return the columns of `record`; None where it has to be read."""
+        pattern = seen.pattern
+        first = pattern.first(record)
+        if first + pattern.lowest < self._history.end(pattern.thread):
+            return None  # its backward may have come to a call of an earlier record
+        times = layout.times(record)
+        if times is None:
+            return None
+        spans = heads(record)
+        describe_heads(spans, record, layout.truncated)
+        columns = SpanColumns(layout, spans, *times)
+        for head, start, end in zip(spans, *times, strict=False):
+            head.start, head.end = start, end
+        if record.site is not None:
+            root = layout.spans[0]
+            spans[0].kind, spans[0].attributes = root.kind, root.attributes
+        unfold = partial(self._unfold, record, columns, self._order)
+        self._order += pattern.calls
+        calls = _RepeatedCalls(pattern.thread, (first, first + seen.numbers), unfold)
+        self._history.begin(calls, is_step=record.kind == "step")
+        return columns
+
+    def _unfold(self, record: Record, columns: SpanColumns, order: int) -> ReadCalls:
+        """Return the calls of a record that was not read, with the spans that were sent."""
+        tree = self._open(record, order, History())
+        tree.read(record.log)
+        root = tree.finish()
+        enclose(root)
+        for span, span_id in zip(root.walk(), columns.span_ids or (), strict=False):
+            span.span_id = span_id
+        root.release()
+        return tree.made
+
+
+class _Seen:
+    """What is known of the records with one pattern."""
+
+    __slots__ = ("layout", "numbers", "pattern", "tries")
+
+    def __init__(self, pattern: Pattern) -> None:
+        self.pattern = pattern
+        self.layout: Layout | None = None
+        self.numbers = 0  # how many nodes may be those of calls
+        self.tries = _TRIES  # left
+
+
+class _RepeatedCalls:
+    """The calls of a record that was not read, read when somebody asks for them after all.
+
+    Args:
+        thread: the one that made them.
+        ends: of the thread's numbers.
+        unfold: reads them.
+    """
+
+    def __init__(self, thread: int, ends: tuple[int, int], unfold: Callable[[], ReadCalls]) -> None:
+        self._thread = thread
+        self._ends = ends
+        self._unfold = unfold
+
+    @cached_property
+    def _unfolded(self) -> ReadCalls:
+        return self._unfold()
+
+    @property
+    def calls(self) -> Calls:
+        return self._unfolded.calls
+
+    def ends(self, thread: int) -> tuple[int, int] | None:
+        return self._ends if thread == self._thread else None
+
+    def owner(self, thread: int, number: int) -> Call | None:
+        return self._unfolded.owner(thread, number)

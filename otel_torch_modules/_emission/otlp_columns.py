@@ -1,0 +1,132 @@
+"""OTLP from columns: the bytes that are alike in all records with one layout are laid out once.
+
+A block is a list of byte strings, of which all but ids and times stay what they are. For each record a copy of the list
+gets these as whole columns, and is joined.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
+from operator import add, itemgetter
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from otel_torch_modules._assembly.columns import SpanColumns
+from otel_torch_modules._assembly.layout import Layout, Prototype
+from otel_torch_modules._emission.otlp import Template
+from otel_torch_modules._slices import slices
+
+_PLAIN_STRIDE = 11  # byte strings of a span without a link: see Template
+_LINK_STRIDE = 15
+
+_Pieces = tuple[bytes, ...]
+
+
+class EncodedBlock(NamedTuple):
+    """Some spans, as fields of ``ScopeSpans``."""
+
+    data: bytes
+    span_count: int
+
+
+class ColumnsEncoder:
+    """Encodes all spans of columns but their heads.
+
+    Args:
+        template: returns the bytes of a span around its ids and times, given what it has and whether it has a link.
+        block_size: how many spans are encoded at once.
+    """
+
+    def __init__(
+        self, template: Callable[[Prototype, bool, int], Template], block_size: int
+    ) -> None:
+        self._template = template
+        self._block_size = block_size
+        self._blocks: WeakKeyDictionary[Layout, tuple[int, list[_Block]]] = WeakKeyDictionary()
+
+    def encode(
+        self, columns: SpanColumns, span_ids: list[int], flags: int
+    ) -> Iterator[EncodedBlock]:
+        """Yield the spans of `columns`, with a pause between two blocks.
+
+        Args:
+            columns: whose heads are left to others.
+            span_ids: of all spans, the heads included.
+            flags: the trace flags.
+        """
+        trace = columns.root.trace
+        trace_id = trace.trace_id.to_bytes(16, "big")
+        offset = repeat(trace.clock_offset)
+        ids = _eight_bytes(">", span_ids)
+        starts = _eight_bytes("<", map(add, columns.starts, offset))
+        ends = _eight_bytes("<", map(add, columns.ends, offset))
+        for (block,) in slices(self._blocks_of(columns.layout, flags), 1):
+            yield block.encode(trace_id, ids, starts, ends)
+
+    def _blocks_of(self, layout: Layout, flags: int) -> list[_Block]:
+        known = self._blocks.get(layout)
+        if known is None or known[0] != flags:
+            known = self._blocks[layout] = flags, list(self._make_blocks(layout, flags))
+        return known[1]
+
+    def _make_blocks(self, layout: Layout, flags: int) -> Iterator[_Block]:
+        places = range(layout.heads, len(layout.spans))
+        plain = [place for place in places if place not in layout.links]
+        for group, linked in ((plain, False), (list(layout.links), True)):
+            for some in slices(group, self._block_size):
+                templates = [self._template(layout.spans[place], linked, flags) for place in some]
+                yield _Block(layout, some, templates, linked)
+
+
+class _Block:
+    """The spans at some places of a layout, all with a link or all without."""
+
+    __slots__ = ("_linked", "_links", "_own", "_parents", "_pieces")
+
+    def __init__(
+        self, layout: Layout, places: list[int], templates: list[Template], linked: bool
+    ) -> None:
+        self._linked = linked
+        self._own = _columns_at(places)
+        self._parents = _columns_at([layout.parents[place] for place in places])
+        self._links = _columns_at([layout.links.get(place, 0) for place in places])
+        self._pieces: list[bytes] = []
+        for template in templates:
+            for piece in template.pieces:
+                self._pieces += piece, b""
+            self._pieces.pop()
+            if linked:
+                for piece in template.link_pieces:
+                    self._pieces += b"", piece
+
+    def encode(self, trace_id: bytes, ids: _Pieces, starts: _Pieces, ends: _Pieces) -> EncodedBlock:
+        """Return the spans with these ids and times."""
+        pieces = self._pieces.copy()
+        stride = _LINK_STRIDE if self._linked else _PLAIN_STRIDE
+        count = len(pieces) // stride
+        pieces[1::stride] = [trace_id] * count
+        pieces[3::stride] = self._own(ids)
+        pieces[5::stride] = self._parents(ids)
+        pieces[7::stride] = self._own(starts)
+        pieces[9::stride] = self._own(ends)
+        if self._linked:
+            pieces[11::stride] = [trace_id] * count
+            pieces[13::stride] = self._links(ids)
+        return EncodedBlock(b"".join(pieces), count)
+
+
+def _columns_at(places: list[int]) -> Callable[[_Pieces], _Pieces]:
+    if len(places) == 1:
+        (place,) = places
+        return lambda column: column[place : place + 1]
+    taken: Any = itemgetter(*places)
+    return taken  # type: ignore[no-any-return]
+
+
+def _eight_bytes(order: str, numbers: Iterable[int]) -> _Pieces:
+    """Return each number as eight bytes: ``<`` for the lowest first, ``>`` for the highest."""
+    numbers = list(numbers)
+    packed = struct.pack(f"{order}{len(numbers)}Q", *numbers)
+    return struct.unpack("8s" * len(numbers), packed)
