@@ -119,6 +119,8 @@ class _Times:
 
 def _terms(moment: Moment) -> tuple[list[int], list[int]]:
     """Return the slots to add and to subtract, without those that are in both: one more to add than to subtract."""
+    if not moment.taken:
+        return list(moment.added), []
     added, taken = Counter(moment.added), Counter(moment.taken)
     return list((added - taken).elements()), list((taken - added).elements())
 
