@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from otel_torch_modules._assembly.layout import Layout
 from otel_torch_modules._assembly.span import Span
 
@@ -38,6 +40,8 @@ class SpanColumns:
         layout = self.layout
         trace = self.root.trace
         spans = [*self.heads]
+        for above, below in pairwise(spans):
+            above.children = [below]
         for place in range(len(spans), len(layout.spans)):
             like = layout.spans[place]
             span = Span(

@@ -1,0 +1,133 @@
+"""What is written of columns is what the standard encoder writes of the same spans."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from otel_torch_modules._assembly.assembler import Assembler
+from otel_torch_modules._assembly.columns import SpanColumns
+from otel_torch_modules._emission.otlp import SpanEncoder
+from otel_torch_modules._emission.otlp_columns import ColumnsEncoder
+from otel_torch_modules._emission.record_spans import RecordSpans
+from otel_torch_modules._emission.sampling import Decision
+from otel_torch_modules._records import CallDetail, Record, Shapes, SharedStep, Site
+from otel_torch_modules.config import Config
+from tests.unit.assembly.test_repeats import Loop, Training, loops, simple, ticks_from
+from tests.unit.emission.test_otlp import SCOPE, by_id, span_ids, trace_ids, tracer
+
+
+def repeated(records: list[Record], config: Config | None = None) -> SpanColumns:
+    assembler = Assembler(config or Config())
+    for record in records:
+        tree = assembler.assemble(record)
+    assert isinstance(tree, SpanColumns)
+    return tree
+
+
+def check(columns: SpanColumns, encoder: ColumnsEncoder, ids: list[int], flags: int) -> list[int]:
+    """Compare with the standard encoder; return the sizes of the blocks."""
+    around = SpanEncoder(tracer(), SCOPE)
+    blocks = list(encoder.encode(columns, ids, flags))
+    count = sum(block.span_count for block in blocks)
+    request = around.request([block.data for block in blocks], count)
+    spans = list(columns.tree().walk())
+    for span, span_id in zip(spans, ids, strict=True):
+        span.span_id = span_id
+    batch = RecordSpans(spans, Decision(flags, None), tracer(), SCOPE)
+    rest = [batch.finished(span) for span in spans[len(columns.heads) :]]
+    parsed = ExportTraceServiceRequest.FromString(request.data)
+    assert by_id(parsed) == by_id(encode_spans(rest))
+    columns.release()
+    return [block.span_count for block in blocks]
+
+
+@settings(deadline=None)
+@given(
+    loops(),
+    st.data(),
+    st.integers(1, 9),
+    st.sampled_from([0, 1, 3]),
+    st.sampled_from(["separate", "internal"]),
+    st.sampled_from([None, SharedStep(5, 2, True), SharedStep(5, 2, False)]),
+)
+def test_it_is_what_the_standard_encoder_writes(
+    loop: Loop, data: st.DataObject, block_size: int, flags: int, kind: str, shared: Any
+) -> None:
+    loop.late = False
+    training = Training(ticks_from(data))
+    records = [
+        replace(
+            training.step(loop),
+            trace_id=data.draw(trace_ids),
+            span_id=9,
+            clock_offset=data.draw(st.integers(0, 2**60)),
+            shared=shared,
+        )
+        for _ in range(4)
+    ]
+    columns = repeated(records, Config(span_kind=kind))
+    around = SpanEncoder(tracer(), SCOPE)
+    encoder = ColumnsEncoder(around.template, block_size)
+    count = len(columns.starts)
+    heads = [head.span_id for head in columns.heads]
+    for _ in range(2):  # the second time from what was kept
+        rest = data.draw(
+            st.lists(
+                span_ids, min_size=count - len(heads), max_size=count - len(heads), unique=True
+            )
+        )
+        sizes = check(columns, encoder, heads + rest, flags)
+        assert max(sizes, default=0) <= block_size
+
+
+def test_shapes_are_written_too_and_cost_no_template_that_is_kept() -> None:
+    def record(at: int) -> Record:
+        found = simple(1000 * at, 10 * at)
+        found.log[4] = CallDetail(True, Shapes(("[2, 3]", "[4]"), ("torch.float32", "torch.int64")))
+        return found
+
+    columns = repeated([record(at) for at in range(3)])
+    around = SpanEncoder(tracer(), SCOPE)
+    assert check(columns, ColumnsEncoder(around.template, 100), list(range(1, 7)), 1) == [3, 2]
+    # The root's forward span has attributes of its own; those of the child, and of both backwards, are shared.
+    assert len(around._templates) == 4
+
+
+def test_what_was_made_for_a_layout_goes_with_it() -> None:
+    columns = repeated([simple(1000 * at, 10 * at) for at in range(3)])
+    encoder = ColumnsEncoder(SpanEncoder(tracer(), SCOPE).template, 100)
+    list(encoder.encode(columns, list(range(1, 7)), 1))
+    assert len(encoder._blocks) == 1
+    del columns
+    gc.collect()  # the assembler that made it
+    assert len(encoder._blocks) == 0
+
+
+@pytest.mark.parametrize("index", [0, 3])
+def test_a_place_that_is_called_once_more_has_another_index(index: int) -> None:
+    """A layout's spans differ in attributes, and each keeps its own."""
+    site = Site("Root", "Root")
+
+    def record(at: int) -> Record:
+        found = Record("step", at, start=100 * at, clock_offset=0, end=100 * at + 99)
+        for call in range(4):
+            for slot, tag in enumerate((site, "exit_bare")):
+                found.log.extend((tag, 0, 10 * at, 100 * at + 10 * call + slot, None))
+        return found
+
+    columns = repeated([record(at) for at in range(3)])
+    names = [
+        dict(like.attributes).get("torch.module.call_index", 0) for like in columns.layout.spans[1:]
+    ]
+    assert names == [0, 1, 2, 3]
+    encoder = ColumnsEncoder(SpanEncoder(tracer(), SCOPE).template, 2)
+    assert check(columns, encoder, list(range(1, 6)), 1) == [2, 2]
+    assert columns.starts[1 + index] == 200 + 10 * index
