@@ -380,6 +380,8 @@ class _Assembly:
         }
         if self._room.truncated:
             attributes[semconv.STEP_TRUNCATED] = True
+        if self._record.dropped_before:
+            attributes[semconv.STEP_DROPPED] = self._record.dropped_before
         return attributes
 
     def _rank_attributes(self) -> dict[str, Any]:
