@@ -150,6 +150,7 @@ class Record:
     micro_batches: int = 0
     truncated: bool = False
     failed: bool = False
+    dropped_before: int = 0  # records since the last step that was taken
     log: list[Any] = field(default_factory=list)
 
 

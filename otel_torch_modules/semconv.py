@@ -1,4 +1,4 @@
-"""Every span name, attribute, event and scope name this package writes.
+"""Every span name, attribute, event, metric and scope name this package writes.
 
 The names under ``torch.`` are this project's own; the rest are OpenTelemetry's semantic conventions.
 Nothing here imports torch or the SDK, so readers of traces can use the same constants as the writer.
@@ -49,6 +49,7 @@ CODE_FUNCTION_NAME: Final = "code.function.name"
 STEP_INDEX: Final = "torch.step"
 STEP_MICRO_BATCHES: Final = "torch.step.micro_batches"
 STEP_TRUNCATED: Final = "torch.step.truncated"
+STEP_DROPPED: Final = "torch.step.dropped"
 
 # The place in a job of many ranks: the first is on rank spans, all are resource attributes.
 DISTRIBUTED_RANK: Final = "torch.distributed.rank"
@@ -65,6 +66,20 @@ EXCEPTION_EVENT: Final = "exception"
 EXCEPTION_TYPE: Final = "exception.type"
 EXCEPTION_MESSAGE: Final = "exception.message"
 EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
+
+# Metrics about this package itself: the SDK's own `otel.sdk.processor.span.*`, with `torch` and `step` in the place of
+# `otel`, which is reserved, and `span`. https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/
+METRIC_PROCESSED: Final = "torch.sdk.processor.step.processed"
+METRIC_QUEUE_SIZE: Final = "torch.sdk.processor.step.queue.size"
+METRIC_QUEUE_CAPACITY: Final = "torch.sdk.processor.step.queue.capacity"
+UNIT_STEP: Final = "{step}"
+
+# Attributes of these metrics, and their values.
+COMPONENT_TYPE: Final = "otel.component.type"
+COMPONENT_NAME: Final = "otel.component.name"
+STEP_PROCESSOR: Final = "torch_step_processor"
+ERROR_TYPE: Final = "error.type"
+QUEUE_FULL: Final = "queue_full"
 
 # Resource attributes.
 TORCH_VERSION: Final = "torch.version"

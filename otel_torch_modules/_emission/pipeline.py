@@ -9,6 +9,7 @@ from opentelemetry import trace
 
 from otel_torch_modules._assembly.columns import SpanColumns
 from otel_torch_modules._assembly.span import Span
+from otel_torch_modules._emission import step_metrics
 from otel_torch_modules._emission.context import RecordContext
 from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._emission.identity import JobIdentity
@@ -53,7 +54,7 @@ class Pipeline:
         self._assemble = assemble
         self._hand_over = hand_over
         self._finish = finish
-        self._at_exit = AtExit(lambda: self.stop(exit_timeout_s))
+        self._at_exit = AtExit(lambda: self._end(exit_timeout_s))
         self._provider = LazyTracerProvider(tracer_provider, on_found=self._begin)
         self._emitter = Emitter(self._provider.resolve, job_context)
         self._worker = Worker(
@@ -65,6 +66,7 @@ class Pipeline:
         )
         self.context = RecordContext(open_span, self._provider, self._provider.prepare, identity)
         self._at_exit.register()
+        step_metrics.watch(self._worker)
 
     def put(self, record: Record) -> bool:
         """Hand over a finished record without waiting; return False where it was dropped."""
@@ -76,6 +78,12 @@ class Pipeline:
 
     def stop(self, timeout_s: float) -> bool:
         """Send what there is, end all threads; return False where that took longer and was broken off."""
+        in_time = self._end(timeout_s)
+        step_metrics.unwatch(self._worker)
+        return in_time
+
+    def _end(self, timeout_s: float) -> bool:
+        # At exit this is all: the program's meter provider ends after us, and reads the numbers once more.
         deadline = time.monotonic() + timeout_s
         self._provider.wait(timeout_s)
         self._at_exit.unregister()

@@ -1,7 +1,7 @@
 """The one thread that assembles and sends, so that the training thread never does.
 
 `Worker.put` is all that the training thread calls: it appends to a queue or drops, and never waits. A record is dropped
-whole, for half a trace is worse than none.
+whole, for half a trace is worse than none; the next step that is taken says how many were.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from otel_torch_modules import semconv
 from otel_torch_modules._emission import fork
 from otel_torch_modules._records import Record
 
@@ -46,7 +47,7 @@ class Worker:
         interval_s: float = 0.25,
     ) -> None:
         self._handle = handle
-        self._capacity = capacity
+        self.capacity = capacity
         self._idle = idle
         self._export = export
         self._close = close
@@ -61,10 +62,21 @@ class Worker:
         self._thread: threading.Thread | None = None
         self.dropped = 0
         self.failures = 0
+        self._said = 0  # of `dropped`, by steps that were taken
+        self._handled: dict[str, int] = {"": 0}  # records, by the type of the error that lost them
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's records: the parent sends them."""
         self._renew()
+
+    @property
+    def waiting(self) -> int:
+        """How many records wait to be handled; a `flush` or `stop` that waits too is counted."""
+        return self._queue.qsize()
+
+    def outcomes(self) -> dict[str, int]:
+        """Return how many records are done with, by what went wrong; those that were handled have an empty string."""
+        return {**self._handled, semconv.QUEUE_FULL: self.dropped}
 
     def start(self) -> None:
         """Start the thread unless it runs."""
@@ -79,7 +91,7 @@ class Worker:
         """Hand `record` over without waiting; return False where it was dropped."""
         if self._stopped:
             return False
-        if self._queue.qsize() >= self._capacity:
+        if self._queue.qsize() >= self.capacity:
             self.dropped += 1
             if self.dropped == 1:
                 _LOGGER.warning(
@@ -87,6 +99,9 @@ class Worker:
                     "and counted"
                 )
             return False
+        if record.kind == "step":
+            record.dropped_before = self.dropped - self._said
+            self._said += record.dropped_before
         self._queue.put(record)
         if self._thread is None:
             self.start()
@@ -131,7 +146,8 @@ class Worker:
                 self._guarded(self._idle)
                 continue
             if isinstance(item, Record):
-                self._guarded(self._handle, item)
+                error = self._guarded(self._handle, item)
+                self._handled[error] = self._handled.get(error, 0) + 1
                 self._guarded(self._idle)
                 del item  # its log is memory that the next wait should not hold
             elif isinstance(item, threading.Event):
@@ -141,12 +157,15 @@ class Worker:
                 self._guarded(self._close)
                 return
 
-    def _guarded(self, function: Callable[..., None], *arguments: Record) -> None:
+    def _guarded(self, function: Callable[..., None], *arguments: Record) -> str:
+        """Call `function` and return the type of what it raised; empty where it did not."""
         try:
             function(*arguments)
-        except Exception:
+        except Exception as error:
             self.failures += 1
             if self.failures == 1:
                 _LOGGER.exception(
                     "Spans were lost; training goes on, and further errors are only counted"
                 )
+            return type(error).__qualname__
+        return ""

@@ -1,4 +1,4 @@
-"""`otel-torch-modules doctor`: whether tracing would work here, and if not, why.
+"""`otel-torch-modules doctor`: whether tracing would work here, and if not, why; and whether files are complete.
 
 Needs nothing but the standard library, and imports neither torch nor the SDK: it must have an answer
 where they are broken.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
 from typing import NamedTuple
 
 from otel_torch_modules.cli.exporter_check import examine_exporters
 from otel_torch_modules.cli.finding import Finding
+from otel_torch_modules.cli.trace_check import examine_traces
 from otel_torch_modules.cli.variable_check import examine_variables
 
 
@@ -35,13 +37,19 @@ _ENTRY_POINTS = {
 }
 
 
-def examine(environ: Mapping[str, str]) -> int:
-    """Print every finding, then one line per fault; return 1 if there is a fault, else 0."""
+def examine(environ: Mapping[str, str], files: Sequence[Path] = ()) -> int:
+    """Print every finding, then one line per fault; return 1 if there is a fault, else 0.
+
+    Args:
+        environ: the variables that a program would be started with.
+        files: traces that were written, to be examined too.
+    """
     findings = [
         *_examine_versions(),
         *_examine_entry_points(),
         *examine_variables(environ),
         *examine_exporters(environ),
+        *examine_traces(files),
     ]
     width = max(len(finding.subject) for finding in findings)
     for finding in findings:

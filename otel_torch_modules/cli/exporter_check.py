@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
+from tempfile import TemporaryFile
 from urllib.parse import urlsplit
 
 from otel_torch_modules.cli.finding import Finding
@@ -109,10 +110,18 @@ def _port_of_scheme(scheme: str, default_port: int) -> int:
 
 
 def _examine_file(environ: Mapping[str, str]) -> Finding:
-    path = Path(environ.get(OTEL_TORCH_MODULES_FILE, "").strip() or DEFAULT_FILE)
+    pattern = environ.get(OTEL_TORCH_MODULES_FILE, "").strip() or DEFAULT_FILE
+    rank = environ.get("RANK", "0")
+    path = Path(pattern.replace("{pid}", str(os.getpid())).replace("{rank}", rank)).absolute()
     # The exporter makes the folders that are missing.
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    place = next(place for place in (path, *path.parents) if os.path.exists(place))
     fault = ""
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        fault = f"{OTEL_TORCH_MODULES_FILE}={path}: nothing can be written to {folder}"
-    return Finding("exporter", f"otlp_file, {path}", fault)
+    try:
+        if place == path:
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
+        else:
+            TemporaryFile(dir=place).close()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        fault = f"{OTEL_TORCH_MODULES_FILE}={pattern}: nothing can be written to {place} ({reason})"
+    return Finding("exporter", f"otlp_file, {pattern}", fault)

@@ -71,7 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     stragglers.add_argument("files", type=Path, metavar="FILE", nargs="+")
     stragglers.set_defaults(run=_stragglers)
 
-    doctor = commands.add_parser("doctor", help="say whether tracing would work here")
+    doctor = commands.add_parser(
+        "doctor", help="say whether tracing would work here, and what is missing in files of traces"
+    )
+    doctor.add_argument("files", type=Path, metavar="FILE", nargs="*")
     doctor.set_defaults(run=_doctor)
     return parser
 
@@ -136,4 +139,4 @@ def _stragglers(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from otel_torch_modules.cli.doctor import examine
 
-    return examine(os.environ)
+    return examine(os.environ, options.files)

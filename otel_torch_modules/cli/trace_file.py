@@ -50,6 +50,12 @@ class SpanNode:
         return index if isinstance(index, int) else None
 
     @property
+    def dropped_before(self) -> int:
+        """Of a step's or a rank's span: how many records were dropped since the step before it."""
+        dropped = self.attributes.get(semconv.STEP_DROPPED)
+        return dropped if isinstance(dropped, int) else 0
+
+    @property
     def rank(self) -> int | None:
         """Of a rank's span: which rank it is."""
         rank = self.attributes.get(semconv.DISTRIBUTED_RANK)

@@ -9,6 +9,12 @@ from dataclasses import fields
 from otel_torch_modules import environment_variables
 from otel_torch_modules.cli.exporter_check import DEFAULT_FILE
 from otel_torch_modules.cli.finding import Finding
+from otel_torch_modules.cli.sampler_check import (
+    SAMPLER,
+    SAMPLER_ARGUMENT,
+    examine_sampler,
+    examine_sampler_argument,
+)
 from otel_torch_modules.config import Config, Schedule, is_enabled
 
 _PREFIX = "OTEL_TORCH_MODULES_"
@@ -32,7 +38,7 @@ def examine_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
             if name not in _KNOWN:
                 yield _misspelt(name, environ[name])
         elif name.startswith("OTEL_"):
-            yield _examine_standard(name, environ[name])
+            yield _examine_standard(name, environ)
 
 
 def _examine_enabled(environ: Mapping[str, str]) -> Finding:
@@ -77,11 +83,14 @@ def _misspelt(name: str, value: str) -> Finding:
     return Finding(name, value, f"{name} is not a variable of otel-torch-modules{meant}")
 
 
-def _examine_standard(name: str, value: str) -> Finding:
+def _examine_standard(name: str, environ: Mapping[str, str]) -> Finding:
+    value = environ[name]
     if any(word in name for word in _SECRETS):
         return Finding(name, "(set)")
     if name == "OTEL_SDK_DISABLED" and value.strip().lower() == "true":
         return Finding(name, value, f"{name}={value} switches off all of OpenTelemetry")
-    if name == "OTEL_TRACES_SAMPLER" and value.strip().endswith("always_off"):
-        return Finding(name, value, f"{name}={value} leaves out every step")
+    if name == SAMPLER:
+        return examine_sampler(value)
+    if name == SAMPLER_ARGUMENT:
+        return examine_sampler_argument(value, environ.get(SAMPLER, ""))
     return Finding(name, value)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,6 +131,30 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
             {"OTEL_TRACES_SAMPLER": "parentbased_always_off"},
             ["OTEL_TRACES_SAMPLER=parentbased_always_off leaves out every step"],
         ),
+        (
+            {"OTEL_TRACES_SAMPLER": "sometimes", "OTEL_TRACES_SAMPLER_ARG": "2"},
+            [
+                "OTEL_TRACES_SAMPLER=sometimes is not installed; there are: always_off, always_on, "
+                "parentbased_always_off, parentbased_always_on, parentbased_traceidratio, traceidratio"
+            ],
+        ),
+        ({"OTEL_TRACES_SAMPLER": "Always_On", "OTEL_TRACES_SAMPLER_ARG": "x"}, []),
+        ({"OTEL_TRACES_SAMPLER": "traceidratio"}, []),
+        ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}, []),
+        ({"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "1"}, []),
+        *(
+            (
+                {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": ratio},
+                [
+                    f"OTEL_TRACES_SAMPLER_ARG: {ratio!r} is not allowed; it must be a number from 0 to 1"
+                ],
+            )
+            for ratio in ("1/100", "1.5", "-0.1", "nan")
+        ),
+        (
+            {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.0"},
+            ["OTEL_TRACES_SAMPLER_ARG=0.0 leaves out every step"],
+        ),
         ({"OTEL_TRACES_EXPORTER": "None"}, ["OTEL_TRACES_EXPORTER=None: spans go nowhere"]),
         (
             {"OTEL_TRACES_EXPORTER": "otlp,zipkin9"},
@@ -230,15 +256,99 @@ def test_an_incomplete_installation_is_said(
 def test_a_file_that_cannot_be_written_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "taken").touch()
-    for name, fault in (
-        ("new/folder/{rank}.jsonl", ""),
-        ("taken/t.jsonl", f"nothing can be written to {tmp_path}/taken"),
+    (tmp_path / "taken").write_text("kept")
+    (tmp_path / "folder-7").mkdir()
+    no_folder = f"nothing can be written to {tmp_path}/taken (not a directory)"
+    no_file = f"nothing can be written to {tmp_path}/folder-7 (is a directory)"
+    no_place = "nothing can be written to /proc (no such file or directory)"
+    for file, fault in (
+        (f"{tmp_path}/new/folder/{{rank}}.jsonl", ""),
+        (f"{tmp_path}/taken", ""),
+        (f"{tmp_path}/taken/t.jsonl", no_folder),
+        (f"{tmp_path}/folder-{{rank}}", no_file),
+        # A folder that says that it may be written to by root, and may not.
+        *(
+            (("/proc/traces.jsonl", no_place),)
+            if sys.platform == "linux" and not os.getuid()
+            else ()
+        ),
     ):
-        file = f"{tmp_path}/{name}"
-        environ = {"OTEL_TRACES_EXPORTER": "otlp_file", "OTEL_TORCH_MODULES_FILE": file}
+        environ = {
+            "OTEL_TRACES_EXPORTER": "otlp_file",
+            "OTEL_TORCH_MODULES_FILE": file,
+            "RANK": "7",
+        }
         faults = faults_of(environ, capsys, 1)
         assert faults == ([f"OTEL_TORCH_MODULES_FILE={file}: {fault}"] if fault else [])
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder-7", "taken"]
+    assert (tmp_path / "taken").read_text() == "kept"
+
+
+FEWER = (
+    "dropped, evaluations included, for they came faster than they could be sent; record fewer of them "
+    "(raise wait in OTEL_TORCH_MODULES_SCHEDULE) or less of each (lower OTEL_TORCH_MODULES_MAX_DEPTH, "
+    "name fewer OTEL_TORCH_MODULES_DETAIL_RANKS)"
+)
+
+
+def dropped(sample: Any, number: int) -> Any:
+    """Return the same step, before which `number` were dropped."""
+    return sample._replace(attributes={**sample.attributes, "torch.step.dropped": number})
+
+
+def test_files_say_how_many_steps_were_dropped(
+    write_traces: Callable[..., Path],
+    sample: Callable[..., Any],
+    step: Callable[..., Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    listening: int,
+) -> None:
+    def rank_of(number: int, index: int, lost: int) -> Any:
+        rank = sample(f"rank {number}", "rank", 0, 9, (), {"torch.step": index})
+        rank.attributes["torch.distributed.rank"] = number
+        return dropped(rank, lost) if lost else rank
+
+    def written(name: str, *samples: Any) -> Path:
+        return write_traces(*samples).rename(tmp_path / name)
+
+    whole = written("whole", step(0), sample("forward GPT", "forward", 200, 210), step(1, 300))
+    one = written("one", step(0), dropped(step(2, 100), 1))
+    many = written(
+        "many", step(0), dropped(step(3, 100), 2), step(4, 200), dropped(step(9, 300), 4)
+    )
+    evaluated = written("evaluated", sample("forward GPT", "forward", 0, 10))
+    # Each rank drops its own; what the step's span says is said by its rank too.
+    of_step = sample(
+        "train.step", "step", 0, 10, (rank_of(0, 5, 2), rank_of(1, 5, 3)), {"torch.step": 5}
+    )
+    ranks = written("ranks", dropped(of_step, 2), rank_of(3, 6, 0))
+    empty = tmp_path / "empty"
+    empty.touch()
+    missing = tmp_path / "missing"
+
+    files = [whole, one, many, evaluated, ranks, empty, missing]
+    assert examine({"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{listening}"}, files) == 1
+    table, summary = capsys.readouterr().out.split("\n\n")
+    assert [
+        line.split(None, 1)[1] for line in table.splitlines() if line.startswith("traces ")
+    ] == [
+        f"{whole}: 2 steps, 0 dropped",
+        f"{one}: 2 steps, 1 dropped",
+        f"{many}: 4 steps, 6 dropped",
+        f"{evaluated}: 0 steps, 0 dropped",
+        f"{ranks}: 2 steps, 5 dropped",
+        f"{empty}",
+        f"{missing}",
+    ]
+    assert summary.splitlines() == [
+        "5 things are wrong:",
+        f"✗ {one}: 1 step was {FEWER}",
+        f"✗ {many}: 6 steps were {FEWER}",
+        f"✗ {ranks}: 5 steps were {FEWER}",
+        f"✗ {empty} is empty: no trace has been written to it yet",
+        f"✗ {missing} cannot be read: No such file or directory",
+    ]
 
 
 def test_the_file_by_default_is_the_exporters() -> None:
@@ -247,7 +357,7 @@ def test_the_file_by_default_is_the_exporters() -> None:
 
 def test_neither_torch_nor_the_sdk_is_imported() -> None:
     script = (
-        "import os, sys; from otel_torch_modules.cli.main import main; main(['doctor']); "
+        "import os, sys; from otel_torch_modules.cli.main import main; main(['doctor', 'missing']); "
         "print(sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'opentelemetry', 'rich'}))"
     )
     output = subprocess.run(

@@ -80,7 +80,8 @@ def run_program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
-        environment["PYTHONPATH"] = str(Path(__file__).parent)
+        path_before = os.environ.get("PYTHONPATH", "")
+        environment["PYTHONPATH"] = f"{Path(__file__).parent}{os.pathsep}{path_before}"
         return subprocess.run(
             [sys.executable, *(arguments or (str(path),))],
             env={**environment, **(variables or {})},

@@ -96,6 +96,47 @@ def test_what_the_queue_cannot_hold_is_dropped_and_counted(
     ]
 
 
+def test_the_next_step_that_is_taken_says_how_many_were_dropped(
+    worker_of: Callable[..., Worker],
+) -> None:
+    """An evaluation does not; each dropped record is said once."""
+    begun, turn = threading.Semaphore(0), threading.Semaphore(0)
+    said: list[tuple[str, int | None, int]] = []
+
+    def handle(item: Record) -> None:
+        begun.release()
+        assert turn.acquire(timeout=SOON)
+        said.append((item.kind, item.index, item.dropped_before))
+
+    def make_room() -> None:
+        turn.release()
+        assert begun.acquire(timeout=SOON)  # the next one has been fetched
+
+    worker = worker_of(handle, capacity=1)
+    worker.put(record(0))
+    assert begun.acquire(timeout=SOON)
+    assert [worker.put(record(index)) for index in range(1, 4)] == [True, False, False]
+    make_room()
+    assert [worker.put(Record("eval", None, 0, 0)), worker.put(record(4))] == [True, False]
+    make_room()
+    assert [worker.put(record(5)), worker.put(Record("eval", None, 0, 0))] == [True, False]
+    make_room()
+    assert worker.put(record(6))
+    make_room()
+    assert worker.put(record(7))
+    turn.release(10)
+    assert worker.stop(SOON)
+    assert said == [
+        ("step", 0, 0),
+        ("step", 1, 0),
+        ("eval", None, 0),
+        ("step", 5, 3),
+        ("step", 6, 1),
+        ("step", 7, 0),
+    ]
+    assert worker.dropped == 4
+
+
 def test_an_error_is_logged_once_with_its_traceback_and_the_thread_goes_on(
     worker_of: Callable[..., Worker], caplog: pytest.LogCaptureFixture
 ) -> None:

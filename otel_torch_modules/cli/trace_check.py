@@ -1,0 +1,48 @@
+"""How many steps a file of traces holds, and how many were dropped while it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from otel_torch_modules.cli.command_error import CommandError
+from otel_torch_modules.cli.finding import Finding
+from otel_torch_modules.cli.trace_file import SpanNode, TraceFile
+from otel_torch_modules.environment_variables import (
+    OTEL_TORCH_MODULES_DETAIL_RANKS,
+    OTEL_TORCH_MODULES_MAX_DEPTH,
+    OTEL_TORCH_MODULES_SCHEDULE,
+)
+
+_SUBJECT = "traces"
+
+
+def examine_traces(files: Sequence[Path]) -> Iterator[Finding]:
+    """Yield a finding for each of `files`."""
+    for file in files:
+        try:
+            yield _examine_file(file)
+        except CommandError as error:
+            yield Finding(_SUBJECT, str(file), str(error))
+
+
+def _examine_file(file: Path) -> Finding:
+    steps = TraceFile.read(file).steps
+    held = len({(step.trace_id, step.step) for step in steps})  # ranks without it share one
+    dropped = sum(map(_dropped_before, steps))
+    state = f"{file}: {held} {'step' if held == 1 else 'steps'}, {dropped} dropped"
+    if not dropped:
+        return Finding(_SUBJECT, state)
+    were = "1 step was" if dropped == 1 else f"{dropped} steps were"
+    return Finding(
+        _SUBJECT,
+        state,
+        f"{file}: {were} dropped, evaluations included, for they came faster than they could be sent; "
+        f"record fewer of them (raise wait in {OTEL_TORCH_MODULES_SCHEDULE}) "
+        f"or less of each (lower {OTEL_TORCH_MODULES_MAX_DEPTH}, name fewer {OTEL_TORCH_MODULES_DETAIL_RANKS})",
+    )
+
+
+def _dropped_before(step: SpanNode) -> int:
+    ranks = step.ranks  # each drops its own; the step's span repeats what one of them says
+    return sum(rank.dropped_before for rank in ranks) if ranks else step.dropped_before
