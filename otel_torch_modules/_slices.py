@@ -20,5 +20,10 @@ def slices(items: list[_T], size: int) -> Iterator[list[_T]]:
     """Yield `items` in lists of `size`, with a pause between two."""
     for start in range(0, len(items), size):
         if start:
-            time.sleep(_PAUSE_S)
+            pause()
         yield items[start : start + size]
+
+
+def pause() -> None:
+    """Let another thread have the interpreter lock."""
+    time.sleep(_PAUSE_S)

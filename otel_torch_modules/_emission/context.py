@@ -166,8 +166,7 @@ class RecordContext:
         if not self._identity.records():
             return False
         record.phases_only = not self._identity.records_modules()
-        provider = self._provider.peek()
-        tracer = provider.get_tracer(semconv.SCOPE_NAME) if provider is not None else None
+        tracer = self._provider.peek_tracer()
         if isinstance(tracer, trace.NoOpTracer):
             return False
         ids = (

@@ -66,6 +66,7 @@ class Emitter:
         self._clock = clock
         self._ids = UrandomIdGenerator()
         self._scope = InstrumentationScope(semconv.SCOPE_NAME, version("otel-torch-modules"), "")
+        self._known_tracer: tuple[object, trace.Tracer] | None = None
         self._warned = False
         self._unflushed = 0
         self._flushed_at = clock()
@@ -153,7 +154,7 @@ class Emitter:
         return outbox
 
     def _tracer(self) -> Tracer | None:
-        tracer = self._resolve().get_tracer(self._scope.name, self._scope.version)
+        tracer = self._tracer_of(self._resolve())
         if isinstance(tracer, trace.NoOpTracer):  # switched off on purpose
             return None
         if not isinstance(tracer, Tracer):
@@ -163,6 +164,14 @@ class Emitter:
             self._warn("The tracer provider has no span processor: no spans are sent")
             return None
         return tracer if sdk.is_enabled(tracer) else None
+
+    def _tracer_of(self, provider: trace.TracerProvider) -> trace.Tracer:
+        # Making one takes as long as a hundred spans. It has the resource that its provider had at that time.
+        source = provider, getattr(provider, "resource", None)
+        if self._known_tracer is None or self._known_tracer[0] != source:
+            tracer = provider.get_tracer(self._scope.name, self._scope.version)
+            self._known_tracer = source, tracer
+        return self._known_tracer[1]
 
     def _warn(self, message: str) -> None:
         if not self._warned:

@@ -67,6 +67,10 @@ class JobIdentity:
         self._ranks = Ranks(config.ranks)
         self._detail_ranks = Ranks(config.detail_ranks)
         self._place: Place | None = None
+        self._launched_place = Place(0, 1)
+        self._environ_length = (
+            -1
+        )  # when that was found; a launcher that says it late adds variables
         self._run: str | None = None  # one start of one run; None until the first step
         self._last_step = -1
         self._round = 0  # counts how often the numbers of steps began anew
@@ -117,9 +121,16 @@ class JobIdentity:
         if self._place is None:
             group = self._process_group()
             if group is None:
-                return launchers.place(self._environ) or Place(0, 1)
+                return self._find_launched_place()
             self._place = Place(*group)
         return self._place
+
+    def _find_launched_place(self) -> Place:
+        # Looking through the environment takes longer than all else that a step's opening does.
+        if len(self._environ) != self._environ_length:
+            self._environ_length = len(self._environ)
+            self._launched_place = launchers.place(self._environ) or Place(0, 1)
+        return self._launched_place
 
     def _name_run(self, place: Place) -> str:
         name = self._config.run_id or launchers.run_id(self._environ)

@@ -19,8 +19,10 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_torch_modules._assembly.layout import Prototype
 from otel_torch_modules._assembly.span import SharedAttributes, Span, Trace
+from otel_torch_modules._emission.otlp_steps import StepEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
+from otel_torch_modules._emission.wire import cut, varint
 
 # More than a step has spans by default, so that no step throws out what the next one needs.
 _MOST_TEMPLATES = 120_000
@@ -64,6 +66,7 @@ class SpanEncoder:
         self._tracer = tracer
         self._scope = scope
         self._templates: dict[tuple[int, str, int, bool, int], Template] = {}
+        self._steps = StepEncoder(tracer, scope, self._encode_anew)
         specimen = Span(_trace(1), None, "", "", 0, 1, 1, {})
         record = RecordSpans([specimen], Decision(0, None), tracer, scope)
         around = encode_spans([record.finished(specimen)]).resource_spans[0]
@@ -77,10 +80,17 @@ class SpanEncoder:
         if record.decision.trace_state:
             return self._encode_anew(record, spans)
         rest: list[Span] = []
-        encoded = self._encode_known(record, spans, rest)
-        if rest:
-            encoded += self._encode_anew(record, rest)
-        return encoded
+        encoded = [self._encode_known(record, spans, rest)]
+        others: list[Span] = []
+        for span in rest:
+            step = self._steps.encode(record, span)
+            if step is None:
+                others.append(span)
+            else:
+                encoded.append(step)
+        if others:
+            encoded.append(self._encode_anew(record, others))
+        return b"".join(encoded)
 
     def _encode_known(self, record: RecordSpans, spans: Iterable[Span], rest: list[Span]) -> bytes:
         trace = record.trace
@@ -133,7 +143,7 @@ class SpanEncoder:
         """Return the request that sends what `encode` returned."""
         parts = [self._scope_part, *encoded]
         for tag, before in ((_SCOPE_SPANS, self._resource_part), (_RESOURCE_SPANS, b"")):
-            parts = [before, tag + _varint(sum(map(len, parts))), *parts]
+            parts = [before, tag + varint(sum(map(len, parts))), *parts]
         return EncodedRequest(b"".join(parts), span_count)
 
     def template(self, like: Prototype, linked: bool, flags: int) -> Template:
@@ -178,7 +188,7 @@ class SpanEncoder:
             specimen.link.span_id = int.from_bytes(link_id, "big")
             variables += [trace_id, link_id]
         record = RecordSpans([parent, specimen], Decision(flags, None), self._tracer, self._scope)
-        pieces = _cut(self._encode_anew(record, [specimen]), variables)
+        pieces = cut(self._encode_anew(record, [specimen]), variables)
         lengths = [len(piece) for piece in pieces]
         layout = "<{}s16s{}s8s{}s8s{}sQ{}sQ{}s".format(*lengths)
         return Template(struct.Struct(layout).pack, pieces[:6], pieces[6:], like.attributes)
@@ -195,26 +205,3 @@ class SpanEncoder:
 
 def _trace(trace_id: int) -> Trace:
     return Trace(trace_id, 0, 0, None, None)
-
-
-def _cut(data: bytes, variables: Iterable[bytes]) -> tuple[bytes, ...]:
-    """Return what lies between `variables`, which occur in `data` in this order."""
-    pieces = []
-    for variable in variables:
-        piece, found, data = data.partition(variable)
-        if not found:
-            raise ValueError(
-                "the standard encoder does not write fields in the order of their numbers"
-            )
-        pieces.append(piece)
-    return (*pieces, data)
-
-
-def _varint(number: int) -> bytes:
-    """Return `number` as protobuf's wire format has it: seven bits a byte, the lowest first."""
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from otel_torch_modules._assembly.columns import SpanColumns
 from otel_torch_modules._assembly.layout import Layout, Prototype
 from otel_torch_modules._emission.otlp import Template
-from otel_torch_modules._slices import slices
+from otel_torch_modules._slices import pause, slices
 
 _TEMPLATES_AT_ONCE = 16  # less than a millisecond
 
@@ -51,7 +51,7 @@ class ColumnsEncoder:
     def encode(
         self, columns: SpanColumns, span_ids: list[int], flags: int
     ) -> Iterator[EncodedBlock]:
-        """Yield the spans of `columns`, with a pause between two blocks.
+        """Yield the spans of `columns`, with a pause after each whole block.
 
         Args:
             columns: whose heads are left to others.
@@ -64,8 +64,11 @@ class ColumnsEncoder:
         ids = _eight_bytes(">", span_ids)
         starts = _eight_bytes("<", map(add, columns.starts, offset))
         ends = _eight_bytes("<", map(add, columns.ends, offset))
-        for (block,) in slices(self._blocks_of(columns.layout, flags), 1):
-            yield block.encode(trace_id, ids, starts, ends)
+        for block in self._blocks_of(columns.layout, flags):
+            encoded = block.encode(trace_id, ids, starts, ends)
+            yield encoded
+            if encoded.span_count == self._block_size:
+                pause()
 
     def _blocks_of(self, layout: Layout, flags: int) -> list[_Block]:
         known = self._blocks.get(layout)

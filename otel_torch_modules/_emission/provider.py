@@ -25,6 +25,7 @@ from otel_torch_modules._emission.ids import UrandomIdGenerator
 from otel_torch_modules._emission.outbox import RequestExporter
 from otel_torch_modules._emission.resource import build_resource, service_name
 from otel_torch_modules.resource import process_resource
+from otel_torch_modules.semconv import SCOPE_NAME
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class LazyTracerProvider:
     ) -> None:
         self._given = given
         self._provider: trace.TracerProvider | None = None
+        self._tracer_of: trace.TracerProvider | None = None
+        self._tracer: trace.Tracer | None = None
         self._service_name: str | None = None
         self._on_found = on_found
         self._ours: OwnTracerProvider | None = None
@@ -58,7 +61,7 @@ class LazyTracerProvider:
         """Look anew; a provider of ours gets connections of its own at the next `resolve`."""
         self._lock = threading.Lock()
         self._preparation = None
-        self._provider = None
+        self._provider = self._tracer_of = self._tracer = None
         if self._ours is not None:
             self._ours.forget_exporters()
 
@@ -72,6 +75,14 @@ class LazyTracerProvider:
             if provider is not None:
                 self._settle(provider)
         return provider
+
+    def peek_tracer(self) -> trace.Tracer | None:
+        """Return the tracer of ours of `peek`'s provider: the same as long as the provider is."""
+        provider = self.peek()
+        if provider is not self._tracer_of:
+            self._tracer_of = provider
+            self._tracer = None if provider is None else provider.get_tracer(SCOPE_NAME)
+        return self._tracer
 
     def prepare(self) -> None:
         """Begin to find or make the provider, in a thread of its own.

@@ -1,0 +1,43 @@
+"""Pieces of protobuf's wire format: https://protobuf.dev/programming-guides/encoding/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+LONG_VARINT = 9  # bytes; the most that a positive 64-bit integer takes
+
+
+def varint(number: int) -> bytes:
+    """Return `number` as seven bits a byte, the lowest first, in as few bytes as it takes."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def long_varint(number: int) -> bytes:
+    """Return a number below 2**63 in nine bytes: the last ones may say nothing, and parsers take that.
+
+    So lengths around it are the same for all numbers.
+    """
+    encoded = bytearray(varint(number))
+    missing = LONG_VARINT - len(encoded)
+    if missing:
+        encoded[-1] |= 0x80
+        encoded += b"\x80" * (missing - 1) + b"\x00"
+    return bytes(encoded)
+
+
+def cut(data: bytes, variables: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return what lies between `variables`, which occur in `data` in this order."""
+    pieces = []
+    for variable in variables:
+        piece, found, data = data.partition(variable)
+        if not found:
+            raise ValueError(
+                "the standard encoder does not write fields in the order of their numbers"
+            )
+        pieces.append(piece)
+    return (*pieces, data)
