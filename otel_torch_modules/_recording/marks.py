@@ -61,19 +61,29 @@ def output_nodes(values: Any, first: int) -> list[Node]:
     nodes = {}
     with torch._C.DisableTorchFunction():
         for tensor in tensors(values):
-            node = tensor.grad_fn
-            if node is None:
-                continue
-            if tensor._is_view():
-                node = base_node(tensor, node, first)
-            nodes[node._sequence_nr()] = node
+            node = view_node(tensor, first) if tensor._is_view() else tensor.grad_fn
+            if node is not None:
+                nodes[node._sequence_nr()] = node
     return list(nodes.values())
 
 
-def base_node(view: Tensor, node: Node, first: int) -> Node:
-    """Return the node of the base of `view` if it was made at or after `first`, else `node`."""
+def view_node(view: Tensor, first: int) -> Node | None:
+    """Return the node of the base of `view` if it was made at or after `first`, else that of `view` itself.
+
+    A node that is not looked at has no object in Python, so that of the view is left alone where it is not needed.
+    """
+    if not view.requires_grad:
+        return None
     made: Node | None = view._base.grad_fn  # type: ignore[union-attr]
-    return node if made is None or made._sequence_nr() < first else made
+    return view.grad_fn if made is None or made._sequence_nr() < first else made
+
+
+def is_view_of(tensor: Tensor, number: int) -> bool:
+    """Return whether `tensor` is a view of what the node `number` made."""
+    if not tensor._is_view():
+        return False
+    made: Node | None = tensor._base.grad_fn  # type: ignore[union-attr]
+    return made is not None and made._sequence_nr() == number
 
 
 def node_before(node: Node, first: int) -> Node | None:

@@ -30,10 +30,11 @@ from otel_torch_modules._recording.descriptions import describe_error, describe_
 from otel_torch_modules._recording.dynamo import made_by_compiler
 from otel_torch_modules._recording.fqn import ModuleSites
 from otel_torch_modules._recording.marks import (
-    base_node,
     input_nodes,
+    is_view_of,
     node_before,
     output_nodes,
+    view_node,
 )
 from otel_torch_modules._recording.root_only import call_root
 from otel_torch_modules._recording.task_end import TaskEnd
@@ -174,13 +175,17 @@ class Recorder:
                             and type(args[0]) is Tensor
                             and not torch_function_modes()
                         ):
-                            node = args[0].grad_fn
-                            if node is not None:
-                                number = node._sequence_nr()
-                                if number != state.last_input:
-                                    state.last_input = number
-                                    if number != state.last_output:
-                                        attach_mark(node, state.carrier)
+                            # The last call's output may be a view made right after the node that was marked for it.
+                            if first - state.last_output != 2 or not is_view_of(
+                                args[0], state.last_output
+                            ):
+                                node = args[0].grad_fn
+                                if node is not None:
+                                    number = node._sequence_nr()
+                                    if number != state.last_input:
+                                        state.last_input = number
+                                        if number != state.last_output:
+                                            attach_mark(node, state.carrier)
                         else:
                             for node in input_nodes((args, kwargs)):
                                 attach_mark(node, state.carrier)
@@ -210,16 +215,20 @@ class Recorder:
                     self._truncate()
                 elif last != first:  # else no node was made in here: there is nothing to mark
                     if type(output) is Tensor and not torch_function_modes():
-                        node = output.grad_fn
+                        is_view = output._is_view()
+                        node = view_node(output, first) if is_view else output.grad_fn
                         if node is not None:
                             tag = EXIT
-                            if output._is_view():
-                                node = base_node(output, node, first)
-                                # A view that was made right after the node marked last needs no more.
-                                if args and output is args[0] and first - state.last_output > 2:
-                                    before = node_before(node, first)
-                                    if before is not None:
-                                        attach_mark(before, state.carrier)
+                            # An input that went through an operation in place, unless it is such a view.
+                            if (
+                                is_view
+                                and args
+                                and output is args[0]
+                                and first - state.last_output > 2
+                            ):
+                                before = node_before(node, first)
+                                if before is not None:
+                                    attach_mark(before, state.carrier)
                             number = node._sequence_nr()
                             if number != state.last_output:
                                 state.last_output = number
