@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-compose bench clean
+.PHONY: help demo test test-compose bench soak scale clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -23,9 +23,14 @@ test: $(INSTALLED) ## check style and types, run the tests
 test-compose: $(INSTALLED) ## run the compose demo for real; needs root and what tests/deploy/compose_up.py names
 	$(VENV)/bin/python tests/deploy/compose_up.py
 
-bench: $(INSTALLED) ## measure what tracing costs, beside other tools
-	$(VENV)/bin/python benchmarks/overhead.py
-	$(VENV)/bin/python benchmarks/disabled_import.py
+bench: $(INSTALLED) ## measure what tracing costs, beside other tools: a quarter of an hour; `QUICK=1` for a look
+	$(VENV)/bin/python -m benchmarks.table $(if $(QUICK),--quick)
+
+soak: $(INSTALLED) ## train the demo for half an hour and see that nothing grows; `MINUTES=2` for a look
+	$(VENV)/bin/python -m benchmarks.soak --minutes $(or $(MINUTES),30)
+
+scale: $(INSTALLED) ## send 200 steps of 10 000 module calls to Jaeger and count the spans: needs 6 GB of memory
+	$(VENV)/bin/python -m benchmarks.scale
 
 clean: ## remove the virtual environment and the demo's traces
 	rm -rf $(VENV) traces

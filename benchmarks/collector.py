@@ -1,52 +1,103 @@
-"""A collector on this machine that takes spans and throws them away."""
+"""A collector on this machine that takes spans, counts them and throws them away."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
-import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from tests.backends.programs import Program, find, free_ports
+from tests.deploy.metrics import scrape
+
 _CONFIG = """
-receivers: {{otlp: {{protocols: {{grpc: {{endpoint: "127.0.0.1:{port}", max_recv_msg_size_mib: 64}}}}}}}}
+extensions: {{health_check: {{endpoint: "127.0.0.1:{health}"}}}}
+receivers: {{otlp: {{protocols: {{grpc: {{endpoint: "127.0.0.1:{grpc}", max_recv_msg_size_mib: 64}}}}}}}}
 exporters: {{nop: {{}}}}
 service:
-  telemetry: {{metrics: {{level: none}}, logs: {{level: error}}}}
+  extensions: [health_check]
   pipelines: {{traces: {{receivers: [otlp], exporters: [nop]}}}}
+  telemetry:
+    logs: {{level: error}}
+    metrics: {{readers: [{{pull: {{exporter: {{prometheus: {{host: 127.0.0.1, port: {metrics}}}}}}}}}]}}
 """
+_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_ARRIVAL_LIMIT_S = 120
 
 
-@contextlib.contextmanager
-def local_collector() -> Iterator[bool]:
-    """Have ``OTEL_EXPORTER_OTLP_ENDPOINT`` name a collector in the block; yield False where there is no program."""
-    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        yield True
-        return
-    program = Path(os.environ.get("OTEL_TORCH_MODULES_TEST_BACKENDS", ".backends")) / "otelcol"
-    if not program.exists():
-        yield False
-        return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+class Sink:
+    """The running collector."""
+
+    def __init__(self, metrics_url: str) -> None:
+        self._metrics_url = metrics_url
+
+    def accepted(self) -> int:
+        """Return how many spans have arrived so far."""
+        return accepted_spans(self._metrics_url)
+
+    def wait_for(self, spans: int) -> None:
+        """Return as soon as `spans` spans have arrived in all.
+
+        Raises:
+            AssertionError: they have not after two minutes, or more have: what was measured is then not what was meant.
+        """
+        deadline = time.monotonic() + _ARRIVAL_LIMIT_S
+        while (found := self.accepted()) < spans and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if found != spans:
+            raise AssertionError(f"{found} spans have arrived, {spans} were made")
+
+
+def accepted_spans(metrics_url: str) -> int:
+    """Return how many spans the collector with these metrics has taken."""
+    name = "otelcol_receiver_accepted_spans"
+    return round(sum(found.value for found in scrape(metrics_url) if found.name.startswith(name)))
+
+
+@contextmanager
+def exporting_to(endpoint: str) -> Iterator[None]:
+    """Have ``OTEL_EXPORTER_OTLP_ENDPOINT`` name `endpoint` in the block."""
+    before = os.environ.get(_ENDPOINT)
+    os.environ[_ENDPOINT] = endpoint
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_ENDPOINT]
+        else:
+            os.environ[_ENDPOINT] = before
+
+
+@contextmanager
+def local_collector() -> Iterator[Sink]:
+    """Run a collector and have ``OTEL_EXPORTER_OTLP_ENDPOINT`` name it in the block; exit where there is no program."""
+    with backends_or_exit():
+        program = find("otelcol")
+    grpc, health, metrics = free_ports(3)
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "collector.yaml"
-        config.write_text(_CONFIG.format(port=port))
-        with subprocess.Popen([program, "--config", config]) as process:
-            try:
-                _wait_for(port, process)
-                os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{port}"
-                yield True
-            finally:
-                os.environ.pop("OTEL_EXPORTER_OTLP_ENDPOINT", None)
-                process.terminate()
+        config.write_text(_CONFIG.format(grpc=grpc, health=health, metrics=metrics))
+        with (
+            Program(
+                [program, "--config", str(config)],
+                {},
+                f"http://127.0.0.1:{health}/",
+                Path(folder) / "collector.log",
+            ),
+            exporting_to(f"http://127.0.0.1:{grpc}"),
+        ):
+            yield Sink(f"http://127.0.0.1:{metrics}/metrics")
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    while process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-    raise RuntimeError(f"the collector ended with code {process.returncode}")
+@contextmanager
+def backends_or_exit() -> Iterator[None]:
+    """What would skip a test ends a benchmark, with the same message."""
+    try:
+        yield
+    except pytest.skip.Exception as missing:
+        sys.exit(str(missing))

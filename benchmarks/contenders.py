@@ -1,14 +1,15 @@
 """What is compared: each contender is a context manager inside which steps are run.
 
-A contender yields a function that wraps one step, for those that have to know where a step is. What
-it takes to set one up or take it down is not timed.
+A contender yields a function that runs one step, for those that have to know where a step is. What it takes to set
+one up or take it down, and to finish what it does in the background, is in entering and leaving it and is not timed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,27 +24,27 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
-from otel_torch_modules import Config, TorchModuleInstrumentor
-from otel_torch_modules._recording.recorder import Recorder
-from otel_torch_modules._recording.steps import Steps
-from otel_torch_modules._records import Record
+from benchmarks.machine import release_freed_memory
+from benchmarks.recorded import recording_into
+from otel_torch_modules import Config, Schedule, TorchModuleInstrumentor, step
 
 Step = Callable[[], None]
-Contender = Callable[[], contextlib.AbstractContextManager[Callable[[Step], None]]]
+Run = Callable[[Step], None]
+Contender = Callable[[], AbstractContextManager[Run]]
 
 
-def _run(step: Step) -> None:
-    step()
+def _run(train: Step) -> None:
+    train()
 
 
-@contextlib.contextmanager
-def nothing() -> Iterator[Callable[[Step], None]]:
+@contextmanager
+def nothing() -> Iterator[Run]:
     """No tracing: what all others are measured against."""
     yield _run
 
 
-@contextlib.contextmanager
-def empty_hooks() -> Iterator[Callable[[Step], None]]:
+@contextmanager
+def empty_hooks() -> Iterator[Run]:
     """Global forward hooks that do nothing: the floor of any tool that uses them."""
 
     def before(module: nn.Module, args: Any) -> None:
@@ -58,73 +59,118 @@ def empty_hooks() -> Iterator[Callable[[Step], None]]:
         handle.remove()
 
 
-class _NoContext:
-    """A step context that makes nothing current."""
+@contextmanager
+def recording() -> Iterator[Run]:
+    """Ours, on the training thread alone: records of steps are made and dropped."""
+    with recording_into(lambda record: None) as steps:
 
-    def open(self, record: Record) -> bool:
-        return True
+        def run(train: Step) -> None:
+            with steps.step(None):
+                train()
 
-    def attach(self, record: Record) -> None:
-        pass
-
-    def detach(self, record: Record) -> None:
-        pass
+        yield run
 
 
-@contextlib.contextmanager
-def recording(config: Config | None = None) -> Iterator[Callable[[Step], None]]:
-    """Ours, on the training thread alone: records are made and dropped."""
-    config = config or Config()
-    recorder = Recorder(config)
+@contextmanager
+def recording_inference() -> Iterator[Run]:
+    """The same for forwards outside steps: each root forward is a record of its own."""
+    with recording_into(lambda record: None):
+        yield _run
 
-    def failed() -> None:
-        raise AssertionError("recording failed: see the log")
 
-    steps = Steps(config, recorder, _NoContext(), lambda record: None, failed)
-    recorder.install()
+@contextmanager
+def _instrumented(config: Config) -> Iterator[Run]:
+    TorchModuleInstrumentor().instrument(config=config)
 
-    def run(step: Step) -> None:
-        with steps.step(None):
-            step()
+    def run(train: Step) -> None:
+        with step():
+            train()
 
     yield run
-    recorder.uninstall()
+    TorchModuleInstrumentor().uninstrument()
 
 
-@contextlib.contextmanager
-def exporting() -> Iterator[Callable[[Step], None]]:
+def exporting() -> AbstractContextManager[Run]:
     """Ours as it is used: recording, assembly, encoding and export by gRPC go on while steps run."""
-    instrumentor = TorchModuleInstrumentor()
-    instrumentor.instrument(config=Config())
-
-    def run(step: Step) -> None:
-        with instrumentor.step(None):
-            step()
-
-    yield run
-    instrumentor.uninstrument()
+    return _instrumented(Config())
 
 
-@contextlib.contextmanager
-def torch_profiler() -> Iterator[Callable[[Step], None]]:
-    """``torch.profiler`` with ``with_modules=True``, collecting; what it has collected is thrown away."""
-    profiler = torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], with_modules=True
-    )
-    profiler.start()
+def leaving_out() -> AbstractContextManager[Run]:
+    """Ours, with a schedule that has every step of the benchmark left out."""
+    return _instrumented(Config(schedule=Schedule(skip_first=1 << 40)))
+
+
+def phases_only() -> AbstractContextManager[Run]:
+    """Ours, recording and exporting steps without modules: this process is rank 0, and has no detail."""
+    return _instrumented(Config(detail_ranks="1"))
+
+
+@contextmanager
+def exporting_a_loop() -> Iterator[Run]:
+    """Ours with nothing said: steps are found from the optimizer, as in a program that knows nothing of tracing."""
+    TorchModuleInstrumentor().instrument(config=Config())
     yield _run
-    profiler.stop()
+    TorchModuleInstrumentor().uninstrument()
 
 
-@contextlib.contextmanager
-def mod_tracker() -> Iterator[Callable[[Step], None]]:
+def _profile(**options: Any) -> torch.profiler.profile:
+    return torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], with_modules=True, **options
+    )
+
+
+@contextmanager
+def torch_profiler() -> Iterator[Run]:
+    """``torch.profiler`` with ``with_modules=True``, collecting; what it has collected is thrown away.
+
+    For eager models it then collects operators alone: `torch_profiler_of_modules` is what shows modules. The memory
+    that it fills is what it has filled before: its best case.
+    """
+    with _profile():
+        yield _run
+
+
+@contextmanager
+def torch_profiler_going_on() -> Iterator[Run]:
+    """The same into memory that is new to the process, which is what a collection that goes on fills."""
+    release_freed_memory()
+    with _profile():
+        yield _run
+
+
+@contextmanager
+def torch_profiler_of_modules() -> Iterator[Run]:
+    """The same with ``with_stack=True``, without which no module of an eager model is in its trace."""
+    with _profile(with_stack=True):
+        yield _run
+
+
+@contextmanager
+def torch_profiler_writing() -> Iterator[Run]:
+    """``torch.profiler`` with ``with_modules=True`` that writes the trace of each step, as its schedule does it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "trace.json")
+        with _profile(
+            schedule=torch.profiler.schedule(wait=0, warmup=0, active=1),
+            on_trace_ready=lambda profiler: profiler.export_chrome_trace(path),
+        ) as profiler:
+
+            def run(train: Step) -> None:
+                train()
+                profiler.step()
+
+            yield run
+
+
+@contextmanager
+def mod_tracker() -> Iterator[Run]:
     """torch's ModTracker, which knows where it is and emits nothing."""
     with ModTracker():
         yield _run
 
 
-@contextlib.contextmanager
-def _tracked_spans(provider: TracerProvider) -> Iterator[Callable[[Step], None]]:
+@contextmanager
+def _tracked_spans(provider: TracerProvider) -> Iterator[Run]:
     tracer = provider.get_tracer("benchmark")
     forward: list[trace.Span] = []
     backward: dict[int, list[trace.Span]] = {}
@@ -151,15 +197,15 @@ def _tracked_spans(provider: TracerProvider) -> Iterator[Callable[[Step], None]]
         yield _run
 
 
-@contextlib.contextmanager
-def tracked_spans() -> Iterator[Callable[[Step], None]]:
+@contextmanager
+def tracked_spans() -> Iterator[Run]:
     """SDK spans made in ModTracker's hooks: what one would write first. They are not exported."""
     with _tracked_spans(TracerProvider(shutdown_on_exit=False)) as run:
         yield run
 
 
-@contextlib.contextmanager
-def tracked_spans_exporting() -> Iterator[Callable[[Step], None]]:
+@contextmanager
+def tracked_spans_exporting() -> Iterator[Run]:
     """The same with the SDK's standard exporter; its queue is large enough not to drop any."""
     provider = TracerProvider(shutdown_on_exit=False)
     exporter = OTLPSpanExporter(insecure=True)
@@ -167,23 +213,3 @@ def tracked_spans_exporting() -> Iterator[Callable[[Step], None]]:
     with _tracked_spans(provider) as run:
         yield run
     provider.shutdown()
-
-
-CONTENDERS: dict[str, Contender] = {
-    "nothing": nothing,
-    "empty global hooks": empty_hooks,
-    "ours, recording": recording,
-    "torch.profiler, collecting": torch_profiler,
-    "ModTracker": mod_tracker,
-    "ModTracker + SDK spans": tracked_spans,
-}
-
-EXPORTING: dict[str, Contender] = {
-    "ours, exporting": exporting,
-    "ModTracker + SDK spans, exporting": tracked_spans_exporting,
-}
-
-
-def endpoint_is_set() -> bool:
-    """Return whether there is a collector to export to."""
-    return bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))

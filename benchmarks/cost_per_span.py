@@ -1,62 +1,34 @@
 """CPU time of the process for each span, everything included: hooks, assembly, encoding, export by gRPC.
 
-    python benchmarks/cost_per_span.py [--rounds 3] [--spans 100000]
+    python -m benchmarks.cost_per_span [--rounds 5] [--spans 100000]
 
-The processor time of all threads is taken over steps that are traced and exported to a local collector, from the first
-of them until all have been sent, less that of the same steps untraced. Both are run in turn, for models of several
-sizes; the first traced steps, in which places are seen for the first time, are not counted. The collector is a process
-of its own and not counted either.
+The processor time of all threads is taken over steps that are traced and exported to a local collector, from the
+first of them until tracing has been taken down, all its threads have ended and the collector has every span, less
+that of the same steps untraced, before and after. Both are run in turn, for models of several sizes; the first traced
+steps, in which places are seen for the first time, are not counted. The collector is a process of its own and not
+counted either.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from collector import local_collector
-from toy import Toy, calls, training_step
-
+from benchmarks.collector import Sink, local_collector
+from benchmarks.figures import Figure, Row, spread
+from benchmarks.machine import use_one_thread
+from benchmarks.toy import Toy, calls, training_step
 from otel_torch_modules import Config, TorchModuleInstrumentor, step
 
-_SIZES = (100, 1_000, 10_000, 50_000)
+SIZES = (100, 1_000, 10_000, 50_000)
 _LARGEST_MODEL = 10_000  # spans; larger steps are made of several micro-batches
 _WARM_UP = 2  # steps
-
-
-def untraced_ns(train: Callable[[], None], steps: int) -> int:
-    """Return the processor time of `steps` steps."""
-    start = time.process_time_ns()
-    for _ in range(steps):
-        train()
-    return time.process_time_ns() - start
-
-
-def traced_ns(train: Callable[[], None], steps: int) -> int:
-    """Return the processor time of `steps` steps until their spans have been sent."""
-    for index in range(steps):
-        if index == _WARM_UP:
-            _sent()
-            start = time.process_time_ns()
-        with step(index):
-            train()
-    _sent()
-    return time.process_time_ns() - start
-
-
-def _sent() -> None:
-    tracing = TorchModuleInstrumentor()._tracing
-    assert tracing is not None
-    assert tracing._pipeline.flush(60)
-    assert tracing._pipeline._worker.dropped == 0  # else the figure would be too good
+_BAR_US = 10
+_FLAT = 1.3
 
 
 class Size:
@@ -74,36 +46,86 @@ class Size:
             self._micro_batch()
 
 
-def measure(size: Size, spans: int, rounds: int) -> list[float]:
+def untraced_ns(train: Callable[[], None], steps: int) -> int:
+    """Return the processor time of `steps` steps."""
+    start = time.process_time_ns()
+    for _ in range(steps):
+        train()
+    return time.process_time_ns() - start
+
+
+def traced_ns(size: Size, steps: int, sink: Sink) -> int:
+    """Return the processor time of `steps` steps until all their spans have been sent."""
+    before = sink.accepted()
+    instrumentor = TorchModuleInstrumentor()
+    instrumentor.instrument(config=Config())
+    _train(size, _WARM_UP)
+    sink.wait_for(before + _WARM_UP * size.spans)
+    start = time.process_time_ns()
+    _train(size, steps)
+    instrumentor.uninstrument()
+    taken = time.process_time_ns() - start
+    sink.wait_for(before + (_WARM_UP + steps) * size.spans)  # none was dropped
+    return taken
+
+
+def _train(size: Size, steps: int) -> None:
+    for index in range(steps):
+        with step(index):
+            size.train()
+
+
+def measure(size: Size, spans: int, rounds: int, sink: Sink) -> list[float]:
     """Return microseconds for each span, one figure a round."""
     steps = max(2, spans // size.spans)
+    untraced_ns(size.train, 2)
     found = []
     for _ in range(rounds):
-        base = untraced_ns(size.train, steps)
-        TorchModuleInstrumentor().instrument(config=Config())
-        traced = traced_ns(size.train, steps + _WARM_UP)
-        TorchModuleInstrumentor().uninstrument()
         gc.collect()
-        found.append((traced - base) / steps / size.spans / 1e3)
+        before = untraced_ns(size.train, steps)
+        traced = traced_ns(size, steps, sink)
+        gc.collect()
+        after = untraced_ns(size.train, steps)
+        found.append((traced - (before + after) / 2) / steps / size.spans / 1e3)
     return found
+
+
+def by_size(spans: int, rounds: int, sink: Sink) -> dict[int, Figure]:
+    """Return microseconds for each span, for each number of spans in a step."""
+    sizes = [Size(asked) for asked in SIZES]
+    return {size.spans: spread(measure(size, spans, rounds, sink)) for size in sizes}
+
+
+def rows(quick: bool) -> list[Row]:
+    """Return the rows of the table."""
+    with local_collector() as sink:
+        found = by_size(30_000 if quick else 100_000, 3 if quick else 5, sink)
+    each = [
+        Row(f"CPU time of a span, everything, {size} spans a step", _BAR_US, "µs", figure)
+        for size, figure in found.items()
+    ]
+    values = [figure.value for figure in found.values()]
+    flat = Figure(
+        max(values) / min(values),
+        max(figure.low for figure in found.values())
+        / min(figure.high for figure in found.values()),
+        max(figure.high for figure in found.values())
+        / min(figure.low for figure in found.values()),
+    )
+    return [*each, Row("the dearest of these sizes against the cheapest", _FLAT, "x", flat)]
 
 
 def main() -> None:
     """Print a row for each size."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--spans", type=int, default=100_000)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    with local_collector() as found:
-        if not found:
-            sys.exit("no collector: set OTEL_TORCH_MODULES_TEST_BACKENDS to a folder with otelcol")
-        print(f"{'spans a step':>14}{'µs of CPU a span':>20}{'least - most':>18}")
-        for spans in _SIZES:
-            size = Size(spans)
-            values = measure(size, arguments.spans, arguments.rounds)
-            spread = f"{min(values):.2f} - {max(values):.2f}"
-            print(f"{size.spans:>14}{statistics.median(values):>20.2f}{spread:>18}", flush=True)
+    use_one_thread()
+    with local_collector() as sink:
+        print(f"{'spans a step':>14}{'µs of CPU a span':>30}")
+        for spans, figure in by_size(arguments.spans, arguments.rounds, sink).items():
+            print(f"{spans:>14}{figure!s:>30}", flush=True)
 
 
 if __name__ == "__main__":

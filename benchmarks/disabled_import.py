@@ -1,10 +1,10 @@
 """What the package adds to ``import torch`` where tracing is not asked for.
 
-    python benchmarks/disabled_import.py [--runs 20]
+    python -m benchmarks.disabled_import [--runs 20]
 
-torch looks for entry points at the end of its import in any case; what is added is that ours is loaded and
-called. It is timed in fresh interpreters that have imported torch without it. Against the noise of the import itself,
-hundreds of milliseconds long, the difference could not be seen.
+torch looks for entry points at the end of its import in any case; what is added is that ours is loaded and called. It
+is timed in fresh interpreters that have imported torch without it. Against the noise of the import itself, hundreds
+of milliseconds long, the difference could not be seen.
 """
 
 from __future__ import annotations

@@ -1,30 +1,34 @@
 """Memory: what a recorded call holds until its step is sent, and whether a long run holds more than a short one.
 
-    python benchmarks/memory.py [--steps 10000]
+    python -m benchmarks.memory [--steps 10000]
 
-The first figure is what `tracemalloc` sees of a step's record, forward and backward, when the step is over. The second
-is what it sees of the whole process after so many traced and exported steps of a small model, against a hundred.
+The first figure is what `tracemalloc` sees of ten more steps' records, forward and backward, when the steps are over:
+what waits for the worker. The second is what it sees of the whole process after so many traced and exported steps of
+a small model, when all has arrived at the collector, less the same after a hundred.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import sys
 import tracemalloc
-from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from collector import local_collector
-from recorded import record_steps
-from toy import Toy, calls, training_step
-
+from benchmarks.collector import Sink, local_collector
+from benchmarks.figures import Row, exact
+from benchmarks.machine import use_one_thread
+from benchmarks.recorded import record_steps
+from benchmarks.toy import Toy, calls, training_step
 from otel_torch_modules import Config, TorchModuleInstrumentor, step
 
 _FEW = 100
+_BLOCKS = 4
+_SPANS = 2 * calls(_BLOCKS) + 2
+_CALL_BAR = 400
+_STEP_BAR = (
+    1  # byte; what a counter that grows, or an allocator's page, adds in 10 000 steps is less
+)
 
 
 def bytes_of_a_call() -> float:
@@ -40,30 +44,45 @@ def bytes_of_a_call() -> float:
     return (held[1] - held[0]) / 10 / calls(blocks)
 
 
-def held_after(steps: int) -> tuple[int, int]:
+def held_after(steps: int, sink: Sink) -> tuple[int, int]:
     """Return the traced bytes after `_FEW` steps and after `steps`."""
-    train = training_step(Toy(4), torch.randn(2, 4, 8))
+    train = training_step(Toy(_BLOCKS), torch.randn(2, 4, 8))
     instrumentor = TorchModuleInstrumentor()
+    tracemalloc.start()
     instrumentor.instrument(config=Config())
-    few = 0
+    held = []
     for index in range(steps):
         with step(index):
             train()
-        if index % _FEW == 0 and instrumentor._tracing is not None:
-            instrumentor._tracing._pipeline.flush(60)
-        if index == _FEW:
-            tracemalloc.start()
+        if index + 1 in (_FEW, steps):
+            sink.wait_for((index + 1) * _SPANS)
             gc.collect()
-        if index == 2 * _FEW:
-            gc.collect()
-            few = tracemalloc.get_traced_memory()[0]
-    if instrumentor._tracing is not None:
-        instrumentor._tracing._pipeline.flush(60)
-    gc.collect()
-    many = tracemalloc.get_traced_memory()[0]
+            held.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
     instrumentor.uninstrument()
-    return few, many
+    return held[0], held[1]
+
+
+def rows(quick: bool) -> list[Row]:
+    """Return the rows of the table."""
+    steps = 2_000 if quick else 10_000
+    with local_collector() as sink:
+        few, many = held_after(steps, sink)
+    return [
+        Row(
+            "memory of a recorded module call until its step is exported",
+            _CALL_BAR,
+            "bytes",
+            exact(bytes_of_a_call()),
+        ),
+        Row(
+            f"memory after {steps} steps less after {_FEW}, for each step between",
+            _STEP_BAR,
+            "bytes",
+            exact((many - few) / (steps - _FEW)),
+            note=f"{few / 1e3:.0f} kB, then {many / 1e3:.0f} kB",
+        ),
+    ]
 
 
 def main() -> None:
@@ -71,13 +90,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=10_000)
     steps = parser.parse_args().steps
-    torch.set_num_threads(1)
+    use_one_thread()
     print(f"a recorded module call holds {bytes_of_a_call():.0f} bytes until its step is sent")
-    with local_collector() as found:
-        if not found:
-            sys.exit("no collector: set OTEL_TORCH_MODULES_TEST_BACKENDS to a folder with otelcol")
-        few, many = held_after(steps)
-    print(f"held of {_FEW} steps: {few / 1e3:.0f} kB, after {steps} steps: {many / 1e3:.0f} kB")
+    with local_collector() as sink:
+        few, many = held_after(steps, sink)
+    print(f"held after {_FEW} steps: {few / 1e3:.1f} kB, after {steps} steps: {many / 1e3:.1f} kB")
 
 
 if __name__ == "__main__":

@@ -1,100 +1,112 @@
-"""Overhead per module call on the training thread, all contenders interleaved in one process.
+"""What a module call costs the training thread where nothing is exported, beside other tools.
 
-    python benchmarks/overhead.py [--rounds 15] [--steps 20]
+    python -m benchmarks.overhead [--rounds 40]
 
-Each round runs every contender once, in an order of its own, so that a machine that slows down slows down all. Timed is
-a block of steps; the figure of a contender is the median over the rounds of (its time - the time of `nothing` in the
-same round) / module calls. Quartiles are printed beside it. The garbage collector is off while a block runs, for all
-alike. With ``OTEL_EXPORTER_OTLP_ENDPOINT`` set, or a collector program in ``OTEL_TORCH_MODULES_TEST_BACKENDS``,
-the contenders that export run too.
+The model is the worst for a tracer: modules that do next to nothing. Measured as `interleaved.py` says, in
+microseconds per module call on top of no tracing; forward and backward together, then forwards under `no_grad`.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
-import random
 import statistics
-import sys
-from pathlib import Path
-from time import perf_counter_ns, sleep
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
+from benchmarks import contenders
+from benchmarks.figures import Row, median, ratio_of_medians
+from benchmarks.interleaved import Size, compare
+from benchmarks.machine import keep_freed_memory, use_one_thread
+from benchmarks.toy import Toy, calls, inference, training_step
 
-from collector import local_collector
-from contenders import CONTENDERS, EXPORTING, Contender
-from toy import Toy, calls, training_step
+_OURS = "ours, recording"
+_TRAINING = {
+    "empty global hooks": contenders.empty_hooks,
+    _OURS: contenders.recording,
+    "torch.profiler, collecting": contenders.torch_profiler,
+    "torch.profiler, collecting into new memory": contenders.torch_profiler_going_on,
+    "torch.profiler, collecting modules too": contenders.torch_profiler_of_modules,
+    "ModTracker": contenders.mod_tracker,
+    "ModTracker + SDK spans": contenders.tracked_spans,
+}
+_INFERENCE = {
+    "empty global hooks": contenders.empty_hooks,
+    _OURS: contenders.recording_inference,
+}
+_BARS = {
+    "torch.profiler, collecting": 0.8,
+    "torch.profiler, collecting into new memory": 0.8,
+    "ModTracker": 0.25,
+    "ModTracker + SDK spans": 0.10,
+    "empty global hooks": 3.5,
+}
+_INFERENCE_BAR = 1.8
+_BLOCK = Size(warm_up=3, timed=5)
 
-_SETTLE_S = 0.5  # in which a contender does what it does in the background only once
-
-
-def block_ns(contender: Contender, step: object, steps: int) -> float:
-    """Return the nanoseconds that a step takes under `contender`, over a block of `steps`."""
-    with contender() as run:
-        for _ in range(3):
-            run(step)
-        sleep(_SETTLE_S)
-        gc.collect()
-        gc.disable()
-        start = perf_counter_ns()
-        for _ in range(steps):
-            run(step)
-        time = perf_counter_ns() - start
-        gc.enable()
-    return time / steps
-
-
-def measure(
-    contenders: dict[str, Contender], step: object, rounds: int, steps: int
-) -> dict[str, list[float]]:
-    """Return each contender's times of a step, one for each round."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    order = list(contenders)
-    for _ in range(rounds):
-        random.shuffle(order)
-        for name in order:
-            times[name].append(block_ns(contenders[name], step, steps))
-    return times
+Overheads = dict[str, list[float]]
 
 
-def overheads(times: dict[str, list[float]], module_calls: int) -> dict[str, list[float]]:
-    """Return microseconds per module call on top of `nothing`, one for each round."""
-    base = times["nothing"]
+def training_overheads(rounds: int) -> Overheads:
+    """Return microseconds per module call, forward and backward, once a round."""
+    found = compare(_TRAINING, training_step(Toy(), torch.randn(2, 4, 8)), rounds, _BLOCK)
     return {
-        name: [(time - least) / module_calls / 1e3 for time, least in zip(own, base, strict=True)]
-        for name, own in times.items()
+        name: [pair.overhead / calls() / 1e3 for pair in pairs] for name, pairs in found.items()
     }
 
 
-def report(found: dict[str, list[float]]) -> None:
-    """Print the table: median, quartiles, and the ratio of ours to each."""
-    ours = statistics.median(found["ours, recording"])
-    print(f"{'':36}{'µs / module call':>18}{'quartiles':>16}{'ours, recording':>18}")
-    for name, values in found.items():
-        median = statistics.median(values)
+def inference_overheads(rounds: int) -> Overheads:
+    """Return microseconds per module call of a forward under ``no_grad``, once a round."""
+    model = Toy().eval()
+    found = compare(_INFERENCE, inference(model, torch.randn(2, 4, 8)), rounds, _BLOCK)
+    return {
+        name: [pair.overhead / calls() / 1e3 for pair in pairs] for name, pairs in found.items()
+    }
+
+
+def rows(quick: bool) -> list[Row]:
+    """Return the rows of the table."""
+    keep_freed_memory()
+    rounds = 15 if quick else 60
+    training, forwards = training_overheads(rounds), inference_overheads(4 * rounds)
+    found = [
+        Row(
+            f"recording alone, per module call, against {name}",
+            bar,
+            "x",
+            ratio_of_medians(training[_OURS], training[name]),
+            note=_both(training, name),
+        )
+        for name, bar in _BARS.items()
+    ]
+    name = "empty global hooks"
+    figure = ratio_of_medians(forwards[_OURS], forwards[name])
+    what = f"inference, per module call, against {name}"
+    return [*found, Row(what, _INFERENCE_BAR, "x", figure, note=_both(forwards, name))]
+
+
+def _both(overheads: Overheads, name: str) -> str:
+    ours, theirs = (statistics.median(overheads[each]) for each in (_OURS, name))
+    return f"{ours:.2f} to {theirs:.2f} µs"
+
+
+def report(title: str, overheads: Overheads, ours: str = _OURS) -> None:
+    """Print a line for each contender: median, its interval, the quartiles, and the ratio of `ours` to it."""
+    print(f"{title:46}{'µs / module call':>28}{'quartiles':>18}{'ours against it':>28}")
+    for name, values in overheads.items():
         low, _, high = statistics.quantiles(values, n=4)
-        ratio = "" if name in ("nothing", "ours, recording") else f"{ours / median:.2f} x"
-        print(f"{name:36}{median:18.2f}{f'{low:.2f} - {high:.2f}':>16}{ratio:>18}")
+        ratio = "" if name == ours else str(ratio_of_medians(overheads[ours], values))
+        print(f"{name:46}{median(values)!s:>28}{f'{low:.2f} - {high:.2f}':>18}{ratio:>28}")
 
 
 def main() -> None:
-    """Run the comparison."""
+    """Print both comparisons."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=20)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    model, batch = Toy(), torch.randn(2, 4, 8)
-    with local_collector() as found:
-        contenders = CONTENDERS | (EXPORTING if found else {})
-        times = measure(contenders, training_step(model, batch), arguments.rounds, arguments.steps)
-    base = statistics.median(times["nothing"])
-    print(f"{calls()} module calls a step, forward and backward; a step takes {base / 1e6:.2f} ms")
-    report(overheads(times, calls()))
-    if not found:
-        print("no collector: the contenders that export were left out")
+    parser.add_argument("--rounds", type=int, default=40)
+    rounds = parser.parse_args().rounds
+    use_one_thread()
+    keep_freed_memory()
+    report("forward and backward", training_overheads(rounds))
+    report("forward under no_grad", inference_overheads(4 * rounds))
 
 
 if __name__ == "__main__":

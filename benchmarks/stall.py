@@ -1,33 +1,34 @@
 """How long the training thread has to wait for the interpreter lock while a large step is assembled and sent.
 
-    python benchmarks/stall.py [--steps 20]
+    python -m benchmarks.stall [--steps 20]
 
-After each step of 10 000 spans the training thread looks at the clock in a tight loop, which never gives the lock up by
-itself, until all has been sent. Told are the longest gap between two looks for each step, and the same without tracing:
-what this machine does to a loop anyway. Python's switch interval is the default. A full collection of the garbage
-collector stops all threads, as it does in any program; steps in which there was one are told apart.
+After each step of 10 000 spans the training thread looks at the clock in a tight loop, which never gives the lock up
+by itself, until all spans have arrived at the collector. Told is the longest gap between two looks for each step,
+beside the same without tracing: what this machine does to a loop anyway. Python's switch interval is the default, and
+the garbage collector is as in any program: a full collection, which stops all threads, is part of the gap that it
+falls into.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import statistics
-import sys
 import time
-from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from collector import local_collector
-from toy import Toy, training_step
-
+from benchmarks.collector import Sink, local_collector
+from benchmarks.figures import Row, median
+from benchmarks.machine import use_one_thread
+from benchmarks.toy import Toy, calls, training_step
 from otel_torch_modules import Config, TorchModuleInstrumentor, step
 
 _BLOCKS = 832  # 10 000 spans
-_LOOK_S = 1.5  # longer than a step waits and takes to be sent
+_SPANS = 2 * calls(_BLOCKS) + 2
+_LOOK_S = 0.5
+_LIMIT_S = 60
+_WARM_UP = 2  # steps, in which all places are new
+_BAR_MS = 6
 
 
 def longest_gap_ms() -> float:
@@ -42,36 +43,62 @@ def longest_gap_ms() -> float:
     return longest / 1e6
 
 
-def main() -> None:
-    """Print the median, the worst and the collections."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=20)
-    steps = parser.parse_args().steps
-    torch.set_num_threads(1)
-    train = training_step(Toy(_BLOCKS), torch.randn(2, 4, 8))
-    idle = [longest_gap_ms() for _ in range(3)]
-    gaps, collected = [], []
-    with local_collector() as found:
-        if not found:
-            sys.exit("no collector: set OTEL_TORCH_MODULES_TEST_BACKENDS to a folder with otelcol")
+def longest_gap_until_sent_ms(sink: Sink, spans: int) -> float:
+    """Return the longest gap until `spans` spans have arrived in all; the question itself, now and then, is none.
+
+    Raises:
+        AssertionError: they have not arrived after a minute.
+    """
+    gaps = []
+    while sink.accepted() < spans:
+        gaps.append(longest_gap_ms())
+        if len(gaps) * _LOOK_S > _LIMIT_S:
+            raise AssertionError(f"a step was not sent within {_LIMIT_S} s")
+    return max(gaps)
+
+
+class Gaps:
+    """The longest gaps, milliseconds, of each step and of as many stretches without tracing, and full collections."""
+
+    def __init__(self, steps: int, sink: Sink) -> None:
+        train = training_step(Toy(_BLOCKS), torch.randn(2, 4, 8))
+        self.traced: list[float] = []
+        self.collections = 0
+        arrived = sink.accepted()
         TorchModuleInstrumentor().instrument(config=Config())
-        for index in range(steps + 2):
+        for index in range(_WARM_UP + steps):
             with step(index):
                 train()
+            if index < _WARM_UP:
+                sink.wait_for(arrived + (index + 1) * _SPANS)
+                continue
             before = gc.get_stats()[2]["collections"]
-            gap = longest_gap_ms()
-            if index >= 2:  # in the first ones all places are new
-                full = gc.get_stats()[2]["collections"] > before
-                (collected if full else gaps).append(gap)
+            self.traced.append(longest_gap_until_sent_ms(sink, arrived + (index + 1) * _SPANS))
+            self.collections += gc.get_stats()[2]["collections"] > before
         TorchModuleInstrumentor().uninstrument()
-    print(
-        f"longest gap of a step, ms: median {statistics.median(gaps):.1f}, worst {max(gaps):.1f}; "
-        f"untraced {max(idle):.1f}"
+        self.untraced = [longest_gap_ms() for _ in range(steps)]
+
+
+def rows(quick: bool) -> list[Row]:
+    """Return the row of the table."""
+    with local_collector() as sink:
+        gaps = Gaps(5 if quick else 30, sink)
+    note = (
+        f"worst {max(gaps.traced):.1f}; untraced {median(gaps.untraced).value:.1f}, worst "
+        f"{max(gaps.untraced):.1f}; {gaps.collections} of {len(gaps.traced)} saw a full collection"
     )
-    if collected:
-        print(
-            f"{len(collected)} of {steps} steps saw a full collection: up to {max(collected):.0f} ms"
-        )
+    what = "longest stall of the training thread while 10 000 spans are exported"
+    return [Row(what, _BAR_MS, "ms", median(gaps.traced), note=note)]
+
+
+def main() -> None:
+    """Print the row."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    use_one_thread()
+    for row in rows(quick):
+        print(row)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,138 @@
+"""What a module call costs the training thread while spans are exported, beside other tools.
+
+    python -m benchmarks.exporting [--rounds 12]
+
+The same model and the same way of measuring as in `overhead.py`, but blocks are longer, and steps follow each other
+without a pause: while a block is timed its own spans and those of the steps before it are assembled, encoded and
+sent. How many were sent is asked of the collector when the block begins and when it ends; if the worker fell behind,
+or what is sent waited for the end of the block, the share says so. After each block all its spans must have arrived.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+
+import torch
+
+from benchmarks import contenders
+from benchmarks.collector import Sink, local_collector
+from benchmarks.contenders import Contender, Run, Step
+from benchmarks.figures import Row, ratio_of_medians
+from benchmarks.interleaved import Size, compare
+from benchmarks.machine import keep_freed_memory, use_one_thread
+from benchmarks.overhead import Overheads, report
+from benchmarks.toy import Toy, calls, training_step
+
+OURS = "ours, exporting"
+_PROFILER = "torch.profiler, collecting"
+_PROFILER_GOING_ON = "torch.profiler, collecting into new memory"
+_WRITING = "torch.profiler, writing each step"
+_SPANS = "ModTracker + SDK spans, exporting"
+_BARS = {_PROFILER: 1.5, _PROFILER_GOING_ON: 1.5, _WRITING: 0.2, _SPANS: 0.15}
+
+_BLOCK = Size(warm_up=40, timed=80)  # a request holds the spans of eight steps
+_SHORT = Size(warm_up=3, timed=5)  # for what does nothing in the background
+_SPANS_OF_A_STEP = (
+    2 * calls() + 2
+)  # forward and backward of each call, the backward pass and the step
+
+
+class Sent:
+    """A contender that exports, and what it sent.
+
+    Args:
+        contender: the contender.
+        sink: where it sends.
+    """
+
+    def __init__(self, contender: Contender, sink: Sink) -> None:
+        self._contender = contender
+        self._sink = sink
+        self.of_a_step: list[float] = []
+        """Spans that arrived, for each step, a figure a block."""
+        self.meanwhile: list[float] = []
+        """The share that arrived while the block was timed, of as many as were made meanwhile."""
+
+    @contextmanager
+    def __call__(self) -> Iterator[Run]:
+        """Be the contender."""
+        steps = at_start = 0
+        before = self._sink.accepted()
+
+        def run(train: Step) -> None:
+            nonlocal steps, at_start
+            wrapped(train)
+            steps += 1
+            if steps == _BLOCK.warm_up:
+                at_start = self._sink.accepted()
+
+        with self._contender() as wrapped:
+            yield run
+            at_end = self._sink.accepted()
+        of_a_step = (self._sink.accepted() - before) / steps
+        self.of_a_step.append(of_a_step)
+        self.meanwhile.append((at_end - at_start) / (of_a_step * _BLOCK.timed))
+
+
+def overheads(rounds: int, sink: Sink) -> tuple[Overheads, dict[str, float]]:
+    """Return microseconds per module call, once a round, and the shares that were sent while blocks were timed."""
+    ours = Sent(contenders.exporting, sink)
+    spans = Sent(contenders.tracked_spans_exporting, sink)
+    found = compare(
+        {
+            OURS: ours,
+            _PROFILER: contenders.torch_profiler,
+            _PROFILER_GOING_ON: contenders.torch_profiler_going_on,
+            _WRITING: contenders.torch_profiler_writing,
+            _SPANS: spans,
+        },
+        training_step(Toy(), torch.randn(2, 4, 8)),
+        rounds,
+        _SHORT,
+        {OURS: _BLOCK, _SPANS: _BLOCK},
+    )
+    if set(ours.of_a_step) != {_SPANS_OF_A_STEP}:
+        raise AssertionError(f"spans of a step that have arrived: {ours.of_a_step}")
+    per_call = {
+        name: [pair.overhead / calls() / 1e3 for pair in pairs] for name, pairs in found.items()
+    }
+    return per_call, {OURS: median(ours.meanwhile), _SPANS: median(spans.meanwhile)}
+
+
+def rows(quick: bool) -> list[Row]:
+    """Return the rows of the table."""
+    keep_freed_memory()
+    with local_collector() as sink:
+        found, meanwhile = overheads(6 if quick else 20, sink)
+    return [
+        Row(
+            f"everything, export going on, per module call, against {name}",
+            bar,
+            "x",
+            ratio_of_medians(found[OURS], found[name]),
+            note=f"{median(found[OURS]):.1f} to {median(found[name]):.1f} µs; "
+            f"{meanwhile[OURS]:.0%} of ours sent meanwhile",
+        )
+        for name, bar in _BARS.items()
+    ]
+
+
+def main() -> None:
+    """Print the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=12)
+    rounds = parser.parse_args().rounds
+    use_one_thread()
+    keep_freed_memory()
+    with local_collector() as sink:
+        found, meanwhile = overheads(rounds, sink)
+    report("forward and backward", found, OURS)
+    for name, share in meanwhile.items():
+        print(f"{name}: of the spans made while the clock ran {share:.0%} arrived meanwhile")
+
+
+if __name__ == "__main__":
+    main()

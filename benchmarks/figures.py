@@ -1,0 +1,91 @@
+"""What a benchmark found, against what is asked: medians, their intervals and the rows of the table."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+_RESAMPLES = 1_000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value and the interval in which it is expected nine times out of ten, were all measured again."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        digits = 0 if abs(self.value) >= 100 else 1 if abs(self.value) >= 20 else 3
+        return f"{self.value:.{digits}f}  ({self.low:.{digits}f} - {self.high:.{digits}f})"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Args:
+        what: what was measured.
+        bar: what is asked, in `unit`.
+        unit: of the bar and of the figure: `x` for a ratio.
+        figure: what was found.
+        at_least: the figure has to reach the bar; otherwise it has to stay at or below it.
+        note: what else a reader should know.
+    """
+
+    what: str
+    bar: float
+    unit: str
+    figure: Figure
+    at_least: bool = False
+    note: str = ""
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the value itself, not its interval, is on the right side of the bar."""
+        return self.figure.value >= self.bar if self.at_least else self.figure.value <= self.bar
+
+    def __str__(self) -> str:
+        bar = f"{'>=' if self.at_least else '<='} {self.bar:g} {self.unit}"
+        met = "met" if self.is_met else "NOT MET"
+        return f"{self.what:<76}{bar:>13}  {self.figure!s:<28}{met:<9}{self.note}".rstrip()
+
+
+def median(values: Sequence[float]) -> Figure:
+    """Return the median of `values`, which were measured one after the other."""
+    return _resampled(len(values), lambda chosen: statistics.median(values[i] for i in chosen))
+
+
+def ratio_of_medians(above: Sequence[float], below: Sequence[float]) -> Figure:
+    """Return how many times the median of `below` that of `above` is; values of one place are of one round."""
+    if len(above) != len(below):
+        raise ValueError(f"{len(above)} and {len(below)} rounds")
+    return _resampled(
+        len(above),
+        lambda chosen: (
+            statistics.median(above[i] for i in chosen)
+            / statistics.median(below[i] for i in chosen)
+        ),
+    )
+
+
+def spread(values: Sequence[float]) -> Figure:
+    """Return the median of `values` between the least and the most: for a handful of rounds."""
+    return Figure(statistics.median(values), min(values), max(values))
+
+
+def exact(value: float) -> Figure:
+    """Return a figure that is the same each time."""
+    return Figure(value, value, value)
+
+
+def _resampled(count: int, estimate: Callable[[Sequence[int]], float]) -> Figure:
+    """Bootstrap: the 5th and the 95th percentile of `estimate` over rounds drawn with replacement."""
+    draw = random.Random(0)
+    found = sorted(estimate(draw.choices(range(count), k=count)) for _ in range(_RESAMPLES))
+    return Figure(
+        estimate(range(count)), found[_RESAMPLES // 20], found[_RESAMPLES - 1 - _RESAMPLES // 20]
+    )

@@ -1,0 +1,98 @@
+"""Contenders in turn within one process, in short blocks, each between two blocks of nothing.
+
+On a shared machine everything slows down and speeds up from one second to the next. What a contender costs is the
+difference of its block to the blocks right before and right after it, so that what changes slowly cancels out; many
+such differences are taken, in an order that changes, and their median counts.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import perf_counter_ns
+
+from benchmarks.contenders import Contender, Run, Step, nothing
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a block: steps that are timed, and steps before them that are not."""
+
+    warm_up: int
+    timed: int
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Nanoseconds of a step in a contender's block, and without tracing before and after it."""
+
+    own: float
+    untraced: float
+
+    @property
+    def overhead(self) -> float:
+        """What was added to a step, nanoseconds."""
+        return self.own - self.untraced
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long a step takes."""
+        return self.own / self.untraced
+
+
+def timed_ns(run: Run, train: Step, size: Size) -> float:
+    """Return the nanoseconds that each of a block's steps takes."""
+    for _ in range(size.warm_up):
+        run(train)
+    gc.collect()
+    start = perf_counter_ns()
+    for _ in range(size.timed):
+        run(train)
+    return (perf_counter_ns() - start) / size.timed
+
+
+def compare(
+    contenders: Mapping[str, Contender],
+    train: Step,
+    rounds: int,
+    size: Size,
+    sizes: Mapping[str, Size] | None = None,
+) -> dict[str, list[Paired]]:
+    """Return what each contender took, once a round.
+
+    The garbage collector is on, as it is in programs, but for what was there after the first round: each contender pays
+    for the objects that it makes itself, and none for torch's hundreds of thousands.
+
+    Args:
+        contenders: by name.
+        train: one step.
+        rounds: how often each has its turn.
+        size: of a block.
+        sizes: of the blocks of contenders for which it is another.
+    """
+
+    def untraced() -> float:
+        with nothing() as run:
+            return timed_ns(run, train, size)
+
+    def one_round() -> dict[str, Paired]:
+        random.shuffle(order)
+        found = {}
+        before = untraced()
+        for name in order:
+            with contenders[name]() as run:
+                own = timed_ns(run, train, (sizes or {}).get(name, size))
+            after = untraced()
+            found[name] = Paired(own, (before + after) / 2)
+            before = after
+        return found
+
+    order = list(contenders)
+    one_round()  # in which everything is done for the first time
+    gc.collect()
+    gc.freeze()
+    all_rounds = [one_round() for _ in range(rounds)]
+    gc.unfreeze()
+    return {name: [found[name] for found in all_rounds] for name in contenders}

@@ -1,0 +1,55 @@
+"""On what was measured, and the state of the process in which it was."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+_PACKAGES = ("torch", "opentelemetry-sdk", "grpcio", "protobuf")
+
+_M_TRIM_THRESHOLD = -1  # of glibc's malloc.h
+_M_MMAP_MAX = -4
+
+
+def describe() -> str:
+    """Return processor, cores and versions, in one line."""
+    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    return (
+        f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {platform.system()}; "
+        f"Python {platform.python_version()}, {packages}; load {os.getloadavg()[0]:.1f}"
+    )
+
+
+def use_one_thread() -> None:
+    """Have torch compute on one thread, as every benchmark here does."""
+    torch.set_num_threads(1)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed, for all contenders.
+
+    Otherwise it depends on chance whether a contender that fills memory, as `torch.profiler` does, gets pages that are
+    new to the process; then its steps take twice as long.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def release_freed_memory() -> None:
+    """Give back what is free: what is filled next are pages that are new to the process."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

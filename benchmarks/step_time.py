@@ -1,0 +1,94 @@
+"""How many times as long a step takes: left out by the schedule, with phases only, and a large one with everything.
+
+    python -m benchmarks.step_time [--quick]
+
+Such ratios are close to one, so blocks are many, and each ratio is that of a block to the blocks of no tracing right
+before and right after it. The first two are of the worst model for a tracer, `toy.py`; the large step is the demo's,
+found from its optimizer, at a width and a batch with which it takes more than 200 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import torch
+
+from benchmarks import contenders
+from benchmarks.collector import local_collector
+from benchmarks.contenders import Contender, Step
+from benchmarks.figures import Row, median
+from benchmarks.gpt import demo_step
+from benchmarks.interleaved import Paired, Size, compare
+from benchmarks.machine import keep_freed_memory, use_one_thread
+from benchmarks.toy import Toy, training_step
+
+_LEFT_OUT = Size(warm_up=3, timed=10)
+# Longer than spans wait before they are sent, and timed as long: a request falls into the timed part of each block.
+_PHASES = Size(warm_up=300, timed=300)
+_LARGE = Size(warm_up=2, timed=4)
+_LARGE_STEP = {"width": 256, "batch_size": 12}
+_LEAST_LARGE_MS = 200
+
+
+def left_out(rounds: int) -> Row:
+    """Return the row of the step that the schedule leaves out."""
+    pairs = _pairs(contenders.leaving_out, _toy_step(), rounds, _LEFT_OUT)
+    return _row("a step left out by the schedule, against no tracing, toy model", 1.02, pairs)
+
+
+def phases_only(rounds: int) -> Row:
+    """Return the row of the step without modules."""
+    with local_collector():
+        pairs = _pairs(contenders.phases_only, _toy_step(), rounds, _PHASES)
+    return _row("a step with phases only, exported, against no tracing, toy model", 1.05, pairs)
+
+
+def large(rounds: int) -> Row:
+    """Return the row of the demo's step."""
+    with local_collector():
+        pairs = _pairs(contenders.exporting_a_loop, demo_step(**_LARGE_STEP), rounds, _LARGE)
+    row = _row("a step of the demo GPT, recorded and exported, against no tracing", 1.01, pairs)
+    least = min(pair.untraced for pair in pairs) / 1e6
+    if least < _LEAST_LARGE_MS:
+        raise AssertionError(f"a step takes {least:.0f} ms: raise _LARGE_STEP on this machine")
+    return row
+
+
+def _toy_step() -> Step:
+    return training_step(Toy(), torch.randn(2, 4, 8))
+
+
+def _pairs(contender: Contender, train: Step, rounds: int, size: Size) -> list[Paired]:
+    return compare({"traced": contender}, train, rounds, size)["traced"]
+
+
+def _row(what: str, bar: float, pairs: Sequence[Paired]) -> Row:
+    step_ms = median([pair.untraced for pair in pairs]).value / 1e6
+    added_us = median([pair.overhead for pair in pairs]).value / 1e3
+    ratio = median([pair.ratio for pair in pairs])
+    return Row(what, bar, "x", ratio, note=f"{added_us:+.0f} µs to {step_ms:.2f} ms")
+
+
+def rows(quick: bool) -> list[Row]:
+    """Return the rows of the table."""
+    keep_freed_memory()
+    return [
+        left_out(60 if quick else 300),
+        phases_only(4 if quick else 16),
+        large(8 if quick else 50),
+    ]
+
+
+def main() -> None:
+    """Print the rows."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    use_one_thread()
+    for row in rows(quick):
+        print(row)
+
+
+if __name__ == "__main__":
+    main()

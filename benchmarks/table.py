@@ -1,0 +1,57 @@
+"""Everything that is asked of the package's speed and memory, measured, in one table.
+
+    python -m benchmarks.table [--quick] [--only PART ...]
+
+Each part is measured in a process of its own, one after the other. A figure is a median; the interval beside it is
+where that median is expected in nine of ten repetitions, or, where there are only a few rounds, the least and the
+most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import time
+from importlib import import_module
+
+from benchmarks.figures import Row
+from benchmarks.machine import describe, use_one_thread
+
+_PARTS = (
+    "overhead",
+    "exporting",
+    "step_time",
+    "cost_per_span",
+    "memory",
+    "encoding",
+    "stall",
+)
+
+
+def measure(part: str, quick: bool) -> list[Row]:
+    """Return the rows of a part, measured in this process."""
+    use_one_thread()
+    rows: list[Row] = import_module(f"benchmarks.{part}").rows(quick)
+    return rows
+
+
+def main() -> None:
+    """Print the table as it grows."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: to see that it works")
+    parser.add_argument("--only", nargs="+", choices=_PARTS, default=_PARTS, metavar="PART")
+    arguments = parser.parse_args()
+    print(describe(), flush=True)
+    print(f"{'what':<76}{'asked':>13}  {'measured':<28}", flush=True)
+    started, met = time.monotonic(), []
+    for part in arguments.only:
+        with multiprocessing.get_context("spawn").Pool(1) as process:
+            for row in process.apply(measure, (part, arguments.quick)):
+                met.append(row.is_met)
+                print(row, flush=True)
+    minutes = (time.monotonic() - started) / 60
+    print(f"{sum(met)} of {len(met)} are met; measured in {minutes:.1f} minutes")
+
+
+if __name__ == "__main__":
+    main()
