@@ -380,6 +380,8 @@ class _Assembly:
         }
         if self._room.truncated:
             attributes[semconv.STEP_TRUNCATED] = True
+        if self._record.stride is not None:
+            attributes[semconv.STEP_STRIDE] = self._record.stride
         return attributes
 
     def _rank_attributes(self) -> dict[str, Any]:
