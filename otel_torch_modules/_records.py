@@ -145,6 +145,7 @@ class Record:
     parent: RemoteParent | None = None
     shared: SharedStep | None = None  # then `span_id` is that of the rank's span
     phases_only: bool = False  # no modules below the roots
+    stride: int | None = None  # one step in so many has modules, while there is a budget
     trace_flags: int = 1
     trace_state: Any = None
     micro_batches: int = 0

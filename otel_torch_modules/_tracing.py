@@ -11,6 +11,8 @@ from types import ModuleType
 from opentelemetry.trace import TracerProvider
 
 from otel_torch_modules._assembly.assembler import Assembler
+from otel_torch_modules._assembly.columns import SpanColumns
+from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._emission import fork
 from otel_torch_modules._emission.identity import JobIdentity
 from otel_torch_modules._emission.job_context import JobContext
@@ -19,7 +21,9 @@ from otel_torch_modules._recording.dynamo import skip_frames_of
 from otel_torch_modules._recording.loop import LoopHooks
 from otel_torch_modules._recording.process_group import rank_and_world_size
 from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._recording.spending import Spending
 from otel_torch_modules._recording.steps import Steps
+from otel_torch_modules._records import Record
 from otel_torch_modules.config import Config
 
 logger = logging.getLogger("otel_torch_modules")
@@ -37,9 +41,13 @@ class Tracing:
 
     def __init__(self, config: Config, tracer_provider: TracerProvider | None) -> None:
         self._recorder = Recorder(config)
+        self._assembler = Assembler(config)
+        self._spending = (
+            None if config.max_overhead is None else Spending(config.max_overhead, config.schedule)
+        )
         self._job_context = JobContext(os.environ)
         self._pipeline = Pipeline(
-            assemble=Assembler(config).assemble,
+            assemble=self._assemble,
             open_span=self._recorder,
             hand_over=self._hand_over,
             finish=self._finish,
@@ -48,7 +56,12 @@ class Tracing:
             tracer_provider=tracer_provider,
         )
         self._steps = Steps(
-            config, self._recorder, self._pipeline.context, self._pipeline.put, self._unhook
+            config,
+            self._recorder,
+            self._pipeline.context,
+            self._pipeline.put,
+            self._unhook,
+            self._spending,
         )
         self._hooks = LoopHooks(self._steps)
 
@@ -78,6 +91,11 @@ class Tracing:
     def _unhook(self) -> None:
         self._hooks.uninstall()
         self._recorder.uninstall()
+
+    def _assemble(self, record: Record) -> Span | SpanColumns:
+        if self._spending is not None:
+            self._spending.worker_turns_to(record)
+        return self._assembler.assemble(record)
 
     def _hand_over(self) -> None:
         self._steps.hand_over_idle()

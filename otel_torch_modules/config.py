@@ -20,6 +20,10 @@ _PREFIX = "OTEL_TORCH_MODULES_"
 _PHASES = ("train", "eval")
 _SPAN_KINDS = ("separate", "internal")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_DECIMAL = re.compile(
+    r"[+-]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})(e[+-]?[0-9]{1,2})?", re.IGNORECASE
+)
+_FRACTION = "a number above 0 and at most 1, as in 0.01"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,16 @@ class Schedule:
         cycle, place = divmod(step, self.wait + self.active)
         return step >= 0 and place >= self.wait and (self.repeat == 0 or cycle < self.repeat)
 
+    def recorded_before(self, step: int) -> int:
+        """Return how many steps are recorded before the one with this index, which is recorded too."""
+        cycle, place = divmod(step - self.skip_first, self.wait + self.active)
+        return cycle * self.active + place - self.wait
+
+    @property
+    def share(self) -> float:
+        """The share of steps that are recorded, in the long run and without `repeat`."""
+        return self.active / (self.wait + self.active)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -71,6 +85,7 @@ class Config:
     max_depth: int | None = None
     span_kind: str = "separate"
     schedule: Schedule = field(default_factory=Schedule)
+    max_overhead: float | None = None
     max_spans_per_step: int = 100_000
     record_shapes: bool = False
     ranks: str = "all"
@@ -88,6 +103,8 @@ class Config:
             _refuse("span_kind", self.span_kind, "separate or internal")
         if not isinstance(self.schedule, Schedule):
             _refuse("schedule", self.schedule, "a Schedule")
+        if self.max_overhead is not None and not _is_fraction(self.max_overhead):
+            _refuse("max_overhead", self.max_overhead, _FRACTION)
         if not isinstance(self.record_shapes, bool):
             _refuse("record_shapes", self.record_shapes, "true or false")
         for name in ("ranks", "detail_ranks"):
@@ -161,6 +178,16 @@ def _integer(name: str, text: str) -> int:
     return int(text)
 
 
+def _is_fraction(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1
+
+
+def _fraction(name: str, text: str) -> float:
+    if not _DECIMAL.fullmatch(text) or not _is_fraction(float(text)):
+        _refuse(name, text, _FRACTION)
+    return float(text)
+
+
 def _list(name: str, text: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in text.split(",") if item.strip())
 
@@ -187,6 +214,7 @@ _PARSERS = {
     "max_depth": _integer,
     "span_kind": _word,
     "schedule": _schedule,
+    "max_overhead": _fraction,
     "max_spans_per_step": _integer,
     "record_shapes": _boolean,
     "ranks": _word,

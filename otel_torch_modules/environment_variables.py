@@ -45,6 +45,13 @@ OTEL_TORCH_MODULES_SCHEDULE: Final = "OTEL_TORCH_MODULES_SCHEDULE"
 out and ``active`` steps recorded, again and again, or ``repeat`` times where that is not 0. Default: every step.
 """
 
+OTEL_TORCH_MODULES_MAX_OVERHEAD: Final = "OTEL_TORCH_MODULES_MAX_OVERHEAD"
+"""The most that tracing may cost, as a share of the time of the job untraced: ``0.01`` is one percent.
+
+A number above 0 and at most 1; default: no limit. Steps over budget are recorded with phases only, all but one in
+``torch.step.stride``.
+"""
+
 OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP: Final = "OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP"
 """No step has more module spans than this; what is cut off is said by ``torch.step.truncated``.
 

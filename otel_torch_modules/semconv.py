@@ -50,6 +50,7 @@ STEP_INDEX: Final = "torch.step"
 STEP_MICRO_BATCHES: Final = "torch.step.micro_batches"
 STEP_TRUNCATED: Final = "torch.step.truncated"
 STEP_DROPPED: Final = "torch.step.dropped"
+STEP_STRIDE: Final = "torch.step.stride"
 
 # The place in a job of many ranks: the first is on rank spans, all are resource attributes.
 DISTRIBUTED_RANK: Final = "torch.distributed.rank"

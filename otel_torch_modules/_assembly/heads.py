@@ -56,6 +56,8 @@ def describe_heads(spans: list[Span], record: Record, truncated: bool) -> None:
     }
     if truncated:
         attributes[semconv.STEP_TRUNCATED] = True
+    if record.stride is not None:
+        attributes[semconv.STEP_STRIDE] = record.stride
     if record.dropped_before:
         attributes[semconv.STEP_DROPPED] = record.dropped_before
     spans[0].attributes = attributes

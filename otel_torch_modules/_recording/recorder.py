@@ -124,7 +124,12 @@ class Recorder:
     def install(self) -> None:
         """Wrap ``nn.Module.__call__``."""
         self._original = nn.Module.__call__
-        self._wrapper = nn.Module.__call__ = self._wrap(nn.Module.__call__)  # type: ignore[method-assign]
+        nn.Module.__call__ = self.wrapper_of(nn.Module.__call__)  # type: ignore[method-assign]
+
+    def wrapper_of(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `original`, which calls a module, with recording around it. One only is at work."""
+        self._wrapper = self._wrap(original)
+        return self._wrapper
 
     def uninstall(self) -> None:
         """Undo `install`. Where somebody has wrapped our wrapper since, it stays and only passes calls on."""

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from torch.utils.data import get_worker_info
 
 from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._recording.spending import Spending, spends
 from otel_torch_modules._records import DATA, OPTIMIZED, OPTIMIZER, Record, StepContext
 from otel_torch_modules.config import Config
 
@@ -64,6 +65,7 @@ class Steps:
         context: makes a record the program's current span.
         submit: takes a finished record; must not block.
         give_up: takes everything down after an error of ours.
+        spending: decides how deep records go; None where there is no budget and all are full.
     """
 
     def __init__(
@@ -73,12 +75,14 @@ class Steps:
         context: StepContext,
         submit: Callable[[Record], object],
         give_up: Callable[[], None],
+        spending: Spending | None = None,
     ) -> None:
         self._config = config
         self._context = context
         self._submit = submit
         self._give_up = give_up
         self._threads = _ThreadSteps()
+        self.spending = spending
         self.recorder = recorder
         recorder.boundary = self
         self._index = 0  # of the next step
@@ -96,6 +100,7 @@ class Steps:
 
     # Root calls and backward passes, from the recorder.
 
+    @spends
     def root_opens(self, module: nn.Module) -> bool:
         """See :class:`Boundary`."""
         training = module.training and torch.is_grad_enabled() and not self._loads_data()
@@ -105,6 +110,7 @@ class Steps:
             return self._recorded
         return self._evaluation_root(module)
 
+    @spends
     def root_closes(self, failed: bool) -> None:
         """See :class:`Boundary`."""
         thread = self._threads
@@ -117,16 +123,20 @@ class Steps:
             self.recorder.write_to(thread.suspended)
             thread.suspended = None
             self._submit(record)
+            if self.spending is not None:
+                self.spending.evaluation_closes(record)
         elif self._step is not None:
             self._end = now()
             if failed:
                 self._break_off(self._step)
 
+    @spends
     def task_opens(self) -> None:
         """See :class:`Boundary`."""
         if self._reclaim():
             self._log_optimizers()
 
+    @spends
     def task_closes(self, failed: bool) -> None:
         """See :class:`Boundary`."""
         step = self._step
@@ -158,6 +168,7 @@ class Steps:
         """It has none, or raised."""
         self._threads.fetching -= 1
 
+    @spends
     def fetched(self, iterator: object, start: int) -> None:
         """It has given a batch for which the loop waited since `start`."""
         thread = self._threads
@@ -169,6 +180,7 @@ class Steps:
         else:
             thread.fetches[id(iterator)] = (start, now())
 
+    @spends
     def optimizer_starts(self, optimizer: Optimizer, *_: Any) -> None:
         """Hook for `register_optimizer_step_pre_hook`."""
         thread = self._threads
@@ -181,6 +193,7 @@ class Steps:
                 break
         thread.optimizers.append(_OpenOptimizer(optimizer))
 
+    @spends
     def optimizer_ends(self, optimizer: Optimizer, *_: Any) -> None:
         """Hook for `register_optimizer_step_post_hook`."""
         thread = self._threads
@@ -238,6 +251,7 @@ class Steps:
 
     # Below: the state machine.
 
+    @spends
     def _open_by_hand(self, index: int | None) -> None:
         if self.recorder.failed:
             return
@@ -248,6 +262,7 @@ class Steps:
         except Exception:
             self.recorder.fail("where a step begins that is set by hand")
 
+    @spends
     def _close_by_hand(self, failed: bool) -> None:
         try:
             if self._step is not None:
@@ -304,11 +319,15 @@ class Steps:
         self._end = start
         self._root = 0
         self._ended = False
+        if self.spending is not None:
+            self.spending.step_opens()
         self._recorded = (
             "train" in self._config.phases
             and self._config.schedule.records(index)
             and self._context.open(step)
         )
+        if self._recorded and self.spending is not None:
+            self.spending.set_depth_of_step(step)
         self.recorder.write_to(step if self._recorded else None)
         if self._recorded:
             self._context.attach(step)
@@ -331,6 +350,8 @@ class Steps:
             return False
         thread.suspended = self.recorder.record
         thread.evaluation = record
+        if self.spending is not None:
+            self.spending.set_depth_of_evaluation(record)
         self.recorder.write_to(record)
         self._context.attach(record)
         return True
@@ -362,6 +383,8 @@ class Steps:
     def _send(self, step: Record) -> None:
         step.end = self._end
         if step.log:
+            if self.spending is not None:
+                self.spending.step_closes(step)
             self._submit(step)
 
     def _log_optimizers(self) -> None:

@@ -30,6 +30,7 @@ from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._recording.loop import LoopHooks
 from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._recording.spending import Spending
 from otel_torch_modules._recording.steps import Steps
 from otel_torch_modules._records import Record
 
@@ -102,6 +103,7 @@ class SimulatedRank:
         provider: where spans go.
         config: the options of the job.
         world_size: number of ranks.
+        spending: decides how deep its records go; None where there is no budget.
     """
 
     def __init__(
@@ -111,7 +113,9 @@ class SimulatedRank:
         provider: TracerProvider,
         config: Config,
         world_size: int = WORLD_SIZE,
+        spending: Spending | None = None,
     ) -> None:
+        self._spending = spending
         environ = {
             "RANK": str(rank),
             "WORLD_SIZE": str(world_size),
@@ -134,16 +138,20 @@ class SimulatedRank:
         record = Record("step", index, self._step.full.start, offset)
         if not self._context.open(record):
             return None
+        if self._spending is not None:
+            self._spending.step_opens()
+            self._spending.set_depth_of_step(record)
         like = self._step.phases if record.phases_only else self._step.full
         record.start, record.end = like.start, like.end
         record.micro_batches, record.log = like.micro_batches, like.log
         return record
 
-    def send(self, index: int) -> None:
-        """Send a step."""
+    def send(self, index: int) -> Record | None:
+        """Send a step and return its record."""
         record = self.open(index)
         if record is not None:
             self._emitter.emit(self._assembler.assemble(record))
+        return record
 
     def encode(self, index: int) -> tuple[int, int]:
         """Return how many spans and bytes this rank adds to the trace of a step."""

@@ -26,6 +26,7 @@ DEFAULTS = {
     "max_depth": None,
     "span_kind": "separate",
     "schedule": Schedule(skip_first=0, wait=0, active=1, repeat=0),
+    "max_overhead": None,
     "max_spans_per_step": 100_000,
     "record_shapes": False,
     "ranks": "all",
@@ -48,6 +49,10 @@ GOOD = [
         Schedule(skip_first=10, wait=99, active=1, repeat=2),
     ),
     ("SCHEDULE", "wait = 4", Schedule(wait=4)),
+    ("MAX_OVERHEAD", "0.01", 0.01),
+    ("MAX_OVERHEAD", " .5 ", 0.5),
+    ("MAX_OVERHEAD", "1e-3", 0.001),
+    ("MAX_OVERHEAD", "1", 1.0),
     ("MAX_SPANS_PER_STEP", "1", 1),
     ("RECORD_SHAPES", "TRUE", True),
     ("RECORD_SHAPES", "false", False),
@@ -56,6 +61,7 @@ GOOD = [
     ("RUN_ID", "night-3", "night-3"),
 ]
 
+FRACTION = "a number above 0 and at most 1, as in 0.01"
 INTEGER = "an integer of at least 1"
 SCHEDULE = "skip_first=, wait=, active=, repeat= with whole numbers, joined by commas"
 RANKS = "all, or ranks, ranges and steps joined by commas, as in 0,8,16-23,*/64"
@@ -67,6 +73,13 @@ BAD = [
     ("MAX_DEPTH", "2.5", INTEGER),
     ("MAX_DEPTH", "1_000", INTEGER),
     ("MAX_DEPTH", "9" * 5_000, INTEGER),
+    ("MAX_OVERHEAD", "0.0", FRACTION),
+    ("MAX_OVERHEAD", "1.01", FRACTION),
+    ("MAX_OVERHEAD", "-0.5", FRACTION),
+    ("MAX_OVERHEAD", "1%", FRACTION),
+    ("MAX_OVERHEAD", "0,01", FRACTION),
+    ("MAX_OVERHEAD", "nan", FRACTION),
+    ("MAX_OVERHEAD", "0." + "1" * 5_000, FRACTION),
     ("SPAN_KIND", "Internal", "separate or internal"),
     ("SCHEDULE", "10", SCHEDULE),
     ("SCHEDULE", "wait=1;active=2", SCHEDULE),
@@ -125,6 +138,11 @@ def test_a_bad_variable_is_an_error_that_names_it_and_what_is_allowed(
         ("exclude", (1,), "a tuple of strings"),
         ("max_depth", 1.0, INTEGER),
         ("max_depth", True, INTEGER),
+        ("max_overhead", 0, FRACTION),
+        ("max_overhead", 1.5, FRACTION),
+        ("max_overhead", True, FRACTION),
+        ("max_overhead", "0.01", FRACTION),
+        ("max_overhead", float("nan"), FRACTION),
         ("max_spans_per_step", None, INTEGER),
         ("span_kind", None, "separate or internal"),
         ("schedule", "wait=1", "a Schedule"),
@@ -202,6 +220,18 @@ def test_a_schedule_means_what_it_means_to_the_profiler(
     action = schedule(warmup=0, **words)(step)
     recorded = action in (ProfilerAction.RECORD, ProfilerAction.RECORD_AND_SAVE)
     assert Schedule(**words).records(step) is recorded
+
+
+@given(st.integers(0, 5), st.integers(0, 5), st.integers(1, 5))
+def test_a_schedule_counts_the_steps_that_it_records(
+    skip_first: int, wait: int, active: int
+) -> None:
+    schedule = Schedule(skip_first=skip_first, wait=wait, active=active)
+    recorded = [
+        step for step in range(skip_first + 100 * (wait + active)) if schedule.records(step)
+    ]
+    assert [schedule.recorded_before(step) for step in recorded] == list(range(len(recorded)))
+    assert len(recorded) == round(schedule.share * 100 * (wait + active))
 
 
 @pytest.mark.parametrize(
