@@ -78,6 +78,7 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
         "OTEL_TORCH_MODULES_MAX_DEPTH": "no limit (default)",
         "OTEL_TORCH_MODULES_SPAN_KIND": "separate (default)",
         "OTEL_TORCH_MODULES_SCHEDULE": "skip_first=0,wait=9,active=1,repeat=0",
+        "OTEL_TORCH_MODULES_MAX_OVERHEAD": "no limit (default)",
         "OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP": "100000 (default)",
         "OTEL_TORCH_MODULES_RECORD_SHAPES": "false (default)",
         "OTEL_TORCH_MODULES_RANKS": "all (default)",
