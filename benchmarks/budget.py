@@ -1,6 +1,6 @@
 """Whether `max_overhead` holds: the toy model traced with a budget against the same untraced, in short blocks in turn.
 
-    python benchmarks/budget.py [--budget 0.05] [--width 256] [--batch 32] [--pairs 60]
+    python -m benchmarks.budget [--budget 0.05] [--width 256] [--batch 32] [--pairs 60]
 
 Everything is as in use: the worker assembles, encodes and exports to a local collector meanwhile. Only in the untraced
 blocks ``nn.Module.__call__`` is what it was before, so no step opens. A block holds a whole number of strides, so each
@@ -16,21 +16,16 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from collector import local_collector
-from toy import Toy
-
+from benchmarks.collector import local_collector
+from benchmarks.toy import Toy
 from otel_torch_modules import Config, TorchModuleInstrumentor
 
 _BLOCK = 32  # steps
@@ -144,9 +139,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=60)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    with local_collector() as found:
-        if not found:
-            sys.exit("no collector: set OTEL_TORCH_MODULES_TEST_BACKENDS to a folder with otelcol")
+    with local_collector():
         untraced, traced, strides = measure(
             training_step(arguments.width, arguments.batch), arguments.budget, arguments.pairs
         )
