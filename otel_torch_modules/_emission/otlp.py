@@ -7,7 +7,6 @@ the standard encoder would write is thereby what is written here.
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from otel_torch_modules._assembly.span import SharedAttributes, Span, Trace
 from otel_torch_modules._emission.otlp_steps import StepEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
+from otel_torch_modules._emission.specimen import Specimen
 from otel_torch_modules._emission.wire import cut, varint
 
 # More than a step has spans by default, so that no step throws out what the next one needs.
@@ -67,9 +67,9 @@ class SpanEncoder:
         self._scope = scope
         self._templates: dict[tuple[int, str, int, bool, int], Template] = {}
         self._steps = StepEncoder(tracer, scope, self._encode_anew)
-        specimen = Span(_trace(1), None, "", "", 0, 1, 1, {})
-        record = RecordSpans([specimen], Decision(0, None), tracer, scope)
-        around = encode_spans([record.finished(specimen)]).resource_spans[0]
+        span = Span(Trace(1, 0, 0, None, None), None, "", "", 0, 1, 1, {})
+        record = RecordSpans([span], Decision(0, None), tracer, scope)
+        around = encode_spans([record.finished(span)]).resource_spans[0]
         around.scope_spans[0].ClearField("spans")
         self._scope_part: bytes = around.scope_spans[0].SerializeToString()
         around.ClearField("scope_spans")
@@ -167,28 +167,11 @@ class SpanEncoder:
         return template
 
     def _make_template(self, like: Prototype, linked: bool, flags: int) -> Template:
-        trace_id, span_id, parent_id, link_id, start, end = map(os.urandom, (16, 8, 8, 8, 8, 8))
-        trace = _trace(int.from_bytes(trace_id, "big"))
-        parent = Span(trace, None, "", "", 0, 1, 1, {})
-        parent.span_id = int.from_bytes(parent_id, "big")
-        specimen = Span(
-            trace,
-            parent,
-            like.name,
-            like.phase,
-            like.kind,
-            int.from_bytes(start, "little"),
-            int.from_bytes(end, "little"),
-            like.attributes,
-        )
-        specimen.span_id = int.from_bytes(span_id, "big")
-        variables = [trace_id, span_id, parent_id, start, end]
+        specimen = Specimen(like)
         if linked:
-            specimen.link = Span(trace, None, "", "", 0, 1, 1, {})
-            specimen.link.span_id = int.from_bytes(link_id, "big")
-            variables += [trace_id, link_id]
-        record = RecordSpans([parent, specimen], Decision(flags, None), self._tracer, self._scope)
-        pieces = cut(self._encode_anew(record, [specimen]), variables)
+            specimen.add_link()
+        record = RecordSpans([specimen.root], Decision(flags, None), self._tracer, self._scope)
+        pieces = cut(self._encode_anew(record, [specimen.span]), specimen.varies)
         lengths = [len(piece) for piece in pieces]
         layout = "<{}s16s{}s8s{}s8s{}sQ{}sQ{}s".format(*lengths)
         return Template(struct.Struct(layout).pack, pieces[:6], pieces[6:], like.attributes)
@@ -201,7 +184,3 @@ class SpanEncoder:
         scope_spans.ClearField("schema_url")
         encoded: bytes = scope_spans.SerializeToString()
         return encoded
-
-
-def _trace(trace_id: int) -> Trace:
-    return Trace(trace_id, 0, 0, None, None)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
-from operator import add, itemgetter
-from typing import Any, NamedTuple
+from operator import add
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from otel_torch_modules._assembly.columns import SpanColumns
 from otel_torch_modules._assembly.layout import Layout, Prototype
+from otel_torch_modules._assembly.pattern import pick
 from otel_torch_modules._emission.otlp import Template
 from otel_torch_modules._slices import pause, slices
 
@@ -98,9 +99,9 @@ class _Block:
         self, layout: Layout, places: list[int], templates: list[Template], linked: bool
     ) -> None:
         self._linked = linked
-        self._own = _columns_at(places)
-        self._parents = _columns_at([layout.parents[place] for place in places])
-        self._links = _columns_at([layout.links.get(place, 0) for place in places])
+        self._own = pick(places)
+        self._parents = pick([layout.parents[place] for place in places])
+        self._links = pick([layout.links.get(place, 0) for place in places])
         self._pieces: list[bytes] = []
         for template in templates:
             for piece in template.pieces:
@@ -124,14 +125,6 @@ class _Block:
             pieces[11::stride] = [trace_id] * count
             pieces[13::stride] = self._links(ids)
         return EncodedBlock(b"".join(pieces), count)
-
-
-def _columns_at(places: list[int]) -> Callable[[_Pieces], _Pieces]:
-    if len(places) == 1:
-        (place,) = places
-        return lambda column: column[place : place + 1]
-    taken: Any = itemgetter(*places)
-    return taken  # type: ignore[no-any-return]
 
 
 def _eight_bytes(order: str, numbers: Iterable[int]) -> _Pieces:

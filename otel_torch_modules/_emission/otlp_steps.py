@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any
 
 from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from otel_torch_modules._assembly.span import Span, Trace
+from otel_torch_modules._assembly.layout import Prototype
+from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
+from otel_torch_modules._emission.specimen import Specimen
 from otel_torch_modules._emission.wire import cut, long_varint
 from otel_torch_modules.semconv import STEP_INDEX
 
@@ -76,27 +77,13 @@ class StepEncoder:
         return b"".join(piece for pair in pieces for piece in pair)
 
     def _make(self, like: Span, flags: int) -> tuple[bytes, ...]:
-        trace_id, span_id, parent_id, start, end = map(os.urandom, (16, 8, 8, 8, 8))
         index = 1 << 62 | int.from_bytes(os.urandom(7), "big")
-        trace = Trace(int.from_bytes(trace_id, "big"), 0, 0, None, None)
-        varies: list[Any] = [trace_id, span_id, start, end, long_varint(index)]
-        parent = None
-        if like.parent is not None:
-            parent = Span(trace, None, "", "", 0, 1, 1, {})
-            parent.span_id = int.from_bytes(parent_id, "big")
-            parent.remote = like.parent.remote
-            varies.insert(2, parent_id)
-        specimen = Span(
-            trace,
-            parent,
-            like.name,
-            like.phase,
-            like.kind,
-            int.from_bytes(start, "little"),
-            int.from_bytes(end, "little"),
-            {**like.attributes, STEP_INDEX: index},
+        specimen = Specimen(
+            Prototype(like.name, like.phase, like.kind, {**like.attributes, STEP_INDEX: index}),
+            has_parent=like.parent is not None,
         )
-        specimen.span_id = int.from_bytes(span_id, "big")
-        root = specimen if parent is None else parent
-        record = RecordSpans([root], Decision(flags, None), self._tracer, self._scope)
-        return cut(self._encode_anew(record, [specimen]), varies)
+        if specimen.parent is not None and like.parent is not None:
+            specimen.parent.remote = like.parent.remote
+        record = RecordSpans([specimen.root], Decision(flags, None), self._tracer, self._scope)
+        varies = [*specimen.varies, long_varint(index)]
+        return cut(self._encode_anew(record, [specimen.span]), varies)
