@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import torch
-from model import Block, batch, make
+from model import Block, batch, leave, make
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -67,4 +67,4 @@ for step in range(STEPS):
     optimizer.zero_grad()
     steps_done += 1
 distributed.barrier()
-distributed.destroy_process_group()
+leave()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 import torch
-from model import STEPS, WIDTH, Block, batch, make
+from model import STEPS, WIDTH, Block, batch, leave, make
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
@@ -50,4 +50,4 @@ for x in batches():
     optimizer.step()
     optimizer.zero_grad()
 distributed.barrier()
-distributed.destroy_process_group()
+leave()
