@@ -22,6 +22,7 @@ from otel_torch_modules._recording.live_stack import Stack
 from otel_torch_modules._recording.marks import tensors
 from otel_torch_modules._recording.torch_private import (
     current_node,
+    forget_keywords,
     graph_task_id,
     queue_callback,
     sequence_number,
@@ -93,6 +94,7 @@ class ModuleTracker:
     def __exit__(self, *exception: object) -> None:
         for handle in self._handles:
             handle.remove()
+            forget_keywords(handle)
         self._handles = []
         for ruler in self._rulers:
             ruler.remove_marks()

@@ -43,6 +43,7 @@ from otel_torch_modules._recording.torch_private import (
     attach_mark,
     current_node,
     graph_task_id,
+    is_torch_call,
     queue_callback,
     sequence_number,
     torch_function_modes,
@@ -145,19 +146,29 @@ class Recorder:
         threads = self._threads
         site_of = self.sites.by_id.get
         add_site = self.sites.add
+        is_dynamo_compiling = torch.compiler.is_dynamo_compiling
         is_compiling = torch.compiler.is_compiling
+        calls_impl = is_torch_call(original)
         grad_enabled = torch.is_grad_enabled
         log_limit = self._log_limit
         max_depth = self._config.max_depth or sys.maxsize
         record_shapes = self._config.record_shapes
 
         def __call__(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
-            if is_compiling():
+            if is_dynamo_compiling():
                 return original(module, *args, **kwargs)
             state = threads.state
             stack = state.stack
+            if (
+                stack is None
+            ):  # as cheap as it can be: all calls of a step that is left out come here
+                if calls_impl and module._compiled_call_impl is None:
+                    return module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+                return original(module, *args, **kwargs)
+            if is_compiling():
+                return original(module, *args, **kwargs)
             if not stack:
-                if stack is None or self._wrapper is None:
+                if self._wrapper is None:
                     return original(module, *args, **kwargs)
                 return self._root_call(__call__, original, module, args, kwargs)
             log = self.log
@@ -206,7 +217,10 @@ class Recorder:
                 return original(module, *args, **kwargs)
 
             try:
-                output = original(module, *args, **kwargs)
+                if calls_impl and module._compiled_call_impl is None:
+                    output = module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+                else:
+                    output = original(module, *args, **kwargs)
             except BaseException as error:
                 self.leave_by_exception(log, stack, error)
                 raise

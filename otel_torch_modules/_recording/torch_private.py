@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Variable
 from torch.autograd.graph import Node
+from torch.nn.modules import module as torch_module
+from torch.utils.hooks import RemovableHandle
 
 graph_task_id: Callable[[], int] = torch._C._current_graph_task_id
 """The id of the backward that runs in this thread, -1 outside."""
@@ -27,6 +29,24 @@ executes: Callable[[Node], bool] = torch._C._will_engine_execute_node
 
 torch_function_modes: Callable[[], int] = torch._C._len_torch_function_stack
 """How many ``TorchFunctionMode`` are on: they would see that an attribute of a tensor is read."""
+
+
+def is_torch_call(call: Callable[..., Any]) -> bool:
+    """Return whether `call`, found as ``nn.Module.__call__``, is torch's own; False where that does anything new.
+
+    Checked on 2.13: it calls ``module._compiled_call_impl`` where that is not None, and else ``module._call_impl``. Who
+    does the same saves a call.
+    """
+    code = getattr(call, "__code__", None)
+    return code is not None and code.co_names == ("_compiled_call_impl", "_call_impl")
+
+
+def forget_keywords(handle: RemovableHandle) -> None:
+    """Finish the removal of a global forward hook that took keyword arguments.
+
+    Torch leaves a note of it behind, and `torch.compile` warns of global hooks from then on.
+    """
+    vars(torch_module).get("_global_forward_hooks_with_kwargs", {}).pop(handle.id, None)
 
 
 def queue_callback(callback: Callable[[], None]) -> None:

@@ -178,6 +178,20 @@ def test_the_example_runs() -> None:
     assert doctest.testmod(tracker_module) == doctest.TestResults(failed=0, attempted=4)
 
 
+def test_leaving_takes_everything_off_that_entering_put_on() -> None:
+    def global_hooks() -> list[tuple[str, Any]]:
+        return [
+            (name, copy.copy(value))
+            for name, value in vars(torch.nn.modules.module).items()
+            if name.startswith("_global_")
+        ]
+
+    before = global_hooks()
+    with ModuleTracker():
+        assert global_hooks() != before
+    assert global_hooks() == before
+
+
 def test_the_tracker_is_entered_once(watch: Watch) -> None:
     with watch.tracker, pytest.raises(RuntimeError, match="entered"), watch.tracker:
         pass
