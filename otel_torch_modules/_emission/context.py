@@ -163,9 +163,10 @@ class RecordContext:
 
         While there is no provider yet, the record counts as not sampled and the sampler is asked when it is sent.
         """
-        if not self._identity.records():
+        part = self._identity.part()
+        if not part.records:
             return False
-        record.phases_only = not self._identity.records_modules()
+        record.phases_only = not part.records_modules
         tracer = self._provider.peek_tracer()
         if isinstance(tracer, trace.NoOpTracer):
             return False

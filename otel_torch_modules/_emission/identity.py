@@ -31,6 +31,14 @@ class StepIds(NamedTuple):
     span_id: int
 
 
+class Part(NamedTuple):
+    """What a process does in its job."""
+
+    place: Place
+    records: bool  # anything
+    records_modules: bool  # else phases only
+
+
 def step_ids(run: str, step: int) -> StepIds:
     """Return the ids of a step, uniform in all their bits and never zero.
 
@@ -66,6 +74,7 @@ class JobIdentity:
         self._process_group = process_group
         self._ranks = Ranks(config.ranks)
         self._detail_ranks = Ranks(config.detail_ranks)
+        self._part: Part | None = None
         self._place: Place | None = None
         self._launched_place = Place(0, 1)
         self._environ_length = (
@@ -84,13 +93,13 @@ class JobIdentity:
         self._child = True
         self._inherited_group = self._process_group() is not None
 
-    def records(self) -> bool:
-        """Return whether this rank records anything."""
-        return self._find_place().rank in self._ranks
-
-    def records_modules(self) -> bool:
-        """Return whether this rank records modules, not phases only."""
-        return self._find_place().rank in self._detail_ranks
+    def part(self) -> Part:
+        """Return what this rank records: the same object as long as it is the same rank."""
+        place = self._find_place()
+        if self._part is None or self._part.place is not place:
+            rank = place.rank
+            self._part = Part(place, rank in self._ranks, rank in self._detail_ranks)
+        return self._part
 
     def shared_ids(self, record: Record) -> StepIds | None:
         """Return the ids of the step of `record` that all ranks share, and say so in it; None where there are none."""

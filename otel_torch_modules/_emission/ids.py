@@ -14,14 +14,14 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 
 from otel_torch_modules._emission import fork
 
-_DRAWN_AT_ONCE = 256  # numbers
+_DRAWN_AT_ONCE = 512  # numbers
 
 
 class UrandomIdGenerator(IdGenerator):
     """Ids from the operating system's random numbers.
 
-    They are drawn many at a time: a call of the operating system gives up the interpreter lock, and the training
-    thread would wait to have it back at each step.
+    They are drawn many at a time: a call of the operating system gives up the interpreter lock, in the training thread
+    and in the worker alike, and the training thread would wait to have it back at each step.
 
     Example:
         >>> UrandomIdGenerator().generate_span_id() > 0
@@ -39,19 +39,28 @@ class UrandomIdGenerator(IdGenerator):
         self._numbers = []
 
     def generate_span_id(self) -> int:
-        return self._draw() or 1
+        return self.generate_span_ids(1)[0]
+
+    def generate_span_ids(self, count: int) -> list[int]:
+        """Return `count` ids."""
+        return [number or 1 for number in self._draw(count)]
 
     def generate_trace_id(self) -> int:
-        return self._draw() << 64 | self._draw() or 1
+        high, low = self._draw(2)
+        return high << 64 | low or 1
 
     def is_trace_id_random(self) -> bool:
         return True
 
-    def _draw(self) -> int:
+    def _draw(self, count: int) -> list[int]:
+        if count > _DRAWN_AT_ONCE:
+            return _random_numbers(count)
         with self._lock:
-            if not self._numbers:
+            if count > len(self._numbers):
                 self._numbers = _random_numbers(_DRAWN_AT_ONCE)
-            return self._numbers.pop()
+            drawn = self._numbers[:count]
+            del self._numbers[:count]
+            return drawn
 
 
 def _random_numbers(count: int) -> list[int]:
@@ -59,9 +68,9 @@ def _random_numbers(count: int) -> list[int]:
 
 
 def generate_span_ids(generator: IdGenerator, count: int) -> list[int]:
-    """Return `count` span ids; of a `UrandomIdGenerator` in one call of the operating system."""
+    """Return `count` span ids."""
     if isinstance(generator, UrandomIdGenerator):
-        return [number or 1 for number in _random_numbers(count)]
+        return generator.generate_span_ids(count)
     return [generator.generate_span_id() for _ in range(count)]
 
 

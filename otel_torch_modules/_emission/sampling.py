@@ -7,10 +7,14 @@ from typing import Any, NamedTuple
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Tracer
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON
 from opentelemetry.sdk.trace.sampling import Decision as SamplingDecision
 from opentelemetry.trace import SpanKind, TraceFlags
 
 from otel_torch_modules import semconv
+
+# They take every span that has no parent: there is no need to ask, which costs as much as all else that opens a record.
+_ALL = (ALWAYS_ON, DEFAULT_ON)
 
 _RANDOM_TRACE_ID: int = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)  # not in early versions
 
@@ -34,6 +38,8 @@ def decide(
         phase: of the first span.
         parent: of the first span; `trace.INVALID_SPAN` for none.
     """
+    if parent is trace.INVALID_SPAN and tracer.sampler in _ALL:
+        return Decision(TraceFlags.SAMPLED | _random_flag(tracer), None)
     result = tracer.sampler.should_sample(
         trace.set_span_in_context(parent, Context()),
         trace_id,
@@ -44,11 +50,12 @@ def decide(
     if result.decision is SamplingDecision.DROP:
         return None
     parent_context = parent.get_span_context()
-    if parent_context.is_valid:
-        random = parent_context.trace_flags & _RANDOM_TRACE_ID
-    elif getattr(tracer.id_generator, "is_trace_id_random", bool)():
-        random = _RANDOM_TRACE_ID
-    else:
-        random = 0
+    inherits = parent_context.is_valid
+    random = parent_context.trace_flags & _RANDOM_TRACE_ID if inherits else _random_flag(tracer)
     sampled = 0 if result.decision is SamplingDecision.RECORD_ONLY else TraceFlags.SAMPLED
     return Decision(sampled | random, result.trace_state)
+
+
+def _random_flag(tracer: Tracer) -> int:
+    is_random = getattr(tracer.id_generator, "is_trace_id_random", bool)()
+    return _RANDOM_TRACE_ID if is_random else 0

@@ -117,7 +117,7 @@ def test_the_lowest_rank_that_records_sends_the_step() -> None:
         True,
         False,
     ]
-    assert [identity(rank, config=config).records() for rank in range(4)] == [
+    assert [identity(rank, config=config).part().records for rank in range(4)] == [
         False,
         False,
         True,
@@ -127,7 +127,7 @@ def test_the_lowest_rank_that_records_sends_the_step() -> None:
 
 def test_ranks_with_modules() -> None:
     config = Config(detail_ranks="*/2")
-    assert [identity(rank, config=config).records_modules() for rank in range(4)] == [
+    assert [identity(rank, config=config).part().records_modules for rank in range(4)] == [
         True,
         False,
         True,
