@@ -20,7 +20,7 @@ from importlib.metadata import version
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import Span as SdkSpan
-from opentelemetry.sdk.trace import SpanProcessor, Tracer
+from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, TraceFlags
 
@@ -75,15 +75,21 @@ class Emitter:
     def emit(self, tree: Span | SpanColumns) -> None:
         """Send `tree`; give an id to each span that has none yet."""
         root = tree if isinstance(tree, Span) else tree.root
-        tracer = self._tracer()
+        provider = self._resolve()
+        tracer = self._tracer(provider)
         if tracer is None:
+            return
+        processors = sdk.span_processors(tracer.span_processor)
+        if not processors:
+            self._warn("The tracer provider has no span processor: no spans are sent")
             return
         decision = self._decide(tracer, root)
         if decision is None:
             return
         self._job.link(root)
-        processors = sdk.span_processors(tracer.span_processor)
-        exporters = self._request_exporters(processors)
+        exporters: tuple[RequestExporter, ...] = ()
+        if isinstance(provider, OwnTracerProvider):
+            exporters = provider.request_exporters(processors)
         if isinstance(tree, SpanColumns) and exporters and not decision.trace_state:
             self._send_columns(tree, decision, tracer, self._outbox_to(exporters, tracer))
             return
@@ -130,16 +136,6 @@ class Emitter:
         self._unflushed = 0
         self._flushed_at = self._clock()
 
-    def _request_exporters(
-        self, processors: tuple[SpanProcessor, ...]
-    ) -> tuple[RequestExporter, ...]:
-        provider = self._resolve()
-        return (
-            provider.request_exporters(processors)
-            if isinstance(provider, OwnTracerProvider)
-            else ()
-        )
-
     def _outbox_to(self, exporters: tuple[RequestExporter, ...], tracer: Tracer) -> Outbox:
         outbox = self._outbox
         if (
@@ -153,15 +149,12 @@ class Emitter:
             self._outbox = outbox
         return outbox
 
-    def _tracer(self) -> Tracer | None:
-        tracer = self._tracer_of(self._resolve())
+    def _tracer(self, provider: trace.TracerProvider) -> Tracer | None:
+        tracer = self._tracer_of(provider)
         if isinstance(tracer, trace.NoOpTracer):  # switched off on purpose
             return None
         if not isinstance(tracer, Tracer):
             self._warn("The tracer provider is not one of the OpenTelemetry SDK: no spans are sent")
-            return None
-        if not sdk.span_processors(tracer.span_processor):
-            self._warn("The tracer provider has no span processor: no spans are sent")
             return None
         return tracer if sdk.is_enabled(tracer) else None
 

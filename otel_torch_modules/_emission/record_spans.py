@@ -6,6 +6,8 @@ the difference: a processor with an ``on_start``, or a span on which the program
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
@@ -58,9 +60,17 @@ class RecordSpans:
         self._offset = root.trace.clock_offset
         self._flags = TraceFlags(decision.trace_flags)
         self._contexts: dict[Span, SpanContext] = {}
-        self._parent_of_root = parent_context(root)
-        outer = self._context(root) if root.remote else self._parent_of_root
-        self.outer_parent = NonRecordingSpan(outer) if outer is not None else trace.INVALID_SPAN
+        self._root = root
+
+    @cached_property
+    def _parent_of_root(self) -> SpanContext | None:
+        return parent_context(self._root)
+
+    @property
+    def outer_parent(self) -> trace.Span:
+        """What the first of `spans` hangs below."""
+        outer = self._context(self._root) if self._root.remote else self._parent_of_root
+        return NonRecordingSpan(outer) if outer is not None else trace.INVALID_SPAN
 
     def _context(self, span: Span) -> SpanContext:
         context = self._contexts.get(span)

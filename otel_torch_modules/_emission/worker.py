@@ -24,7 +24,7 @@ _LOGGER = logging.getLogger(__name__)
 
 # The thread is woken for so many records, or for so many slots of their logs: about two milliseconds of work. What is
 # less waits for the next look at the queue.
-_WAKING_RECORDS = 16
+_WAKING_RECORDS = 32
 _WAKING_SLOTS = 8_192
 
 

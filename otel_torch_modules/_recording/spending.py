@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from functools import wraps
 from time import perf_counter_ns, thread_time_ns
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from otel_torch_modules._recording.account import Account
 from otel_torch_modules._recording.budget import LARGEST_STRIDE, Budget
@@ -55,6 +55,11 @@ class Spending:
         self._warned = False
         self._worked_on: tuple[Account, bool] | None = None  # whose record, and has it modules
         self._worker_ns = 0
+
+    def watch(self, steps: Steps) -> None:
+        """Have the time on account that the methods of `steps` take which are marked with `spends`."""
+        for name in _BOUNDARIES:
+            setattr(steps, name, _measured(getattr(steps, name), self.spend))
 
     def step_opens(self) -> None:
         """Take note of the time of the step before, recorded or not."""
@@ -120,18 +125,22 @@ class Spending:
             )
 
 
-def spends(method: Callable[Concatenate[Steps, _P], _R]) -> Callable[Concatenate[Steps, _P], _R]:
-    """Have the time that a method of `Steps` takes on account where there is a budget."""
+_BOUNDARIES: list[str] = []  # names of the methods of `Steps` whose time is spent on tracing
 
+
+def spends(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Mark a method of `Steps` whose time is on account where there is a budget, see `Spending.watch`."""
+    _BOUNDARIES.append(method.__name__)
+    return method
+
+
+def _measured(method: Callable[_P, _R], spend: Callable[[int], None]) -> Callable[_P, _R]:
     @wraps(method)
-    def measured(steps: Steps, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        spending = steps.spending
-        if spending is None:
-            return method(steps, *args, **kwargs)
+    def measured(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         start = perf_counter_ns()
         try:
-            return method(steps, *args, **kwargs)
+            return method(*args, **kwargs)
         finally:
-            spending.spend(perf_counter_ns() - start)
+            spend(perf_counter_ns() - start)
 
     return measured

@@ -83,6 +83,8 @@ class Steps:
         self._give_up = give_up
         self._threads = _ThreadSteps()
         self.spending = spending
+        if spending is not None:
+            spending.watch(self)
         self.recorder = recorder
         recorder.boundary = self
         self._index = 0  # of the next step
