@@ -23,7 +23,8 @@ from benchmarks.interleaved import Paired, Size, compare
 from benchmarks.machine import keep_freed_memory, use_one_thread
 from benchmarks.toy import Toy, training_step
 
-_LEFT_OUT = Size(warm_up=3, timed=10)
+# Long enough for the interpreter to specialise what it runs anew, which it does where `nn.Module.__call__` changes.
+_LEFT_OUT = Size(warm_up=60, timed=20)
 # Longer than spans wait before they are sent, and timed as long: a request falls into the timed part of each block.
 _PHASES = Size(warm_up=300, timed=300)
 _LARGE = Size(warm_up=2, timed=4)

@@ -19,9 +19,10 @@ from itertools import count
 from time import perf_counter_ns as now
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
+from torch import is_grad_enabled as grad_enabled
 from torch.autograd.graph import Node
+from torch.compiler import is_compiling, is_dynamo_compiling
 from torch.utils.checkpoint import _StopRecomputationError
 
 from otel_torch_modules._recording.boundary import Boundary
@@ -142,14 +143,13 @@ class Recorder:
         self._wrapper = None
 
     def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        # The hot path. Names are bound here so that each is one load; the order is that of the cost.
+        # The hot path, in two functions: a frame takes time for each name in it, and the calls of a step that is left
+        # out come no further than to the first one. Names are bound here so that each is one load; the order is that
+        # of the cost.
         threads = self._threads
         site_of = self.sites.by_id.get
         add_site = self.sites.add
-        is_dynamo_compiling = torch.compiler.is_dynamo_compiling
-        is_compiling = torch.compiler.is_compiling
         calls_impl = is_torch_call(original)
-        grad_enabled = torch.is_grad_enabled
         log_limit = self._log_limit
         max_depth = self._config.max_depth or sys.maxsize
         record_shapes = self._config.record_shapes
@@ -158,19 +158,25 @@ class Recorder:
             if is_dynamo_compiling():
                 return original(module, *args, **kwargs)
             state = threads.state
-            stack = state.stack
-            if (
-                stack is None
-            ):  # as cheap as it can be: all calls of a step that is left out come here
+            if state.stack is None:
                 if calls_impl and module._compiled_call_impl is None:
                     return module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
                 return original(module, *args, **kwargs)
             if is_compiling():
                 return original(module, *args, **kwargs)
-            if not stack:
-                if self._wrapper is None:
-                    return original(module, *args, **kwargs)
-                return self._root_call(__call__, original, module, args, kwargs)
+            if state.stack:
+                return record_call(state, state.stack, module, args, kwargs)
+            if self._wrapper is None:
+                return original(module, *args, **kwargs)
+            return self._root_call(__call__, original, module, args, kwargs)
+
+        def record_call(
+            state: ThreadState,
+            stack: list[Site],
+            module: nn.Module,
+            args: tuple[Any, ...],
+            kwargs: dict[str, Any],
+        ) -> Any:
             log = self.log
             try:
                 site = site_of(id(module)) or add_site(module)
@@ -277,8 +283,6 @@ class Recorder:
 
     def make_mark(self, thread_code: int) -> Callable[[Any], None]:
         """Return the hook of the nodes that the thread with this code makes."""
-
-        is_compiling = torch.compiler.is_compiling
 
         def mark(_: Any) -> None:
             log = self.log

@@ -310,7 +310,8 @@ class Steps:
     def _open(self, start: int, index: int | None) -> Record:
         self.finish()
         thread = self._threads
-        fetches, thread.fetches = sorted(thread.fetches.values()), {}
+        fetches = sorted(thread.fetches.values()) if thread.fetches else []
+        thread.fetches.clear()
         if fetches and not self._by_hand:
             start = min(start, fetches[0][0])
         if index is None:
