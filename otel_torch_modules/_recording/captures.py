@@ -23,14 +23,13 @@ def leaves_nodes_out(node: Node) -> bool:
     for _ in range(_MOST_LOOKED_AT):
         following = _following(node)
         try:
-            if not all(executes(after) for after in following):
+            if not all(map(executes, following)):
                 return True
         except RuntimeError:  # a leaf by name
             return True
-        inner = [after for after in following if after.next_functions]
-        if len(inner) < len(following) or not inner:
+        if not following or not all(after.next_functions for after in following):
             return False  # a leaf that nobody named gets its gradient
-        node = max(inner, key=_number)  # made last: into the last module, not along a residual
+        node = max(following, key=_number)  # made last: into the last module, not along a residual
     return False
 
 
