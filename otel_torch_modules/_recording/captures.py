@@ -20,16 +20,19 @@ def leaves_nodes_out(node: Node) -> bool:
     Args:
         node: the node that the engine is at.
     """
+    following = _following(node)
     for _ in range(_MOST_LOOKED_AT):
-        following = _following(node)
         try:
             if not all(map(executes, following)):
                 return True
         except RuntimeError:  # a leaf by name
             return True
-        if not following or not all(after.next_functions for after in following):
+        # Each node's are asked for once: that makes objects of Python.
+        behind = {after._sequence_nr(): after.next_functions for after in following}
+        if not behind or not all(behind.values()):
             return False  # a leaf that nobody named gets its gradient
-        node = max(following, key=_number)  # made last: into the last module, not along a residual
+        made_last = max(behind)  # into the last module, not along a residual
+        following = [after for after, _ in behind[made_last] if after is not None]
     return False
 
 
@@ -44,7 +47,3 @@ def stops_at(node: Node) -> bool:
 
 def _following(node: Node) -> list[Node]:
     return [after for after, _ in node.next_functions if after is not None]
-
-
-def _number(node: Node) -> int:
-    return node._sequence_nr()
