@@ -2,9 +2,9 @@
 
     python -m benchmarks.encoding [--rounds 15]
 
-Both end with the bytes of the same requests. Ours begins with the assembled spans; the standard encoder with the
-`ReadableSpan` objects that were made of them before, which is not counted. Processor time of the thread, in turn; the
-garbage collector is off while the clock runs.
+Both end with the bytes of requests that say the same. Ours begins with the assembled spans, or with the columns of a
+step that is like an earlier one; the standard encoder with the `ReadableSpan` objects that were made of them before,
+which is not counted. Processor time of the thread, in turn; the garbage collector is off while the clock runs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
@@ -23,8 +24,11 @@ from benchmarks.figures import Row, median, ratio_of_medians
 from benchmarks.recorded import record_steps
 from otel_torch_modules import Config, semconv
 from otel_torch_modules._assembly.assembler import Assembler
+from otel_torch_modules._assembly.columns import SpanColumns
+from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._emission.ids import UrandomIdGenerator, generate_span_ids
 from otel_torch_modules._emission.otlp import SpanEncoder
+from otel_torch_modules._emission.otlp_columns import ColumnsEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 
@@ -42,53 +46,82 @@ def _time_us(encode: Callable[[], object], spans: int) -> float:
     return taken / spans / 1e3
 
 
-def measure(rounds: int) -> tuple[list[float], list[float]]:
-    """Return microseconds a span, ours and the standard encoder's, once a round."""
+def measure(rounds: int) -> dict[str, list[float]]:
+    """Return microseconds a span, once a round: of spans, of columns and of the standard encoder.
+
+    Raises:
+        AssertionError: they do not say the same.
+    """
     assembler = Assembler(Config())
-    (record,) = record_steps(blocks=200, count=1)
-    spans = list(assembler.assemble(record).walk())
-    for span, span_id in zip(
-        spans, generate_span_ids(UrandomIdGenerator(), len(spans)), strict=True
-    ):
+    columns: Span | SpanColumns | None = None
+    for record in record_steps(blocks=200, count=4):
+        columns = assembler.assemble(record)
+    assert isinstance(columns, SpanColumns)
+    spans = list(columns.tree().walk())
+    ids = generate_span_ids(UrandomIdGenerator(), len(spans))
+    for span, span_id in zip(spans, ids, strict=True):
         span.span_id = span_id
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer(semconv.SCOPE_NAME)
     scope = InstrumentationScope(semconv.SCOPE_NAME, version("otel-torch-modules"))
+    decision = Decision(1, None)
     encoder = SpanEncoder(tracer, scope)
+    columns_encoder = ColumnsEncoder(encoder.template, _REQUEST)
     batches = [spans[start : start + _REQUEST] for start in range(0, len(spans), _REQUEST)]
-    shared = RecordSpans(spans, Decision(1, None), tracer, scope)
+    shared = RecordSpans(spans, decision, tracer, scope)
     finished = [[shared.finished(span) for span in batch] for batch in batches]
 
-    def ours() -> list[bytes]:
-        record = RecordSpans(spans, Decision(1, None), tracer, scope)
+    def of_spans() -> list[bytes]:
+        record = RecordSpans(spans, decision, tracer, scope)
         return [
             encoder.request([encoder.encode(record, batch)], len(batch)).data for batch in batches
+        ]
+
+    def of_columns() -> list[bytes]:
+        heads = RecordSpans(columns.heads, decision, tracer, scope)
+        blocks = columns_encoder.encode(columns, ids, 1)
+        return [
+            encoder.request([encoder.encode(heads, columns.heads)], len(columns.heads)).data,
+            *(encoder.request([block.data], block.span_count).data for block in blocks),
         ]
 
     def standard() -> list[bytes]:
         return [encode_spans(batch).SerializeToString() for batch in finished]
 
-    ours()  # makes the templates
-    if list(map(len, ours())) != list(map(len, standard())):
+    ways = {"spans": of_spans, "columns": of_columns, "standard": standard}
+    if any(_said(way()) != _said(standard()) for way in ways.values()):
         raise AssertionError("the encoders do not say the same")
-    figures = [(_time_us(ours, len(spans)), _time_us(standard, len(spans))) for _ in range(rounds)]
-    mine, theirs = zip(*figures, strict=True)
-    return list(mine), list(theirs)
+    figures: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            figures[name].append(_time_us(way, len(spans)))
+    return figures
+
+
+def _said(requests: list[bytes]) -> list[bytes]:
+    """Return the spans of `requests`, in an order of their own."""
+    return sorted(
+        span.SerializeToString()
+        for request in requests
+        for resource_spans in ExportTraceServiceRequest.FromString(request).resource_spans
+        for scope_spans in resource_spans.scope_spans
+        for span in scope_spans.spans
+    )
 
 
 def rows(quick: bool) -> list[Row]:
-    """Return the row of the table."""
-    mine, theirs = measure(7 if quick else 25)
-    note = f"{median(mine).value:.2f} and {median(theirs).value:.2f} µs a span"
-    figure = ratio_of_medians(theirs, mine)
+    """Return the rows of the table."""
+    figures = measure(7 if quick else 25)
+    theirs = figures["standard"]
     return [
         Row(
-            "encoding a span: how many times as fast as the standard encoder",
+            f"encoding a span{of}: how many times as fast as the standard encoder",
             _BAR,
             "x",
-            figure,
-            True,
-            note,
+            ratio_of_medians(theirs, figures[name]),
+            at_least=True,
+            note=f"{median(figures[name]).value:.2f} and {median(theirs).value:.2f} µs a span",
         )
+        for name, of in (("spans", ""), ("columns", " of a step like one before"))
     ]
 
 

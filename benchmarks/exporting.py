@@ -34,7 +34,9 @@ _SPANS = "ModTracker + SDK spans, exporting"
 _BARS = {_PROFILER: 1.5, _PROFILER_GOING_ON: 1.5, _WRITING: 0.2, _SPANS: 0.15}
 
 _BLOCK = Size(warm_up=40, timed=80)  # a request holds the spans of eight steps
-_SHORT = Size(warm_up=3, timed=5)  # for what does nothing in the background
+# For what does nothing in the background; warmed up until the interpreter has specialised what the contender before it
+# had it specialise otherwise.
+_SHORT = Size(warm_up=40, timed=20)
 _SPANS_OF_A_STEP = (
     2 * calls() + 2
 )  # forward and backward of each call, the backward pass and the step

@@ -41,7 +41,7 @@ _BARS = {
     "empty global hooks": 3.5,
 }
 _INFERENCE_BAR = 1.8
-_BLOCK = Size(warm_up=3, timed=5)
+_BLOCK = Size(warm_up=20, timed=10)
 
 Overheads = dict[str, list[float]]
 
@@ -66,7 +66,7 @@ def inference_overheads(rounds: int) -> Overheads:
 def rows(quick: bool) -> list[Row]:
     """Return the rows of the table."""
     keep_freed_memory()
-    rounds = 15 if quick else 60
+    rounds = 8 if quick else 30
     training, forwards = training_overheads(rounds), inference_overheads(4 * rounds)
     found = [
         Row(

@@ -75,7 +75,7 @@ def rows(quick: bool) -> list[Row]:
     """Return the rows of the table."""
     keep_freed_memory()
     return [
-        left_out(60 if quick else 300),
+        left_out(20 if quick else 120),
         phases_only(4 if quick else 16),
         large(8 if quick else 50),
     ]

@@ -44,7 +44,7 @@ class EncodedRequest(NamedTuple):
 class Template(NamedTuple):
     """A span but for its ids and times, and the attributes that it is known by: their address is theirs alone.
 
-    `pack` puts six pieces together with what lies between them. Two more come where there is a link.
+    `pack` puts the six pieces together with what lies between them, and the two that come where there is a link.
     """
 
     pack: Callable[..., bytes]
@@ -117,26 +117,20 @@ class SpanEncoder:
                     Prototype(span.name, span.phase, span.kind, attributes), link is not None, flags
                 )
             pack, (first, to_id, to_parent, to_start, to_end, after), link_pieces, _ = template
-            add(
-                pack(
-                    first,
-                    trace_id,
-                    to_id,
-                    span.span_id.to_bytes(8, "big"),
-                    to_parent,
-                    parent.span_id.to_bytes(8, "big"),
-                    to_start,
-                    span.start + offset,
-                    to_end,
-                    span.end + offset,
-                    after,
-                )
-            )
-            if link is not None:
-                add(trace_id)
-                add(link_pieces[0])
-                add(link.span_id.to_bytes(8, "big"))
-                add(link_pieces[1])
+            own_id, parent_id = span.span_id.to_bytes(8, "big"), parent.span_id.to_bytes(8, "big")
+            start, end = span.start + offset, span.end + offset
+            if link is None:
+                # fmt: off
+                add(pack(first, trace_id, to_id, own_id, to_parent, parent_id,
+                         to_start, start, to_end, end, after))
+                # fmt: on
+            else:
+                to_linked, last = link_pieces
+                linked_id = link.span_id.to_bytes(8, "big")
+                # fmt: off
+                add(pack(first, trace_id, to_id, own_id, to_parent, parent_id,
+                         to_start, start, to_end, end, after, trace_id, to_linked, linked_id, last))
+                # fmt: on
         return b"".join(encoded)
 
     def request(self, encoded: Iterable[bytes], span_count: int) -> EncodedRequest:
@@ -173,8 +167,10 @@ class SpanEncoder:
         record = RecordSpans([specimen.root], Decision(flags, None), self._tracer, self._scope)
         pieces = cut(self._encode_anew(record, [specimen.span]), specimen.varies)
         lengths = [len(piece) for piece in pieces]
-        layout = "<{}s16s{}s8s{}s8s{}sQ{}sQ{}s".format(*lengths)
-        return Template(struct.Struct(layout).pack, pieces[:6], pieces[6:], like.attributes)
+        layout = "<{}s16s{}s8s{}s8s{}sQ{}sQ{}s" + ("16s{}s8s{}s" if linked else "")
+        return Template(
+            struct.Struct(layout.format(*lengths)).pack, pieces[:6], pieces[6:], like.attributes
+        )
 
     def _encode_anew(self, record: RecordSpans, spans: Iterable[Span]) -> bytes:
         # Without a resource: the encoder would encode it each time, at twice the cost of a span.

@@ -53,7 +53,7 @@ class Worker:
         idle: Callable[[], None],
         export: Callable[[], None],
         close: Callable[[], None],
-        interval_s: float = 0.25,
+        interval_s: float = 0.2,
     ) -> None:
         self._handle = handle
         self.capacity = capacity
