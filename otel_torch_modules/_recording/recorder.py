@@ -160,7 +160,9 @@ class Recorder:
             state = threads.state
             if state.stack is None:
                 if calls_impl and module._compiled_call_impl is None:
-                    return module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+                    if kwargs:
+                        return module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+                    return module._call_impl(*args)  # type: ignore[no-untyped-call]
                 return original(module, *args, **kwargs)
             if is_compiling():
                 return original(module, *args, **kwargs)
