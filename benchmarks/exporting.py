@@ -11,7 +11,7 @@ or what is sent waited for the end of the block, the share says so. After each b
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from statistics import median
 
@@ -79,18 +79,35 @@ class Sent:
         self.meanwhile.append((at_end - at_start) / (of_a_step * _BLOCK.timed))
 
 
-def overheads(rounds: int, sink: Sink) -> tuple[Overheads, dict[str, float]]:
-    """Return microseconds per module call, once a round, and the shares that were sent while blocks were timed."""
+def overheads(rounds: int, sink: Sink) -> list[tuple[Overheads, float]]:
+    """Return microseconds per module call, once a round, of ours and a few others each.
+
+    With each the share of our spans that were sent while blocks were timed.
+    """
+    return [
+        _beside(
+            {
+                _PROFILER: contenders.torch_profiler,
+                _PROFILER_GOING_ON: contenders.torch_profiler_going_on,
+            },
+            3 * rounds,
+            sink,
+        ),
+        _beside(
+            {
+                _WRITING: contenders.torch_profiler_writing,
+                _SPANS: Sent(contenders.tracked_spans_exporting, sink),
+            },
+            rounds,
+            sink,
+        ),
+    ]
+
+
+def _beside(others: Mapping[str, Contender], rounds: int, sink: Sink) -> tuple[Overheads, float]:
     ours = Sent(contenders.exporting, sink)
-    spans = Sent(contenders.tracked_spans_exporting, sink)
     found = compare(
-        {
-            OURS: ours,
-            _PROFILER: contenders.torch_profiler,
-            _PROFILER_GOING_ON: contenders.torch_profiler_going_on,
-            _WRITING: contenders.torch_profiler_writing,
-            _SPANS: spans,
-        },
+        {OURS: ours, **others},
         training_step(Toy(), torch.randn(2, 4, 8)),
         rounds,
         _SHORT,
@@ -101,25 +118,26 @@ def overheads(rounds: int, sink: Sink) -> tuple[Overheads, dict[str, float]]:
     per_call = {
         name: [pair.overhead / calls() / 1e3 for pair in pairs] for name, pairs in found.items()
     }
-    return per_call, {OURS: median(ours.meanwhile), _SPANS: median(spans.meanwhile)}
+    return per_call, median(ours.meanwhile)
 
 
 def rows(quick: bool) -> list[Row]:
     """Return the rows of the table."""
     keep_freed_memory()
     with local_collector() as sink:
-        found, meanwhile = overheads(6 if quick else 20, sink)
-    return [
-        Row(
-            f"everything, export going on, per module call, against {name}",
-            bar,
-            "x",
-            ratio_of_medians(found[OURS], found[name]),
-            note=f"{median(found[OURS]):.1f} to {median(found[name]):.1f} µs; "
-            f"{meanwhile[OURS]:.0%} of ours sent meanwhile",
-        )
-        for name, bar in _BARS.items()
-    ]
+        return [
+            Row(
+                f"everything, export going on, per module call, against {name}",
+                _BARS[name],
+                "x",
+                ratio_of_medians(found[OURS], found[name]),
+                note=f"{median(found[OURS]):.1f} to {median(found[name]):.1f} µs; "
+                f"{meanwhile:.0%} of ours sent meanwhile",
+            )
+            for found, meanwhile in overheads(4 if quick else 12, sink)
+            for name in found
+            if name != OURS
+        ]
 
 
 def main() -> None:
@@ -130,10 +148,9 @@ def main() -> None:
     use_one_thread()
     keep_freed_memory()
     with local_collector() as sink:
-        found, meanwhile = overheads(rounds, sink)
-    report("forward and backward", found, OURS)
-    for name, share in meanwhile.items():
-        print(f"{name}: of the spans made while the clock ran {share:.0%} arrived meanwhile")
+        for found, meanwhile in overheads(rounds, sink):
+            report("forward and backward", found, OURS)
+            print(f"of our spans made while the clock ran {meanwhile:.0%} arrived meanwhile")
 
 
 if __name__ == "__main__":
