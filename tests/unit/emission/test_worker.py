@@ -158,6 +158,41 @@ def test_an_error_is_logged_once_with_its_traceback_and_the_thread_goes_on(
     assert "2 errors" in caplog.records[-1].getMessage()
 
 
+def test_small_records_wait_for_others_and_large_ones_do_not(
+    worker_of: Callable[..., Worker],
+) -> None:
+    handled: list[int | None] = []
+    done = threading.Event()
+
+    def handle(item: Record) -> None:
+        handled.append(item.index)
+        if item.index in (31, 33):
+            done.set()
+
+    worker = worker_of(handle, interval_s=10 * SOON)
+    for index in range(31):
+        assert worker.put(record(index))
+    assert (handled, worker.waiting) == ([], 31)
+    assert worker.put(record(31))
+    assert done.wait(SOON)
+    assert handled == list(range(32))
+
+    done.clear()
+    assert worker.put(record(32))
+    large = record(33)
+    large.log.extend([None] * 8_192)
+    assert worker.put(large)
+    assert done.wait(SOON)
+    assert handled == list(range(34))
+
+
+def test_a_small_record_waits_no_longer_than_the_interval(worker_of: Callable[..., Worker]) -> None:
+    done = threading.Event()
+    worker = worker_of(lambda item: done.set(), interval_s=0.001)
+    assert worker.put(record(0))
+    assert done.wait(SOON)
+
+
 def test_idle_is_called_after_each_record_and_while_nothing_comes(
     worker_of: Callable[..., Worker],
 ) -> None:
