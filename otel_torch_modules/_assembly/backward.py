@@ -126,7 +126,9 @@ class Backward:
         if not self._recompute.calls:
             return
         for run in self._recompute.runs(self._path):
-            host = self._spans[self._path[run.depth]] if run.depth >= 0 else self.span
+            # A run before it may have closed the call that it was found in: where a recompute calls other modules.
+            depth = min(run.depth, len(self._path) - 1)
+            host = self._spans[self._path[depth]] if depth >= 0 else self.span
             for call in run.calls:
                 if call.span is not None:
                     _place(call, call.span, host)

@@ -74,7 +74,7 @@ class Pattern:
         if record.failed or len(log) % WIDTH or NOTE in tags or SPAN_ID in tags:
             return None
         numbered, values = [], []
-        for place, tag in zip(range(2, len(log), WIDTH), tags, strict=True):
+        for place, tag in zip(range(2, len(tags) * WIDTH, WIDTH), tags, strict=True):
             if tag in _NUMBERED or isinstance(tag, Site):
                 numbered.append(place)
             elif tag is not DATA:

@@ -67,9 +67,9 @@ class Worker:
 
     def _renew(self) -> None:
         self._records: deque[Record] = deque()
-        self._slots = (
-            0  # of the logs that have come since the thread was woken; threads may race for it
-        )
+        # Since the thread last looked at the queue; threads may race for both.
+        self._slots = 0  # of the logs that came
+        self._woken = False
         self._signals: SimpleQueue[threading.Event | _Stop | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -120,8 +120,9 @@ class Worker:
             self._said += record.dropped_before
         self._records.append(record)
         self._slots += len(record.log)
-        if self._slots >= _WAKING_SLOTS or len(self._records) % _WAKING_RECORDS == 0:
-            self._slots = 0
+        waits = len(self._records) >= _WAKING_RECORDS or self._slots >= _WAKING_SLOTS
+        if waits and not self._woken:
+            self._woken = True
             self._signals.put(None)
         if self._thread is None:
             self.start()
@@ -167,6 +168,8 @@ class Worker:
                 signal = signals.get(timeout=self._interval_s)
             except Empty:
                 signal = None
+            self._woken = False
+            self._slots = 0
             for _ in range(len(records)):
                 error = self._guarded(self._handle, records.popleft())
                 self._handled[error] = self._handled.get(error, 0) + 1

@@ -219,7 +219,8 @@ class Recorder:
                         training = CallDetail(training, describe_tensors((args, kwargs)))
                     log.extend((site, state.code, first, now(), training))
             except Exception:
-                self.fail("at the start of a module's call")
+                if _is_made(module):
+                    self.fail("at the start of a module's call")
                 left_out = True
             if log is None or left_out:  # not above: the program's errors are none of ours
                 return original(module, *args, **kwargs)
@@ -328,7 +329,8 @@ class Recorder:
                     self._enter_task(task, now())
                 recorded = recorded and not graph  # else a compiled backward
         except Exception:
-            self.fail("at the start of a root module's call")
+            if _is_made(module):
+                self.fail("at the start of a root module's call")
             return original(module, *args, **kwargs)
         root_only = recorded and self._phases_only
         state.stack = [_ROOT] if recorded and not root_only else None
@@ -450,3 +452,8 @@ class Recorder:
             self.boundary.recorder_failed()
         except Exception:
             logger.exception("Tracing could not be taken down in full")
+
+
+def _is_made(module: object) -> bool:
+    """Return whether `module` is a module whose ``nn.Module.__init__`` ran; calling another is the program's error."""
+    return isinstance(module, nn.Module) and hasattr(module, "training")

@@ -747,3 +747,52 @@ def test_micro_batches_and_a_retained_graph() -> None:
                 backward first <- forward
               backward stem <- forward
     """)
+
+
+class LateBinding(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(2))
+        self.last = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = again(lambda y: self.last(block(y)), x)  # noqa: B023
+        return self.last(x)
+
+
+def test_a_recompute_of_other_modules_than_the_forwards() -> None:
+    with capture_spans() as captured:
+        LateBinding()(torch.randn(2, 4)).sum().backward()
+    assert draw(captured) == tree("""
+        train.step
+          forward LateBinding ->
+            forward blocks.0 ->
+              forward blocks.0.0 ->
+              forward blocks.0.1 ->
+            forward last ->
+            forward blocks.1 ->
+              forward blocks.1.0 ->
+              forward blocks.1.1 ->
+            forward last#1 ->
+            forward last#2 ->
+          backward
+            backward LateBinding <- forward
+              backward last#2 <- forward
+              recompute blocks.1
+                recompute blocks.1.0
+                recompute blocks.1.1
+              recompute last#1
+              backward last#1 <- forward
+              backward blocks.1 <- forward
+                backward blocks.1.1 <- forward
+                backward blocks.1.0 <- forward
+              backward last <- forward
+              recompute blocks.1
+                recompute 0
+                recompute 1
+              recompute last
+              backward blocks.0 <- forward
+                backward blocks.0.1 <- forward
+                backward blocks.0.0 <- forward
+    """)

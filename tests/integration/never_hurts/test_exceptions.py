@@ -309,3 +309,43 @@ def test_recursion_without_end_is_an_error_of_the_program_alone(
         train(net, torch.optim.SGD(net.parameters(), lr=0.01))
     assert [record.getMessage() for record in caplog.records] == []
     assert captured.trees[-1].outline() + "\n" == STEP
+
+
+class Unmade(nn.Module):
+    def __init__(self) -> None:
+        pass
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Trying(Around):
+    """Calls what cannot be called before what can."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with pytest.raises(AttributeError):
+            Unmade()(x)
+        return super().forward(x)
+
+
+def test_a_call_of_what_is_no_module_is_the_programs_error_alone() -> None:
+    model = Trying(nn.Linear(4, 4))
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    with pytest.raises(AttributeError) as untraced:
+        Unmade()(batch())
+    with capture_spans() as captured:
+        for no_module in (Unmade(), object()):
+            with pytest.raises(AttributeError) as caught:
+                nn.Module.__call__(no_module, batch())
+            assert "has no attribute" in str(caught.value)
+        with pytest.raises(AttributeError) as traced:
+            Unmade()(batch())
+        for _ in range(2):
+            train(model, sgd)
+    assert str(traced.value) == str(untraced.value)
+    assert outline(captured) == 2 * (
+        "train.step\n"
+        "  forward Trying\n    forward inner\n    forward act\n"
+        "  backward\n    backward Trying\n      backward act\n      backward inner\n"
+        "  optimizer.step SGD\n"
+    )
