@@ -13,7 +13,6 @@ thousands of objects of torch, takes a quarter of a second, and comes once in a 
 from __future__ import annotations
 
 import argparse
-import gc
 import time
 from collections.abc import Callable
 
@@ -21,7 +20,7 @@ import torch
 
 from benchmarks.collector import Sink, local_collector
 from benchmarks.figures import Figure, Row, spread
-from benchmarks.machine import use_one_thread
+from benchmarks.machine import old_objects_set_aside, use_one_thread
 from benchmarks.toy import Toy, calls, training_step
 from otel_torch_modules import Config, TorchModuleInstrumentor, step
 
@@ -49,14 +48,11 @@ class Size:
 
 def untraced_ns(train: Callable[[], None], steps: int) -> int:
     """Return the processor time of `steps` steps."""
-    gc.collect()
-    gc.freeze()
-    start = time.process_time_ns()
-    for _ in range(steps):
-        train()
-    taken = time.process_time_ns() - start
-    gc.unfreeze()
-    return taken
+    with old_objects_set_aside():
+        start = time.process_time_ns()
+        for _ in range(steps):
+            train()
+        return time.process_time_ns() - start
 
 
 def traced_ns(size: Size, steps: int, sink: Sink) -> int:
@@ -66,13 +62,11 @@ def traced_ns(size: Size, steps: int, sink: Sink) -> int:
     instrumentor.instrument(config=Config())
     _train(size, _WARM_UP)
     sink.wait_for(before + _WARM_UP * size.spans)
-    gc.collect()
-    gc.freeze()
-    start = time.process_time_ns()
-    _train(size, steps)
-    instrumentor.uninstrument()
-    taken = time.process_time_ns() - start
-    gc.unfreeze()
+    with old_objects_set_aside():
+        start = time.process_time_ns()
+        _train(size, steps)
+        instrumentor.uninstrument()
+        taken = time.process_time_ns() - start
     sink.wait_for(before + (_WARM_UP + steps) * size.spans)  # none was dropped
     return taken
 

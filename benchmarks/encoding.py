@@ -25,7 +25,6 @@ from benchmarks.recorded import record_steps
 from otel_torch_modules import Config, semconv
 from otel_torch_modules._assembly.assembler import Assembler
 from otel_torch_modules._assembly.columns import SpanColumns
-from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._emission.ids import UrandomIdGenerator, generate_span_ids
 from otel_torch_modules._emission.otlp import SpanEncoder
 from otel_torch_modules._emission.otlp_columns import ColumnsEncoder
@@ -53,9 +52,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
         AssertionError: they do not say the same.
     """
     assembler = Assembler(Config())
-    columns: Span | SpanColumns | None = None
-    for record in record_steps(blocks=200, count=4):
-        columns = assembler.assemble(record)
+    *_, columns = [assembler.assemble(record) for record in record_steps(blocks=200, count=4)]
     assert isinstance(columns, SpanColumns)
     spans = list(columns.tree().walk())
     ids = generate_span_ids(UrandomIdGenerator(), len(spans))
@@ -87,9 +84,10 @@ def measure(rounds: int) -> dict[str, list[float]]:
     def standard() -> list[bytes]:
         return [encode_spans(batch).SerializeToString() for batch in finished]
 
-    ways = {"spans": of_spans, "columns": of_columns, "standard": standard}
-    if any(_said(way()) != _said(standard()) for way in ways.values()):
+    expected = _said(standard())
+    if any(_said(way()) != expected for way in (of_spans, of_columns)):
         raise AssertionError("the encoders do not say the same")
+    ways = {"spans": of_spans, "columns": of_columns, "standard": standard}
     figures: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():

@@ -23,7 +23,7 @@ from benchmarks.contenders import Contender, Run, Step
 from benchmarks.figures import Row, ratio_of_medians
 from benchmarks.interleaved import Size, compare
 from benchmarks.machine import keep_freed_memory, use_one_thread
-from benchmarks.overhead import Overheads, report
+from benchmarks.overhead import Overheads, per_call, report
 from benchmarks.toy import Toy, calls, training_step
 
 OURS = "ours, exporting"
@@ -79,46 +79,33 @@ class Sent:
         self.meanwhile.append((at_end - at_start) / (of_a_step * _BLOCK.timed))
 
 
-def overheads(rounds: int, sink: Sink) -> list[tuple[Overheads, float]]:
+def overheads(rounds: int, sink: Sink) -> list[tuple[Overheads, dict[str, float]]]:
     """Return microseconds per module call, once a round, of ours and a few others each.
 
-    With each the share of our spans that were sent while blocks were timed.
+    With each the shares that were sent while blocks were timed, of those that export.
     """
-    return [
-        _beside(
-            {
-                _PROFILER: contenders.torch_profiler,
-                _PROFILER_GOING_ON: contenders.torch_profiler_going_on,
-            },
-            3 * rounds,
-            sink,
-        ),
-        _beside(
-            {
-                _WRITING: contenders.torch_profiler_writing,
-                _SPANS: Sent(contenders.tracked_spans_exporting, sink),
-            },
-            rounds,
-            sink,
-        ),
-    ]
+    profilers = {
+        _PROFILER: contenders.torch_profiler,
+        _PROFILER_GOING_ON: contenders.torch_profiler_going_on,
+    }
+    emitting = {
+        _WRITING: contenders.torch_profiler_writing,
+        _SPANS: Sent(contenders.tracked_spans_exporting, sink),
+    }
+    return [_beside(profilers, 3 * rounds, sink), _beside(emitting, rounds, sink)]
 
 
-def _beside(others: Mapping[str, Contender], rounds: int, sink: Sink) -> tuple[Overheads, float]:
+def _beside(
+    others: Mapping[str, Contender], rounds: int, sink: Sink
+) -> tuple[Overheads, dict[str, float]]:
     ours = Sent(contenders.exporting, sink)
-    found = compare(
-        {OURS: ours, **others},
-        training_step(Toy(), torch.randn(2, 4, 8)),
-        rounds,
-        _SHORT,
-        {OURS: _BLOCK, _SPANS: _BLOCK},
-    )
+    compared = {OURS: ours, **others}
+    exporting = {name: each for name, each in compared.items() if isinstance(each, Sent)}
+    train = training_step(Toy(), torch.randn(2, 4, 8))
+    found = compare(compared, train, rounds, _SHORT, dict.fromkeys(exporting, _BLOCK))
     if set(ours.of_a_step) != {_SPANS_OF_A_STEP}:
         raise AssertionError(f"spans of a step that have arrived: {ours.of_a_step}")
-    per_call = {
-        name: [pair.overhead / calls() / 1e3 for pair in pairs] for name, pairs in found.items()
-    }
-    return per_call, median(ours.meanwhile)
+    return per_call(found), {name: median(each.meanwhile) for name, each in exporting.items()}
 
 
 def rows(quick: bool) -> list[Row]:
@@ -132,7 +119,7 @@ def rows(quick: bool) -> list[Row]:
                 "x",
                 ratio_of_medians(found[OURS], found[name]),
                 note=f"{median(found[OURS]):.1f} to {median(found[name]):.1f} µs; "
-                f"{meanwhile:.0%} of ours sent meanwhile",
+                f"{meanwhile[OURS]:.0%} of ours sent meanwhile",
             )
             for found, meanwhile in overheads(4 if quick else 12, sink)
             for name in found
@@ -150,7 +137,10 @@ def main() -> None:
     with local_collector() as sink:
         for found, meanwhile in overheads(rounds, sink):
             report("forward and backward", found, OURS)
-            print(f"of our spans made while the clock ran {meanwhile:.0%} arrived meanwhile")
+            for name, share in meanwhile.items():
+                print(
+                    f"{name}: of the spans made while the clock ran {share:.0%} arrived meanwhile"
+                )
 
 
 if __name__ == "__main__":

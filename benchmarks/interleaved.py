@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from time import perf_counter_ns
 
 from benchmarks.contenders import Contender, Run, Step, nothing
+from benchmarks.machine import old_objects_set_aside
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,6 @@ def compare(
 
     order = list(contenders)
     one_round()  # in which everything is done for the first time
-    gc.collect()
-    gc.freeze()
-    all_rounds = [one_round() for _ in range(rounds)]
-    gc.unfreeze()
+    with old_objects_set_aside():
+        all_rounds = [one_round() for _ in range(rounds)]
     return {name: [found[name] for found in all_rounds] for name in contenders}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -46,6 +49,15 @@ def release_freed_memory() -> None:
     """Give back what is free: what is filled next are pages that are new to the process."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextmanager
+def old_objects_set_aside() -> Iterator[None]:
+    """Have the garbage collector look in the block at what is made in it, and at nothing that was there before."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def _processor() -> str:

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from benchmarks import contenders
 from benchmarks.figures import Row, median, ratio_of_medians
-from benchmarks.interleaved import Size, compare
+from benchmarks.interleaved import Paired, Size, compare
 from benchmarks.machine import keep_freed_memory, use_one_thread
 from benchmarks.toy import Toy, calls, inference, training_step
 
 _OURS = "ours, recording"
-_OF_OURS = {_OURS: contenders.recording}
 _HOOKS = {"empty global hooks": contenders.empty_hooks}
 _PROFILERS = {
     "torch.profiler, collecting": contenders.torch_profiler,
@@ -54,24 +54,21 @@ Overheads = dict[str, list[float]]
 def training_overheads(rounds: int) -> list[Overheads]:
     """Return microseconds per module call, forward and backward, once a round, of ours and a few others each."""
     train = training_step(Toy(), torch.randn(2, 4, 8))
-    groups = [
-        compare({**_OF_OURS, **others}, train, rounds_of_these, _BLOCK)
-        for others, rounds_of_these in (
-            (_HOOKS, 4 * rounds),
-            (_PROFILERS, rounds),
-            (_TRACKERS, rounds),
-        )
-    ]
+    groups = ((_HOOKS, 4 * rounds), (_PROFILERS, rounds), (_TRACKERS, rounds))
     return [
-        {name: [pair.overhead / calls() / 1e3 for pair in pairs] for name, pairs in found.items()}
-        for found in groups
+        per_call(compare({_OURS: contenders.recording, **others}, train, of_these, _BLOCK))
+        for others, of_these in groups
     ]
 
 
 def inference_overheads(rounds: int) -> Overheads:
     """Return microseconds per module call of a forward under ``no_grad``, once a round."""
     model = Toy().eval()
-    found = compare(_INFERENCE, inference(model, torch.randn(2, 4, 8)), rounds, _BLOCK)
+    return per_call(compare(_INFERENCE, inference(model, torch.randn(2, 4, 8)), rounds, _BLOCK))
+
+
+def per_call(found: Mapping[str, Sequence[Paired]]) -> Overheads:
+    """Return the overheads of steps of the toy model as microseconds for each of its module calls."""
     return {
         name: [pair.overhead / calls() / 1e3 for pair in pairs] for name, pairs in found.items()
     }

@@ -132,8 +132,8 @@ class Backward:
             for call in run.calls:
                 if call.span is not None:
                     _place(call, call.span, host)
-            if run.depth + 1 < len(self._path):
-                self._put_first(run, self._path[run.depth + 1])
+            if depth + 1 < len(self._path):
+                self._put_first(run, self._path[depth + 1])
             for call in run.calls:
                 call.repeats = None  # else a step's calls would keep those of all steps before
 

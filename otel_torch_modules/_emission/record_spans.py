@@ -6,8 +6,6 @@ the difference: a processor with an ``on_start``, or a span on which the program
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
@@ -62,14 +60,11 @@ class RecordSpans:
         self._contexts: dict[Span, SpanContext] = {}
         self._root = root
 
-    @cached_property
-    def _parent_of_root(self) -> SpanContext | None:
-        return parent_context(self._root)
-
     @property
     def outer_parent(self) -> trace.Span:
         """What the first of `spans` hangs below."""
-        outer = self._context(self._root) if self._root.remote else self._parent_of_root
+        root = self._root
+        outer = self._context(root) if root.remote else parent_context(root)
         return NonRecordingSpan(outer) if outer is not None else trace.INVALID_SPAN
 
     def _context(self, span: Span) -> SpanContext:
@@ -85,7 +80,7 @@ class RecordSpans:
         return context
 
     def _parent(self, span: Span) -> SpanContext | None:
-        return self._parent_of_root if span.parent is None else self._context(span.parent)
+        return parent_context(span) if span.parent is None else self._context(span.parent)
 
     def finished(self, span: Span, resource: Resource | None = None) -> ReadableSpan:
         """Return `span` as the SDK would have it after its end; of the tracer's resource unless another is given."""

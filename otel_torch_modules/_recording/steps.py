@@ -310,7 +310,7 @@ class Steps:
     def _open(self, start: int, index: int | None) -> Record:
         self.finish()
         thread = self._threads
-        fetches = sorted(thread.fetches.values()) if thread.fetches else []
+        fetches = sorted(thread.fetches.values())
         thread.fetches.clear()
         if fetches and not self._by_hand:
             start = min(start, fetches[0][0])

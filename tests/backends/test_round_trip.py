@@ -10,13 +10,13 @@ from typing import Any
 
 import grpc
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from otel_torch_modules._emission.otlp import SpanEncoder
+from otel_torch_modules._emission.otlp import EncodedRequest, SpanEncoder
 from otel_torch_modules._emission.otlp_columns import ColumnsEncoder
+from otel_torch_modules._emission.otlp_grpc import _Stub
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from tests.backends.programs import Program, find, free_ports
@@ -42,16 +42,13 @@ class FileCollector:
     """A collector that writes a line for each request."""
 
     def __init__(self, channel: grpc.Channel, path: Path) -> None:
-        self._export = channel.unary_unary(
-            "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
-            response_deserializer=ExportTraceServiceResponse.FromString,
-        )
+        self._export = _Stub(channel).Export
         self._path = path
         self._read = 0  # bytes
 
     def round_trip(self, request: bytes) -> Any:
         """Return what is in the file for an encoded request, with its spans in an order that does not depend on it."""
-        self._export(request, timeout=_LIMIT_S)
+        self._export(EncodedRequest(request, 0), timeout=_LIMIT_S)  # as bytes, whoever encoded them
         deadline = time.monotonic() + _LIMIT_S
         while not (line := self._path.read_bytes()[self._read :]).endswith(b"\n"):
             assert time.monotonic() < deadline, "the collector has written nothing"
@@ -80,9 +77,7 @@ def file_collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileCol
         yield FileCollector(channel, path)
 
 
-_SETTINGS = settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+_SETTINGS = settings(max_examples=50, deadline=None)
 
 
 @_SETTINGS

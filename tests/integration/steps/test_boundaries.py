@@ -130,9 +130,8 @@ def test_a_grad_scaler_steps_through_to_the_optimizer() -> None:
 
 def test_a_grad_scaler_that_skips_an_optimizer_makes_its_forward_part_of_the_next_step() -> None:
     model = Net()
-    nn.init.ones_(
-        model.fc.weight
-    )  # an activation that lets nothing through has no infinite gradient
+    # An activation that lets nothing through has no infinite gradient.
+    nn.init.ones_(model.fc.weight)
     optimizer_ = sgd(model)
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
     with capture_spans() as captured:
