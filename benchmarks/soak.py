@@ -3,8 +3,8 @@
     python -m benchmarks.soak [--minutes 30]
 
 Steps are found from the optimizer and exported to a local collector. Each epoch makes a new iterator of a
-`DataLoader` with two workers, evaluates the model and saves a checkpoint. After each epoch, when nothing is open,
-memory, threads and file descriptors of the process are sampled. After the first quarter of the time, which is for
+`DataLoader` with two workers, evaluates the model and saves a checkpoint. After each epoch, when nothing is open and
+the loader's threads are over, memory, threads and file descriptors of the process are sampled. After the first quarter of the time, which is for
 warming up, they have to be flat: the same threads and descriptors in each sample, and no more memory in the last
 third of the samples than in the first.
 """
@@ -38,6 +38,7 @@ _EVALUATIONS = 4  # batches of an epoch
 _WORKERS = 2
 _LINES = 20  # of the printed table
 _MORE_MEMORY = 0.02
+_ENDING_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,10 @@ def samples(job: Job, sink: Sink, seconds: float) -> Iterator[Sample]:
     """Train for so long; yield a sample after each epoch."""
     process, started, epochs = psutil.Process(), time.monotonic(), 0
     while (now := time.monotonic() - started) < seconds or epochs < 2:
+        before = process.num_threads()
         job.epoch()
         epochs += 1
+        _wait_for_threads(process, before)
         yield Sample(
             now,
             epochs * _STEPS,
@@ -109,6 +112,17 @@ def samples(job: Job, sink: Sink, seconds: float) -> Iterator[Sample]:
             process.num_threads(),
             process.num_fds(),
         )
+
+
+def _wait_for_threads(process: psutil.Process, most: int) -> None:
+    """Wait until there are no more than `most` threads; give up after a while, for then they stay.
+
+    A loader's iterator closes the queues to its workers and waits for these, but not for the threads that write to the
+    queues (``multiprocessing.Queue.cancel_join_thread``): on a busy machine they end a moment later.
+    """
+    deadline = time.monotonic() + _ENDING_S
+    while process.num_threads() > most and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def growth(found: list[Sample]) -> list[str]:
