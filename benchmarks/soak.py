@@ -4,9 +4,9 @@
 
 Steps are found from the optimizer and exported to a local collector. Each epoch makes a new iterator of a
 `DataLoader` with two workers, evaluates the model and saves a checkpoint. After each epoch, when nothing is open and
-the loader's threads are over, memory, threads and file descriptors of the process are sampled. After the first quarter of the time, which is for
-warming up, they have to be flat: the same threads and descriptors in each sample, and no more memory in the last
-third of the samples than in the first.
+the loader's threads are over, memory, threads and file descriptors of the process are sampled. After the first
+quarter of the time, which is for warming up, they have to be flat: the same threads and descriptors in each sample,
+and no more memory in the last third of the samples than in the first.
 """
 
 from __future__ import annotations

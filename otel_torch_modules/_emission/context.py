@@ -207,20 +207,18 @@ class RecordContext:
 
     def attach(self, record: Record) -> None:
         """Make `record` current in this thread unless it is."""
-        current = trace.get_current_span()
-        if isinstance(current, OpenStepSpan) and current.shows(record):
+        outer = context_api.get_current()
+        before = trace.get_current_span(outer)
+        if isinstance(before, OpenStepSpan) and before.shows(record):
             return
         stack = self._attachments.stack
         if stack and stack[-1].record is not record:  # one that was broken off
             self.detach(stack[-1].record)
-        self.leave_closed()
-        shown = trace.get_current_span()
-        before = _open_span_below(shown)
-        outer = context_api.get_current()
-        if before is not shown:  # a closed proxy would hold on to yet another context
-            outer = trace.set_span_in_context(before)
+        if isinstance(before, OpenStepSpan):
+            self.leave_closed()
+            outer, before = _without_closed(context_api.get_current())
         span = OpenStepSpan(record, self._open_span, before, outer)
-        context = trace.set_span_in_context(span)
+        context = trace.set_span_in_context(span, outer)
         stack.append(_Attachment(record, span, context, context_api.attach(context)))
 
     def detach(self, record: Record) -> None:
@@ -251,11 +249,12 @@ class RecordContext:
             context_api.attach(span.outer)
 
 
-def _open_span_below(span: trace.Span) -> trace.Span:
-    """Return `span`, or what a closed proxy shows, so that closed ones do not pile up."""
+def _without_closed(context: context_api.Context) -> tuple[context_api.Context, trace.Span]:
+    """Return `context` and its span, or what that shows where it is closed, so that closed ones do not pile up."""
+    shown = span = trace.get_current_span(context)
     while isinstance(span, OpenStepSpan) and not span.is_open:
         span = span.before
-    return span
+    return (context if span is shown else trace.set_span_in_context(span, context)), span
 
 
 def _program_span() -> trace.Span:

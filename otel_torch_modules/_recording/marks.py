@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.utils._pytree import tree_leaves
 
+from otel_torch_modules._recording.torch_private import torch_function_modes
+
 
 def tensors(value: Any, around: tuple[Any, ...] = ()) -> Iterator[Tensor]:
     """Yield the tensors in `value`: itself, or below it in containers, dataclasses and registered pytrees.
@@ -41,11 +43,14 @@ def tensors(value: Any, around: tuple[Any, ...] = ()) -> Iterator[Tensor]:
                     yield from tensors(getattr(leaf, entry.name, None), (*around, leaf))
 
 
-def input_nodes(values: Any) -> list[Node]:
-    """Return the nodes that made the tensors in `values`, each once."""
+def input_nodes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Node]:
+    """Return the nodes that made the tensors in what a module is called with, each once."""
+    if len(args) == 1 and not kwargs and _is_plain(args[0]):
+        only = args[0].grad_fn
+        return [] if only is None else [only]
     nodes = {}
     with torch._C.DisableTorchFunction():
-        for tensor in tensors(values):
+        for tensor in tensors((args, kwargs)):
             node = tensor.grad_fn
             if node is not None:
                 nodes[node._sequence_nr()] = node
@@ -58,13 +63,25 @@ def output_nodes(values: Any, first: int) -> list[Node]:
     An in-place operation on a view gives the view another node, and the one that it had never runs. Its base's
     node still does, so where the base was made in this call it is the base's that counts.
     """
+    if _is_plain(values):
+        only = _output_node(values, first)
+        return [] if only is None else [only]
     nodes = {}
     with torch._C.DisableTorchFunction():
         for tensor in tensors(values):
-            node = view_node(tensor, first) if tensor._is_view() else tensor.grad_fn
+            node = _output_node(tensor, first)
             if node is not None:
                 nodes[node._sequence_nr()] = node
     return list(nodes.values())
+
+
+def _output_node(tensor: Tensor, first: int) -> Node | None:
+    return view_node(tensor, first) if tensor._is_view() else tensor.grad_fn
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether `value` is a tensor whose attributes may be read without anybody seeing it."""
+    return type(value) is Tensor and not torch_function_modes()
 
 
 def view_node(view: Tensor, first: int) -> Node | None:

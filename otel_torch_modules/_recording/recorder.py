@@ -79,7 +79,7 @@ class _Task(NamedTuple):
     """A graph task that runs."""
 
     code: int  # the least that no other has: alike in all steps, unlike the engine's numbers
-    selective: bool  # it leaves nodes out
+    selective: bool  # it may leave nodes out
 
 
 _NO_TASK = _Task(-1, False)
@@ -211,7 +211,7 @@ class Recorder:
                                         if number != state.last_output:
                                             attach_mark(node, state.carrier)
                         else:
-                            for node in input_nodes((args, kwargs)):
+                            for node in input_nodes(args, kwargs):
                                 attach_mark(node, state.carrier)
                     stack.append(site)
                     training: Any = module.training
@@ -362,11 +362,13 @@ class Recorder:
             self._task = known
             return
         node: Node | None = current_node()  # None while a compiled backward runs
-        taken = {other.code for other in self.tasks.values()}
-        self._task = self.tasks[task] = entered = _Task(
-            next(code for code in count() if code not in taken),
-            node is not None and leaves_nodes_out(node),
-        )
+        code = 0
+        if self.tasks:
+            taken = {other.code for other in self.tasks.values()}
+            code = next(code for code in count() if code not in taken)
+        # With phases only there are so few marks that each is asked for itself.
+        selective = node is not None and (self._phases_only or leaves_nodes_out(node))
+        self._task = self.tasks[task] = entered = _Task(code, selective)
         queue_callback(
             TaskEnd(lambda: self._task_ran(entered), lambda done: self._task_ended(task, done))
         )

@@ -44,7 +44,7 @@ def call_root(
         site: Site = recorder.sites.by_id.get(id(module)) or recorder.sites.add(module)
         first = sequence_number()
         if torch.is_grad_enabled():
-            for node in input_nodes((args, kwargs)):
+            for node in input_nodes(args, kwargs):
                 attach_mark(node, state.carrier)
         if site.recorded:
             log.extend((site, state.code, first, now(), module.training))

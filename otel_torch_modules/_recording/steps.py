@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from time import perf_counter_ns as now
 from time import time_ns
 from typing import Any
@@ -54,6 +54,20 @@ class _OpenOptimizer:
         self.class_name = type(optimizer).__name__
         self.start = now()
         self.logged = False  # only once it is known which step it belongs to
+
+
+class _StepByHand(AbstractContextManager[None]):
+    """Not a generator: that costs as much as the opening of a step that is left out."""
+
+    def __init__(self, steps: Steps, index: int | None) -> None:
+        self._steps = steps
+        self._index = index
+
+    def __enter__(self) -> None:
+        self._steps.open_by_hand(self._index)
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self._steps.close_by_hand(failed=error is not None)
 
 
 class Steps:
@@ -214,16 +228,32 @@ class Steps:
             self._end = now()
             self._end_step(self._step)
 
-    @contextmanager
-    def step(self, index: int | None) -> Iterator[None]:
+    def step(self, index: int | None) -> AbstractContextManager[None]:
         """Make what happens inside one step; from now on no step is found automatically."""
-        self._open_by_hand(index)
-        failed = True
+        return _StepByHand(self, index)
+
+    @spends
+    def open_by_hand(self, index: int | None) -> None:
+        """Begin the step of `step`."""
+        if self.recorder.failed:
+            return
         try:
-            yield
-            failed = False
-        finally:
-            self._close_by_hand(failed)
+            self.finish()
+            self._by_hand = True
+            self._open(now(), index)
+        except Exception:
+            self.recorder.fail("where a step begins that is set by hand")
+
+    @spends
+    def close_by_hand(self, failed: bool) -> None:
+        """End it."""
+        try:
+            if self._step is not None:
+                self._step.failed = self._step.failed or failed
+            self._end = now()
+            self.finish()
+        except Exception:
+            self.recorder.fail("where a step ends that is set by hand")
 
     def finish(self) -> None:
         """Send off the open step, whatever state it is in."""
@@ -252,27 +282,6 @@ class Steps:
         self.recorder.tasks.clear()
 
     # Below: the state machine.
-
-    @spends
-    def _open_by_hand(self, index: int | None) -> None:
-        if self.recorder.failed:
-            return
-        try:
-            self.finish()
-            self._by_hand = True
-            self._open(now(), index)
-        except Exception:
-            self.recorder.fail("where a step begins that is set by hand")
-
-    @spends
-    def _close_by_hand(self, failed: bool) -> None:
-        try:
-            if self._step is not None:
-                self._step.failed = self._step.failed or failed
-            self._end = now()
-            self.finish()
-        except Exception:
-            self.recorder.fail("where a step ends that is set by hand")
 
     def _loads_data(self) -> bool:
         # A dataset's own modules may be in training mode, as all are when they are made.
