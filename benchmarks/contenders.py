@@ -25,7 +25,7 @@ from torch.nn.modules.module import (
 )
 
 from benchmarks.machine import release_freed_memory
-from benchmarks.recorded import recording_into
+from benchmarks.recorded import recording_into, recording_phases
 from otel_torch_modules import Config, Schedule, TorchModuleInstrumentor, step
 
 Step = Callable[[], None]
@@ -98,6 +98,18 @@ def exporting() -> AbstractContextManager[Run]:
 def leaving_out() -> AbstractContextManager[Run]:
     """Ours, with a schedule that has every step of the benchmark left out."""
     return _instrumented(Config(schedule=Schedule(skip_first=1 << 40)))
+
+
+@contextmanager
+def recording_phases_only() -> Iterator[Run]:
+    """Ours, recording steps without modules on the training thread: the worker has them and drops them."""
+    with recording_phases() as steps:
+
+        def run(train: Step) -> None:
+            with steps.step(None):
+                train()
+
+        yield run
 
 
 def phases_only() -> AbstractContextManager[Run]:

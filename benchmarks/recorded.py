@@ -1,17 +1,23 @@
-"""Recording without the worker that assembles and sends: the one place that reaches into the package for it."""
+"""Recording without assembly and emission: the one place that reaches into the package for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
+from opentelemetry.sdk.trace import TracerProvider
 
 from benchmarks.toy import Toy, training_step
 from otel_torch_modules import Config
+from otel_torch_modules._emission.context import RecordContext
+from otel_torch_modules._emission.identity import JobIdentity
+from otel_torch_modules._emission.provider import LazyTracerProvider
+from otel_torch_modules._emission.worker import Worker
+from otel_torch_modules._recording.process_group import rank_and_world_size
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.steps import Steps
-from otel_torch_modules._records import Record
+from otel_torch_modules._records import Record, StepContext
 
 
 class _NoContext:
@@ -27,16 +33,48 @@ class _NoContext:
         pass
 
 
+def _do_nothing() -> None:
+    pass
+
+
+def _drop(record: Record) -> None:
+    pass
+
+
 def _failed() -> None:
     raise AssertionError("recording failed: see the log")
 
 
-@contextmanager
-def recording_into(submit: Callable[[Record], object]) -> Iterator[Steps]:
+def recording_into(submit: Callable[[Record], object]) -> AbstractContextManager[Steps]:
     """Record what runs in the block; finished records go to `submit`, on the training thread."""
     config = Config()
+    return _recording(config, Recorder(config), _NoContext(), submit)
+
+
+@contextmanager
+def recording_phases() -> Iterator[Steps]:
+    """Record what runs in the block with phases only, and do all that the training thread does with a step.
+
+    The step has ids, is sampled, is the program's current span, and is handed to the worker, which drops it.
+    """
+    config = Config(detail_ranks="1")  # this process is rank 0
     recorder = Recorder(config)
-    steps = Steps(config, recorder, _NoContext(), submit, _failed)
+    provider = LazyTracerProvider(TracerProvider(shutdown_on_exit=False), on_found=_do_nothing)
+    identity = JobIdentity(config, {}, rank_and_world_size)
+    context = RecordContext(recorder, provider, provider.prepare, identity)
+    worker = Worker(_drop, capacity=64, idle=_do_nothing, export=_do_nothing, close=_do_nothing)
+    with _recording(config, recorder, context, worker.put) as steps:
+        yield steps
+    worker.stop(1.0)
+    if worker.dropped or not worker.outcomes()[""]:
+        raise AssertionError(f"what became of the records: {worker.outcomes()}")
+
+
+@contextmanager
+def _recording(
+    config: Config, recorder: Recorder, context: StepContext, submit: Callable[[Record], object]
+) -> Iterator[Steps]:
+    steps = Steps(config, recorder, context, submit, _failed)
     recorder.install()
     try:
         yield steps

@@ -16,12 +16,13 @@ from opentelemetry import context as context_api
 from opentelemetry import trace
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.trace import Tracer
+from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
 from otel_torch_modules import semconv
 from otel_torch_modules._emission import sampling
 from otel_torch_modules._emission.identity import JobIdentity
-from otel_torch_modules._emission.ids import UrandomIdGenerator, chosen_generator
+from otel_torch_modules._emission.ids import UrandomIdGenerator, chosen_generator, generate_ids
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._records import OpenSpan, Record, RemoteParent
 
@@ -168,13 +169,11 @@ class RecordContext:
             return False
         record.phases_only = not part.records_modules
         tracer = self._provider.peek_tracer()
-        if isinstance(tracer, trace.NoOpTracer):
+        ids: IdGenerator = self._ids
+        if isinstance(tracer, Tracer):
+            ids = chosen_generator(tracer.id_generator, self._ids)
+        elif isinstance(tracer, trace.NoOpTracer):
             return False
-        ids = (
-            chosen_generator(tracer.id_generator, self._ids)
-            if isinstance(tracer, Tracer)
-            else self._ids
-        )
         parent = _program_span()
         parent_context = parent.get_span_context()
         if parent_context.is_valid:
@@ -184,11 +183,12 @@ class RecordContext:
                 parent_context.trace_flags,
                 parent_context.trace_state,
             )
-            record.trace_id = parent_context.trace_id
+            trace_id, span_id = parent_context.trace_id, ids.generate_span_id()
+        elif (shared := self._identity.shared_ids(record)) is not None:
+            trace_id, span_id = shared.trace_id, ids.generate_span_id()
         else:
-            shared = self._identity.shared_ids(record)
-            record.trace_id = ids.generate_trace_id() if shared is None else shared.trace_id
-        record.span_id = ids.generate_span_id()
+            trace_id, span_id = generate_ids(ids)
+        record.trace_id, record.span_id = trace_id, span_id
         record.trace_flags = TraceFlags.DEFAULT
         if tracer is None:
             self._prepare()

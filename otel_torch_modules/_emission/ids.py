@@ -46,8 +46,12 @@ class UrandomIdGenerator(IdGenerator):
         return [number or 1 for number in self._draw(count)]
 
     def generate_trace_id(self) -> int:
-        high, low = self._draw(2)
-        return high << 64 | low or 1
+        return self.generate_ids()[0]
+
+    def generate_ids(self) -> tuple[int, int]:
+        """Return a trace id and a span id."""
+        high, low, span_id = self._draw(3)
+        return high << 64 | low or 1, span_id or 1
 
     def is_trace_id_random(self) -> bool:
         return True
@@ -65,6 +69,13 @@ class UrandomIdGenerator(IdGenerator):
 
 def _random_numbers(count: int) -> list[int]:
     return list(struct.unpack(f"{count}Q", os.urandom(8 * count)))
+
+
+def generate_ids(generator: IdGenerator) -> tuple[int, int]:
+    """Return a trace id and a span id."""
+    if isinstance(generator, UrandomIdGenerator):
+        return generator.generate_ids()
+    return generator.generate_trace_id(), generator.generate_span_id()
 
 
 def generate_span_ids(generator: IdGenerator, count: int) -> list[int]:

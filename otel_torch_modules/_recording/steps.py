@@ -319,10 +319,11 @@ class Steps:
     def _open(self, start: int, index: int | None) -> Record:
         self.finish()
         thread = self._threads
-        fetches = sorted(thread.fetches.values())
-        thread.fetches.clear()
-        if fetches and not self._by_hand:
+        fetches: list[tuple[int, int]] = []
+        if thread.fetches and not self._by_hand:
+            fetches = sorted(thread.fetches.values())
             start = min(start, fetches[0][0])
+        thread.fetches.clear()
         if index is None:
             index = self._index
         self._index = index + 1
@@ -343,9 +344,8 @@ class Steps:
         self.recorder.write_to(step if self._recorded else None)
         if self._recorded:
             self._context.attach(step)
-            if not self._by_hand:
-                for begun, ended in fetches:
-                    step.log.extend((DATA, self.recorder.thread.code, begun, ended, None))
+            for begun, ended in fetches:
+                step.log.extend((DATA, self.recorder.thread.code, begun, ended, None))
         return step
 
     def _evaluation_root(self, module: nn.Module) -> bool:
