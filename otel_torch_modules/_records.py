@@ -172,7 +172,7 @@ class StepContext(Protocol):
     """Makes a record the current span of the program. Called on the training thread."""
 
     def open(self, record: Record) -> bool:
-        """Give `record` its ids; return False when the provider's sampler leaves it out."""
+        """Return whether `record`, which opens, is recorded: the provider's sampler may leave it out."""
 
     def attach(self, record: Record) -> None:
         """Make `record` current in this thread unless it is."""

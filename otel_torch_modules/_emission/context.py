@@ -20,10 +20,11 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
 from otel_torch_modules import semconv
-from otel_torch_modules._emission import sampling
+from otel_torch_modules._emission import fork
 from otel_torch_modules._emission.identity import JobIdentity
 from otel_torch_modules._emission.ids import UrandomIdGenerator, chosen_generator, generate_ids
 from otel_torch_modules._emission.provider import LazyTracerProvider
+from otel_torch_modules._emission.sampling import decide, flags_of_all, takes_all
 from otel_torch_modules._records import OpenSpan, Record, RemoteParent
 
 
@@ -35,10 +36,16 @@ class OpenStepSpan(trace.Span):
     """
 
     def __init__(
-        self, record: Record, open_span: OpenSpan, before: trace.Span, outer: context_api.Context
+        self,
+        record: Record,
+        open_span: OpenSpan,
+        settle: Callable[[Record], None],
+        before: trace.Span,
+        outer: context_api.Context,
     ) -> None:
         self._record: Record | None = record
         self._open_span = open_span
+        self._settle = settle
         self.before = before
         self.outer = outer  # the whole context that `before` was current in
 
@@ -59,6 +66,7 @@ class OpenStepSpan(trace.Span):
         record = self._record
         if record is None:
             return self.before.get_span_context()
+        self._settle(record)
         return SpanContext(
             record.trace_id,
             self._open_span.span_id(record),
@@ -158,21 +166,26 @@ class RecordContext:
         self._identity = identity
         self._ids = UrandomIdGenerator()
         self._attachments = _Attachments()
+        self._lock = threading.Lock()
+        fork.watch(self)
+
+    def after_fork_in_child(self) -> None:
+        """Have a lock that no thread of the parent holds."""
+        self._lock = threading.Lock()
 
     def open(self, record: Record) -> bool:
-        """Give `record` its ids; return False when the provider's sampler or the choice of ranks leaves it out.
+        """Return False when the provider's sampler or the choice of ranks leaves `record` out.
 
-        While there is no provider yet, the record counts as not sampled and the sampler is asked when it is sent.
+        It has its ids only where they say whether it is recorded, or are not drawn: see `settle`. While there is no
+        provider yet, the record counts as not sampled and the sampler is asked when it is sent.
         """
         part = self._identity.part()
         if not part.records:
             return False
         record.phases_only = not part.records_modules
+        record.trace_flags = TraceFlags.DEFAULT
         tracer = self._provider.peek_tracer()
-        ids: IdGenerator = self._ids
-        if isinstance(tracer, Tracer):
-            ids = chosen_generator(tracer.id_generator, self._ids)
-        elif isinstance(tracer, trace.NoOpTracer):
+        if not isinstance(tracer, Tracer) and isinstance(tracer, trace.NoOpTracer):
             return False
         parent = _program_span()
         parent_context = parent.get_span_context()
@@ -183,27 +196,48 @@ class RecordContext:
                 parent_context.trace_flags,
                 parent_context.trace_state,
             )
-            trace_id, span_id = parent_context.trace_id, ids.generate_span_id()
-        elif (shared := self._identity.shared_ids(record)) is not None:
-            trace_id, span_id = shared.trace_id, ids.generate_span_id()
+            record.trace_id = parent_context.trace_id
         else:
-            trace_id, span_id = generate_ids(ids)
-        record.trace_id, record.span_id = trace_id, span_id
-        record.trace_flags = TraceFlags.DEFAULT
+            shared = self._identity.shared_ids(record)
+            if shared is not None:
+                record.trace_id = shared.trace_id
         if tracer is None:
             self._prepare()
-        if not isinstance(tracer, Tracer):
+        if not isinstance(tracer, Tracer) or (record.parent is None and takes_all(tracer)):
             return True
+        self.settle(record)
         name, phase = (
             (semconv.STEP, semconv.PHASE_STEP)
             if record.kind == "step"
             else (semconv.FORWARD_PREFIX.strip(), semconv.PHASE_FORWARD)
         )
-        decision = sampling.decide(tracer, record.trace_id, name, phase, parent)
+        decision = decide(tracer, record.trace_id, name, phase, parent)
         if decision is None:
             return False
         record.trace_flags, record.trace_state = decision
         return True
+
+    def settle(self, record: Record) -> None:
+        """Give `record` the ids that it has not had from `open`: for the first who asks, in whatever thread.
+
+        In most steps that is the worker, and the training thread draws none.
+        """
+        if record.span_id:
+            return
+        with self._lock:
+            if record.span_id:
+                return
+            tracer = self._provider.peek_tracer()
+            ids: IdGenerator = self._ids
+            if isinstance(tracer, Tracer):
+                ids = chosen_generator(tracer.id_generator, self._ids)
+                if record.parent is None and takes_all(tracer):
+                    record.trace_flags = flags_of_all(tracer)
+            if record.trace_id:
+                span_id = ids.generate_span_id()
+            else:
+                record.trace_id, span_id = generate_ids(ids)
+            record.span_id = span_id  # last: then all is there
 
     def attach(self, record: Record) -> None:
         """Make `record` current in this thread unless it is."""
@@ -217,7 +251,7 @@ class RecordContext:
         if isinstance(before, OpenStepSpan):
             self.leave_closed()
             outer, before = _without_closed(context_api.get_current())
-        span = OpenStepSpan(record, self._open_span, before, outer)
+        span = OpenStepSpan(record, self._open_span, self.settle, before, outer)
         context = trace.set_span_in_context(span, outer)
         stack.append(_Attachment(record, span, context, context_api.attach(context)))
 

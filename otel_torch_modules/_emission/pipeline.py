@@ -99,6 +99,7 @@ class Pipeline:
         self._worker.start()  # now: at exit, Python 3.12 starts no thread any more
 
     def _handle(self, record: Record) -> None:
+        self.context.settle(record)
         tree = self._assemble(record)
         self._emitter.emit(tree)
         tree.release()

@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind, TraceFlags
 
 from otel_torch_modules import semconv
 
-# They take every span that has no parent: there is no need to ask, which costs as much as all else that opens a record.
+# There is no need to ask them, which costs as much as all else that opens a record.
 _ALL = (ALWAYS_ON, DEFAULT_ON)
 
 _RANDOM_TRACE_ID: int = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)  # not in early versions
@@ -24,6 +24,16 @@ class Decision(NamedTuple):
 
     trace_flags: int
     trace_state: Any
+
+
+def takes_all(tracer: Tracer) -> bool:
+    """Return whether the sampler of `tracer` takes every span without a parent, whatever its id."""
+    return tracer.sampler in _ALL
+
+
+def flags_of_all(tracer: Tracer) -> int:
+    """Return the trace flags of such spans."""
+    return TraceFlags.SAMPLED | _random_flag(tracer)
 
 
 def decide(
@@ -38,8 +48,8 @@ def decide(
         phase: of the first span.
         parent: of the first span; `trace.INVALID_SPAN` for none.
     """
-    if parent is trace.INVALID_SPAN and tracer.sampler in _ALL:
-        return Decision(TraceFlags.SAMPLED | _random_flag(tracer), None)
+    if parent is trace.INVALID_SPAN and takes_all(tracer):
+        return Decision(flags_of_all(tracer), None)
     result = tracer.sampler.should_sample(
         trace.set_span_in_context(parent, Context()),
         trace_id,

@@ -11,7 +11,7 @@ import pytest
 from opentelemetry import baggage, trace
 from opentelemetry import context as context_api
 from opentelemetry.sdk.trace import Tracer, TracerProvider
-from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Status, StatusCode
 
@@ -77,16 +77,22 @@ def opened(records: RecordContext, index: int = 0) -> Record:
     return record
 
 
+def settled(records: RecordContext, index: int = 0) -> Record:
+    record = opened(records, index)
+    records.settle(record)
+    return record
+
+
 def test_a_step_is_a_root_unless_a_span_of_the_program_is_recording(
     records: RecordContext, tracer: Tracer
 ) -> None:
-    root = opened(records)
+    root = settled(records)
     assert root.parent is None
     assert root.trace_id != 0
     assert root.span_id != 0
     assert root.trace_flags & 1
     with tracer.start_as_current_span("epoch") as epoch:
-        child = opened(records)
+        child = settled(records)
     own = epoch.get_span_context()
     assert child.parent is not None
     assert (child.parent.trace_id, child.parent.span_id) == (own.trace_id, own.span_id)
@@ -261,11 +267,12 @@ def test_a_context_on_top_of_a_step_is_not_thrown_away(records: RecordContext) -
 def test_a_step_that_was_broken_off_gives_way_to_the_next(records: RecordContext) -> None:
     broken = opened(records)
     records.attach(broken)
+    assert trace.get_current_span().get_span_context().trace_id == broken.trace_id
     following = opened(records, 1)
     assert following.parent is None
-    assert following.trace_id != broken.trace_id
     records.attach(following)
     assert trace.get_current_span().get_span_context().trace_id == following.trace_id
+    assert following.trace_id != broken.trace_id
     records.detach(following)
     assert trace.get_current_span() is trace.INVALID_SPAN
 
@@ -314,7 +321,7 @@ def test_without_a_provider_a_record_opens_unsampled_and_one_is_asked_for(
     prepared: list[str] = []
     lazy = LazyTracerProvider(on_found=nothing)
     records = RecordContext(calls, lazy, lambda: prepared.append("asked"), ALONE)
-    record = opened(records)
+    record = settled(records)
     assert (record.trace_flags, record.parent) == (0, None)
     assert record.trace_id != 0
     assert prepared == ["asked"]
@@ -337,16 +344,55 @@ def test_an_id_generator_that_somebody_chose_makes_the_ids(
 
     provider = TracerProvider(id_generator=Fixed(), shutdown_on_exit=False)
     records = RecordContext(calls, LazyTracerProvider(provider, on_found=nothing), nothing, ALONE)
-    record = opened(records)
+    record = settled(records)
     assert (record.trace_id, record.span_id) == (11, 12)
 
 
 def test_ids_do_not_touch_the_programs_random_numbers(records: RecordContext) -> None:
     random.seed(0)
     state = random.getstate()
-    first = opened(records)
+    first = settled(records)
     assert random.getstate() == state
     random.seed(0)
-    second = opened(records)
+    second = settled(records)
     assert first.trace_id != second.trace_id
     assert first.span_id != second.span_id
+
+
+def test_ids_are_drawn_once_for_the_first_who_asks_in_whatever_thread(
+    calls: OneCall,
+) -> None:
+    drawn: list[str] = []
+    both_ask = threading.Barrier(2)
+
+    class Counting(RandomIdGenerator):
+        def generate_trace_id(self) -> int:
+            drawn.append("trace")
+            return super().generate_trace_id()
+
+        def generate_span_id(self) -> int:
+            drawn.append("span")
+            return super().generate_span_id()
+
+    provider = TracerProvider(id_generator=Counting(), shutdown_on_exit=False)
+    records = RecordContext(calls, LazyTracerProvider(provider, on_found=nothing), nothing, ALONE)
+    record = opened(records)
+    assert drawn == []
+    seen: list[trace.SpanContext] = []
+
+    def ask() -> None:
+        records.attach(record)
+        both_ask.wait()
+        seen.append(trace.get_current_span().get_span_context())
+        records.detach(record)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    records.settle(record)
+    assert drawn == ["trace", "span"]
+    assert [(context.trace_id, context.trace_flags.sampled) for context in seen] == [
+        (record.trace_id, True)
+    ] * 2
