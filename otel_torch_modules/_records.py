@@ -152,6 +152,9 @@ class Record:
     truncated: bool = False
     failed: bool = False
     dropped_before: int = 0  # records since the last step that was taken
+    drawn_ids: list[tuple[int, int]] = field(
+        default_factory=list
+    )  # of trace and span, the first of them count
     log: list[Any] = field(default_factory=list)
 
 

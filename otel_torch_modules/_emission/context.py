@@ -24,7 +24,7 @@ from otel_torch_modules._emission import fork
 from otel_torch_modules._emission.identity import JobIdentity
 from otel_torch_modules._emission.ids import UrandomIdGenerator, chosen_generator, generate_ids
 from otel_torch_modules._emission.provider import LazyTracerProvider
-from otel_torch_modules._emission.sampling import decide, flags_of_all, takes_all
+from otel_torch_modules._emission.sampling import SAMPLED_WITH_RANDOM_ID, decide, takes_all
 from otel_torch_modules._records import OpenSpan, Record, RemoteParent
 
 
@@ -166,18 +166,18 @@ class RecordContext:
         self._identity = identity
         self._ids = UrandomIdGenerator()
         self._attachments = _Attachments()
-        self._lock = threading.Lock()
-        fork.watch(self)
+        fork.prepare(self)
 
-    def after_fork_in_child(self) -> None:
-        """Have a lock that no thread of the parent holds."""
-        self._lock = threading.Lock()
+    def before_fork(self) -> None:
+        """Settle what is open in this thread: the child may have spans below it, which the parent sends."""
+        for attachment in self._attachments.stack:
+            self.settle(attachment.record)
 
     def open(self, record: Record) -> bool:
         """Return False when the provider's sampler or the choice of ranks leaves `record` out.
 
-        It has its ids only where they say whether it is recorded, or are not drawn: see `settle`. While there is no
-        provider yet, the record counts as not sampled and the sampler is asked when it is sent.
+        Ids are drawn here only where a sampler or a generator of somebody's has to be asked: see `settle`. While there
+        is no provider yet, the record counts as not sampled and the sampler is asked when it is sent.
         """
         part = self._identity.part()
         if not part.records:
@@ -201,11 +201,16 @@ class RecordContext:
             shared = self._identity.shared_ids(record)
             if shared is not None:
                 record.trace_id = shared.trace_id
-        if tracer is None:
-            self._prepare()
-        if not isinstance(tracer, Tracer) or (record.parent is None and takes_all(tracer)):
+        if not isinstance(tracer, Tracer):
+            if tracer is None:
+                self._prepare()
+            _draw_ids(record, self._ids)
             return True
-        self.settle(record)
+        ids = chosen_generator(tracer.id_generator, self._ids)
+        if record.parent is None and takes_all(tracer) and isinstance(ids, UrandomIdGenerator):
+            record.trace_flags = SAMPLED_WITH_RANDOM_ID
+            return True
+        _draw_ids(record, ids)
         name, phase = (
             (semconv.STEP, semconv.PHASE_STEP)
             if record.kind == "step"
@@ -218,26 +223,12 @@ class RecordContext:
         return True
 
     def settle(self, record: Record) -> None:
-        """Give `record` the ids that it has not had from `open`: for the first who asks, in whatever thread.
+        """Give `record` its ids unless it has them: for the first who asks, in whatever thread.
 
         In most steps that is the worker, and the training thread draws none.
         """
-        if record.span_id:
-            return
-        with self._lock:
-            if record.span_id:
-                return
-            tracer = self._provider.peek_tracer()
-            ids: IdGenerator = self._ids
-            if isinstance(tracer, Tracer):
-                ids = chosen_generator(tracer.id_generator, self._ids)
-                if record.parent is None and takes_all(tracer):
-                    record.trace_flags = flags_of_all(tracer)
-            if record.trace_id:
-                span_id = ids.generate_span_id()
-            else:
-                record.trace_id, span_id = generate_ids(ids)
-            record.span_id = span_id  # last: then all is there
+        if not record.span_id:
+            _draw_ids(record, self._ids)
 
     def attach(self, record: Record) -> None:
         """Make `record` current in this thread unless it is."""
@@ -281,6 +272,13 @@ class RecordContext:
             and current == trace.set_span_in_context(span, span.outer)
         ):
             context_api.attach(span.outer)
+
+
+def _draw_ids(record: Record, ids: IdGenerator) -> None:
+    # No lock: a signal handler that asks in the middle would wait for ever. The first that is put is what all take.
+    drawn = (record.trace_id, ids.generate_span_id()) if record.trace_id else generate_ids(ids)
+    record.drawn_ids.append(drawn)
+    record.trace_id, record.span_id = record.drawn_ids[0]
 
 
 def _without_closed(context: context_api.Context) -> tuple[context_api.Context, trace.Span]:

@@ -1,4 +1,4 @@
-"""What a forked child has to forget, and when there must be no fork.
+"""What a forked child has to forget, what it has to know, and when there must be no fork.
 
 A child made by ``os.fork`` inherits queues, locks and flags, but no thread of its parent's. Callbacks of
 ``os.register_at_fork`` cannot be taken back, so there is one for all, and it knows its objects weakly.
@@ -26,7 +26,15 @@ class ForkAware(Protocol):
         """Start anew; called in the child, in its only thread."""
 
 
+class ForkPreparing(Protocol):
+    """Something that parent and child must have alike, and that is not there yet."""
+
+    def before_fork(self) -> None:
+        """Make it; called in the parent, in the thread that forks."""
+
+
 _aware: WeakSet[ForkAware] = WeakSet()
+_preparing: WeakSet[ForkPreparing] = WeakSet()
 
 
 def watch(target: ForkAware) -> None:
@@ -39,6 +47,17 @@ def unwatch(target: ForkAware) -> None:
     _aware.discard(target)
 
 
+def prepare(target: ForkPreparing) -> None:
+    """Call `target.before_fork` before every fork from now on."""
+    _preparing.add(target)
+
+
+def _before() -> None:
+    held_off.acquire()
+    for target in list(_preparing):
+        target.before_fork()
+
+
 def _in_child() -> None:
     held_off.release()
     for target in list(_aware):
@@ -46,6 +65,4 @@ def _in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=held_off.acquire, after_in_parent=held_off.release, after_in_child=_in_child
-    )
+    os.register_at_fork(before=_before, after_in_parent=held_off.release, after_in_child=_in_child)

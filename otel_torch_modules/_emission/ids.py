@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import struct
-import threading
 
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 
@@ -21,7 +20,8 @@ class UrandomIdGenerator(IdGenerator):
     """Ids from the operating system's random numbers.
 
     They are drawn many at a time: a call of the operating system gives up the interpreter lock, in the training thread
-    and in the worker alike, and the training thread would wait to have it back at each step.
+    and in the worker alike, and the training thread would wait to have it back at each step. There is no lock: a signal
+    handler that asks for an id in the middle of another's drawing would wait for ever.
 
     Example:
         >>> UrandomIdGenerator().generate_span_id() > 0
@@ -29,13 +29,11 @@ class UrandomIdGenerator(IdGenerator):
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._numbers: list[int] = []
         fork.watch(self)
 
     def after_fork_in_child(self) -> None:
         """Draw anew: the parent uses what was drawn."""
-        self._lock = threading.Lock()
         self._numbers = []
 
     def generate_span_id(self) -> int:
@@ -59,12 +57,12 @@ class UrandomIdGenerator(IdGenerator):
     def _draw(self, count: int) -> list[int]:
         if count > _DRAWN_AT_ONCE:
             return _random_numbers(count)
-        with self._lock:
-            if count > len(self._numbers):
+        while True:
+            numbers = self._numbers
+            try:
+                return [numbers.pop() for _ in range(count)]
+            except IndexError:
                 self._numbers = _random_numbers(_DRAWN_AT_ONCE)
-            drawn = self._numbers[:count]
-            del self._numbers[:count]
-            return drawn
 
 
 def _random_numbers(count: int) -> list[int]:

@@ -18,6 +18,8 @@ _ALL = (ALWAYS_ON, DEFAULT_ON)
 
 _RANDOM_TRACE_ID: int = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)  # not in early versions
 
+SAMPLED_WITH_RANDOM_ID = TraceFlags.SAMPLED | _RANDOM_TRACE_ID
+
 
 class Decision(NamedTuple):
     """What the sampler wants recorded, and what all spans of the trace carry then."""
@@ -29,11 +31,6 @@ class Decision(NamedTuple):
 def takes_all(tracer: Tracer) -> bool:
     """Return whether the sampler of `tracer` takes every span without a parent, whatever its id."""
     return tracer.sampler in _ALL
-
-
-def flags_of_all(tracer: Tracer) -> int:
-    """Return the trace flags of such spans."""
-    return TraceFlags.SAMPLED | _random_flag(tracer)
 
 
 def decide(
@@ -49,7 +46,7 @@ def decide(
         parent: of the first span; `trace.INVALID_SPAN` for none.
     """
     if parent is trace.INVALID_SPAN and takes_all(tracer):
-        return Decision(flags_of_all(tracer), None)
+        return Decision(TraceFlags.SAMPLED | _random_flag(tracer), None)
     result = tracer.sampler.should_sample(
         trace.set_span_in_context(parent, Context()),
         trace_id,

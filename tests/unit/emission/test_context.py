@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ import pytest
 from opentelemetry import baggage, trace
 from opentelemetry import context as context_api
 from opentelemetry.sdk.trace import Tracer, TracerProvider
-from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
+from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Status, StatusCode
 
+from otel_torch_modules._emission import ids
 from otel_torch_modules._emission.context import OpenStepSpan, RecordContext
 from otel_torch_modules._emission.identity import JobIdentity
 from otel_torch_modules._emission.provider import LazyTracerProvider
@@ -321,7 +323,7 @@ def test_without_a_provider_a_record_opens_unsampled_and_one_is_asked_for(
     prepared: list[str] = []
     lazy = LazyTracerProvider(on_found=nothing)
     records = RecordContext(calls, lazy, lambda: prepared.append("asked"), ALONE)
-    record = settled(records)
+    record = opened(records)
     assert (record.trace_flags, record.parent) == (0, None)
     assert record.trace_id != 0
     assert prepared == ["asked"]
@@ -332,7 +334,7 @@ def test_a_provider_that_is_switched_off_opens_nothing(calls: OneCall) -> None:
     assert not RecordContext(calls, lazy, nothing, ALONE).open(step())
 
 
-def test_an_id_generator_that_somebody_chose_makes_the_ids(
+def test_an_id_generator_that_somebody_chose_makes_the_ids_where_the_step_opens(
     calls: OneCall,
 ) -> None:
     class Fixed(IdGenerator):
@@ -344,8 +346,10 @@ def test_an_id_generator_that_somebody_chose_makes_the_ids(
 
     provider = TracerProvider(id_generator=Fixed(), shutdown_on_exit=False)
     records = RecordContext(calls, LazyTracerProvider(provider, on_found=nothing), nothing, ALONE)
-    record = settled(records)
+    record = opened(records)
     assert (record.trace_id, record.span_id) == (11, 12)
+    records.settle(record)
+    assert record.drawn_ids == [(11, 12)]
 
 
 def test_ids_do_not_touch_the_programs_random_numbers(records: RecordContext) -> None:
@@ -359,25 +363,10 @@ def test_ids_do_not_touch_the_programs_random_numbers(records: RecordContext) ->
     assert first.span_id != second.span_id
 
 
-def test_ids_are_drawn_once_for_the_first_who_asks_in_whatever_thread(
-    calls: OneCall,
-) -> None:
-    drawn: list[str] = []
-    both_ask = threading.Barrier(2)
-
-    class Counting(RandomIdGenerator):
-        def generate_trace_id(self) -> int:
-            drawn.append("trace")
-            return super().generate_trace_id()
-
-        def generate_span_id(self) -> int:
-            drawn.append("span")
-            return super().generate_span_id()
-
-    provider = TracerProvider(id_generator=Counting(), shutdown_on_exit=False)
-    records = RecordContext(calls, LazyTracerProvider(provider, on_found=nothing), nothing, ALONE)
+def test_ids_are_drawn_for_the_first_who_asks_in_whatever_thread(records: RecordContext) -> None:
     record = opened(records)
-    assert drawn == []
+    assert (record.trace_id, record.span_id, record.drawn_ids) == (0, 0, [])
+    both_ask = threading.Barrier(2)
     seen: list[trace.SpanContext] = []
 
     def ask() -> None:
@@ -391,8 +380,47 @@ def test_ids_are_drawn_once_for_the_first_who_asks_in_whatever_thread(
         thread.start()
     for thread in threads:
         thread.join()
+    both = (record.trace_id, record.span_id)
     records.settle(record)
-    assert drawn == ["trace", "span"]
+    assert (record.trace_id, record.span_id) == both == record.drawn_ids[0]
     assert [(context.trace_id, context.trace_flags.sampled) for context in seen] == [
         (record.trace_id, True)
     ] * 2
+
+
+def test_who_asks_while_ids_are_drawn_in_the_same_thread_gets_them_too(
+    records: RecordContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A signal handler may run between any two lines of the drawing.
+    draw, asked = ids._random_numbers, list[int]()
+
+    def interrupted(count: int) -> list[int]:
+        monkeypatch.undo()
+        asked.append(trace.get_current_span().get_span_context().trace_id)
+        return draw(count)
+
+    monkeypatch.setattr(ids, "_random_numbers", interrupted)
+    record = opened(records)
+    records.attach(record)
+    asked.append(trace.get_current_span().get_span_context().trace_id)
+    records.detach(record)
+    assert asked == [record.trace_id, record.trace_id]
+    assert record.trace_id != 0
+
+
+def test_a_forked_child_knows_the_step_that_it_was_forked_in(records: RecordContext) -> None:
+    record = opened(records)
+    records.attach(record)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        context = trace.get_current_span().get_span_context()
+        os.write(write, f"{context.trace_id} {context.trace_flags.sampled}".encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    records.detach(record)
+    said = os.read(read, 100).decode()
+    os.close(read)
+    os.close(write)
+    records.settle(record)
+    assert said == f"{record.trace_id} True"
