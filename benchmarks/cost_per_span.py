@@ -1,10 +1,10 @@
 """CPU time of the process for each span, everything included: hooks, assembly, encoding, export by gRPC.
 
-    python -m benchmarks.cost_per_span [--rounds 5] [--spans 200000]
+    python -m benchmarks.cost_per_span [--rounds 7] [--spans 200000]
 
 The processor time of all threads is taken over steps that are traced and exported to a local collector, from the
 first of them until tracing has been taken down, all its threads have ended and the collector has every span, less
-that of the same steps untraced, before and after. Both are run in turn, for models of several sizes; the first traced
+that of the same steps untraced, before and after. Models of several sizes take turns; the first traced
 steps, in which places are seen for the first time, are not counted. The collector is a process of its own and not
 counted either. The garbage collector is on but for what was there before: a full collection looks at hundreds of
 thousands of objects of torch, takes a quarter of a second, and comes once in a while with tracing and without.
@@ -13,13 +13,14 @@ thousands of objects of torch, takes a quarter of a second, and comes once in a 
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from collections.abc import Callable
 
 import torch
 
 from benchmarks.collector import Sink, local_collector
-from benchmarks.figures import Figure, Row, spread
+from benchmarks.figures import Row, ratio_of_medians, spread
 from benchmarks.machine import old_objects_set_aside, use_one_thread
 from benchmarks.toy import Toy, calls, training_step
 from otel_torch_modules import Config, TorchModuleInstrumentor, step
@@ -77,55 +78,50 @@ def _train(size: Size, steps: int) -> None:
             size.train()
 
 
-def measure(size: Size, spans: int, rounds: int, sink: Sink) -> list[float]:
-    """Return microseconds for each span, one figure a round."""
+def measure(size: Size, spans: int, sink: Sink) -> float:
+    """Return microseconds for each span, in one round of about so many spans."""
     steps = max(2, spans // size.spans)
     untraced_ns(size.train, 2)
-    found = []
-    for _ in range(rounds):
-        before = untraced_ns(size.train, steps)
-        traced = traced_ns(size, steps, sink)
-        after = untraced_ns(size.train, steps)
-        found.append((traced - (before + after) / 2) / steps / size.spans / 1e3)
-    return found
+    before = untraced_ns(size.train, steps)
+    traced = traced_ns(size, steps, sink)
+    after = untraced_ns(size.train, steps)
+    return (traced - (before + after) / 2) / steps / size.spans / 1e3
 
 
-def by_size(spans: int, rounds: int, sink: Sink) -> dict[int, Figure]:
-    """Return microseconds for each span, for each number of spans in a step."""
+def by_size(spans: int, rounds: int, sink: Sink) -> dict[int, list[float]]:
+    """Return microseconds for each span, one figure a round, for each number of spans in a step."""
     sizes = [Size(asked) for asked in SIZES]
-    return {size.spans: spread(measure(size, spans, rounds, sink)) for size in sizes}
+    found: dict[int, list[float]] = {size.spans: [] for size in sizes}
+    for _ in range(rounds):
+        for size in sizes:
+            found[size.spans].append(measure(size, spans, sink))
+    return found
 
 
 def rows(quick: bool) -> list[Row]:
     """Return the rows of the table."""
     with local_collector() as sink:
-        found = by_size(60_000 if quick else 200_000, 3 if quick else 5, sink)
+        found = by_size(60_000 if quick else 200_000, 3 if quick else 7, sink)
     each = [
-        Row(f"CPU time of a span, everything, {size} spans a step", _BAR_US, "µs", figure)
-        for size, figure in found.items()
+        Row(f"CPU time of a span, everything, {size} spans a step", _BAR_US, "µs", spread(figures))
+        for size, figures in found.items()
     ]
-    values = [figure.value for figure in found.values()]
-    flat = Figure(
-        max(values) / min(values),
-        max(figure.low for figure in found.values())
-        / min(figure.high for figure in found.values()),
-        max(figure.high for figure in found.values())
-        / min(figure.low for figure in found.values()),
-    )
+    cheapest, *_, dearest = sorted(found.values(), key=statistics.median)
+    flat = ratio_of_medians(dearest, cheapest)
     return [*each, Row("the dearest of these sizes against the cheapest", _FLAT, "x", flat)]
 
 
 def main() -> None:
     """Print a row for each size."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--spans", type=int, default=200_000)
     arguments = parser.parse_args()
     use_one_thread()
     with local_collector() as sink:
         print(f"{'spans a step':>14}{'µs of CPU a span':>30}")
-        for spans, figure in by_size(arguments.spans, arguments.rounds, sink).items():
-            print(f"{spans:>14}{figure!s:>30}", flush=True)
+        for spans, figures in by_size(arguments.spans, arguments.rounds, sink).items():
+            print(f"{spans:>14}{spread(figures)!s:>30}")
 
 
 if __name__ == "__main__":
