@@ -23,7 +23,7 @@ test: $(INSTALLED) ## check style and types, run the tests
 test-compose: $(INSTALLED) ## run the compose demo for real; needs root and what tests/deploy/compose_up.py names
 	$(VENV)/bin/python tests/deploy/compose_up.py
 
-bench: $(INSTALLED) ## measure what tracing costs, beside other tools: twenty-five minutes; `QUICK=1` for a look
+bench: $(INSTALLED) ## measure what tracing costs, beside other tools: half an hour; `QUICK=1` for a look
 	$(VENV)/bin/python -m benchmarks.table $(if $(QUICK),--quick)
 
 soak: $(INSTALLED) ## train the demo for half an hour and see that nothing grows; `MINUTES=2` for a look
