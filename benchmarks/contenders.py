@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from opentelemetry import trace
@@ -28,6 +28,9 @@ from benchmarks.machine import release_freed_memory
 from benchmarks.recorded import recording_into, recording_phases
 from otel_torch_modules import Config, Schedule, TorchModuleInstrumentor, step
 
+if TYPE_CHECKING:
+    from otel_torch_modules._recording.steps import Steps
+
 Step = Callable[[], None]
 Run = Callable[[Step], None]
 Contender = Callable[[], AbstractContextManager[Run]]
@@ -35,6 +38,14 @@ Contender = Callable[[], AbstractContextManager[Run]]
 
 def _run(train: Step) -> None:
     train()
+
+
+def _each_in_a_step_of(steps: Steps) -> Run:
+    def run(train: Step) -> None:
+        with steps.step(None):
+            train()
+
+    return run
 
 
 @contextmanager
@@ -63,12 +74,7 @@ def empty_hooks() -> Iterator[Run]:
 def recording() -> Iterator[Run]:
     """Ours, on the training thread alone: records of steps are made and dropped."""
     with recording_into(lambda record: None) as steps:
-
-        def run(train: Step) -> None:
-            with steps.step(None):
-                train()
-
-        yield run
+        yield _each_in_a_step_of(steps)
 
 
 @contextmanager
@@ -104,12 +110,7 @@ def leaving_out() -> AbstractContextManager[Run]:
 def recording_phases_only() -> Iterator[Run]:
     """Ours, recording steps without modules on the training thread: the worker has them and drops them."""
     with recording_phases() as steps:
-
-        def run(train: Step) -> None:
-            with steps.step(None):
-                train()
-
-        yield run
+        yield _each_in_a_step_of(steps)
 
 
 def phases_only() -> AbstractContextManager[Run]:

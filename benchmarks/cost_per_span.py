@@ -4,10 +4,10 @@
 
 The processor time of all threads is taken over steps that are traced and exported to a local collector, from the
 first of them until tracing has been taken down, all its threads have ended and the collector has every span, less
-that of the same steps untraced, before and after. Models of several sizes take turns; the first traced
-steps, in which places are seen for the first time, are not counted. The collector is a process of its own and not
-counted either. The garbage collector is on but for what was there before: a full collection looks at hundreds of
-thousands of objects of torch, takes a quarter of a second, and comes once in a while with tracing and without.
+that of the same steps untraced, before and after. Models of several sizes take turns; the first traced steps, in which
+places are seen for the first time, are not counted. The collector is a process of its own and not counted either. The
+garbage collector is on but for what was there before: a full collection looks at hundreds of thousands of objects of
+torch, takes a quarter of a second, and comes once in a while with tracing and without.
 """
 
 from __future__ import annotations

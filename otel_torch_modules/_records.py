@@ -152,9 +152,8 @@ class Record:
     truncated: bool = False
     failed: bool = False
     dropped_before: int = 0  # records since the last step that was taken
-    drawn_ids: list[tuple[int, int]] = field(
-        default_factory=list
-    )  # of trace and span, the first of them count
+    # Of trace and span: whoever draws puts them here, and the first are `trace_id` and `span_id`.
+    drawn_ids: list[tuple[int, int]] = field(default_factory=list)
     log: list[Any] = field(default_factory=list)
 
 

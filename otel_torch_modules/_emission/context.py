@@ -185,6 +185,7 @@ class RecordContext:
         record.phases_only = not part.records_modules
         record.trace_flags = TraceFlags.DEFAULT
         tracer = self._provider.peek_tracer()
+        # In this order: an abstract class takes its time to say that something is none of its instances.
         if not isinstance(tracer, Tracer) and isinstance(tracer, trace.NoOpTracer):
             return False
         parent = _program_span()
