@@ -8,7 +8,6 @@ A step opens at the first root forward made in training (``module.training`` and
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -19,11 +18,13 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.utils.data import get_worker_info
 
+from otel_torch_modules._recording.evaluations import Evaluations
+from otel_torch_modules._recording.fetches import Fetches
+from otel_torch_modules._recording.open_optimizers import OpenOptimizers
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.spending import Spending, spends
-from otel_torch_modules._records import DATA, OPTIMIZED, OPTIMIZER, Record, StepContext
+from otel_torch_modules._records import DATA, OPTIMIZED, Record, StepContext
 from otel_torch_modules.config import Config
 
 logger = logging.getLogger("otel_torch_modules")
@@ -33,27 +34,6 @@ FORWARDS_WITHOUT_OPTIMIZER = 32
 
 # A step that has ended leaves for the worker when nothing has happened for so long (ns).
 _IDLE = 300_000_000
-
-
-class _ThreadSteps(threading.local):
-    """What belongs to the loop that runs in a thread."""
-
-    def __init__(self) -> None:
-        self.fetches: dict[int, tuple[int, int]] = {}  # of each data loader's iterator, the last
-        self.fetching = 0  # how many data loaders' iterators are at work, one inside the other
-        self.optimizers: list[_OpenOptimizer] = []
-        self.suspended: Record | None = None  # the step that waits while an evaluation is recorded
-        self.evaluation: Record | None = None
-
-
-class _OpenOptimizer:
-    __slots__ = ("class_name", "logged", "optimizer_id", "start")
-
-    def __init__(self, optimizer: Optimizer) -> None:
-        self.optimizer_id = id(optimizer)
-        self.class_name = type(optimizer).__name__
-        self.start = now()
-        self.logged = False  # only once it is known which step it belongs to
 
 
 class _StepByHand(AbstractContextManager[None]):
@@ -95,7 +75,9 @@ class Steps:
         self._context = context
         self._submit = submit
         self._give_up = give_up
-        self._threads = _ThreadSteps()
+        self._evaluations = Evaluations(config, recorder, context, submit, spending)
+        self._fetches = Fetches()
+        self._optimizers = OpenOptimizers()
         self.spending = spending
         if spending is not None:
             spending.watch(self)
@@ -119,29 +101,20 @@ class Steps:
     @spends
     def root_opens(self, module: nn.Module) -> bool:
         """See :class:`Boundary`."""
-        training = module.training and torch.is_grad_enabled() and not self._loads_data()
+        training = module.training and torch.is_grad_enabled() and not self._fetches.loading
         if training and not (self._by_hand and self._step is None):
             return self._training_root(module)
         if self._step is not None and not self._ended:  # a teacher, a metric: part of the step
             return self._recorded
-        return self._evaluation_root(module)
+        self._fetches.drop()
+        return self._evaluations.root_opens(module, max(self._index - 1, 0))
 
     @spends
     def root_closes(self, failed: bool) -> None:
         """See :class:`Boundary`."""
-        thread = self._threads
-        record = thread.evaluation
-        if record is not None:
-            thread.evaluation = None
-            record.end = now()
-            record.failed = failed
-            self._context.detach(record)
-            self.recorder.write_to(thread.suspended)
-            thread.suspended = None
-            self._submit(record)
-            if self.spending is not None:
-                self.spending.evaluation_closes(record)
-        elif self._step is not None:
+        if self._evaluations.root_closes(failed):
+            return
+        if self._step is not None:
             self._end = now()
             if failed:
                 self._break_off(self._step)
@@ -150,7 +123,7 @@ class Steps:
     def task_opens(self) -> None:
         """See :class:`Boundary`."""
         if self._reclaim():
-            self._log_optimizers()
+            self._optimizers.log(self.recorder)
 
     @spends
     def task_closes(self, failed: bool) -> None:
@@ -167,9 +140,7 @@ class Steps:
     def recorder_failed(self) -> None:
         """See :class:`Boundary`."""
         self._give_up()
-        evaluation, self._threads.evaluation = self._threads.evaluation, None
-        if evaluation is not None:
-            self._context.detach(evaluation)
+        self._evaluations.drop()
         if self._step is not None and not self._released:
             self._step.log.clear()  # half a step is worse than none
         self.finish()
@@ -178,51 +149,39 @@ class Steps:
 
     def fetch_starts(self) -> None:
         """A data loader's iterator has been asked for a batch."""
-        self._threads.fetching += 1
+        self._fetches.start()
 
     def fetch_fails(self) -> None:
         """It has none, or raised."""
-        self._threads.fetching -= 1
+        self._fetches.end()
 
     @spends
     def fetched(self, iterator: object, start: int) -> None:
         """It has given a batch for which the loop waited since `start`."""
-        thread = self._threads
-        thread.fetching -= 1
+        self._fetches.end()
         if self.recorder.thread.stack:
             return
         if self._step is not None and not self._ended:
             self._log(DATA, start)
         else:
-            thread.fetches[id(iterator)] = (start, now())
+            self._fetches.keep(iterator, start)
 
     @spends
     def optimizer_starts(self, optimizer: Optimizer, *_: Any) -> None:
         """Hook for `register_optimizer_step_pre_hook`."""
-        thread = self._threads
-        for place, entry in enumerate(thread.optimizers):
-            if entry.optimizer_id == id(optimizer):
-                # It calls the step of its base class, or it raised and tries again: one step, in either case.
-                if entry.logged:
-                    return
-                del thread.optimizers[place:]
-                break
-        thread.optimizers.append(_OpenOptimizer(optimizer))
+        self._optimizers.starts(optimizer)
 
     @spends
     def optimizer_ends(self, optimizer: Optimizer, *_: Any) -> None:
         """Hook for `register_optimizer_step_post_hook`."""
-        thread = self._threads
-        started = [entry.optimizer_id for entry in thread.optimizers]
-        if id(optimizer) not in started:
+        if not self._optimizers.holds(optimizer):
             return
-        thread.fetches.clear()
+        self._fetches.drop()
         if self._reclaim():
-            self._log_optimizers()
+            self._optimizers.log(self.recorder)
             self._log(OPTIMIZED, None)
-        # An optimizer whose step raised never came here: it goes with the one that encloses it.
-        del thread.optimizers[started.index(id(optimizer)) :]
-        if self._step is not None and not thread.optimizers:
+        self._optimizers.ends(optimizer)
+        if self._step is not None and not self._optimizers:
             self._optimizer_seen = True
             self._by_forward = False
             self._end = now()
@@ -273,8 +232,7 @@ class Steps:
 
     def abandon(self) -> None:
         """Drop what is open, step or evaluation: its log belongs to another process now."""
-        self._threads.evaluation = None
-        self._threads.suspended = None
+        self._evaluations.abandon()
         self._ended_steps.clear()
         self._released = False
         self._step = None
@@ -282,10 +240,6 @@ class Steps:
         self.recorder.tasks.clear()
 
     # Below: the state machine.
-
-    def _loads_data(self) -> bool:
-        # A dataset's own modules may be in training mode, as all are when they are made.
-        return self._threads.fetching > 0 or get_worker_info() is not None
 
     def _training_root(self, module: nn.Module) -> bool:
         step = self._step
@@ -296,13 +250,12 @@ class Steps:
             if self._by_forward:
                 self._ended = True
         if step is None or (self._ended and not self._by_hand):
-            optimizers = self._threads.optimizers
-            step = self._open(optimizers[0].start if optimizers else now(), None)
+            step = self._open(self._optimizers.start or now(), None)
         if self._root == 0:
             self._root = id(module)
         if id(module) == self._root:
             step.micro_batches += 1
-        self._log_optimizers()
+        self._optimizers.log(self.recorder)
         if self._recorded:
             self._context.attach(step)
         return self._recorded
@@ -318,12 +271,11 @@ class Steps:
 
     def _open(self, start: int, index: int | None) -> Record:
         self.finish()
-        thread = self._threads
-        fetches: list[tuple[int, int]] = []
-        if thread.fetches and not self._by_hand:
-            fetches = sorted(thread.fetches.values())
+        fetches = self._fetches.take()
+        if self._by_hand:
+            fetches = []
+        elif fetches:
             start = min(start, fetches[0][0])
-        thread.fetches.clear()
         if index is None:
             index = self._index
         self._index = index + 1
@@ -348,29 +300,9 @@ class Steps:
                 step.log.extend((DATA, self.recorder.thread.code, begun, ended, None))
         return step
 
-    def _evaluation_root(self, module: nn.Module) -> bool:
-        thread = self._threads
-        thread.fetches.clear()
-        if "eval" not in self._config.phases:
-            return False
-        if not self._config.schedule.records(max(self._index - 1, 0)):
-            return False
-        record = Record("eval", None, now(), time_ns() - now())
-        sites = self.recorder.sites
-        record.site = sites.by_id.get(id(module)) or sites.add(module)
-        if not self._context.open(record):
-            return False
-        thread.suspended = self.recorder.record
-        thread.evaluation = record
-        if self.spending is not None:
-            self.spending.set_depth_of_evaluation(record)
-        self.recorder.write_to(record)
-        self._context.attach(record)
-        return True
-
     def _break_off(self, step: Record) -> None:
         step.failed = True
-        self._threads.optimizers.clear()  # an exception in a closure has left them
+        self._optimizers.clear()  # an exception in a closure has left them
         self._end_step(step)
 
     def _end_step(self, step: Record) -> None:
@@ -398,15 +330,6 @@ class Steps:
             if self.spending is not None:
                 self.spending.step_closes(step)
             self._submit(step)
-
-    def _log_optimizers(self) -> None:
-        log = self.recorder.log
-        for entry in self._threads.optimizers:
-            if not entry.logged:
-                entry.logged = True
-                if log is not None:
-                    code = self.recorder.thread.code
-                    log.extend((OPTIMIZER, code, entry.class_name, entry.start, None))
 
     def _log(self, tag: str, value: Any) -> None:
         log = self.recorder.log
