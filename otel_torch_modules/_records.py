@@ -57,6 +57,7 @@ class Site:
     """
 
     __slots__ = (
+        "attributes",
         "class_name",
         "compiled",
         "container",
@@ -86,6 +87,7 @@ class Site:
         self.compiled = compiled
         self.recorded = recorded
         self.wrapper: Site | None = None  # below a call of it not recorded, it is the same call
+        self.attributes: dict[Any, Any] = {}  # assembly's: of its calls' spans, each made once
 
     def __repr__(self) -> str:
         return f"Site({self.fqn!r}, {self.class_name!r})"

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import cached_property, partial
 
-from otel_torch_modules._assembly.call import Call, Calls, Names
+from otel_torch_modules._assembly.call import Call, Calls
 from otel_torch_modules._assembly.columns import SpanColumns
 from otel_torch_modules._assembly.enclose import enclose
 from otel_torch_modules._assembly.heads import describe_heads, heads
@@ -38,7 +38,6 @@ class Assembler:
         separate = config.span_kind == "separate"
         self._kinds = Kinds(PRODUCER, CONSUMER) if separate else Kinds(INTERNAL, INTERNAL)
         self._max_spans = config.max_spans_per_step
-        self._names = Names()
         self._history = History()
         self._order = 0  # of the next call
         self._seen: deque[_Seen] = deque()  # the one seen last first
@@ -70,7 +69,7 @@ class Assembler:
         return None
 
     def _open(self, record: Record, order: int, history: History) -> RecordTree:
-        return RecordTree(record, self._names, self._kinds, self._max_spans, order, history)
+        return RecordTree(record, self._kinds, self._max_spans, order, history)
 
     def _read(self, record: Record) -> Span:
         tree = self._open(record, self._order, self._history)

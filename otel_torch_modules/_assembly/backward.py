@@ -13,7 +13,7 @@ recompute. See :mod:`otel_torch_modules._assembly.recompute` for which calls bel
 from __future__ import annotations
 
 from otel_torch_modules import semconv
-from otel_torch_modules._assembly.call import Call, Names
+from otel_torch_modules._assembly.call import Call, attributes_of
 from otel_torch_modules._assembly.history import KnownCalls
 from otel_torch_modules._assembly.recompute import Recompute, Run
 from otel_torch_modules._assembly.span import Span
@@ -45,7 +45,6 @@ class Backward:
 
     Args:
         span: the task's own span.
-        names: gives module spans their attributes.
         kind: the span kind of module spans.
         room: for how many of them.
         known: the calls that a recompute may repeat.
@@ -54,7 +53,6 @@ class Backward:
     __slots__ = (
         "_depths",
         "_kind",
-        "_names",
         "_path",
         "_recompute",
         "_room",
@@ -65,14 +63,12 @@ class Backward:
     def __init__(
         self,
         span: Span,
-        names: Names,
         kind: int,
         room: Room,
         known: KnownCalls,
     ) -> None:
         self.span = span
         self._recompute = Recompute(known)
-        self._names = names
         self._kind = kind
         self._room = room
         self._spans: dict[Call, Span] = {}
@@ -108,7 +104,7 @@ class Backward:
             parent = span
 
     def _open(self, call: Call, parent: Span, time: int) -> Span:
-        attributes = self._names.attributes(call, semconv.PHASE_BACKWARD)
+        attributes = attributes_of(call, semconv.PHASE_BACKWARD)
         name = semconv.BACKWARD_PREFIX + call.label
         span = Span(
             parent.trace, parent, name, semconv.PHASE_BACKWARD, self._kind, time, time, attributes

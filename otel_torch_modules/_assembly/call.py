@@ -73,48 +73,28 @@ class Calls:
         return self._by_site.get(site, ())
 
 
-# A model has the same places at every step, but a program that makes modules as it runs has ever new ones. More than a
-# step may have spans by default.
-_MOST_KEPT = 120_000
+def label_of(site: Site, parent: Call | None) -> str:
+    """Return the path of `site` below its nearest caller that is more than a container.
+
+    A root's label is its whole name, and below a root that is a container the path begins there.
+    """
+    base = parent
+    while base is not None and base.site.container:
+        above = base.parent if base.repeats is None else base.repeats.parent
+        if above is None:
+            break
+        base = above
+    return site.fqn if base is None else _below(base.site, site)
 
 
-class Names:
-    """Labels and attributes, each made once."""
-
-    def __init__(self) -> None:
-        self._labels: dict[tuple[Site, Site], str] = {}
-        self._attributes: dict[tuple[Site, str, bool, int], SharedAttributes] = {}
-
-    def label(self, site: Site, parent: Call | None) -> str:
-        """Return the path of `site` below its nearest caller that is more than a container.
-
-        A root's label is its whole name, and below a root that is a container the path begins there.
-        """
-        base = parent
-        while base is not None and base.site.container:
-            above = base.parent if base.repeats is None else base.repeats.parent
-            if above is None:
-                break
-            base = above
-        if base is None:
-            return site.fqn
-        key = (base.site, site)
-        label = self._labels.get(key)
-        if label is None:
-            if len(self._labels) >= _MOST_KEPT:
-                self._labels.clear()
-            label = self._labels[key] = _below(base.site, site)
-        return label
-
-    def attributes(self, call: Call, phase: str) -> SharedAttributes:
-        """Return the attributes of a span of `call`."""
-        key = (call.site, phase, call.training, call.index)
-        attributes = self._attributes.get(key)
-        if attributes is None:
-            if len(self._attributes) >= _MOST_KEPT:
-                self._attributes.clear()
-            attributes = self._attributes[key] = _attributes(*key)
-        return attributes
+def attributes_of(call: Call, phase: str) -> SharedAttributes:
+    """Return the attributes of a span of `call`, made once and kept on the site."""
+    site = call.site
+    key = (phase, call.training, call.index)
+    attributes: SharedAttributes | None = site.attributes.get(key)
+    if attributes is None:
+        attributes = site.attributes[key] = _attributes(site, *key)
+    return attributes
 
 
 def shape_attributes(which: Literal["input", "output"], shapes: Shapes) -> dict[str, Any]:
@@ -131,11 +111,12 @@ def shape_attributes(which: Literal["input", "output"], shapes: Shapes) -> dict[
 
 
 def _below(base: Site, site: Site) -> str:
-    if site.fqn.startswith(base.fqn + "."):
-        return site.fqn[len(base.fqn) + 1 :]
-    if site.fqn == base.fqn:  # what a wrapper wraps
+    if not site.fqn.startswith(base.fqn):
+        return site.fqn
+    rest = site.fqn[len(base.fqn) :]
+    if not rest:  # what a wrapper wraps
         return site.class_name
-    return site.fqn
+    return rest[1:] if rest[0] == "." else site.fqn
 
 
 def _attributes(site: Site, phase: str, training: bool, index: int) -> SharedAttributes:

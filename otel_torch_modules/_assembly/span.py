@@ -39,7 +39,16 @@ class Note(NamedTuple):
 
 
 class SharedAttributes(dict[str, Any]):
-    """Attributes made once for many spans, never to be changed: what follows from them need be found only once."""
+    """Attributes made once for many spans, never to be changed: what follows from them need be found only once.
+
+    `encoded` is emission's: what it has found, which dies with what it was found for.
+    """
+
+    __slots__ = ("encoded",)
+
+    def __init__(self, attributes: Mapping[str, Any]) -> None:
+        super().__init__(attributes)
+        self.encoded: Any = None
 
 
 class Span:

@@ -7,7 +7,7 @@ from typing import Any
 
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.backward import FAILED, Backward, Room
-from otel_torch_modules._assembly.call import Call, Names, shape_attributes
+from otel_torch_modules._assembly.call import Call, attributes_of, label_of, shape_attributes
 from otel_torch_modules._assembly.heads import describe_heads, heads
 from otel_torch_modules._assembly.history import History, KnownCalls, ReadCalls
 from otel_torch_modules._assembly.span import INTERNAL, Kinds, Note, SharedAttributes, Span
@@ -41,7 +41,6 @@ class RecordTree:
 
     Args:
         record: what is read.
-        names: gives module spans their labels and attributes.
         kinds: of module spans.
         max_spans: how many module spans there may be.
         order: of its first call among those of all records.
@@ -51,14 +50,12 @@ class RecordTree:
     def __init__(
         self,
         record: Record,
-        names: Names,
         kinds: Kinds,
         max_spans: int,
         order: int,
         history: History,
     ) -> None:
         self._record = record
-        self._names = names
         self._kinds = kinds
         self.order = order
         """Of the next call."""
@@ -150,13 +147,13 @@ class RecordTree:
             if counts is None:
                 counts = top.counts = {}
             parent_span = top.span or self._current(stack)
-            call = Call(site, top, first, training, self._names.label(site, top))
+            call = Call(site, top, first, training, label_of(site, top))
         elif isinstance(top, Backward):
             recompute = True
             counts = {}  # its index is that of the call that it repeats
             parent_span = None  # until it is known where it belongs
             repeats = self._last_call_of(site)  # until it is known which call it is
-            label = self._names.label(site, None) if repeats is None else repeats.label
+            label = label_of(site, None) if repeats is None else repeats.label
             call = Call(site, None, first, training, label)
             call.repeats = repeats
             top.recomputes(call)
@@ -164,7 +161,7 @@ class RecordTree:
             self._program_thread = thread
             counts = self._counts
             parent_span = self._current(stack)
-            call = Call(site, None, first, training, self._names.label(site, None))
+            call = Call(site, None, first, training, label_of(site, None))
         call.start = call.end = time
         call.order = self.order
         self.order += 1
@@ -172,7 +169,7 @@ class RecordTree:
         counts[site] = call.index + 1
         call.recompute = recompute
         phase = semconv.PHASE_RECOMPUTE if recompute else semconv.PHASE_FORWARD
-        attributes: Mapping[str, Any] = self._names.attributes(call, phase)
+        attributes: Mapping[str, Any] = attributes_of(call, phase)
         if isinstance(detail, CallDetail):
             attributes = {**attributes, **shape_attributes("input", detail.inputs)}
         if site is self._evaluation and not stack:
@@ -257,7 +254,6 @@ class RecordTree:
         )
         backward = Backward(
             span,
-            self._names,
             self._kinds.backward,
             self._room,
             self._known,

@@ -8,8 +8,8 @@ the standard encoder would write is thereby what is written here.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
@@ -23,9 +23,6 @@ from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._emission.specimen import Specimen
 from otel_torch_modules._emission.wire import cut, varint
-
-# More than a step has spans by default, so that no step throws out what the next one needs.
-_MOST_TEMPLATES = 120_000
 
 # Tags of fields that hold a message: https://github.com/open-telemetry/opentelemetry-proto
 _RESOURCE_SPANS = b"\x0a"  # of ExportTraceServiceRequest
@@ -42,7 +39,7 @@ class EncodedRequest(NamedTuple):
 
 
 class Template(NamedTuple):
-    """A span but for its ids and times, and the attributes that it is known by: their address is theirs alone.
+    """A span but for its ids and times.
 
     `pack` puts the six pieces together with what lies between them, and the two that come where there is a link.
     """
@@ -50,7 +47,16 @@ class Template(NamedTuple):
     pack: Callable[..., bytes]
     pieces: tuple[bytes, ...]
     link_pieces: tuple[bytes, ...]
-    attributes: Mapping[str, Any]
+
+
+class _Templates(dict[tuple[str, int, bool, int], Template]):
+    """By name, kind, link and flags, those of the spans with the attributes that they are kept on."""
+
+    __slots__ = ("maker",)
+
+    def __init__(self, maker: object) -> None:
+        super().__init__()
+        self.maker = maker  # what another encoder made is of no use
 
 
 class SpanEncoder:
@@ -65,7 +71,7 @@ class SpanEncoder:
         self.resource = tracer.resource
         self._tracer = tracer
         self._scope = scope
-        self._templates: dict[tuple[int, str, int, bool, int], Template] = {}
+        self._maker = object()  # not the encoder: what is encoded may outlive it
         self._steps = StepEncoder(tracer, scope, self._encode_anew)
         span = Span(Trace(1, 0, 0, None, None), None, "", "", 0, 1, 1, {})
         record = RecordSpans([span], Decision(0, None), tracer, scope)
@@ -93,9 +99,9 @@ class SpanEncoder:
         return b"".join(encoded)
 
     def _encode_known(self, record: RecordSpans, spans: Iterable[Span], rest: list[Span]) -> bytes:
+        maker = self._maker
         trace = record.trace
         flags = record.decision.trace_flags
-        known = self._templates.get
         trace_id = trace.trace_id.to_bytes(16, "big")
         offset = trace.clock_offset
         encoded: list[bytes] = []
@@ -111,12 +117,14 @@ class SpanEncoder:
             ):
                 rest.append(span)
                 continue
-            template = known((id(attributes), span.name, span.kind, link is not None, flags))
+            templates = attributes.encoded
+            if templates is None or templates.maker is not maker:
+                templates = self._templates(attributes)
+            template = templates.get((span.name, span.kind, link is not None, flags))
             if template is None:
-                template = self._keep_template(
-                    Prototype(span.name, span.phase, span.kind, attributes), link is not None, flags
-                )
-            pack, (first, to_id, to_parent, to_start, to_end, after), link_pieces, _ = template
+                like = Prototype(span.name, span.phase, span.kind, attributes)
+                template = self.template(like, link is not None, flags)
+            pack, (first, to_id, to_parent, to_start, to_end, after), link_pieces = template
             own_id, parent_id = span.span_id.to_bytes(8, "big"), parent.span_id.to_bytes(8, "big")
             start, end = span.start + offset, span.end + offset
             if link is None:
@@ -145,20 +153,20 @@ class SpanEncoder:
 
         What was made for attributes that belong to one place only is not kept.
         """
-        key = (id(like.attributes), like.name, like.kind, linked, flags)
-        known = self._templates.get(key)
-        if known is not None:
-            return known
-        if type(like.attributes) is SharedAttributes:
-            return self._keep_template(like, linked, flags)
-        return self._make_template(like, linked, flags)
-
-    def _keep_template(self, like: Prototype, linked: bool, flags: int) -> Template:
-        template = self._make_template(like, linked, flags)
-        if len(self._templates) >= _MOST_TEMPLATES:
-            self._templates.clear()
-        self._templates[id(like.attributes), like.name, like.kind, linked, flags] = template
+        if type(like.attributes) is not SharedAttributes:
+            return self._make_template(like, linked, flags)
+        templates = self._templates(like.attributes)
+        key = (like.name, like.kind, linked, flags)
+        template = templates.get(key)
+        if template is None:
+            template = templates[key] = self._make_template(like, linked, flags)
         return template
+
+    def _templates(self, attributes: SharedAttributes) -> _Templates:
+        kept: _Templates | None = attributes.encoded
+        if kept is None or kept.maker is not self._maker:
+            kept = attributes.encoded = _Templates(self._maker)
+        return kept
 
     def _make_template(self, like: Prototype, linked: bool, flags: int) -> Template:
         specimen = Specimen(like)
@@ -168,9 +176,7 @@ class SpanEncoder:
         pieces = cut(self._encode_anew(record, [specimen.span]), specimen.varies)
         lengths = [len(piece) for piece in pieces]
         layout = "<{}s16s{}s8s{}s8s{}sQ{}sQ{}s" + ("16s{}s8s{}s" if linked else "")
-        return Template(
-            struct.Struct(layout.format(*lengths)).pack, pieces[:6], pieces[6:], like.attributes
-        )
+        return Template(struct.Struct(layout.format(*lengths)).pack, pieces[:6], pieces[6:])
 
     def _encode_anew(self, record: RecordSpans, spans: Iterable[Span]) -> bytes:
         # Without a resource: the encoder would encode it each time, at twice the cost of a span.

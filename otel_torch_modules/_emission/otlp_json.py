@@ -12,7 +12,9 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-_MOST_KNOWN = 50_000
+# What none of the last so many traces had is forgotten: places in a model that are gone by now.
+_TRACES_REMEMBERED = 16
+
 _VARIABLE = (
     "trace_id",
     "span_id",
@@ -31,7 +33,11 @@ class LineEncoder:
     """
 
     def __init__(self) -> None:
-        self._known: dict[bytes, str] = {}  # a span without ids, times and links -> its JSON
+        # A span without ids, times and links -> its JSON: of this many traces and of as many before them.
+        self._known: dict[bytes, str] = {}
+        self._older: dict[bytes, str] = {}
+        self._trace = b""  # of the span seen last
+        self._traces = 0
 
     def encode(self, request: ExportTraceServiceRequest) -> bytes:
         """Return `request`, which is used up, as one line, line feed included."""
@@ -53,6 +59,11 @@ class LineEncoder:
         return "".join(joined).encode() + b"\n"
 
     def _span(self, span: Any) -> str:
+        if span.trace_id != self._trace:
+            self._trace = span.trace_id
+            self._traces += 1
+            if self._traces % _TRACES_REMEMBERED == 0:
+                self._older, self._known = self._known, {}
         parent = span.parent_span_id.hex()
         own = (
             f'{{"traceId":"{span.trace_id.hex()}","spanId":"{span.span_id.hex()}",'
@@ -77,11 +88,11 @@ class LineEncoder:
         key = message.SerializeToString(deterministic=True)
         rest = self._known.get(key)
         if rest is None:
-            fields = _json(MessageToDict(message, use_integers_for_enums=True))[1:]
-            rest = fields if fields == "}" else "," + fields
+            rest = self._older.get(key)
+            if rest is None:
+                fields = _json(MessageToDict(message, use_integers_for_enums=True))[1:]
+                rest = fields if fields == "}" else "," + fields
             if cached:
-                if len(self._known) >= _MOST_KNOWN:
-                    self._known.clear()
                 self._known[key] = rest
         return rest
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 from hypothesis import given, settings
@@ -14,7 +16,6 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import TraceState
 
 from otel_torch_modules._assembly.span import SharedAttributes, Span, Trace
-from otel_torch_modules._emission import otlp
 from otel_torch_modules._emission.otlp import SpanEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
@@ -145,16 +146,19 @@ def test_the_bytes_of_shared_places_are_the_standard_encoders(monkeypatch: Any) 
     )
 
 
-def test_what_is_kept_of_places_is_bounded_and_one_spans_own_attributes_leave_nothing(
-    monkeypatch: Any,
-) -> None:
-    monkeypatch.setattr(otlp, "_MOST_TEMPLATES", 3)
-    record = tree(8, [SharedAttributes({"n": n}) for n in range(7)] + [{"n": 7}])
-    encoder = SpanEncoder(record.tracer, SCOPE)
-    kept = []
-    for span in record.spans:
-        encoder.encode(record, [span])
-        kept.append(len(encoder._templates))
-    assert kept == [0, 1, 2, 3, 1, 2, 3, 1, 1]
-    parsed = ExportTraceServiceRequest.FromString(ours(encoder, record))
-    assert by_id(parsed) == by_id(standard(record))
+def test_what_is_kept_of_a_place_is_kept_on_its_attributes_by_the_last_encoder_alone() -> None:
+    places = [SharedAttributes({"n": n}) for n in range(2)]
+    record = tree(4, [*places, places[0], {"n": 3}])
+    for _ in range(3):
+        encoder = SpanEncoder(record.tracer, SCOPE)
+        for _ in range(2):
+            parsed = ExportTraceServiceRequest.FromString(ours(encoder, record))
+            assert by_id(parsed) == by_id(standard(record))
+        assert [list(place.encoded) for place in places] == [
+            [("forward 0", 3, True, 1), ("forward 2", 3, True, 1)],
+            [("forward 1", 3, True, 1)],
+        ]
+    kept = weakref.ref(encoder)
+    del encoder
+    gc.collect()
+    assert kept() is None

@@ -70,3 +70,18 @@ def test_a_line_holds_what_the_mapping_says(several: list[ExportTraceServiceRequ
         assert line.endswith(b"\n")
         assert line.count(b"\n") == 1
         assert without_defaults(json.loads(line)) == without_defaults(expected)
+
+
+def test_what_the_last_traces_did_not_have_is_forgotten() -> None:
+    encoder = LineEncoder()
+
+    def places(trace: int, names: list[str]) -> int:
+        spans = [Span(trace_id=trace.to_bytes(16, "big"), name=name) for name in names]
+        scope_spans = [ScopeSpans(spans=spans)]
+        encoder.encode(
+            ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=scope_spans)])
+        )
+        return len({*encoder._known, *encoder._older})
+
+    assert [places(trace, ["kept", "also kept"]) for trace in range(1, 100)] == 99 * [2]
+    assert max(places(trace, ["kept", f"gone {trace}"]) for trace in range(100, 500)) < 40
