@@ -33,6 +33,7 @@ where the sequence numbers begin.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
@@ -115,13 +116,14 @@ class CallDetail(NamedTuple):
     inputs: Shapes
 
 
-class RemoteParent(NamedTuple):
-    """The program's own span that was current when the record was opened."""
+class OuterParent(NamedTuple):
+    """The span that was current when the record was opened: the program's own, or another process's."""
 
     trace_id: int
     span_id: int
     trace_flags: int
     trace_state: Any  # opentelemetry's TraceState, only handed on
+    is_remote: bool = False  # another process's
 
 
 class SharedStep(NamedTuple):
@@ -144,12 +146,14 @@ class Record:
     site: Site | None = None  # the root module of an evaluation
     trace_id: int = 0
     span_id: int = 0
-    parent: RemoteParent | None = None
+    parent: OuterParent | None = None
     shared: SharedStep | None = None  # then `span_id` is that of the rank's span
     phases_only: bool = False  # no modules below the roots
     stride: int | None = None  # one step in so many has modules, while there is a budget
     trace_flags: int = 1
     trace_state: Any = None
+    sampler_attributes: Mapping[str, Any] = field(default_factory=dict)  # of every span
+    context: Any = None  # opentelemetry's, as it was when the record opened; until it is sent
     micro_batches: int = 0
     truncated: bool = False
     failed: bool = False

@@ -20,6 +20,7 @@ def heads(record: Record) -> list[Span]:
         record.trace_flags,
         record.trace_state,
         record.parent,
+        record.sampler_attributes,
     )
     name, phase = semconv.STEP, semconv.PHASE_STEP
     if record.site is not None:

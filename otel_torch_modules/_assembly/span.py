@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from otel_torch_modules._records import Raised, RemoteParent
+from otel_torch_modules._records import OuterParent, Raised
 
 # Values of opentelemetry.trace.SpanKind.
 INTERNAL: Final = 0
@@ -27,7 +28,8 @@ class Trace(NamedTuple):
     clock_offset: int  # ns; add it to a time of a span for nanoseconds since the epoch
     trace_flags: int
     trace_state: Any
-    parent: RemoteParent | None  # of the root span
+    parent: OuterParent | None  # of the root span
+    attributes: Mapping[str, Any] = MappingProxyType({})  # of every span, on top of its own
 
 
 class Note(NamedTuple):

@@ -25,7 +25,7 @@ from otel_torch_modules._emission.identity import JobIdentity
 from otel_torch_modules._emission.ids import UrandomIdGenerator, chosen_generator, generate_ids
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._emission.sampling import SAMPLED_WITH_RANDOM_ID, decide, takes_all
-from otel_torch_modules._records import OpenSpan, Record, RemoteParent
+from otel_torch_modules._records import OpenSpan, OuterParent, Record
 
 
 class OpenStepSpan(trace.Span):
@@ -188,16 +188,18 @@ class RecordContext:
         # In this order: an abstract class takes its time to say that something is none of its instances.
         if not isinstance(tracer, Tracer) and isinstance(tracer, trace.NoOpTracer):
             return False
-        parent = _program_span()
-        parent_context = parent.get_span_context()
-        if parent_context.is_valid:
-            record.parent = RemoteParent(
-                parent_context.trace_id,
-                parent_context.span_id,
-                parent_context.trace_flags,
-                parent_context.trace_state,
+        context, outer = _program_context()
+        record.context = context
+        parent = outer.get_span_context()
+        if parent.is_valid:
+            record.parent = OuterParent(
+                parent.trace_id,
+                parent.span_id,
+                parent.trace_flags,
+                parent.trace_state,
+                parent.is_remote,
             )
-            record.trace_id = parent_context.trace_id
+            record.trace_id = parent.trace_id
         else:
             shared = self._identity.shared_ids(record)
             if shared is not None:
@@ -217,10 +219,10 @@ class RecordContext:
             if record.kind == "step"
             else (semconv.FORWARD_PREFIX.strip(), semconv.PHASE_FORWARD)
         )
-        decision = decide(tracer, record.trace_id, name, phase, parent)
+        decision = decide(tracer, record.trace_id, name, phase, context)
         if decision is None:
             return False
-        record.trace_flags, record.trace_state = decision
+        record.trace_flags, record.trace_state, record.sampler_attributes = decision
         return True
 
     def settle(self, record: Record) -> None:
@@ -290,9 +292,10 @@ def _without_closed(context: context_api.Context) -> tuple[context_api.Context, 
     return (context if span is shown else trace.set_span_in_context(span, context)), span
 
 
-def _program_span() -> trace.Span:
-    """Return the current span of the program itself if it is recording, else `INVALID_SPAN`."""
-    span = trace.get_current_span()
+def _program_context() -> tuple[context_api.Context, trace.Span]:
+    """Return the current context and its span as they would be without us; the span may be `INVALID_SPAN`."""
+    context = context_api.get_current()
+    shown = span = trace.get_current_span(context)
     while isinstance(span, OpenStepSpan):
         span = span.before
-    return span if span.is_recording() else trace.INVALID_SPAN
+    return (context if span is shown else trace.set_span_in_context(span, context)), span

@@ -19,10 +19,11 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import NonRecordingSpan, TraceFlags
+from opentelemetry.trace import TraceFlags
 
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.columns import SpanColumns
@@ -37,7 +38,7 @@ from otel_torch_modules._emission.job_context import JobContext
 from otel_torch_modules._emission.otlp import SpanEncoder
 from otel_torch_modules._emission.outbox import Outbox, RequestExporter
 from otel_torch_modules._emission.provider import OwnTracerProvider
-from otel_torch_modules._emission.record_spans import RecordSpans, parent_context
+from otel_torch_modules._emission.record_spans import RecordSpans, context_with_parent
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -72,8 +73,13 @@ class Emitter:
         self._flushed_at = clock()
         self._outbox: Outbox | None = None
 
-    def emit(self, tree: Span | SpanColumns) -> None:
-        """Send `tree`; give an id to each span that has none yet."""
+    def emit(self, tree: Span | SpanColumns, context: Context | None = None) -> None:
+        """Send `tree`; give an id to each span that has none yet.
+
+        Args:
+            tree: of a record.
+            context: that was current when the record opened; None for one that holds its parent and nothing else.
+        """
         root = tree if isinstance(tree, Span) else tree.root
         provider = self._resolve()
         tracer = self._tracer(provider)
@@ -83,15 +89,18 @@ class Emitter:
         if not processors:
             self._warn("The tracer provider has no span processor: no spans are sent")
             return
-        decision = self._decide(tracer, root)
+        if context is None:
+            context = context_with_parent(root)
+        decision = self._decide(tracer, root, context)
         if decision is None:
             return
         self._job.link(root)
         exporters: tuple[RequestExporter, ...] = ()
         if isinstance(provider, OwnTracerProvider):
             exporters = provider.request_exporters(processors)
-        if isinstance(tree, SpanColumns) and exporters and not decision.trace_state:
-            self._send_columns(tree, decision, tracer, self._outbox_to(exporters, tracer))
+        if isinstance(tree, SpanColumns) and exporters and SpanEncoder.has_templates(decision):
+            outbox = self._outbox_to(exporters, tracer)
+            self._send_columns(tree, decision, tracer, outbox, context)
             return
         spans = list((tree if isinstance(tree, Span) else tree.tree()).walk())
         self._assign_ids(spans, tracer)
@@ -99,25 +108,31 @@ class Emitter:
             tree.span_ids = [span.span_id for span in spans]
         batch = RecordSpans(spans, decision, tracer, self._scope)
         if exporters:
-            self._send_encoded(batch, self._outbox_to(exporters, tracer))
+            self._send_encoded(batch, self._outbox_to(exporters, tracer), context)
         elif sdk.needs_started_spans(processors):
-            self._send_started(batch)
+            self._send_started(batch, context)
         else:
-            self._send_finished(batch, batch.spans)
+            self._send_finished(batch, batch.spans, context)
 
     def _send_columns(
-        self, columns: SpanColumns, decision: sampling.Decision, tracer: Tracer, outbox: Outbox
+        self,
+        columns: SpanColumns,
+        decision: sampling.Decision,
+        tracer: Tracer,
+        outbox: Outbox,
+        context: Context,
     ) -> None:
         heads = columns.heads
         generator = chosen_generator(tracer.id_generator, self._ids)
         drawn = generate_span_ids(generator, len(columns.starts) - len(heads))
         columns.span_ids = [*(head.span_id for head in heads), *drawn]
-        self._send_encoded(RecordSpans(heads, decision, tracer, self._scope), outbox)
+        self._send_encoded(RecordSpans(heads, decision, tracer, self._scope), outbox, context)
         outbox.put_columns(columns, columns.span_ids, decision.trace_flags)
 
-    def _send_encoded(self, batch: RecordSpans, outbox: Outbox) -> None:
+    def _send_encoded(self, batch: RecordSpans, outbox: Outbox, context: Context) -> None:
         outbox.put(batch, [span for span in batch.spans if span.notes is None])
-        self._send_finished(batch, [span for span in batch.spans if span.notes is not None])
+        noted = [span for span in batch.spans if span.notes is not None]
+        self._send_finished(batch, noted, context)
 
     def idle(self) -> None:
         """Flush if spans wait since `_FLUSH_INTERVAL_S`; called often, with records coming or not."""
@@ -171,19 +186,12 @@ class Emitter:
             self._warned = True
             _LOGGER.warning(message)
 
-    def _decide(self, tracer: Tracer, root: Span) -> sampling.Decision | None:
+    def _decide(self, tracer: Tracer, root: Span, context: Context) -> sampling.Decision | None:
         """Return what was decided when the record opened, or decide now: there was no provider yet."""
         record = root.trace
         if record.trace_flags & TraceFlags.SAMPLED:
-            return sampling.Decision(record.trace_flags, record.trace_state)
-        parent = parent_context(root)
-        return sampling.decide(
-            tracer,
-            record.trace_id,
-            root.name,
-            root.phase,
-            NonRecordingSpan(parent) if parent is not None else trace.INVALID_SPAN,
-        )
+            return sampling.Decision(record.trace_flags, record.trace_state, record.attributes)
+        return sampling.decide(tracer, record.trace_id, root.name, root.phase, context)
 
     def _assign_ids(self, spans: list[Span], tracer: Tracer) -> None:
         # A link may go to a record that is sent later, or never: its span needs an id all the same.
@@ -195,7 +203,7 @@ class Emitter:
             if not span.span_id:
                 span.span_id = next(new_ids)
 
-    def _send_finished(self, batch: RecordSpans, spans: list[Span]) -> None:
+    def _send_finished(self, batch: RecordSpans, spans: list[Span], context: Context) -> None:
         on_end = batch.tracer.span_processor.on_end
         for span in spans:
             if self._unflushed >= _FLUSH_EVERY:
@@ -204,18 +212,18 @@ class Emitter:
             if span.notes is None:
                 on_end(batch.finished(span))
             else:
-                started = batch.start(span, self._job.baggage)
+                started = batch.start(span, context)
                 batch.end(span, started)
 
-    def _send_started(self, batch: RecordSpans) -> None:
+    def _send_started(self, batch: RecordSpans, context: Context) -> None:
         """Start and end real spans in the order in which a program would have."""
         is_open: list[tuple[Span, SdkSpan]] = []
+        outermost = batch.context_around(context)
         for span in batch.spans:
             while is_open and is_open[-1][0] is not span.parent:
                 self._end(batch, *is_open.pop())
-            parent = is_open[-1][1] if is_open else batch.outer_parent
-            context = trace.set_span_in_context(parent, self._job.baggage)
-            is_open.append((span, batch.start(span, context)))
+            around = trace.set_span_in_context(is_open[-1][1], context) if is_open else outermost
+            is_open.append((span, batch.start(span, around)))
         while is_open:
             self._end(batch, *is_open.pop())
 

@@ -46,16 +46,14 @@ class JobContext:
     def __init__(self, environ: Mapping[str, str]) -> None:
         extracted = _extract(environ) if any(map(environ.get, _VARIABLES)) else Context()
         self._starter: SpanContext = trace.get_current_span(extracted).get_span_context()
-        self.baggage = trace.set_span_in_context(trace.INVALID_SPAN, extracted)
-        """The context of spans of ours: the baggage, and no span."""
+        self._baggage = baggage.get_all(extracted)
         self._attached: tuple[Context, Token[Context]] | None = None
 
     def attach(self) -> None:
         """Put the baggage into this thread's context, below what the program puts there."""
-        entries = baggage.get_all(self.baggage)
-        if entries:
+        if self._baggage:
             context = context_api.get_current()
-            for name, value in entries.items():
+            for name, value in self._baggage.items():
                 context = baggage.set_baggage(name, value, context)
             self._attached = context, context_api.attach(context)
 

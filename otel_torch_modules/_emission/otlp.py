@@ -81,9 +81,14 @@ class SpanEncoder:
         around.ClearField("scope_spans")
         self._resource_part: bytes = around.SerializeToString()
 
+    @staticmethod
+    def has_templates(decision: Decision) -> bool:
+        """Return False where a sampler says something of its own: it may be something else in each record."""
+        return not decision.trace_state and not decision.attributes
+
     def encode(self, record: RecordSpans, spans: Iterable[Span]) -> bytes:
         """Return `spans`, all of `record` and none of them the program's doing, as fields of ``ScopeSpans``."""
-        if record.decision.trace_state:
+        if not self.has_templates(record.decision):
             return self._encode_anew(record, spans)
         rest: list[Span] = []
         encoded = [self._encode_known(record, spans, rest)]

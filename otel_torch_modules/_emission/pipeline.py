@@ -99,9 +99,11 @@ class Pipeline:
         self._worker.start()  # now: at exit, Python 3.12 starts no thread any more
 
     def _handle(self, record: Record) -> None:
+        # Assembly keeps the last records for a while, and a context may hold what is the program's.
+        context, record.context = record.context, None
         self.context.settle(record)
         tree = self._assemble(record)
-        self._emitter.emit(tree)
+        self._emitter.emit(tree, context)
         tree.release()
 
     def _idle(self) -> None:

@@ -6,6 +6,9 @@ the difference: a processor with an ``on_start``, or a span on which the program
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
@@ -60,12 +63,12 @@ class RecordSpans:
         self._contexts: dict[Span, SpanContext] = {}
         self._root = root
 
-    @property
-    def outer_parent(self) -> trace.Span:
-        """What the first of `spans` hangs below."""
+    def context_around(self, context: Context) -> Context:
+        """Return the context that the first of `spans` starts in, given the one that the record opened in."""
         root = self._root
-        outer = self._context(root) if root.remote else parent_context(root)
-        return NonRecordingSpan(outer) if outer is not None else trace.INVALID_SPAN
+        if not root.remote:
+            return context
+        return trace.set_span_in_context(NonRecordingSpan(self._context(root)), context)
 
     def _context(self, span: Span) -> SpanContext:
         context = self._contexts.get(span)
@@ -82,6 +85,10 @@ class RecordSpans:
     def _parent(self, span: Span) -> SpanContext | None:
         return parent_context(span) if span.parent is None else self._context(span.parent)
 
+    def _attributes(self, span: Span) -> Mapping[str, Any]:
+        of_sampler = self.decision.attributes
+        return {**span.attributes, **of_sampler} if of_sampler else span.attributes
+
     def finished(self, span: Span, resource: Resource | None = None) -> ReadableSpan:
         """Return `span` as the SDK would have it after its end; of the tracer's resource unless another is given."""
         error = span.error
@@ -91,7 +98,7 @@ class RecordSpans:
             self._context(span),
             self._parent(span),
             self.tracer.resource if resource is None else resource,
-            span.attributes,
+            self._attributes(span),
             () if error is None else _exception_events(error, span.end + offset),
             () if span.link is None else (self._link(span.link),),
             _KINDS[span.kind],
@@ -111,7 +118,7 @@ class RecordSpans:
             kind=_KINDS[span.kind],
             context=self._context(span),
             parent=self._parent(span),
-            attributes=span.attributes,
+            attributes=self._attributes(span),
             links=() if span.link is None else (self._link(span.link),),
         )
         started.start(span.start + self._offset, context)
@@ -140,13 +147,24 @@ class RecordSpans:
 
 
 def parent_context(root: Span) -> SpanContext | None:
-    """Return the program's span that `root` hangs below, None where there is none."""
+    """Return the span outside the record that `root` hangs below, None where there is none."""
     parent = root.trace.parent
     if parent is None:
         return None
     return SpanContext(
-        parent.trace_id, parent.span_id, False, TraceFlags(parent.trace_flags), parent.trace_state
+        parent.trace_id,
+        parent.span_id,
+        parent.is_remote,
+        TraceFlags(parent.trace_flags),
+        parent.trace_state,
     )
+
+
+def context_with_parent(root: Span) -> Context:
+    """Return a context that holds the span that `root` hangs below, and nothing else."""
+    parent = parent_context(root)
+    span = trace.INVALID_SPAN if parent is None else NonRecordingSpan(parent)
+    return trace.set_span_in_context(span, Context())
 
 
 def _error_status(error: Raised) -> Status:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from opentelemetry import trace
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Tracer
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON, SamplingResult
 from opentelemetry.sdk.trace.sampling import Decision as SamplingDecision
 from opentelemetry.trace import SpanKind, TraceFlags
 
@@ -22,10 +25,11 @@ SAMPLED_WITH_RANDOM_ID = TraceFlags.SAMPLED | _RANDOM_TRACE_ID
 
 
 class Decision(NamedTuple):
-    """What the sampler wants recorded, and what all spans of the trace carry then."""
+    """What the sampler wants recorded, and what all spans of the record carry then."""
 
     trace_flags: int
     trace_state: Any
+    attributes: Mapping[str, Any] = MappingProxyType({})  # on top of their own
 
 
 def takes_all(tracer: Tracer) -> bool:
@@ -34,7 +38,7 @@ def takes_all(tracer: Tracer) -> bool:
 
 
 def decide(
-    tracer: Tracer, trace_id: int, name: str, phase: str, parent: trace.Span
+    tracer: Tracer, trace_id: int, name: str, phase: str, context: Context
 ) -> Decision | None:
     """Ask the sampler of `tracer` about a span that is about to start; None leaves it out.
 
@@ -43,24 +47,28 @@ def decide(
         trace_id: the id that the trace has or will have.
         name: of the first span.
         phase: of the first span.
-        parent: of the first span; `trace.INVALID_SPAN` for none.
+        context: with the parent of the first span as its current span.
     """
-    if parent is trace.INVALID_SPAN and takes_all(tracer):
+    parent = trace.get_current_span(context).get_span_context()
+    if not parent.is_valid and takes_all(tracer):
         return Decision(TraceFlags.SAMPLED | _random_flag(tracer), None)
-    result = tracer.sampler.should_sample(
-        trace.set_span_in_context(parent, Context()),
-        trace_id,
-        name,
-        SpanKind.INTERNAL,
-        {semconv.PHASE: phase},
-    )
+    attributes = {semconv.PHASE: phase}
+    result = tracer.sampler.should_sample(context, trace_id, name, SpanKind.INTERNAL, attributes)
     if result.decision is SamplingDecision.DROP:
         return None
-    parent_context = parent.get_span_context()
-    inherits = parent_context.is_valid
-    random = parent_context.trace_flags & _RANDOM_TRACE_ID if inherits else _random_flag(tracer)
+    random = parent.trace_flags & _RANDOM_TRACE_ID if parent.is_valid else _random_flag(tracer)
     sampled = 0 if result.decision is SamplingDecision.RECORD_ONLY else TraceFlags.SAMPLED
-    return Decision(sampled | random, result.trace_state)
+    return Decision(sampled | random, result.trace_state, _added(result, attributes))
+
+
+def _added(result: SamplingResult, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the sampler says of its decision: those that come with the SDK hand back what they are asked with."""
+    added = {
+        name: value
+        for name, value in (result.attributes or {}).items()
+        if name not in asked or asked[name] != value
+    }
+    return dict(BoundedAttributes(attributes=added)) if added else added
 
 
 def _random_flag(tracer: Tracer) -> int:

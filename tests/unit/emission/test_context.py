@@ -6,21 +6,37 @@ import os
 import random
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from opentelemetry import baggage, trace
 from opentelemetry import context as context_api
-from opentelemetry.sdk.trace import Tracer, TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, Tracer, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    Decision,
+    ParentBased,
+    Sampler,
+    SamplingResult,
+    TraceIdRatioBased,
+)
 from opentelemetry.trace import Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from otel_torch_modules._assembly.heads import heads
+from otel_torch_modules._assembly.span import Note, Span
 from otel_torch_modules._emission import ids
 from otel_torch_modules._emission.context import OpenStepSpan, RecordContext
+from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._emission.identity import JobIdentity
+from otel_torch_modules._emission.job_context import JobContext
 from otel_torch_modules._emission.provider import LazyTracerProvider
-from otel_torch_modules._records import Record
+from otel_torch_modules._records import Record, Site
 from otel_torch_modules.config import Config
 
 ALONE = JobIdentity(Config(), {}, lambda: None)
@@ -85,24 +101,156 @@ def settled(records: RecordContext, index: int = 0) -> Record:
     return record
 
 
-def test_a_step_is_a_root_unless_a_span_of_the_program_is_recording(
-    records: RecordContext, tracer: Tracer
+@contextmanager
+def _recording_span(tracer: Tracer) -> Iterator[trace.SpanContext]:
+    with tracer.start_as_current_span("epoch") as epoch:
+        yield epoch.get_span_context()
+
+
+@contextmanager
+def _unsampled_span(tracer: Tracer) -> Iterator[trace.SpanContext]:
+    unsampled = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False).get_tracer("program")
+    with unsampled.start_as_current_span("epoch") as epoch:
+        assert not epoch.is_recording()
+        yield epoch.get_span_context()
+
+
+@contextmanager
+def _remote_span(flags: str) -> Iterator[trace.SpanContext]:
+    carrier = {"traceparent": f"00-{1:032x}-{2:016x}-{flags}", "tracestate": "vendor=x"}
+    token = context_api.attach(TraceContextTextMapPropagator().extract(carrier))
+    yield trace.get_current_span().get_span_context()
+    context_api.detach(token)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        _recording_span,
+        _unsampled_span,
+        lambda tracer: _remote_span("00"),
+        lambda tracer: _remote_span("01"),
+    ],
+    ids=["recording", "not sampled", "remote, not sampled", "remote, sampled"],
+)
+@pytest.mark.parametrize("known", [True, False], ids=["provider", "no provider yet"])
+@pytest.mark.parametrize("kind", ["step", "eval"])
+def test_a_record_is_the_child_of_whatever_span_is_current_and_its_sampler_is_asked_with_it(
+    tracer: Tracer, calls: OneCall, around: Any, known: bool, kind: Any
 ) -> None:
+    asked: list[tuple[trace.SpanContext, int, str | None]] = []
+
+    class Asked(ParentBased):
+        def should_sample(self, parent_context: Any, trace_id: int, *rest: Any) -> Any:
+            parent = trace.get_current_span(parent_context).get_span_context()
+            asked.append((parent, trace_id, baggage.get_baggage("k", parent_context)))  # type: ignore[arg-type]
+            return super().should_sample(parent_context, trace_id, *rest)
+
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(sampler=Asked(ALWAYS_ON), shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    lazy = LazyTracerProvider(provider if known else None, on_found=nothing)
+    records = RecordContext(calls, lazy, nothing, ALONE)
+    record = Record(kind, 0, 0, 0, site=None if kind == "step" else Site("Net", "Net"))
+    with around(tracer) as outer:
+        token = context_api.attach(baggage.set_baggage("k", "v"))
+        taken = records.open(record)
+        context_api.detach(token)
+    assert taken is (outer.trace_flags.sampled or not known)
+    assert record.trace_id == outer.trace_id
+    if taken:
+        records.settle(record)
+        Emitter(lambda: provider, JobContext({})).emit(heads(record)[0], record.context)
+    assert asked == [(outer, outer.trace_id, "v")]
+    sent = [(span.context, span.parent) for span in exporter.get_finished_spans()]
+    assert [parent for _, parent in sent] == [outer] * outer.trace_flags.sampled
+    assert [parent.is_remote for _, parent in sent] == [outer.is_remote] * len(sent)
+    assert [dict(own.trace_state) for own, _ in sent] == [dict(outer.trace_state)] * len(sent)
+
+
+def test_a_record_is_a_root_where_no_span_is_current(records: RecordContext) -> None:
     root = settled(records)
     assert root.parent is None
     assert root.trace_id != 0
     assert root.span_id != 0
     assert root.trace_flags & 1
-    with tracer.start_as_current_span("epoch") as epoch:
-        child = settled(records)
-    own = epoch.get_span_context()
-    assert child.parent is not None
-    assert (child.parent.trace_id, child.parent.span_id) == (own.trace_id, own.span_id)
-    assert child.trace_id == own.trace_id
-    assert child.span_id not in (0, own.span_id)
-    remote = trace.NonRecordingSpan(trace.SpanContext(1, 2, True))
-    with trace.use_span(remote):
+    with trace.use_span(trace.NonRecordingSpan(trace.INVALID_SPAN_CONTEXT)):
         assert opened(records).parent is None
+
+
+def test_what_a_sampler_says_of_its_decision_is_on_every_span_of_the_record(
+    calls: OneCall, small_tree: Span
+) -> None:
+    class Rated(Sampler):
+        def should_sample(
+            self,
+            parent_context: Any,
+            trace_id: int,
+            name: str,
+            kind: Any = None,
+            attributes: Any = None,
+            *rest: Any,
+        ) -> SamplingResult:  # type: ignore[override]
+            rate = {"sample.rate": [1, 20], "torch.phase": attributes["torch.phase"]}
+            return SamplingResult(Decision.RECORD_AND_SAMPLE, rate)
+
+        def get_description(self) -> str:
+            return "rated"
+
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(sampler=Rated(), shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    for known in (provider, None):  # asked when the record opens, and when it is sent
+        exporter.clear()
+        lazy = LazyTracerProvider(known, on_found=nothing)
+        record = settled(RecordContext(calls, lazy, nothing, ALONE))
+        (root,) = heads(record)
+        small_tree.trace = root.trace
+        for span in small_tree.walk():
+            span.trace, span.span_id = root.trace, 0
+        small_tree.children[0].notes = [Note("set_attribute", ("mine", 1), 21)]
+        Emitter(lambda: provider, JobContext({})).emit(small_tree, record.context)
+        assert [dict(span.attributes or {}) for span in exporter.get_finished_spans()] == [
+            {"torch.phase": "step", "sample.rate": (1, 20)},
+            {"torch.phase": "forward", "sample.rate": (1, 20), "mine": 1},
+            {"torch.phase": "backward", "sample.rate": (1, 20)},
+        ]
+
+
+def test_a_processor_is_told_the_context_that_was_current_when_the_step_opened(
+    tracer: Tracer, calls: OneCall
+) -> None:
+    class CopiesBaggage(SpanProcessor):
+        """As the BaggageSpanProcessor of opentelemetry-processor-baggage."""
+
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            span.set_attributes(baggage.get_all(parent_context))
+            above = trace.get_current_span(parent_context)
+            started.append((span.name, getattr(above, "name", None)))
+
+    started: list[tuple[str, str | None]] = []
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(CopiesBaggage())
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    records = RecordContext(calls, LazyTracerProvider(provider, on_found=nothing), nothing, ALONE)
+    token = context_api.attach(baggage.set_baggage("team", "vision"))
+    with provider.get_tracer("program").start_as_current_span("epoch"):
+        first = settled(records)
+        records.attach(first)
+        second = settled(records, 1)
+        records.detach(first)
+    context_api.detach(token)
+    started.clear()
+    for record in (first, second):
+        root = heads(record)[0]
+        Span(root.trace, root, "forward Net", "forward", 0, 0, 0, {})
+        Emitter(lambda: provider, JobContext({"BAGGAGE": "team=environment"})).emit(
+            root, record.context
+        )
+    assert started == [("train.step", "epoch"), ("forward Net", "train.step")] * 2
+    spans = [s for s in exporter.get_finished_spans() if s.name != "epoch"]
+    assert {(span.attributes or {})["team"] for span in spans} == {"vision"}
 
 
 def test_spans_of_the_program_are_children_of_the_innermost_open_call(

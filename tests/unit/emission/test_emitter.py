@@ -23,7 +23,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from otel_torch_modules._assembly.span import Note, Span, Trace
 from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._emission.job_context import JobContext
-from otel_torch_modules._records import Raised, RemoteParent
+from otel_torch_modules._records import OuterParent, Raised
 
 TRACE_ID = 0xABC
 OFFSET = 1_000_000
@@ -129,7 +129,7 @@ def test_ids_that_a_span_has_already_are_kept_and_others_are_random(
 def test_the_root_is_a_child_of_the_programs_span(
     memory: Any, trace_of: Callable[..., Trace]
 ) -> None:
-    parent = RemoteParent(TRACE_ID, 9, 1, trace.TraceState([("k", "v")]))
+    parent = OuterParent(TRACE_ID, 9, 1, trace.TraceState([("k", "v")]))
     root = Span(trace_of(parent=parent), None, "train.step", "step", 0, 0, 1, {})
     emit(memory.provider, root)
     (span,) = memory.exporter.get_finished_spans()

@@ -20,7 +20,7 @@ from otel_torch_modules._assembly.span import Note, Span
 from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._emission.file_exporter import OtlpFileSpanExporter
 from otel_torch_modules._emission.job_context import JobContext
-from otel_torch_modules._records import Raised, RemoteParent
+from otel_torch_modules._records import OuterParent, Raised
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_forked_child_writes_to_a_file_of_its_own(
 
 
 def test_a_remote_parent_is_named(memory: Any, small_tree: Span, tmp_path: Path) -> None:
-    small_tree.trace = small_tree.trace._replace(parent=RemoteParent(0xABC, 0xF, 1, None))
+    small_tree.trace = small_tree.trace._replace(parent=OuterParent(0xABC, 0xF, 1, None))
     Emitter(lambda: memory.provider, JobContext({})).emit(small_tree)
     path = tmp_path / "traces.jsonl"
     OtlpFileSpanExporter(str(path)).export(memory.exporter.get_finished_spans()[:1])

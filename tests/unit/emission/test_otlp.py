@@ -19,7 +19,7 @@ from otel_torch_modules._assembly.span import SharedAttributes, Span, Trace
 from otel_torch_modules._emission.otlp import SpanEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
-from otel_torch_modules._records import Raised, RemoteParent
+from otel_torch_modules._records import OuterParent, Raised
 
 SCOPE = InstrumentationScope("otel_torch_modules", "1.2.3", "https://schema.test/1")
 
@@ -42,10 +42,10 @@ values = st.one_of(
 )
 attributes = st.dictionaries(st.text(min_size=1, max_size=40), values, max_size=8)
 states = st.sampled_from([None, TraceState(), TraceState([("vendor", "value")])])
-parents = st.none() | st.builds(RemoteParent, trace_ids, span_ids, st.just(1), states)
-traces = st.builds(
-    Trace, trace_ids, st.integers(0, 2**62), st.sampled_from([0, 1, 3]), states, parents
-)
+parents = st.none() | st.builds(OuterParent, trace_ids, span_ids, st.just(1), states, st.booleans())
+flags = st.sampled_from([0, 1, 3])
+of_sampler = st.just({}) | attributes
+traces = st.builds(Trace, trace_ids, st.integers(0, 2**62), flags, states, parents, of_sampler)
 
 
 @st.composite
@@ -73,7 +73,8 @@ def records(draw: st.DrawFn, places: list[SharedAttributes], names: list[str]) -
             span.error = Raised(draw(texts), draw(texts), draw(texts))
         spans.append(span)
     spans[0].remote = draw(st.booleans())
-    return RecordSpans(spans, Decision(trace.trace_flags, trace.trace_state), tracer(), SCOPE)
+    decision = Decision(trace.trace_flags, trace.trace_state, trace.attributes)
+    return RecordSpans(spans, decision, tracer(), SCOPE)
 
 
 @st.composite

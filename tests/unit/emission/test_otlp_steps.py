@@ -17,7 +17,7 @@ from otel_torch_modules._emission.otlp import SpanEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._emission.wire import long_varint, varint
-from otel_torch_modules._records import Raised, RemoteParent
+from otel_torch_modules._records import OuterParent, Raised
 from tests.unit.emission.test_otlp import SCOPE, by_id, span_ids, times, trace_ids, tracer
 
 INDEXES = st.integers(0, 300) | st.integers(0, 2**63 - 1)
@@ -90,7 +90,7 @@ def test_what_is_rare_is_left_to_the_standard_encoder(change: Any) -> None:
 
 def test_a_step_below_a_span_of_the_program_is_left_to_it_too() -> None:
     encoder = SpanEncoder(tracer(), SCOPE)
-    trace = Trace(1, 2, 1, None, RemoteParent(1, 77, 1, None))
+    trace = Trace(1, 2, 1, None, OuterParent(1, 77, 1, None))
     spans = steps(trace, 7, {}, False, [3, 4])
     check(encoder, RecordSpans(spans, Decision(1, None), tracer(), SCOPE))
     assert known(encoder) == 1
