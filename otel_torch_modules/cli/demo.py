@@ -16,6 +16,7 @@ from rich.console import Console
 
 from otel_torch_modules import environment_variables as variables
 from otel_torch_modules.cli.command_error import CommandError
+from otel_torch_modules.cli.say import say, say_error
 from otel_torch_modules.cli.step_tree import Cut
 from otel_torch_modules.cli.view import View
 
@@ -39,8 +40,8 @@ def run_demo(steps: int, folder: Path, environ: Mapping[str, str]) -> int:
     endpoint = next((environ[name] for name in _ENDPOINTS if environ.get(name)), None)
     command = [sys.executable, str(_SCRIPT), "--steps", str(steps)]
     exporters = "otlp,otlp_file" if endpoint else "otlp_file"
-    print(f"{variables.OTEL_TORCH_MODULES_ENABLED}=true OTEL_TRACES_EXPORTER={exporters} \\")
-    print(f"  python {os.path.relpath(_SCRIPT)} --steps {steps}", flush=True)
+    say(f"{variables.OTEL_TORCH_MODULES_ENABLED}=true OTEL_TRACES_EXPORTER={exporters} \\")
+    say(f"  python {os.path.relpath(_SCRIPT)} --steps {steps}")
     traced = {
         **environ,
         variables.OTEL_TORCH_MODULES_ENABLED: "true",
@@ -52,7 +53,7 @@ def run_demo(steps: int, folder: Path, environ: Mapping[str, str]) -> int:
     except KeyboardInterrupt:
         return _TRAINING_FAILED
     if training.returncode:
-        print(f"The training failed with exit code {training.returncode}.", file=sys.stderr)
+        say_error(f"The training failed with exit code {training.returncode}.")
         return _TRAINING_FAILED
     if not file.is_file():
         raise CommandError(
@@ -78,11 +79,11 @@ def _show(file: Path, endpoint: str | None, environ: Mapping[str, str]) -> None:
     console.print()
     view.print_overview()
     console.print()
-    print(f"Any other step: {_program()} view {file} --step N")
+    say(f"Any other step: {_program()} view {file} --step N")
     if endpoint:
-        print(f"Sent to {endpoint}. The slowest step is trace {view.slowest.trace_id}")
+        say(f"Sent to {endpoint}. The slowest step is trace {view.slowest.trace_id}")
         if environ.get("JAEGER_UI_URL"):
-            print(f"{environ['JAEGER_UI_URL'].rstrip('/')}/trace/{view.slowest.trace_id}")
+            say(f"{environ['JAEGER_UI_URL'].rstrip('/')}/trace/{view.slowest.trace_id}")
 
 
 def _program() -> str:

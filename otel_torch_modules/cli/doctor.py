@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from otel_torch_modules.cli.exporter_check import examine_exporters
 from otel_torch_modules.cli.finding import Finding
+from otel_torch_modules.cli.grammar import counted
+from otel_torch_modules.cli.say import say
 from otel_torch_modules.cli.trace_check import examine_traces
 from otel_torch_modules.cli.variable_check import examine_variables
 
@@ -42,27 +44,28 @@ def examine(environ: Mapping[str, str], files: Sequence[Path] = ()) -> int:
 
     Args:
         environ: the variables that a program would be started with.
-        files: traces that were written, to be examined too.
+        files: traces that were written: where there are any, only they are examined.
     """
-    findings = [
-        *_examine_versions(),
-        *_examine_entry_points(),
-        *examine_variables(environ),
-        *examine_exporters(environ),
-        *examine_traces(files),
-    ]
+    findings = list(examine_traces(files) if files else _examine_installation(environ))
     width = max(len(finding.subject) for finding in findings)
     for finding in findings:
-        print(f"{finding.subject:<{width}}  {finding.state}".rstrip())
+        say(f"{finding.subject:<{width}}  {finding.state}".rstrip())
     faults = [finding.fault for finding in findings if finding.fault]
-    print()
+    say()
     if not faults:
-        print("Nothing is wrong.")
+        say("Nothing is wrong.")
         return 0
-    print("1 thing is wrong:" if len(faults) == 1 else f"{len(faults)} things are wrong:")
+    say(f"{counted(len(faults), 'thing is', 'things are')} wrong:")
     for fault in faults:
-        print(f"✗ {fault}")
+        say(f"✗ {fault}")
     return 1
+
+
+def _examine_installation(environ: Mapping[str, str]) -> Iterator[Finding]:
+    yield from _examine_versions()
+    yield from _examine_entry_points()
+    yield from examine_variables(environ)
+    yield from examine_exporters(environ)
 
 
 def _examine_versions() -> Iterator[Finding]:

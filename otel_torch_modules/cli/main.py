@@ -1,7 +1,7 @@
 """`otel-torch-modules`: reads the command line and runs the command.
 
 Exit codes: 0, all is well; 1, `doctor` found something wrong, the demo's training failed, or nobody reads the
-output; 2, the command could not be carried out.
+output; 2, the command could not be carried out; 130, it was interrupted.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
+from otel_torch_modules._printable import printable
 from otel_torch_modules.cli.command_error import CommandError
+from otel_torch_modules.cli.say import say_error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,16 +32,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except CommandError as error:
-        print(f"otel-torch-modules: {error}", file=sys.stderr)
+        say_error(f"otel-torch-modules: {error}")
         return 2
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:
         # The reader, `head` for one, has enough. Python flushes once more at exit: let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """Repeats nothing of the command line that is not fit for a terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="otel-torch-modules", description="One OpenTelemetry trace per PyTorch training step."
     )
     parser.add_argument("--version", action="version", version=version("otel-torch-modules"))
@@ -72,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     stragglers.set_defaults(run=_stragglers)
 
     doctor = commands.add_parser(
-        "doctor", help="say whether tracing would work here, and what is missing in files of traces"
+        "doctor", help="say whether tracing would work here, or what is missing in files of traces"
     )
     doctor.add_argument("files", type=Path, metavar="FILE", nargs="*")
     doctor.set_defaults(run=_doctor)

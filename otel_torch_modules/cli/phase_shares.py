@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from otel_torch_modules import semconv
-from otel_torch_modules.cli.trace_file import SpanNode
+from otel_torch_modules.cli.span_node import SpanNode
 
 PHASES = (
     semconv.PHASE_DATA,
@@ -14,32 +14,34 @@ PHASES = (
     semconv.PHASE_RECOMPUTE,
     semconv.PHASE_OPTIMIZER,
 )
-OTHER = "other"
+BETWEEN = "between"  # phases: the loop's own code
 
 
 def phase_shares(step: SpanNode) -> Mapping[str, float]:
-    """Return the share of the step's time of each of `PHASES` and of `OTHER`; their sum is 1.
+    """Return the share of the step's time of each of `PHASES` and of `BETWEEN`; their sum is 1.
 
     Recompute inside backward counts as recompute only, and a span of the program's own as what it lies in. Where
     spans of several threads overlap, the one that began first has the time. Of a step of several ranks the shares are
     those of all its ranks' time together.
     """
-    times = dict.fromkeys((*PHASES, OTHER), 0)
+    times = dict.fromkeys((*PHASES, BETWEEN), 0)
     spans = step.ranks or [step]
     for span in spans:
-        _add_times(times, span, OTHER, span.start, span.end)
+        _add_times(times, span)
     whole = max(sum(span.duration for span in spans), 1)
     return {phase: time / whole for phase, time in times.items()}
 
 
-def _add_times(times: dict[str, int], span: SpanNode, outer: str, start: int, end: int) -> None:
-    phase = span.phase if span.phase in times else outer
-    assert phase is not None
-    now = start
-    for child in span.children:
-        child_start, child_end = max(child.start, now), min(child.end, end)
-        if child_start < child_end:
-            times[phase] += child_start - now
-            _add_times(times, child, phase, child_start, child_end)
-            now = child_end
-    times[phase] += end - now
+def _add_times(times: dict[str, int], root: SpanNode) -> None:
+    stack = [(root, BETWEEN, root.start, root.end)]  # a span, the phase around it, its own stretch
+    while stack:
+        span, phase, now, end = stack.pop()
+        if span.phase is not None and span.phase in times:
+            phase = span.phase
+        for child in span.children:
+            child_start, child_end = max(child.start, now), min(child.end, end)
+            if child_start < child_end:
+                times[phase] += child_start - now
+                stack.append((child, phase, child_start, child_end))
+                now = child_end
+        times[phase] += end - now

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from otel_torch_modules import semconv
-from otel_torch_modules.cli.phase_shares import OTHER
+from otel_torch_modules.cli.phase_shares import BETWEEN
 
 PHASE_STYLES = {
     semconv.PHASE_DATA: "yellow",
@@ -11,5 +11,5 @@ PHASE_STYLES = {
     semconv.PHASE_BACKWARD: "magenta",
     semconv.PHASE_RECOMPUTE: "dark_orange",
     semconv.PHASE_OPTIMIZER: "green",
-    OTHER: "bright_black",
+    BETWEEN: "bright_black",
 }

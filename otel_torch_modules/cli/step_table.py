@@ -7,11 +7,11 @@ from statistics import median
 
 from rich.text import Text
 
-from otel_torch_modules.cli.phase_shares import OTHER, PHASES, phase_shares
+from otel_torch_modules.cli.phase_shares import BETWEEN, PHASES, phase_shares
 from otel_torch_modules.cli.phase_styles import PHASE_STYLES
-from otel_torch_modules.cli.trace_file import SpanNode
+from otel_torch_modules.cli.span_node import SpanNode
 
-_COLUMNS = {phase: max(len(phase), 6) + 2 for phase in (*PHASES, OTHER)}
+_COLUMNS = {phase: max(len(phase), 6) + 2 for phase in (*PHASES, BETWEEN)}
 _STEP_WIDTH = 8
 _TIME_WIDTH = 11
 _BAR_WIDTHS = range(12, 41)  # least and most; below that the table has none
@@ -20,11 +20,13 @@ _BAR_WIDTHS = range(12, 41)  # least and most; below that the table has none
 def step_table(steps: Sequence[SpanNode], width: int, *, most: int) -> Iterator[Text]:
     """Yield the lines of the table, at most `width` cells wide.
 
-    Of more than `most` steps only the slowest are shown, in their own order; the medians are of all. A wide
-    table ends in bars: length is duration, colours are phases.
+    Of more than `most` steps only the slowest are shown, in their own order; the medians are of all that are whole. A
+    wide table ends in bars: length is duration, colours are phases.
     """
     shares = [phase_shares(step) for step in steps]
-    slowest = max(steps, key=_duration)
+    whole = [place for place, step in enumerate(steps) if not step.incomplete]
+    longest = max(map(_duration, steps))
+    slowest = slowest_step(steps)
     shown = sorted(sorted(range(len(steps)), key=lambda place: -steps[place].duration)[:most])
     left = width - _STEP_WIDTH - _TIME_WIDTH - sum(_COLUMNS.values()) - 2
     bar_width = min(left, _BAR_WIDTHS[-1]) if left >= _BAR_WIDTHS[0] else 0
@@ -32,20 +34,26 @@ def step_table(steps: Sequence[SpanNode], width: int, *, most: int) -> Iterator[
     yield _header()
     for place in shown:
         step = steps[place]
-        label = f"{'▸ ' if step is slowest else ''}{'' if step.step is None else step.step}"
+        mark = "▸ " if step is slowest else "✂ " if step.incomplete else ""
+        label = f"{mark}{'' if step.step is None else step.step}"
         line = _line(label, step.duration, shares[place])
         if bar_width:
             line.append("  ")
-            length = round(bar_width * step.duration / max(slowest.duration, 1))
+            length = round(bar_width * step.duration / max(longest, 1))
             line.append_text(_bar(shares[place], length))
         if step is slowest:
             line.stylize("bold")
         yield line
-    if len(steps) > 1:
-        medians = {phase: median(of_step[phase] for of_step in shares) for phase in _COLUMNS}
-        yield _line("median", median(map(_duration, steps)), medians)
+    if whole and len(steps) > 1:
+        medians = {phase: median(shares[place][phase] for place in whole) for phase in _COLUMNS}
+        yield _line("median", median(steps[place].duration for place in whole), medians)
     if len(shown) < len(steps):
         yield Text(f"The {len(shown)} slowest of {len(steps)} steps; --list shows all.")
+
+
+def slowest_step(steps: Sequence[SpanNode]) -> SpanNode:
+    """Return the slowest of the whole steps, of all of them where none is whole."""
+    return max([step for step in steps if not step.incomplete] or steps, key=_duration)
 
 
 def _duration(step: SpanNode) -> int:

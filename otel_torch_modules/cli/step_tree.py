@@ -8,10 +8,11 @@ from typing import NamedTuple
 from rich.text import Text
 
 from otel_torch_modules import semconv
-from otel_torch_modules.cli.phase_shares import OTHER
+from otel_torch_modules.cli.grammar import counted
+from otel_torch_modules.cli.phase_shares import BETWEEN
 from otel_torch_modules.cli.phase_styles import PHASE_STYLES
+from otel_torch_modules.cli.span_node import SpanNode
 from otel_torch_modules.cli.timeline import timeline_bar
-from otel_torch_modules.cli.trace_file import SpanNode
 
 _TIME_WIDTH = 10
 _UNCUT_SPANS = 44  # what a screen holds
@@ -57,7 +58,7 @@ class _Row(NamedTuple):
 
 def step_tree(root: SpanNode, width: int, cut: Cut) -> Iterator[Text]:
     """Yield the lines of the tree below a heading, at most `width` cells wide."""
-    rows = list(_rows(root, cut.shown(root), "", ""))
+    rows = list(_rows(root, cut.shown(root)))
     name_width = min(max(len(row.guide + row.label + row.remark) for row in rows), 9 * width // 20)
     bar_width = max(width - name_width - _TIME_WIDTH - 2, 1)
     whole = (root.start, root.end)
@@ -69,9 +70,9 @@ def step_tree(root: SpanNode, width: int, cut: Cut) -> Iterator[Text]:
     for row in rows:
         style = PHASE_STYLES[phases[row.span]]
         line = Text()
-        line.append(row.guide, style=PHASE_STYLES[OTHER])
+        line.append(row.guide, style=PHASE_STYLES[BETWEEN])
         line.append(row.label, style="bold red" if row.span.failed else style)
-        line.append(row.remark, style=PHASE_STYLES[OTHER])
+        line.append(row.remark, style=PHASE_STYLES[BETWEEN])
         line.truncate(name_width, overflow="ellipsis", pad=True)
         line.append(f"{row.span.duration / 1e6:>{_TIME_WIDTH}.2f}", style=style)
         bar = timeline_bar(row.span.start, row.span.end, whole, bar_width)
@@ -82,8 +83,7 @@ def step_tree(root: SpanNode, width: int, cut: Cut) -> Iterator[Text]:
         yield Text(f"The {len(rows)} longest of {total} spans; --min-ms 0 shows all.")
     for span in root.walk():
         if span.exception:
-            first_line = span.exception.splitlines()[0]
-            yield Text(f"✗ {span.name}: {first_line}", style="bold red")
+            yield Text(f"✗ {span.name}: {span.exception}", style="bold red")
 
 
 def _heading(root: SpanNode) -> Text:
@@ -91,10 +91,12 @@ def _heading(root: SpanNode) -> Text:
         root.name if root.step is None else f"step {root.step}",
         f"{root.duration / 1e6:.2f} ms",
     ]
-    micro_batches = root.attributes.get(semconv.STEP_MICRO_BATCHES)
+    micro_batches = root.number(semconv.STEP_MICRO_BATCHES)
     if micro_batches:
-        parts.append(f"{micro_batches} micro-batch{'es' if micro_batches > 1 else ''}")
-    if root.attributes.get(semconv.STEP_TRUNCATED):
+        parts.append(counted(micro_batches, "micro-batch", "micro-batches"))
+    if root.incomplete:
+        parts.append("incomplete")
+    if root.attributes.get(semconv.STEP_TRUNCATED) is True:
         parts.append("truncated")
     parts.append(f"trace {root.trace_id}")
     return Text(", ".join(parts), style="bold")
@@ -110,19 +112,24 @@ def _walk_with_depth(root: SpanNode) -> Iterator[tuple[SpanNode, int]]:
 
 def _phases(root: SpanNode) -> dict[SpanNode, str]:
     """Return every span's phase; a span of the program's own has that of what it lies in."""
-    phases = {root: root.phase if root.phase in PHASE_STYLES else OTHER}
+    phases = {root: root.phase if root.phase in PHASE_STYLES else BETWEEN}
     for span in root.walk():
         for child in span.children:
             phases[child] = child.phase if child.phase in PHASE_STYLES else phases[span]
-    return {span: phase or OTHER for span, phase in phases.items()}
+    return {span: phase or BETWEEN for span, phase in phases.items()}
 
 
-def _rows(span: SpanNode, shown: set[SpanNode], guide: str, below: str) -> Iterator[_Row]:
-    children = [child for child in span.children if child in shown]
-    hidden = (child for child in span.children if child not in shown)
-    yield _Row(span, guide, sum(1 for child in hidden for _ in child.walk()))
-    for place, child in enumerate(children, 1):
-        last = place == len(children)
-        yield from _rows(
-            child, shown, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  ")
-        )
+def _rows(root: SpanNode, shown: set[SpanNode]) -> Iterator[_Row]:
+    stack = [
+        (root, "", "")
+    ]  # a span, the lines to its left, and those to the left of what is below it
+    while stack:
+        span, guide, below = stack.pop()
+        hidden = (child for child in span.children if child not in shown)
+        yield _Row(span, guide, sum(1 for child in hidden for _ in child.walk()))
+        children = [child for child in reversed(span.children) if child in shown]
+        for place, child in enumerate(children):
+            last = place == 0
+            stack.append(
+                (child, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "))
+            )

@@ -15,7 +15,7 @@ from statistics import median
 from typing import NamedTuple
 
 from otel_torch_modules import semconv
-from otel_torch_modules.cli.trace_file import SpanNode
+from otel_torch_modules.cli.span_node import SpanNode
 
 _Place = tuple[
     tuple[str, int], ...
@@ -32,11 +32,19 @@ class Straggler(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Where the time was lost, in words: the phase and the module's full name, or the span's name."""
+        """Where the time was lost: the phase and the module's full name, the span's name, or outside them all."""
         if self.where is None:
             return "before the step"
-        fqn = self.where.attributes.get(semconv.MODULE_FQN)
+        if self.where.phase == semconv.PHASE_RANK:
+            return "between its phases"
+        fqn = self.where.text(semconv.MODULE_FQN)
         return self.where.name if fqn is None else f"{self.where.phase} {fqn}"
+
+    @property
+    def whereabouts(self) -> str:
+        """The place, as it stands in a sentence."""
+        is_span = self.where is not None and self.where.phase != semconv.PHASE_RANK
+        return f"in {self.place}" if is_span else self.place
 
     @property
     def sentence(self) -> str:
@@ -44,7 +52,7 @@ class Straggler(NamedTuple):
         last = f"Rank {self.rank} was last, {self.behind / 1e6:.2f} ms behind; "
         if self.where is None:
             return last + f"it began the step {self.lost / 1e6:.2f} ms late."
-        return last + f"it lost {self.lost / 1e6:.2f} ms in {self.place}."
+        return last + f"it lost {self.lost / 1e6:.2f} ms {self.whereabouts}."
 
 
 def find_straggler(ranks: Sequence[SpanNode]) -> Straggler:

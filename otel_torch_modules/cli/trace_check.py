@@ -7,7 +7,9 @@ from pathlib import Path
 
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.finding import Finding
-from otel_torch_modules.cli.trace_file import SpanNode, TraceFile
+from otel_torch_modules.cli.grammar import counted
+from otel_torch_modules.cli.span_node import SpanNode
+from otel_torch_modules.cli.trace_file import TraceFile
 from otel_torch_modules.environment_variables import (
     OTEL_TORCH_MODULES_DETAIL_RANKS,
     OTEL_TORCH_MODULES_MAX_DEPTH,
@@ -21,26 +23,29 @@ def examine_traces(files: Sequence[Path]) -> Iterator[Finding]:
     """Yield a finding for each of `files`."""
     for file in files:
         try:
-            yield _examine_file(file)
+            yield from _examine_file(file)
         except CommandError as error:
             yield Finding(_SUBJECT, str(file), str(error))
 
 
-def _examine_file(file: Path) -> Finding:
-    steps = TraceFile.read(file).steps
+def _examine_file(path: Path) -> Iterator[Finding]:
+    file = TraceFile.read(path)
+    steps = file.steps
     held = len({(step.trace_id, step.step) for step in steps})  # ranks without it share one
     dropped = sum(map(_dropped_before, steps))
-    state = f"{file}: {held} {'step' if held == 1 else 'steps'}, {dropped} dropped"
-    if not dropped:
-        return Finding(_SUBJECT, state)
-    were = "1 step was" if dropped == 1 else f"{dropped} steps were"
-    return Finding(
-        _SUBJECT,
-        state,
-        f"{file}: {were} dropped, evaluations included, for they came faster than they could be sent; "
-        f"record fewer of them (raise wait in {OTEL_TORCH_MODULES_SCHEDULE}) "
-        f"or less of each (lower {OTEL_TORCH_MODULES_MAX_DEPTH}, name fewer {OTEL_TORCH_MODULES_DETAIL_RANKS})",
-    )
+    incomplete = len(steps) - len(file.whole_steps)
+    cut = f", {incomplete} incomplete" if incomplete else ""
+    fault = ""
+    if dropped:
+        fault = (
+            f"{path}: {counted(dropped, 'step was', 'steps were')} dropped, evaluations included: they came faster "
+            f"than they could be sent, or were refused (the job's log says which); "
+            f"record fewer of them (raise wait in {OTEL_TORCH_MODULES_SCHEDULE}) "
+            f"or less of each (lower {OTEL_TORCH_MODULES_MAX_DEPTH}, name fewer {OTEL_TORCH_MODULES_DETAIL_RANKS})"
+        )
+    yield Finding(_SUBJECT, f"{path}: {counted(held, 'step')}{cut}, {dropped} dropped", fault)
+    for loss in file.losses():
+        yield Finding(_SUBJECT, f"{path}: damaged", loss)
 
 
 def _dropped_before(step: SpanNode) -> int:

@@ -1,90 +1,39 @@
-"""Reads traces back from a file of OTLP JSON lines, the format of the collector's file exporter.
+"""Reads traces back from files: spans joined to trees, and which of these are whole.
 
-Each line is one ``ExportTraceServiceRequest`` as JSON (https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/).
-The spans of one trace may stand in several lines, children before their parents.
+The spans of one trace may stand in several lines and several files, children before their parents.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from otel_torch_modules import semconv
+from otel_torch_modules._printable import printable
 from otel_torch_modules.cli.command_error import CommandError
+from otel_torch_modules.cli.damage import Damage, Place
+from otel_torch_modules.cli.grammar import agree, counted
+from otel_torch_modules.cli.otlp_lines import read_spans
+from otel_torch_modules.cli.span_node import SpanNode
 
-_STATUS_ERROR = 2
-
-
-@dataclass(slots=True, eq=False)
-class SpanNode:
-    """A span of the file with the spans below it, in the order in which they began. Times are Unix ns."""
-
-    trace_id: str
-    span_id: str
-    parent_id: str
-    name: str
-    start: int
-    end: int
-    attributes: Mapping[str, Any]
-    service: str
-    failed: bool
-    exception: str  # type and message of the exception that began in this span, or empty
-    children: list[SpanNode] = field(default_factory=list)
-
-    @property
-    def phase(self) -> str | None:
-        """Value of `torch.phase`; None on a span that the program made itself."""
-        phase = self.attributes.get(semconv.PHASE)
-        return phase if isinstance(phase, str) else None
-
-    @property
-    def duration(self) -> int:
-        return self.end - self.start
-
-    @property
-    def step(self) -> int | None:
-        index = self.attributes.get(semconv.STEP_INDEX)
-        return index if isinstance(index, int) else None
-
-    @property
-    def dropped_before(self) -> int:
-        """Of a step's or a rank's span: how many records were dropped since the step before it."""
-        dropped = self.attributes.get(semconv.STEP_DROPPED)
-        return dropped if isinstance(dropped, int) else 0
-
-    @property
-    def rank(self) -> int | None:
-        """Of a rank's span: which rank it is."""
-        rank = self.attributes.get(semconv.DISTRIBUTED_RANK)
-        return rank if isinstance(rank, int) else None
-
-    @property
-    def ranks(self) -> list[SpanNode]:
-        """Of a step's span: those of its ranks, by number. Of a rank's span: itself."""
-        if self.phase == semconv.PHASE_RANK:
-            return [self]
-        found = [child for child in self.children if child.phase == semconv.PHASE_RANK]
-        return sorted(found, key=lambda child: child.rank or 0)
-
-    def walk(self) -> Iterator[SpanNode]:
-        """Yield this span and all below it, parents first."""
-        stack = [self]
-        while stack:
-            span = stack.pop()
-            yield span
-            stack.extend(reversed(span.children))
+# Phases that stand below a step or an evaluation only: without it they are what is left of one.
+_PARTS = (
+    semconv.PHASE_DATA,
+    semconv.PHASE_BACKWARD,
+    semconv.PHASE_RECOMPUTE,
+    semconv.PHASE_OPTIMIZER,
+)
 
 
 class TraceFile(NamedTuple):
     """What a file holds, or several."""
 
-    name: str
+    paths: Sequence[Path]
     steps: list[SpanNode]  # spans of phase `step`, and of `rank` whose step is not there, by start
     forwards: list[SpanNode]  # root forwards outside any step, the same
-    torn: bool  # the last line was cut off
+    damages: list[Damage]  # one for each file
+    fragments: int  # traces of which the root is not there
 
     @classmethod
     def read(cls, *paths: Path) -> TraceFile:
@@ -93,33 +42,77 @@ class TraceFile(NamedTuple):
         Raises:
             CommandError: a file cannot be read or is not OTLP JSON lines, or there is no span of ours.
         """
-        spans, torn = [], False
+        spans: list[SpanNode] = []
+        damages: list[Damage] = []
         for path in paths:
-            of_file, cut_off = _read_spans(path)
+            of_file, damage = read_spans(path)
             spans += of_file
-            torn = torn or cut_off
-        name = str(paths[0]) if len(paths) == 1 else f"these {len(paths)} files"
-        roots = _join(spans)
+            damages.append(damage)
+        roots, astray = _join(spans)
         steps, forwards = [], []
         for root in roots:
             inside = [span for span in root.walk() if span.phase == semconv.PHASE_STEP]
-            if root.phase == semconv.PHASE_RANK:
+            if root.rank is not None:
                 inside = [root]
             steps += inside
             if not inside and root.phase == semconv.PHASE_FORWARD:
                 forwards.append(root)
-        if not steps and not forwards:
-            count = f"{len(spans)} span{'s' if len(spans) > 1 else ''}"
+        places = [place for damage in damages for place in damage.places]
+        _mark_incomplete(steps, places)
+        fragments = _fragments(steps, roots, astray, {place.trace_id for place in places})
+        file = cls(
+            paths,
+            sorted(steps, key=_start),
+            sorted((span for span in forwards if span not in fragments), key=_start),
+            damages,
+            len({span.trace_id for span in fragments} - {step.trace_id for step in steps}),
+        )
+        if not steps and not file.forwards:
+            losses = "".join(f" ({loss})" for loss in file.losses())
             raise CommandError(
-                f"{name} holds {count}, but neither a training step nor a forward pass"
+                f"{file.name} {file.verb('holds', 'hold')} {counted(len(spans), 'span')}, but neither a training step "
+                f"nor a forward pass{losses}"
             )
-        return cls(name, sorted(steps, key=_start), sorted(forwards, key=_start), torn)
+        return file
 
-    def ranks_of_steps(self) -> list[list[SpanNode]]:
-        """Return the spans of the ranks of each step, by number; those of one trace belong together."""
-        ranks: dict[str, list[SpanNode]] = {}
+    @property
+    def whole_steps(self) -> list[SpanNode]:
+        """The steps of which nothing is missing that is known of."""
+        return [step for step in self.steps if not step.incomplete]
+
+    @property
+    def name(self) -> str:
+        """What the files are called in a sentence."""
+        count = len(self.paths)
+        return agree(count, printable(str(self.paths[0])), f"these {count} files")
+
+    def verb(self, one: str, many: str) -> str:
+        """Return which of the two agrees with `name`."""
+        return agree(len(self.paths), one, many)
+
+    def losses(self) -> Iterator[str]:
+        """Yield what is to be told of what could not be read, and of what that has made incomplete."""
+        for damage in self.damages:
+            yield from damage.sentences()
+        if self.fragments:
+            were = counted(
+                self.fragments, "trace has no root and was", "traces have no root and were"
+            )
+            parts = agree(self.fragments, "a part of it was", "parts of them were")
+            yield f"{self.name}: {were} left out: {parts} lost"
+        incomplete = len(self.steps) - len(self.whole_steps)
+        if incomplete:
+            steps = counted(incomplete, "step is", "steps are")
+            yield f"{self.name}: {steps} incomplete: spans of {agree(incomplete, 'it', 'them')} were lost"
+
+    def ranks_of_whole_steps(self) -> list[list[SpanNode]]:
+        """Return the spans of the ranks of each whole step, by number; those of one trace belong together."""
+        ranks: dict[tuple[str, int | None], list[SpanNode]] = {}
+        cut = {(step.trace_id, step.step) for step in self.steps if step.incomplete}
         for step in self.steps:
-            ranks.setdefault(step.trace_id, []).extend(step.ranks)
+            place = (step.trace_id, step.step)
+            if place not in cut:
+                ranks.setdefault(place, []).extend(step.ranks)
         return [sorted(of_step, key=lambda span: span.rank or 0) for of_step in ranks.values()]
 
 
@@ -127,81 +120,11 @@ def _start(span: SpanNode) -> int:
     return span.start
 
 
-def _read_spans(path: Path) -> tuple[list[SpanNode], bool]:
-    spans: list[SpanNode] = []
-    fault: str | None = None
-    ended = True
-    try:
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for number, line in enumerate(lines, 1):
-                if fault:
-                    raise CommandError(fault)
-                ended = line.endswith("\n")
-                if not line.strip():
-                    continue
-                try:
-                    spans += _spans_of_request(json.loads(line))
-                except (ValueError, TypeError, KeyError, AttributeError):
-                    # Raised only if another line follows: a writer that was killed leaves half a last line.
-                    fault = f"{path}: line {number} is not an OTLP JSON trace request"
-    except OSError as error:
-        raise CommandError(f"{path} cannot be read: {error.strerror}") from error
-    if fault and (ended or not spans):
-        raise CommandError(fault)
-    if not spans:
-        raise CommandError(f"{path} is empty: no trace has been written to it yet")
-    return spans, fault is not None
+def _join(spans: Iterable[SpanNode]) -> tuple[list[SpanNode], list[SpanNode]]:
+    """Return the roots, with all else below them, and what no root leads to: parents in a circle.
 
-
-def _spans_of_request(request: Any) -> Iterator[SpanNode]:
-    for of_resource in request["resourceSpans"]:
-        resource = _attributes(of_resource.get("resource", {}).get("attributes", ()))
-        service = str(resource.get("service.name", ""))
-        for of_scope in of_resource.get("scopeSpans", ()):
-            for span in of_scope.get("spans", ()):
-                yield _span(span, service)
-
-
-def _span(span: Mapping[str, Any], service: str) -> SpanNode:
-    exception = ""
-    for event in span.get("events", ()):
-        if event["name"] == semconv.EXCEPTION_EVENT:
-            about = _attributes(event.get("attributes", ()))
-            exception = ": ".join(
-                str(about[key])
-                for key in (semconv.EXCEPTION_TYPE, semconv.EXCEPTION_MESSAGE)
-                if about.get(key)
-            )
-    return SpanNode(
-        trace_id=span["traceId"],
-        span_id=span["spanId"],
-        parent_id=span.get("parentSpanId", ""),
-        name=span["name"],
-        start=int(span["startTimeUnixNano"]),
-        end=int(span["endTimeUnixNano"]),
-        attributes=_attributes(span.get("attributes", ())),
-        service=service,
-        failed=span.get("status", {}).get("code") == _STATUS_ERROR,
-        exception=exception,
-    )
-
-
-def _attributes(pairs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    return {pair["key"]: _value(pair.get("value", {})) for pair in pairs}
-
-
-def _value(value: Mapping[str, Any]) -> Any:
-    for kind, content in value.items():
-        if kind == "intValue":  # JSON has no 64-bit integers: a string
-            return int(content)
-        if kind == "arrayValue":
-            return [_value(item) for item in content.get("values", ())]
-        return content
-    return None
-
-
-def _join(spans: Iterable[SpanNode]) -> list[SpanNode]:
-    """Return the roots, with all else below them. A span sent twice counts once."""
+    A span sent twice counts once.
+    """
     by_id = {(span.trace_id, span.span_id): span for span in spans}
     roots: list[SpanNode] = []
     for span in sorted(by_id.values(), key=lambda span: (span.start, -span.end)):
@@ -210,4 +133,55 @@ def _join(spans: Iterable[SpanNode]) -> list[SpanNode]:
     for span in by_id.values():
         if len(span.ranks) > 1:  # by number, so that two steps look alike
             span.children.sort(key=lambda child: -1 if child.rank is None else child.rank)
-    return roots
+    reached = {span for root in roots for span in root.walk()}
+    return roots, [span for span in by_id.values() if span not in reached]
+
+
+def _mark_incomplete(steps: Iterable[SpanNode], places: Iterable[Place]) -> None:
+    missing: dict[str, list[int | None]] = {}
+    for place in places:
+        missing.setdefault(place.trace_id, []).append(place.time)
+    for step in steps:
+        times = missing.get(step.trace_id, ())
+        step.incomplete |= any(time is None or _covers(step, time) for time in times)
+
+
+def _covers(step: SpanNode, time: int) -> bool:
+    return any(span.start <= time <= span.end for span in (step, *step.ranks))
+
+
+def _fragments(
+    steps: Iterable[SpanNode],
+    roots: Iterable[SpanNode],
+    astray: Sequence[SpanNode],
+    damaged: Collection[str],
+) -> set[SpanNode]:
+    """Return the spans whose parent was lost, and mark the steps to which these belong.
+
+    That a parent is not there is no fault by itself: a span of the program's, below which steps or forward passes lie,
+    may go elsewhere.
+    """
+    of_trace: dict[str, list[SpanNode]] = {}
+    for step in steps:
+        of_trace.setdefault(step.trace_id, []).append(step)
+    of_program = {(step.trace_id, step.parent_id) for step in steps}
+    pieces = [
+        root
+        for root in roots
+        if root.parent_id
+        and root.phase not in (None, semconv.PHASE_STEP, semconv.PHASE_RANK)
+        and (root.trace_id, root.parent_id) not in of_program
+    ]
+    parents_lost = {
+        (piece.trace_id, piece.parent_id)
+        for piece in pieces
+        if piece.phase in _PARTS or piece.trace_id in damaged
+    }
+    fragments = set(astray)
+    for piece in (*pieces, *astray):
+        owners = [step for step in of_trace.get(piece.trace_id, ()) if _covers(step, piece.start)]
+        for step in owners:
+            step.incomplete = True
+        if owners or (piece.trace_id, piece.parent_id) in parents_lost:
+            fragments.add(piece)
+    return fragments

@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.text import Text
 
 from otel_torch_modules.cli.command_error import CommandError
-from otel_torch_modules.cli.step_table import step_table
+from otel_torch_modules.cli.grammar import counted
+from otel_torch_modules.cli.span_node import SpanNode
+from otel_torch_modules.cli.step_table import slowest_step, step_table
 from otel_torch_modules.cli.step_tree import Cut, step_tree
 from otel_torch_modules.cli.straggler import find_straggler
-from otel_torch_modules.cli.trace_file import SpanNode, TraceFile
+from otel_torch_modules.cli.trace_file import TraceFile
 
 _OVERVIEW_STEPS = 20
 
@@ -24,13 +26,12 @@ class View:
         self._file = TraceFile.read(*paths)
         self._console = console
         self._cut = cut
-        if self._file.torn:
-            self._print([Text(f"The last line of {self._file.name} is cut off; it was left out.")])
+        self._print(Text(f"{loss}.") for loss in self._file.losses())
 
     @property
     def slowest(self) -> SpanNode:
         """The slowest step; in a file without steps the slowest forward pass."""
-        return max(self._file.steps or self._file.forwards, key=lambda span: span.duration)
+        return slowest_step(self._file.steps or self._file.forwards)
 
     def print_overview(self) -> None:
         """Print the table, of the slowest steps where there are many, and the slowest step's tree."""
@@ -54,17 +55,18 @@ class View:
         """
         found = [step for step in self._file.steps if step.step == index]
         if not found:
-            raise CommandError(f"{self._file.name} has no step {index}; {self._known_steps()}")
+            has = self._file.verb("has", "have")
+            raise CommandError(f"{self._file.name} {has} no step {index}; {self._known_steps()}")
         if len(found) > 1:
             self._print([Text(f"Step {index} is there {len(found)} times; this is the last.")])
         self._print_tree(found[-1])
 
     def _known_steps(self) -> str:
         indices = [step.step for step in self._file.steps if step.step is not None]
+        has = self._file.verb("it has", "they have")
         if not indices:
-            return "it has no steps"
-        count = f"{len(indices)} step{'s' if len(indices) > 1 else ''}"
-        return f"it has {count}, from {min(indices)} to {max(indices)}"
+            return f"{has} no steps"
+        return f"{has} {counted(len(indices), 'step')}, from {min(indices)} to {max(indices)}"
 
     def _print_table(self, *, most: int) -> None:
         if self._file.steps:
@@ -73,7 +75,7 @@ class View:
         if forwards:
             total = sum(span.duration for span in forwards) / 1e6
             longest = max(span.duration for span in forwards) / 1e6
-            count = f"{len(forwards)} forward pass{'es' if len(forwards) > 1 else ''}"
+            count = counted(len(forwards), "forward pass", "forward passes")
             self._print(
                 [Text(f"{count} outside a step: {total:.2f} ms in all, {longest:.2f} ms at most.")]
             )

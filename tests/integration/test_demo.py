@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_torch_modules.cli.trace_file import SpanNode, TraceFile
+from otel_torch_modules.cli.span_node import SpanNode
+from otel_torch_modules.cli.trace_file import TraceFile
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "train_gpt.py"
 SMALL = ("--batch-size", "2", "--width", "32")
@@ -170,7 +171,7 @@ def test_every_step_is_one_whole_tree_on_screen_and_in_the_file(tmp_path: Path) 
     ]
     table = lines.index("") + 1
     assert lines[table].split() == [
-        *("step", "ms", "data", "forward", "backward", "recompute", "optimizer", "other")
+        *("step", "ms", "data", "forward", "backward", "recompute", "optimizer", "between")
     ]
     assert [line.removeprefix("     ▸").split()[0] for line in lines[table + 1 : table + 5]] == [
         *("0", "1", "2", "median")

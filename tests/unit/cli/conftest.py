@@ -69,7 +69,7 @@ def _flatten(
 
 
 def _request(spans: list[dict[str, Any]]) -> str:
-    resource = {"attributes": _pairs({"service.name": "train"})}
+    resource = {"attributes": _pairs({"service.name": "train", "service.instance.id": "job-1"})}
     return json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]})
 
 

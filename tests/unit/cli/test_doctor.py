@@ -286,7 +286,8 @@ def test_a_file_that_cannot_be_written_is_said(
 
 
 FEWER = (
-    "dropped, evaluations included, for they came faster than they could be sent; record fewer of them "
+    "dropped, evaluations included: they came faster than they could be sent, or were refused (the job's log says "
+    "which); record fewer of them "
     "(raise wait in OTEL_TORCH_MODULES_SCHEDULE) or less of each (lower OTEL_TORCH_MODULES_MAX_DEPTH, "
     "name fewer OTEL_TORCH_MODULES_DETAIL_RANKS)"
 )

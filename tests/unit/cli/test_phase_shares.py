@@ -24,7 +24,7 @@ def test_recompute_is_not_counted_as_backward(write_traces: Write, step: Any) ->
         "backward": 0.42,
         "recompute": 0.08,
         "optimizer": 0.04,
-        "other": 0.03,
+        "between": 0.03,
     }
 
 
@@ -38,7 +38,7 @@ def test_forward_inside_the_optimizer_is_forward(write_traces: Write, sample: An
         "backward": 0,
         "recompute": 0,
         "optimizer": 0.4,
-        "other": 0.2,
+        "between": 0.2,
     }
 
 
@@ -49,7 +49,7 @@ def test_a_span_of_the_program_counts_as_what_it_lies_in(write_traces: Write, sa
         "train.step", "step", 0, 10, (sample("forward A", "forward", 0, 4, (rope,)), loss)
     )
     shares = shares_of(write_traces, step)
-    assert (shares["forward"], shares["other"]) == (0.4, 0.6)
+    assert (shares["forward"], shares["between"]) == (0.4, 0.6)
 
 
 def test_overlapping_and_protruding_spans_are_not_counted_twice(
@@ -61,7 +61,7 @@ def test_overlapping_and_protruding_spans_are_not_counted_twice(
         sample("backward", "backward", 4, 14),
     )
     shares = shares_of(write_traces, sample("train.step", "step", 0, 10, spans))
-    assert (shares["forward"], shares["backward"], shares["other"]) == (0.6, 0.4, 0)
+    assert (shares["forward"], shares["backward"], shares["between"]) == (0.6, 0.4, 0)
 
 
 def test_a_step_without_length_has_no_shares(write_traces: Write, sample: Any) -> None:

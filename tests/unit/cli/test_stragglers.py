@@ -90,14 +90,15 @@ def test_each_step_names_its_last_rank(
     )
     assert main(["stragglers", str(path)]) == 0
     assert capsys.readouterr().out == (
-        "    step  ranks   last  behind ms   lost ms  in\n"
+        "    step  ranks   last  behind ms   lost ms  where\n"
         "       0      4      2      30.00     30.00  forward GPT.h.1\n"
         "       1      4      2      20.00     20.00  forward GPT.h.0\n"
         "       2      4      1       8.00      8.00  dataloader.next\n"
         "       3      4      0       7.00      7.00  before the step\n"
         "       4      4      2      15.00     15.00  forward GPT.h.1\n"
         "\n"
-        "Rank 2 was last in 3 of 5 steps, by 20.00 ms at the median, most often in forward GPT.h.1.\n"
+        "Rank 2 was last in 3 of 5 steps, by 20.00 ms at the median; it lost time "
+        "most often in forward GPT.h.1.\n"
     )
 
 

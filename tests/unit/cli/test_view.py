@@ -42,11 +42,11 @@ def test_overview(write_traces: Write, step: Any, show: Show) -> None:
     assert (
         show(path)
         == """
-    step         ms    data  forward  backward  recompute  optimizer   other
-       0      79.00    2.5%    25.3%     53.2%      10.1%       5.1%    3.8%
-     ▸ 1      85.00    9.4%    23.5%     49.4%       9.4%       4.7%    3.5%
-       2      80.00    3.8%    25.0%     52.5%      10.0%       5.0%    3.8%
-  median      80.00    3.8%    25.0%     52.5%      10.0%       5.0%    3.8%
+    step         ms    data  forward  backward  recompute  optimizer  between
+       0      79.00    2.5%    25.3%     53.2%      10.1%       5.1%     3.8%
+     ▸ 1      85.00    9.4%    23.5%     49.4%       9.4%       4.7%     3.5%
+       2      80.00    3.8%    25.0%     52.5%      10.0%       5.0%     3.8%
+  median      80.00    3.8%    25.0%     52.5%      10.0%       5.0%     3.8%
 
 step 1, 85.00 ms, 1 micro-batch, trace 00000000000000000000000000000002
                                      ms  0                              85.00 ms
@@ -82,10 +82,10 @@ def test_a_wide_table_has_bars(write_traces: Write, step: Any, show: Show) -> No
     assert (
         show(path, "--list", width=100)
         == """
-    step         ms    data  forward  backward  recompute  optimizer   other
-       0      79.00    2.5%    25.3%     53.2%      10.1%       5.1%    3.8%  ███████████
-     ▸ 1     158.00   51.3%    12.7%     26.6%       5.1%       2.5%    1.9%  ██████████████████████
-  median     118.50   26.9%    19.0%     39.9%       7.6%       3.8%    2.8%
+    step         ms    data  forward  backward  recompute  optimizer  between
+       0      79.00    2.5%    25.3%     53.2%      10.1%       5.1%     3.8%  ██████████
+     ▸ 1     158.00   51.3%    12.7%     26.6%       5.1%       2.5%     1.9%  █████████████████████
+  median     118.50   26.9%    19.0%     39.9%       7.6%       3.8%     2.8%
 """
     )
 
@@ -98,7 +98,7 @@ def test_of_many_steps_the_slowest_are_shown(write_traces: Write, step: Any, sho
         *map(str, range(50, 60)),
     ]
     assert overview[22:] == [
-        "  median      91.50   15.8%    21.9%     45.9%       8.7%       4.4%    3.3%",
+        "  median      91.50   15.8%    21.9%     45.9%       8.7%       4.4%     3.3%",
         "The 20 slowest of 60 steps; --list shows all.",
     ]
     assert len(show(path, "--list").splitlines()) == 1 + 1 + 60 + 1
@@ -224,9 +224,9 @@ def test_a_torn_file_is_shown_as_far_as_it_goes(write_traces: Write, step: Any, 
     path = write_traces(step(0), step(1, 100))
     path.write_text(path.read_text(encoding="utf-8")[:-9], encoding="utf-8")
     assert show(path, "--list").splitlines()[1:] == [
-        f"The last line of {path} is cut off; it was left out.",
-        "    step         ms    data  forward  backward  recompute  optimizer   other",
-        "     ▸ 0      79.00    2.5%    25.3%     53.2%      10.1%       5.1%    3.8%",
+        f"{path}: the last line is cut off and was left out.",
+        "    step         ms    data  forward  backward  recompute  optimizer  between",
+        "     ▸ 0      79.00    2.5%    25.3%     53.2%      10.1%       5.1%     3.8%",
     ]
 
 
