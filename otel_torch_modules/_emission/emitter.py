@@ -98,8 +98,8 @@ class Emitter:
         exporters: tuple[RequestExporter, ...] = ()
         if isinstance(provider, OwnTracerProvider):
             exporters = provider.request_exporters(processors)
-        if isinstance(tree, SpanColumns) and exporters and SpanEncoder.has_templates(decision):
-            outbox = self._outbox_to(exporters, tracer)
+        outbox = self._outbox_to(exporters, tracer) if exporters else None
+        if isinstance(tree, SpanColumns) and outbox and outbox.encoder.has_templates(decision):
             self._send_columns(tree, decision, tracer, outbox, context)
             return
         spans = list((tree if isinstance(tree, Span) else tree.tree()).walk())
@@ -107,8 +107,8 @@ class Emitter:
         if isinstance(tree, SpanColumns):
             tree.span_ids = [span.span_id for span in spans]
         batch = RecordSpans(spans, decision, tracer, self._scope)
-        if exporters:
-            self._send_encoded(batch, self._outbox_to(exporters, tracer), context)
+        if outbox is not None:
+            self._send_encoded(batch, outbox, context)
         elif sdk.needs_started_spans(processors):
             self._send_started(batch, context)
         else:

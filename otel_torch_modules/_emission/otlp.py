@@ -18,6 +18,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_torch_modules._assembly.layout import Prototype
 from otel_torch_modules._assembly.span import SharedAttributes, Span, Trace
+from otel_torch_modules._emission.limits import Limits
 from otel_torch_modules._emission.otlp_steps import StepEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
@@ -70,6 +71,7 @@ class SpanEncoder:
     def __init__(self, tracer: Tracer, scope: InstrumentationScope) -> None:
         self.resource = tracer.resource
         self._tracer = tracer
+        self._limits = Limits.of(tracer)
         self._scope = scope
         self._maker = object()  # not the encoder: what is encoded may outlive it
         self._steps = StepEncoder(tracer, scope, self._encode_anew)
@@ -81,10 +83,9 @@ class SpanEncoder:
         around.ClearField("scope_spans")
         self._resource_part: bytes = around.SerializeToString()
 
-    @staticmethod
-    def has_templates(decision: Decision) -> bool:
-        """Return False where a sampler says something of its own: it may be something else in each record."""
-        return not decision.trace_state and not decision.attributes
+    def has_templates(self, decision: Decision) -> bool:
+        """Return False where a sampler says something of its own, which may be something else in each record."""
+        return not decision.trace_state and not decision.attributes and self._limits.leave_links
 
     def encode(self, record: RecordSpans, spans: Iterable[Span]) -> bytes:
         """Return `spans`, all of `record` and none of them the program's doing, as fields of ``ScopeSpans``."""

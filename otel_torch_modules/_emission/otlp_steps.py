@@ -40,7 +40,8 @@ class StepEncoder:
         self._tracer = tracer
         self._scope = scope
         self._encode_anew = encode_anew
-        self._known: dict[Hashable, tuple[bytes, ...]] = {}  # what lies between what varies
+        # What lies between what varies; nothing where the limits of spans do not leave the number.
+        self._known: dict[Hashable, tuple[bytes, ...]] = {}
 
     def encode(self, record: RecordSpans, span: Span) -> bytes | None:
         """Return `span` of `record` as a field of ``ScopeSpans``; None where that is for the standard encoder."""
@@ -63,6 +64,8 @@ class StepEncoder:
             if len(self._known) >= _MOST_KEPT:
                 self._known.clear()
             self._known[key] = between
+        if not between:
+            return None
         offset = record.trace.clock_offset
         varies = [record.trace.trace_id.to_bytes(16, "big"), span.span_id.to_bytes(8, "big")]
         if parent is not None:
@@ -85,5 +88,7 @@ class StepEncoder:
         if specimen.parent is not None and like.parent is not None:
             specimen.parent.remote = like.parent.remote
         record = RecordSpans([specimen.root], Decision(flags, None), self._tracer, self._scope)
+        if STEP_INDEX not in (record.finished(specimen.span).attributes or ()):
+            return ()
         varies = [*specimen.varies, long_varint(index)]
         return cut(self._encode_anew(record, [specimen.span]), varies)

@@ -28,6 +28,7 @@ from opentelemetry.trace import (
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._emission import sampling, sdk
+from otel_torch_modules._emission.limits import Limits
 from otel_torch_modules._records import Raised
 
 _KINDS = {kind.value: kind for kind in SpanKind}
@@ -62,6 +63,8 @@ class RecordSpans:
         self._flags = TraceFlags(decision.trace_flags)
         self._contexts: dict[Span, SpanContext] = {}
         self._root = root
+        self._limits = Limits.of(tracer)
+        self._bind_attributes = self._limits.bind_attributes or bool(decision.attributes)
 
     def context_around(self, context: Context) -> Context:
         """Return the context that the first of `spans` starts in, given the one that the record opened in."""
@@ -93,14 +96,16 @@ class RecordSpans:
         """Return `span` as the SDK would have it after its end; of the tracer's resource unless another is given."""
         error = span.error
         offset = self._offset
+        limits = self._limits
+        attributes = self._attributes(span)
         return ReadableSpan(
             span.name,
             self._context(span),
             self._parent(span),
             self.tracer.resource if resource is None else resource,
-            self._attributes(span),
-            () if error is None else _exception_events(error, span.end + offset),
-            () if span.link is None else (self._link(span.link),),
+            limits.attributes(attributes) if self._bind_attributes else attributes,
+            () if error is None else limits.events(_exception_events(error, span.end + offset)),
+            () if span.link is None else limits.links((self._link(span.link),)),
             _KINDS[span.kind],
             None,
             _UNSET if error is None else _error_status(error),

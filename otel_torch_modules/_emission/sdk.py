@@ -7,6 +7,7 @@ Checked with opentelemetry-sdk 1.30.0 and 1.45.2. Where a later version renames 
   an error is logged and those records are lost.
 - `trace_exporters`, `sampler`, `id_generator`, `configure_from_file`: only used where the program has no provider;
   an error is logged and nothing is sent.
+- `span_limits`: limits that the program gave its provider are not obeyed, those of the environment are.
 - `uninstrumented`: every traced HTTP client makes spans of our own exports.
 - `update_resource`: a forked child keeps its parent's process id in the resource.
 """
@@ -39,6 +40,8 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind
+
+_DEFAULT_LIMITS = SpanLimits()
 
 _QUIET = (SpanProcessor, BatchSpanProcessor, SimpleSpanProcessor)
 
@@ -92,9 +95,14 @@ def started_span(
         links=links,
         kind=kind,
         span_processor=tracer.span_processor,
-        limits=getattr(tracer, "_span_limits", None) or SpanLimits(),
+        limits=span_limits(tracer),
         instrumentation_scope=scope,
     )
+
+
+def span_limits(tracer: Tracer) -> SpanLimits:
+    """Return the limits that spans of `tracer` obey."""
+    return getattr(tracer, "_span_limits", None) or _DEFAULT_LIMITS
 
 
 def trace_exporters() -> list[SpanExporter]:

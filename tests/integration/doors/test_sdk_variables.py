@@ -107,3 +107,44 @@ tracer_provider:
         said(run(tmp_path, TRAIN + "train()", **ENABLED, OTEL_CONFIG_FILE=str(file)))
     assert receiver.outlines() == [STEP, STEP]
     assert {root.resource["service.name"] for root in receiver.traces()} == {"from a file"}
+
+
+def test_spans_obey_the_limits_of_spans(tmp_path: Path) -> None:
+    limits = {
+        "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "2",
+        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "6",
+        "OTEL_SPAN_LINK_COUNT_LIMIT": "0",
+        "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": "1",
+    }
+    source = """
+train(8)
+model.act.register_forward_hook(lambda *_: 1 / 0)
+try:
+    train(1)
+except ZeroDivisionError:
+    pass
+"""
+    with http_receiver() as receiver:
+        exporter = {
+            "OTEL_TRACES_EXPORTER": "otlp",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        }
+        said(run(tmp_path, TRAIN + source, **ENABLED, **limits, **exporter))
+    spans = [
+        span
+        for received in receiver.received
+        for of_resource in received.request.resource_spans
+        for of_scope in of_resource.scope_spans
+        for span in of_scope.spans
+    ]
+    assert {len(span.attributes) for span in spans if span.dropped_attributes_count} == {2}
+    of_fc = [span for span in spans if span.name == "forward fc"]
+    assert [
+        (span.attributes[1].value.string_value, span.dropped_attributes_count) for span in of_fc
+    ] == [("torch.", 4)] * 9
+    backward = [span for span in spans if span.name == "backward fc"]
+    assert [(len(span.links), span.dropped_links_count) for span in backward] == [(0, 1)] * 8
+    (event,) = (event for span in spans for event in span.events)
+    assert (len(event.attributes), event.dropped_attributes_count) == (1, 2)
+    assert event.attributes[0].value.string_value == "Traceb"

@@ -49,7 +49,12 @@ traces = st.builds(Trace, trace_ids, st.integers(0, 2**62), flags, states, paren
 
 
 @st.composite
-def records(draw: st.DrawFn, places: list[SharedAttributes], names: list[str]) -> RecordSpans:
+def records(
+    draw: st.DrawFn,
+    places: list[SharedAttributes],
+    names: list[str],
+    of: Tracer | None = None,
+) -> RecordSpans:
     """A record whose spans share a few names and attributes, as those of a program do."""
     trace = draw(traces)
     elsewhere = Span(draw(traces), None, "", "forward", 0, 1, 1, {})
@@ -74,7 +79,7 @@ def records(draw: st.DrawFn, places: list[SharedAttributes], names: list[str]) -
         spans.append(span)
     spans[0].remote = draw(st.booleans())
     decision = Decision(trace.trace_flags, trace.trace_state, trace.attributes)
-    return RecordSpans(spans, decision, tracer(), SCOPE)
+    return RecordSpans(spans, decision, of or tracer(), SCOPE)
 
 
 @st.composite
