@@ -64,6 +64,7 @@ class Site:
         "container",
         "fqn",
         "function_name",
+        "looks_left_out",
         "parameters",
         "recorded",
         "wrapper",
@@ -88,6 +89,9 @@ class Site:
         self.compiled = compiled
         self.recorded = recorded
         self.wrapper: Site | None = None  # below a call of it not recorded, it is the same call
+        self.looks_left_out: dict[
+            int | str, int
+        ] = {}  # recording's: argument -> of how many next calls
         self.attributes: dict[Any, Any] = {}  # assembly's: of its calls' spans, each made once
 
     def __repr__(self) -> str:
@@ -103,7 +107,7 @@ class Raised(NamedTuple):
 
 
 class Shapes(NamedTuple):
-    """Shapes and dtypes of a call's tensors, in the order of the flattened arguments."""
+    """Shapes and dtypes of a call's tensors, those that are held outermost first."""
 
     shapes: tuple[str, ...]
     dtypes: tuple[str, ...]

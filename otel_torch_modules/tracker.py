@@ -14,12 +14,13 @@ from torch.autograd.graph import Node
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils.hooks import RemovableHandle
 
+from otel_torch_modules._recording.contents import tensors
 from otel_torch_modules._recording.fqn import ModuleSites
 from otel_torch_modules._recording.live_backward import NO_NODE, Backward, Gradients
 from otel_torch_modules._recording.live_calls import Call, Edge, Ruler
 from otel_torch_modules._recording.live_frames import Place, calling_frame
 from otel_torch_modules._recording.live_stack import Stack
-from otel_torch_modules._recording.marks import tensors
+from otel_torch_modules._recording.marks import node_of
 from otel_torch_modules._recording.torch_private import (
     current_node,
     forget_keywords,
@@ -31,6 +32,8 @@ from otel_torch_modules._recording.torch_private import (
 ForwardPreHook = Callable[[nn.Module, Any], Any]
 ForwardHook = Callable[[nn.Module, Any, Any], Any]
 BackwardHook = Callable[["nn.Module | None", Gradients], Any]
+
+_MOST_MET = 4096  # things looked at in the arguments of a call, or its result
 
 
 class _Thread(threading.local):
@@ -201,21 +204,21 @@ class ModuleTracker:
     def _mark_inputs(self, call: Call, values: Any) -> None:
         """Mark what made the inputs: when backward comes there, the call's backward is over."""
         with torch._C.DisableTorchFunction():
-            for tensor in tensors(values):
+            for tensor in tensors(values, _MOST_MET):
                 if tensor.requires_grad:
                     call.inputs.append(self._mark(call, tensor))
 
     def _mark_outputs(self, call: Call, values: Any) -> None:
         """Mark what made the outputs: when backward comes there, the call's backward begins."""
         with torch._C.DisableTorchFunction():
-            for tensor in tensors(values):
+            for tensor in tensors(values, _MOST_MET):
                 edge = self._mark(call, tensor)
                 if edge is not None:
                     call.outputs.append(edge)
 
     def _mark(self, call: Call, tensor: Tensor) -> Edge | None:
         """Mark what made `tensor`; return its place in the graph, None for a leaf."""
-        node = tensor.grad_fn
+        node = node_of(tensor)
         if node is None:
             return None
         self._mark_node(call, node)

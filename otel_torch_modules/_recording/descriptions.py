@@ -5,8 +5,15 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-from otel_torch_modules._recording.marks import tensors
+import torch
+from torch import Tensor
+
+from otel_torch_modules._recording.contents import tensors
 from otel_torch_modules._records import Raised, Shapes
+
+# As torch has them, whatever a subclass does.
+_dtype = Tensor.dtype.__get__  # type: ignore[attr-defined]
+_sizes = Tensor.shape.__get__  # type: ignore[attr-defined]
 
 
 def describe_error(error: BaseException, with_stacktrace: bool) -> Raised:
@@ -26,6 +33,14 @@ def describe_error(error: BaseException, with_stacktrace: bool) -> Raised:
 
 
 def describe_tensors(values: Any) -> Shapes:
-    """Return shapes and dtypes of the tensors in `values`."""
-    found = list(tensors(values))
-    return Shapes(tuple(str(list(t.shape)) for t in found), tuple(str(t.dtype) for t in found))
+    """Return shapes and dtypes of the tensors in `values`, those that are held outermost first."""
+    with torch._C.DisableTorchFunction():
+        found = [(_shape(tensor), str(_dtype(tensor))) for tensor in tensors(values)]
+    return Shapes(tuple(shape for shape, _ in found), tuple(dtype for _, dtype in found))
+
+
+def _shape(tensor: Tensor) -> str:
+    try:
+        return str(list(_sizes(tensor)))
+    except Exception:  # a nested tensor has none, and a subclass may make it up by code of its own
+        return "?"

@@ -203,7 +203,10 @@ class Recorder:
                             if first - state.last_output != 2 or not is_view_of(
                                 args[0], state.last_output
                             ):
-                                node = args[0].grad_fn
+                                try:
+                                    node = args[0].grad_fn
+                                except RuntimeError:  # see `node_of`, which would cost a call
+                                    node = None
                                 if node is not None:
                                     number = node._sequence_nr()
                                     if number != state.last_input:
@@ -211,7 +214,7 @@ class Recorder:
                                         if number != state.last_output:
                                             attach_mark(node, state.carrier)
                         else:
-                            for node in input_nodes(args, kwargs):
+                            for node in input_nodes(args, kwargs, site):
                                 attach_mark(node, state.carrier)
                     stack.append(site)
                     training: Any = module.training
@@ -262,7 +265,7 @@ class Recorder:
                                 state.last_output = number
                                 attach_mark(node, state.carrier)
                     else:
-                        for node in output_nodes(output, first):
+                        for node in output_nodes(output, first, site):
                             tag = EXIT
                             attach_mark(node, state.carrier)
                 log.extend(
@@ -300,6 +303,10 @@ class Recorder:
                     if log is None:
                         return
                 node = current_node()
+                if (
+                    node is None
+                ):  # distributed autograd has an engine of its own, which does not say
+                    return
                 if not (self._task.selective and stops_at(node)):
                     log.extend((MARK, thread_code, node._sequence_nr(), time, self._task.code))
             except Exception:
@@ -361,7 +368,7 @@ class Recorder:
         if known is not None:
             self._task = known
             return
-        node: Node | None = current_node()  # None while a compiled backward runs
+        node: Node | None = current_node()  # None while a compiled or distributed backward runs
         code = 0
         if self.tasks:
             taken = {other.code for other in self.tasks.values()}

@@ -44,7 +44,7 @@ def call_root(
         site: Site = recorder.sites.by_id.get(id(module)) or recorder.sites.add(module)
         first = sequence_number()
         if torch.is_grad_enabled():
-            for node in input_nodes(args, kwargs):
+            for node in input_nodes(args, kwargs, site):
                 attach_mark(node, state.carrier)
         if site.recorded:
             log.extend((site, state.code, first, now(), module.training))
@@ -65,7 +65,7 @@ def call_root(
     try:
         end = now()
         last = sequence_number()
-        nodes = output_nodes(output, first) if last != first else ()
+        nodes = output_nodes(output, first, site) if last != first else ()
         for node in nodes:
             attach_mark(node, state.carrier)
         if site.recorded:

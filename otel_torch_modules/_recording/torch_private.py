@@ -5,7 +5,7 @@ Without one of them there is no tracing: the import fails and the door says so o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.autograd import Variable
 from torch.autograd.graph import Node
 from torch.nn.modules import module as torch_module
+from torch.utils._pytree import SUPPORTED_NODES
 from torch.utils.hooks import RemovableHandle
 
 graph_task_id: Callable[[], int] = torch._C._current_graph_task_id
 """The id of the backward that runs in this thread, -1 outside."""
 
-current_node: Callable[[], Node] = torch._C._current_autograd_node
-"""The node whose hooks run in this thread."""
+current_node: Callable[[], Node | None] = torch._C._current_autograd_node
+"""The node whose hooks run in this thread; None where another engine runs it, compiled or distributed autograd's."""
 
 sequence_number: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
 """The number that the next node made in this thread gets."""
@@ -29,6 +30,12 @@ executes: Callable[[Node], bool] = torch._C._will_engine_execute_node
 
 torch_function_modes: Callable[[], int] = torch._C._len_torch_function_stack
 """How many ``TorchFunctionMode`` are on: they would see that an attribute of a tensor is read."""
+
+
+def pytree_flattener(cls: type) -> Callable[[Any], tuple[Iterable[Any], Any]] | None:
+    """Return what flattens an instance of `cls`, where that is registered as a pytree."""
+    node = SUPPORTED_NODES.get(cls)
+    return None if node is None else node.flatten_fn
 
 
 def is_torch_call(call: Callable[..., Any]) -> bool:

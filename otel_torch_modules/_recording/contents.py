@@ -1,0 +1,147 @@
+"""The tensors in what a module is given or returns.
+
+The look is bounded, however much is passed, and runs nothing of the program's: containers are read by the methods of
+the builtin class that they derive from, fields of a dataclass where Python keeps them. Only a registered pytree is
+flattened by its own function; one that raises holds no tensor.
+
+Where a look met things but no tensor, the next looks at that place in the program are left out: token ids, texts and
+options are the same kind of thing at every call. What was empty, or None, is looked at again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+from types import GetSetDescriptorType, MemberDescriptorType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from otel_torch_modules._recording.torch_private import pytree_flattener
+from otel_torch_modules._records import Site
+
+MOST_MET = 64
+"""So many things one look meets: an argument or the result, and what it holds, outermost first."""
+
+_LOOKS_LEFT_OUT = 127  # after one in vain
+
+_RESULT = -1  # the place of what a module returns; that of an argument is its index or keyword
+
+_PLAIN = (int, str, float, bytes, type(None), type)
+_NOT_KEPT = object()
+
+_class_dict = type.__dict__["__dict__"].__get__  # whatever the class's metaclass says
+_class_bases = type.__dict__["__mro__"].__get__
+
+
+def tensors(value: Any, most: int = MOST_MET) -> list[Tensor]:
+    """Return the tensors in `value`: itself, or below it in containers, dataclasses and registered pytrees.
+
+    Args:
+        value: anything that a module takes or returns.
+        most: how many things are looked at.
+    """
+    return _look(value, most)[0]
+
+
+def input_tensors(args: tuple[Any, ...], kwargs: dict[str, Any], site: Site) -> list[Tensor]:
+    """Return the tensors in the arguments of a call at `site`."""
+    found: list[Tensor] = []
+    for place, value in enumerate(islice(args, MOST_MET)):
+        if value is not None:
+            found += _tensors_at(site, place, value)
+    if kwargs:
+        for name, value in islice(kwargs.items(), MOST_MET):
+            if value is not None:
+                found += _tensors_at(site, name, value)
+    return found
+
+
+def output_tensors(value: Any, site: Site) -> Iterable[Tensor]:
+    """Return the tensors in what a call at `site` returned."""
+    return _tensors_at(site, _RESULT, value)
+
+
+def _tensors_at(site: Site, place: int | str, value: Any) -> Iterable[Tensor]:
+    if issubclass(type(value), Tensor):
+        return (value,)
+    left_out = site.looks_left_out.get(place)
+    if left_out:
+        site.looks_left_out[place] = left_out - 1
+        return ()
+    found, met_other = _look(value, MOST_MET)
+    if met_other and not found:
+        site.looks_left_out[place] = _LOOKS_LEFT_OUT
+    return found
+
+
+def _look(value: Any, most: int) -> tuple[list[Tensor], bool]:
+    """Return the tensors in `value`, and whether there is anything in it that is neither tensor, None nor empty."""
+    found = []
+    met_other = False
+    met = [value]
+    for thing in met:  # grows meanwhile
+        cls = type(thing)  # not `isinstance`, which asks the thing for its `__class__`
+        if issubclass(cls, Tensor):
+            found.append(thing)
+        elif issubclass(cls, _PLAIN):
+            met_other = met_other or thing is not None
+        else:
+            parts = _parts(thing, cls) if len(met) < most else None
+            if parts is None:
+                met_other = True
+            else:
+                met.extend(islice(parts, most - len(met)))
+    return found, met_other
+
+
+def _parts(thing: Any, cls: type) -> Iterable[Any] | None:
+    """Return what `thing`, of the class `cls`, holds; None where it is nothing that holds things."""
+    if issubclass(cls, tuple):
+        return tuple.__iter__(thing)
+    if issubclass(cls, list):
+        return list.__iter__(thing)
+    if issubclass(cls, dict):
+        return dict.values(thing)
+    if issubclass(cls, deque):
+        return deque.__iter__(thing)
+    try:
+        flatten = pytree_flattener(cls)
+        if flatten is not None:
+            with torch._C.DisableTorchFunction():
+                return list(islice(flatten(thing)[0], MOST_MET))
+    except Exception:
+        return None
+    return _fields(thing, cls)
+
+
+def _fields(thing: Any, cls: type) -> list[Any] | None:
+    """Return the fields of a dataclass as they are in its dictionary and its slots; None for another class."""
+    namespaces = [_class_dict(base) for base in _class_bases(cls)]
+    declared = _first(namespaces, "__dataclass_fields__")
+    if type(declared) is not dict:
+        return None
+    dictionary = _first(namespaces, "__dict__")
+    kept = dictionary.__get__(thing) if type(dictionary) is GetSetDescriptorType else {}
+    found = []
+    for name in declared:
+        value = dict.get(kept, name, _NOT_KEPT)
+        slot = _first(namespaces, name) if value is _NOT_KEPT else None
+        if type(slot) is MemberDescriptorType:
+            try:
+                value = slot.__get__(thing)
+            except AttributeError:  # has no value yet
+                continue
+        if value is not _NOT_KEPT:
+            found.append(value)
+    return found
+
+
+def _first(namespaces: list[Any], name: str) -> Any:
+    """Return what the first class that has anything of that name has."""
+    for namespace in namespaces:
+        if name in namespace:
+            return namespace[name]
+    return None
