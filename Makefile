@@ -4,8 +4,9 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+TESTABLE := $(VENV)/.testable
 
-.PHONY: help demo test test-compose bench soak scale clean
+.PHONY: help demo test test-compose bench soak scale frameworks clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -14,30 +15,37 @@ help: ## list the targets
 demo: $(INSTALLED) ## train a small GPT with tracing on and show where its steps' time went
 	@$(VENV)/bin/otel-torch-modules demo
 
-test: $(INSTALLED) ## check style and types, run the tests
+test: $(TESTABLE) ## check style and types, run the tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest
 
-test-compose: $(INSTALLED) ## run the compose demo for real; needs root and what tests/deploy/compose_up.py names
+test-compose: $(TESTABLE) ## run the compose demo for real; needs root and what tests/deploy/compose_up.py names
 	$(VENV)/bin/python tests/deploy/compose_up.py
 
-bench: $(INSTALLED) ## measure what tracing costs, beside other tools: half an hour; `QUICK=1` for a look
+bench: $(TESTABLE) ## measure what tracing costs, beside other tools: half an hour; `QUICK=1` for a look
 	$(VENV)/bin/python -m benchmarks.table $(if $(QUICK),--quick)
 
-soak: $(INSTALLED) ## train the demo for half an hour and see that nothing grows; `MINUTES=2` for a look
+soak: $(TESTABLE) ## train the demo for half an hour and see that nothing grows; `MINUTES=2` for a look
 	$(VENV)/bin/python -m benchmarks.soak --minutes $(or $(MINUTES),30)
 
-scale: $(INSTALLED) ## send 200 steps of 10 000 module calls to Jaeger and count the spans: needs 6 GB of memory
+scale: $(TESTABLE) ## send 200 steps of 10 000 module calls to Jaeger and count the spans: needs 6 GB of memory
 	$(VENV)/bin/python -m benchmarks.scale
+
+frameworks: $(TESTABLE) ## run other people's training frameworks, five times each, and write docs/frameworks.md
+	$(VENV)/bin/python -m tests.frameworks.table
 
 clean: ## remove the virtual environment and the demo's traces
 	rm -rf $(VENV) traces
 
-# A stamp, so that nothing is installed twice; a change of the dependencies or of their pins renews it.
+# Stamps, so that nothing is installed twice; a change of the dependencies or of their pins renews them.
 # numpy is not needed, but torch warns where it is missing.
 $(INSTALLED): Makefile pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[cli,test]' numpy
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[cli]' numpy
+	touch $@
+
+$(TESTABLE): $(INSTALLED)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[cli,test,frameworks]'
 	touch $@

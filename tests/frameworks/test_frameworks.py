@@ -1,0 +1,45 @@
+"""Frameworks as their users run them: the same training, a trace for each step, a trace for each evaluation."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+import pytest
+
+from tests.distributed.traces import Trace
+from tests.frameworks.catalogue import JOBS
+from tests.frameworks.jobs import Job, run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.program)
+def test_a_framework(job: Job, tmp_path: Path) -> None:
+    untraced = run(job, tmp_path / "untraced", traced=False)
+    traced = run(job, tmp_path / "traced", traced=True)
+    assert traced.parameters == untraced.parameters
+    assert traced.steps == untraced.steps
+    steps = [trace for trace in traced.traces if top(trace) == "train.step"]
+    assert [trace.step for trace in steps] == list(range(untraced.steps))
+    assert evaluations(traced.traces) == job.evaluations
+    assert {top(trace) for trace in traced.traces} <= {"train.step", "evaluate"}
+    assert bool(traced.said) is job.warns, traced.said
+
+
+def top(trace: Trace) -> str:
+    """Return the name of the trace's root; of several, for the ranks must hang together, all."""
+    return ", ".join(span.name for span in trace.tops)
+
+
+def evaluations(traces: list[Trace]) -> tuple[int, ...]:
+    """Return the forwards of each evaluation: one pass may be two traces where the machine stood still in between."""
+    passes = [
+        (trace.step, trace.tops[0].attributes["torch.evaluate.forwards"])
+        for trace in traces
+        if top(trace) == "evaluate"
+    ]
+    return tuple(
+        sum(int(forwards) for _, forwards in same) for _, same in groupby(passes, itemgetter(0))
+    )
