@@ -45,5 +45,17 @@ def stops_at(node: Node) -> bool:
         return False
 
 
+def runs_in_backward(node: Node) -> bool:
+    """Return whether the backward that runs now comes to `node`: then it is of a forward and has its mark from there.
+
+    What a recompute makes is not. On an accelerator the two are made in different threads, whose numbers are not to be
+    confused: the backward runs in a thread of the engine's own.
+    """
+    try:
+        return executes(node)
+    except RuntimeError:
+        return False
+
+
 def _following(node: Node) -> list[Node]:
     return [after for after, _ in node.next_functions if after is not None]

@@ -26,7 +26,7 @@ from torch.compiler import is_compiling, is_dynamo_compiling
 from torch.utils.checkpoint import _StopRecomputationError
 
 from otel_torch_modules._recording.boundary import Boundary
-from otel_torch_modules._recording.captures import leaves_nodes_out, stops_at
+from otel_torch_modules._recording.captures import leaves_nodes_out, runs_in_backward, stops_at
 from otel_torch_modules._recording.descriptions import describe_error, describe_tensors
 from otel_torch_modules._recording.dynamo import made_by_compiler
 from otel_torch_modules._recording.fqn import ModuleSites
@@ -211,11 +211,14 @@ class Recorder:
                                     number = node._sequence_nr()
                                     if number != state.last_input:
                                         state.last_input = number
-                                        if number != state.last_output:
+                                        if number != state.last_output and not (
+                                            state.recomputes and runs_in_backward(node)
+                                        ):
                                             attach_mark(node, state.carrier)
                         else:
                             for node in input_nodes(args, kwargs, site):
-                                attach_mark(node, state.carrier)
+                                if not (state.recomputes and runs_in_backward(node)):
+                                    attach_mark(node, state.carrier)
                     stack.append(site)
                     training: Any = module.training
                     if record_shapes:
@@ -263,11 +266,13 @@ class Recorder:
                             number = node._sequence_nr()
                             if number != state.last_output:
                                 state.last_output = number
-                                attach_mark(node, state.carrier)
+                                if not (state.recomputes and runs_in_backward(node)):
+                                    attach_mark(node, state.carrier)
                     else:
                         for node in output_nodes(output, first, site):
                             tag = EXIT
-                            attach_mark(node, state.carrier)
+                            if not (state.recomputes and runs_in_backward(node)):
+                                attach_mark(node, state.carrier)
                 log.extend(
                     (
                         tag,
