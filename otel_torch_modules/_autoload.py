@@ -10,20 +10,33 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+_ENABLED = "OTEL_TORCH_MODULES_ENABLED"  # nothing more is imported to read it
+
 waiting: Callable[[], None] | None = None
 """What an instrumentor that was there before torch wants to do once torch is."""
 
 
 def autoload() -> None:
     """Instrument this process if ``OTEL_TORCH_MODULES_ENABLED`` says so, or an instrumentor waits; never raise."""
-    if waiting is None and not os.environ.get("OTEL_TORCH_MODULES_ENABLED"):
-        return
     try:
-        _instrument()
+        if waiting is None and not os.environ.get(_ENABLED):
+            _look_for_misspelt()
+        else:
+            _instrument()
     except Exception:
         import logging
 
         logging.getLogger("otel_torch_modules").exception("Modules are not traced")
+
+
+def _look_for_misspelt() -> None:
+    """Say so where the very variable that asks for tracing, or one of ours besides it, has a letter wrong."""
+    if not any(name.startswith("OTEL_TORCH") and name != _ENABLED for name in os.environ):
+        return
+    from otel_torch_modules import _misspelt
+
+    found = _misspelt.misspelt(os.environ)
+    _misspelt.log(one for one in found if one.meant in _misspelt.OURS)
 
 
 def _instrument() -> None:

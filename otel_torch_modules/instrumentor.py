@@ -16,7 +16,7 @@ from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-de
     BaseInstrumentor,
 )
 
-from otel_torch_modules import _autoload
+from otel_torch_modules import _autoload, _misspelt
 from otel_torch_modules.config import Config
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         """
         config = kwargs.get("config")
         if config is None:
+            _misspelt.log(_misspelt.misspelt(os.environ))
             try:
                 config = Config.from_env(os.environ)
             except ValueError as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from otel_torch_modules import environment_variables as variables
+from otel_torch_modules._secrets import without_secrets
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say, say_error
 from otel_torch_modules.cli.step_tree import Cut
@@ -37,7 +38,8 @@ def run_demo(steps: int, folder: Path, environ: Mapping[str, str]) -> int:
             "installed package"
         )
     file = _new_file(folder)
-    endpoint = next((environ[name] for name in _ENDPOINTS if environ.get(name)), None)
+    shown = without_secrets(environ)
+    endpoint = next((shown[name] for name in _ENDPOINTS if environ.get(name)), None)
     command = [sys.executable, str(_SCRIPT), "--steps", str(steps)]
     exporters = "otlp,otlp_file" if endpoint else "otlp_file"
     say(f"{variables.OTEL_TORCH_MODULES_ENABLED}=true OTEL_TRACES_EXPORTER={exporters} \\")
@@ -59,7 +61,7 @@ def run_demo(steps: int, folder: Path, environ: Mapping[str, str]) -> int:
         raise CommandError(
             f"the training ran, but {file} was not written; `{_program()} doctor` may say why"
         )
-    _show(file, endpoint, environ)
+    _show(file, endpoint, shown)
     return 0
 
 

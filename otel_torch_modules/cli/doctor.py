@@ -13,9 +13,12 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import NamedTuple
 
+from otel_torch_modules._secrets import without_secrets
 from otel_torch_modules.cli.exporter_check import examine_exporters
 from otel_torch_modules.cli.finding import Finding
 from otel_torch_modules.cli.grammar import counted
+from otel_torch_modules.cli.limits_check import examine_limits
+from otel_torch_modules.cli.provider_check import examine_provider
 from otel_torch_modules.cli.say import say
 from otel_torch_modules.cli.trace_check import examine_traces
 from otel_torch_modules.cli.variable_check import examine_variables
@@ -64,8 +67,11 @@ def examine(environ: Mapping[str, str], files: Sequence[Path] = ()) -> int:
 def _examine_installation(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield from _examine_versions()
     yield from _examine_entry_points()
-    yield from examine_variables(environ)
-    yield from examine_exporters(environ)
+    shown = without_secrets(environ)  # what nobody knows here, nobody prints
+    yield from examine_variables(shown)
+    yield from examine_provider(shown)
+    yield from examine_limits(shown)
+    yield from examine_exporters(shown)
 
 
 def _examine_versions() -> Iterator[Finding]:

@@ -118,7 +118,8 @@ def _examine_file(environ: Mapping[str, str]) -> Finding:
     fault = ""
     try:
         if place == path:
-            os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
+            # Not to wait where it is a pipe that nobody reads.
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK))
         else:
             TemporaryFile(dir=place).close()
     except OSError as error:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from otel_torch_modules import environment_variables
+from otel_torch_modules._misspelt import OURS, misspelt
 from otel_torch_modules.cli.exporter_check import DEFAULT_FILE
 from otel_torch_modules.cli.finding import Finding
 from otel_torch_modules.cli.sampler_check import (
@@ -18,26 +18,24 @@ from otel_torch_modules.cli.sampler_check import (
 from otel_torch_modules.config import Config, Schedule, is_enabled
 
 _PREFIX = "OTEL_TORCH_MODULES_"
-_KNOWN = [name for name in vars(environment_variables) if name.startswith(_PREFIX)]
 _AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"
-_SECRETS = ("HEADERS", "KEY", "TOKEN", "PASSWORD")
 
 
 def examine_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Yield a finding for each variable of ours, for misspelt ones, and for OpenTelemetry's that are set."""
     defaults = {_PREFIX + entry.name.upper(): entry.name for entry in fields(Config)}
-    for name in _KNOWN:
+    for name in OURS:
         if name == environment_variables.OTEL_TORCH_MODULES_ENABLED:
             yield _examine_enabled(environ)
         elif name in defaults:
             yield _examine_option(name, defaults[name], environ)
         else:
             yield Finding(name, environ.get(name) or f"{DEFAULT_FILE} (default)")
+    mistakes = {mistake.name: mistake.sentence for mistake in misspelt(environ)}
     for name in sorted(environ):
-        if name.startswith(_PREFIX):
-            if name not in _KNOWN:
-                yield _misspelt(name, environ[name])
-        elif name.startswith("OTEL_"):
+        if name in mistakes:
+            yield Finding(name, environ[name], mistakes[name])
+        elif name.startswith("OTEL_") and name not in OURS:
             yield _examine_standard(name, environ)
 
 
@@ -77,16 +75,8 @@ def _as_text(option: str, value: object) -> str:
     return str(value) or "from the launcher"
 
 
-def _misspelt(name: str, value: str) -> Finding:
-    close = difflib.get_close_matches(name, _KNOWN, n=1)
-    meant = f"; {close[0]} is meant?" if close else ""
-    return Finding(name, value, f"{name} is not a variable of otel-torch-modules{meant}")
-
-
 def _examine_standard(name: str, environ: Mapping[str, str]) -> Finding:
     value = environ[name]
-    if any(word in name for word in _SECRETS):
-        return Finding(name, "(set)")
     if name == "OTEL_SDK_DISABLED" and value.strip().lower() == "true":
         return Finding(name, value, f"{name}={value} switches off all of OpenTelemetry")
     if name == SAMPLER:

@@ -157,7 +157,7 @@ def test_a_slow_rank_is_found_and_the_others_wait_at_the_end_of_backward(
     assert main(["stragglers", str(file)]) == 0
     said = capsys.readouterr().out
     assert said.splitlines()[-1].startswith("Rank 2 was last in 2 of 2 steps, by ")
-    assert said.endswith(" ms at the median, most often in forward GPT.h.1.\n")
+    assert said.endswith(" ms at the median; it lost time most often in forward GPT.h.1.\n")
     traces = read(file)
     assert_whole(traces, ["rank 0", "rank 1", "rank 2", "rank 3"])
     for trace in traces:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 import subprocess
@@ -34,7 +35,7 @@ def silent() -> int:
 
 def rows_of(output: str) -> dict[str, str]:
     table = output.split("\n\n")[0]
-    return dict(line.split("  ", 1) for line in table.splitlines())
+    return {name: state for name, _, state in (line.partition("  ") for line in table.splitlines())}
 
 
 def faults_of(
@@ -90,6 +91,11 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
         "OTEL_SERVICE_NAME": "gpt",
         "OTEL_TRACES_EXPORTER": "otlp,console",
     }
+    rows["provider"] = "the program's own, or one made from the OTEL_* variables"
+    rows["limits"] = (
+        "a span: 128 attributes, 128 events, 128 links, 128 attributes an event, 128 attributes a link, "
+        "any characters a value"
+    )
     exporters = [f"otlp, grpc, http://127.0.0.1:{listening}: answers", "console"]
     lines = [f"{subject:<{width}}{state}" for subject, state in rows.items()]
     lines += [f"{'exporter':<{width}}{state}" for state in exporters]
@@ -123,6 +129,32 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
                 "OTEL_TORCH_MODULES_Q is not a variable of otel-torch-modules; "
                 "OTEL_TORCH_MODULES_FILE is meant?",
             ],
+        ),
+        (
+            {
+                "OTEL_TORCH_MODULE_ENABLED": "true",
+                "OTEL_TRACE_EXPORTER": "otlp",
+                "OTEL_OF_OTHERS": "1",
+            },
+            [
+                "OTEL_TORCH_MODULE_ENABLED is not a variable; OTEL_TORCH_MODULES_ENABLED is meant?",
+                "OTEL_TRACE_EXPORTER is not a variable; OTEL_TRACES_EXPORTER is meant?",
+            ],
+        ),
+        (
+            {"OTEL_SPAN_LINK_COUNT_LIMIT": "-1", "OTEL_ATTRIBUTE_COUNT_LIMIT": "many"},
+            [
+                f"{name}: {value!r} is not allowed; it must be an integer of at least 0"
+                for name, value in (
+                    ("OTEL_ATTRIBUTE_COUNT_LIMIT", "many"),
+                    ("OTEL_SPAN_LINK_COUNT_LIMIT", "-1"),
+                )
+            ],
+        ),
+        ({"OTEL_PYTHON_TRACER_PROVIDER": "sdk_tracer_provider"}, []),
+        (
+            {"OTEL_PYTHON_TRACER_PROVIDER": "theirs"},
+            ["OTEL_PYTHON_TRACER_PROVIDER=theirs is not installed"],
         ),
         (
             {"OTEL_SDK_DISABLED": "true"},
@@ -283,6 +315,71 @@ def test_a_file_that_cannot_be_written_is_said(
         assert faults == ([f"OTEL_TORCH_MODULES_FILE={file}: {fault}"] if fault else [])
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder-7", "taken"]
     assert (tmp_path / "taken").read_text() == "kept"
+
+
+def test_a_pipe_that_nobody_reads_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    environ = {"OTEL_TRACES_EXPORTER": "otlp_file", "OTEL_TORCH_MODULES_FILE": str(pipe)}
+    assert faults_of(environ, capsys, 1) == [
+        f"OTEL_TORCH_MODULES_FILE={pipe}: nothing can be written to {pipe} (no such device or address)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "limits"),
+    [
+        (
+            {"OTEL_ATTRIBUTE_COUNT_LIMIT": "7"},
+            "7 attributes, 128 events, 128 links, 7 attributes an event",
+        ),
+        (
+            {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "9", "OTEL_ATTRIBUTE_COUNT_LIMIT": "7"},
+            "9 attributes, 128 events, 128 links, 7 attributes an event",
+        ),
+        ({"OTEL_SPAN_EVENT_COUNT_LIMIT": ""}, "128 attributes, any events, 128 links"),
+    ],
+)
+def test_the_limits_in_force_are_said(
+    environ: dict[str, str], limits: str, capsys: pytest.CaptureFixture[str], listening: int
+) -> None:
+    examine({"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{listening}", **environ})
+    assert rows_of(capsys.readouterr().out)["limits"].strip().startswith(f"a span: {limits}")
+
+
+class Wrapping:
+    """As Logfire's: no class of the SDK, and one of the SDK inside."""
+
+    def __init__(self, provider: object) -> None:
+        self.provider = provider
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        ("TracerProvider()", "opentelemetry.sdk.trace.TracerProvider"),
+        (
+            "Wrapping(TracerProvider())",
+            "__main__.Wrapping, which wraps opentelemetry.sdk.trace.TracerProvider",
+        ),
+        ("Wrapping(None)", "__main__.Wrapping, which is not one of the SDK's"),
+        ("None", "the program's own, or one made from the OTEL_* variables"),
+    ],
+)
+def test_the_provider_that_is_there_is_named(make: str, said: str) -> None:
+    script = (
+        "from opentelemetry import trace; from opentelemetry.sdk.trace import TracerProvider\n"
+        f"{inspect.getsource(Wrapping)}\n"
+        f"provider = {make}\n"
+        "if provider: trace.set_tracer_provider(provider)\n"
+        "from otel_torch_modules.cli.main import main; main(['doctor'])\n"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert rows_of(output.stdout)["provider"].strip() == said
 
 
 FEWER = (

@@ -1,0 +1,42 @@
+"""The limits that OpenTelemetry's variables set to what a span may carry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from otel_torch_modules.cli.finding import Finding
+
+
+class _Limit(NamedTuple):
+    of: str
+    variables: tuple[str, ...]  # the first that is set counts; set to nothing it means no limit
+    default: str
+
+
+_COUNT = "OTEL_ATTRIBUTE_COUNT_LIMIT"
+_LENGTH = "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"
+# https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#attribute-limits
+_LIMITS = (
+    _Limit("attributes", ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", _COUNT), "128"),
+    _Limit("events", ("OTEL_SPAN_EVENT_COUNT_LIMIT",), "128"),
+    _Limit("links", ("OTEL_SPAN_LINK_COUNT_LIMIT",), "128"),
+    _Limit("attributes an event", ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", _COUNT), "128"),
+    _Limit("attributes a link", ("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", _COUNT), "128"),
+    _Limit("characters a value", ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", _LENGTH), ""),
+)
+
+
+def examine_limits(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield the limits in force as one finding, and one for each variable whose value is not allowed."""
+    in_force = []
+    faults: dict[str, str] = {}
+    for limit in _LIMITS:
+        name = next((name for name in limit.variables if name in environ), "")
+        value = environ[name].strip() if name else limit.default
+        if value and not (value.isascii() and value.isdecimal()):
+            faults[name] = f"{name}: {value!r} is not allowed; it must be an integer of at least 0"
+        in_force.append(f"{value or 'any'} {limit.of}")
+    yield Finding("limits", "a span: " + ", ".join(in_force))
+    for name, fault in faults.items():
+        yield Finding("limits", name, fault)

@@ -1,0 +1,107 @@
+"""No secret is shown, wherever it stands."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from otel_torch_modules._misspelt import OURS, STANDARD
+from otel_torch_modules._secrets import without_secrets
+from otel_torch_modules.cli.doctor import examine
+
+SECRET = "s3cr3t"
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
+secrets = st.builds("{}{}{}".format, texts, st.just(SECRET), texts)
+words = st.text("abcxyz0189.-_", min_size=1, max_size=8)
+encoded = secrets.map(lambda text: quote(text, safe=""))
+after_host = st.sampled_from(("", "/", "/v1/traces", "/tenant@x/v1", ":4317", ":4317/v1"))
+
+
+@st.composite
+def urls(draw: st.DrawFn) -> str:
+    """A URL in which there is a secret: user, password, encoded or not, a parameter, a fragment."""
+    scheme = draw(st.sampled_from(("http", "https", "grpc", "HTTP", "redis+tls")))
+    host = draw(words | st.sampled_from(("localhost", "[::1]", "10.0.0.1")))
+    rest = draw(after_host)
+    where = draw(st.sampled_from(("password", "user", "bare", "parameter", "fragment", "list")))
+    if where == "password":
+        return f"{scheme}://{draw(words)}:{draw(encoded)}@{host}{rest}"
+    if where == "user":
+        return f"{scheme}://{draw(encoded)}@{host}{rest}"
+    if where == "bare":  # as people write it
+        return f"{scheme}://{draw(words)}:x{draw(secrets)}@{host}{rest}"
+    if where == "parameter":
+        return f"{scheme}://{host}{rest}?{draw(words)}={draw(encoded)}"
+    if where == "fragment":
+        return f"{scheme}://{host}{rest}#{draw(encoded)}"
+    return f"{scheme}://{host}{rest},{scheme}://{draw(words)}:{draw(encoded)}@{host}"
+
+
+secret_values = st.one_of(
+    st.tuples(st.sampled_from((*OURS, *STANDARD, "OTEL_OF_OTHERS")), urls()),
+    st.tuples(st.sampled_from([name for name in STANDARD if "HEADERS" in name]), secrets),
+    st.tuples(st.sampled_from(("OTEL_API_TOKEN", "OTEL_PASSWORD", "OTEL_x_secret")), secrets),
+    st.tuples(
+        st.sampled_from([name for name in STANDARD if name.endswith("ENDPOINT")]),
+        st.builds("{}:x{}@{}:1".format, words, secrets, words),
+    ),
+    st.tuples(
+        st.just("OTEL_RESOURCE_ATTRIBUTES"),
+        st.builds("team=a,{}={},x=y".format, st.sampled_from(("api.key", "auth-token")), encoded),
+    ),
+)
+
+
+@given(variable=secret_values)
+@settings(max_examples=400, deadline=None)
+def test_no_secret_is_left_of_a_value(variable: tuple[str, str]) -> None:
+    assert SECRET not in repr(without_secrets(dict([variable])))
+
+
+@given(variable=secret_values)
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_the_doctor_prints_none(
+    variable: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.create_connection", _refuse)  # the hosts are made up
+    examine(dict([variable]))
+    out, err = capsys.readouterr()
+    assert variable[0] in out
+    assert SECRET not in out + err
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise ConnectionRefusedError(111, "Connection refused")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://me:pass@host:4317/v1", "https://***@host:4317/v1"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "me:pass@host:4317", "***@host:4317"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://u:p@[::1]:4317", "http://***@[::1]:4317"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://u:p/q@host", "http://***@host"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h/v1?k=v", "http://h/v1?***"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=x", "(set)"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "", ""),
+        ("OTEL_RESOURCE_ATTRIBUTES", "a=b,db.password=x", "a=b,db.password=***"),
+        *(
+            (name, harmless, harmless)
+            for name, harmless in (
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4317"),
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://host/@tenant/v1"),
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "unix:///run/otel.sock"),
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "host:4317"),
+                ("OTEL_TORCH_MODULES_FILE", "/data/key=5/me@home/{pid}.jsonl"),
+                ("OTEL_RESOURCE_ATTRIBUTES", "service.version=1,team=a"),
+            )
+        ),
+    ],
+)
+def test_what_is_shown(name: str, value: str, shown: str) -> None:
+    assert without_secrets({name: value}) == {name: shown}
