@@ -161,6 +161,9 @@ class Record:
     micro_batches: int = 0
     truncated: bool = False
     failed: bool = False
+    skipped: bool = (
+        False  # no optimizer stepped: a scaler found infinities, or the gradients were dropped
+    )
     dropped_before: int = 0  # records since the last step that was taken
     # Of trace and span: whoever draws puts them here, and the first are `trace_id` and `span_id`.
     drawn_ids: list[tuple[int, int]] = field(default_factory=list)

@@ -48,6 +48,7 @@ CODE_FUNCTION_NAME: Final = "code.function.name"
 # Attributes of the step span and of the rank spans below it.
 STEP_INDEX: Final = "torch.step"
 STEP_MICRO_BATCHES: Final = "torch.step.micro_batches"
+STEP_SKIPPED: Final = "torch.step.skipped"
 STEP_TRUNCATED: Final = "torch.step.truncated"
 STEP_DROPPED: Final = "torch.step.dropped"
 STEP_STRIDE: Final = "torch.step.stride"

@@ -22,6 +22,8 @@ def _hooks() -> dict[str, object]:
     return {
         "nn.Module.__call__": nn.Module.__call__,
         "data loader's __next__": _BaseDataLoaderIter.__next__,
+        "GradScaler.step": torch.amp.GradScaler.step,
+        "zero_grad": (torch.optim.Optimizer.zero_grad, nn.Module.zero_grad),
         "forward pre-hooks": list(torch_module._global_forward_pre_hooks),
         "forward hooks": list(torch_module._global_forward_hooks),
         "optimizer pre-hooks": list(torch_optimizer._global_optimizer_pre_hooks),

@@ -55,6 +55,8 @@ def describe_heads(spans: list[Span], record: Record, truncated: bool) -> None:
         semconv.STEP_INDEX: record.index,
         semconv.STEP_MICRO_BATCHES: record.micro_batches,
     }
+    if record.skipped:
+        attributes[semconv.STEP_SKIPPED] = True
     if truncated:
         attributes[semconv.STEP_TRUNCATED] = True
     if record.stride is not None:

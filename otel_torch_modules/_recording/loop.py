@@ -1,4 +1,4 @@
-"""The hooks outside modules: optimizers, by torch's global hooks, and the loop's wait for a data loader."""
+"""The hooks outside modules: what a training loop does with optimizers, gradients and data loaders."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from time import perf_counter_ns as now
 from typing import Any
 
 import torch
+from torch import nn
+from torch.amp import GradScaler
+from torch.optim import Optimizer
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
@@ -17,15 +20,24 @@ from torch.utils.hooks import RemovableHandle
 
 from otel_torch_modules._recording.steps import Steps
 
+_Method = Callable[..., Any]
+
 
 class LoopHooks:
-    """Tells `steps` when an optimizer steps and when the loop has waited for a batch."""
+    """Tells `steps` when an optimizer steps or is skipped, when gradients are dropped and when the loop has waited.
+
+    Optimizers have torch's global hooks, the others are wrapped.
+    """
 
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
         self._handles: list[RemovableHandle] = []
-        self._original: Callable[[Any], Any] | None = None
-        self._wrapper: Callable[[Any], Any] | None = None
+        self._wrapped = (
+            _Wrapped(_BaseDataLoaderIter, "__next__", self._around_fetch),
+            _Wrapped(GradScaler, "step", self._around_scaler),
+            _Wrapped(Optimizer, "zero_grad", self._before_zero_grad),
+            _Wrapped(nn.Module, "zero_grad", self._before_zero_grad),
+        )
 
     def install(self) -> None:
         """Put the hooks on."""
@@ -37,18 +49,16 @@ class LoopHooks:
                 self._guarded(self._steps.optimizer_ends, "after an optimizer's step")
             ),
         ]
-        self._original = _BaseDataLoaderIter.__next__
-        self._wrapper = self._wrap(_BaseDataLoaderIter.__next__)
-        _BaseDataLoaderIter.__next__ = self._wrapper  # type: ignore[assignment, method-assign]
+        for wrapped in self._wrapped:
+            wrapped.install()
 
     def uninstall(self) -> None:
         """Undo `install`. A wrapper that somebody has wrapped since stays and only passes calls on."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        if _BaseDataLoaderIter.__next__ is self._wrapper:
-            _BaseDataLoaderIter.__next__ = self._original  # type: ignore[method-assign, assignment]
-        self._wrapper = None
+        for wrapped in self._wrapped:
+            wrapped.uninstall()
 
     def _guarded(self, hook: Callable[..., None], where: str) -> Callable[..., None]:
         is_compiling = torch.compiler.is_compiling
@@ -64,15 +74,12 @@ class LoopHooks:
 
         return guarded
 
-    def _wrap(self, original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def _around_fetch(self, original: _Method) -> _Method:
         fetch_starts = self._guarded(self._steps.fetch_starts, "before a data loader's batch")
         fetch_fails = self._guarded(self._steps.fetch_fails, "where a data loader has no batch")
         fetched = self._guarded(self._steps.fetched, "after a data loader's batch")
 
-        @wraps(original)
-        def __next__(iterator: Any) -> Any:  # noqa: N807
-            if self._wrapper is None:
-                return original(iterator)
+        def fetch(iterator: Any) -> Any:
             start = now()
             fetch_starts()
             try:
@@ -83,4 +90,58 @@ class LoopHooks:
             fetched(iterator, start)
             return batch
 
-        return __next__
+        return fetch
+
+    def _around_scaler(self, original: _Method) -> _Method:
+        steps = self._steps
+        scaler_ends = self._guarded(steps.scaler_ends, "after a gradient scaler's step")
+
+        def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            ended_before = steps.optimizers_ended
+            result = original(scaler, optimizer, *args, **kwargs)
+            scaler_ends(optimizer, ended_before)
+            return result
+
+        return step
+
+    def _before_zero_grad(self, original: _Method) -> _Method:
+        dropped = self._guarded(self._steps.gradients_dropped, "before gradients are dropped")
+
+        def zero_grad(*args: Any, **kwargs: Any) -> Any:
+            dropped()
+            return original(*args, **kwargs)
+
+        return zero_grad
+
+
+class _Wrapped:
+    """A method of a class of torch's with something around it.
+
+    Args:
+        owner: the class.
+        name: of the method.
+        wrap: returns what is called in the place of the method that it is given.
+    """
+
+    def __init__(self, owner: type, name: str, wrap: Callable[[_Method], _Method]) -> None:
+        self._owner = owner
+        self._name = name
+        self._wrap = wrap
+        self._original: _Method | None = None
+        self._wrapper: _Method | None = None
+
+    def install(self) -> None:
+        self._original = original = getattr(self._owner, self._name)
+        around = self._wrap(original)
+
+        @wraps(original)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return (original if self._wrapper is None else around)(*args, **kwargs)
+
+        self._wrapper = wrapper
+        setattr(self._owner, self._name, wrapper)
+
+    def uninstall(self) -> None:
+        if vars(self._owner).get(self._name) is self._wrapper:
+            setattr(self._owner, self._name, self._original)
+        self._wrapper = None

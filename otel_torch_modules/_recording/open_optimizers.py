@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from time import perf_counter_ns as now
+from types import FrameType
 from typing import Any
 
 from torch.optim import Optimizer
 
 from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._recording.torch_private import optimizer_step_code
 from otel_torch_modules._records import OPTIMIZER
 
 
@@ -27,6 +29,9 @@ class OpenOptimizers(threading.local):
 
     def __init__(self) -> None:
         self._open: list[_OpenOptimizer] = []
+        self._raised: list[_OpenOptimizer] = []  # in the open step
+        self.ended = 0
+        """How many have ended."""
 
     def __bool__(self) -> bool:
         return bool(self._open)
@@ -37,38 +42,57 @@ class OpenOptimizers(threading.local):
         return self._open[0].start if self._open else None
 
     def starts(self, optimizer: Optimizer) -> None:
-        """Take note that the step of `optimizer` begins."""
-        for place, entry in enumerate(self._open):
-            if entry.optimizer_id == id(optimizer):
-                # It calls the step of its base class, or it raised and tries again: one step, in either case.
-                if entry.logged:
-                    return
-                del self._open[place:]
-                break
-        self._open.append(_OpenOptimizer(optimizer))
+        """Take note that the step of `optimizer` begins; where it calls that of its base class it has already."""
+        if not self.holds(optimizer):
+            self._open.append(_OpenOptimizer(optimizer))
 
     def holds(self, optimizer: Optimizer) -> bool:
         """Return whether the step of `optimizer` has begun."""
         return any(entry.optimizer_id == id(optimizer) for entry in self._open)
 
     def ends(self, optimizer: Optimizer) -> None:
-        """Take note that the step of `optimizer` ends.
-
-        An optimizer whose step raised never comes here: it goes with the one that encloses it.
-        """
+        """Take note that the step of `optimizer` ends, and with it those inside it that raised."""
         started = [entry.optimizer_id for entry in self._open]
         del self._open[started.index(id(optimizer)) :]
+        self.ended += 1
 
-    def clear(self) -> None:
-        """Forget those that an exception has left."""
-        self._open.clear()
+    def leave_raised(self, frame: FrameType | None, starting: Optimizer | None) -> bool:
+        """Take note of those whose step has left the stack below `frame`, as nothing of torch's tells; are there any?
+
+        Args:
+            frame: of who asks.
+            starting: whose step begins now, if any does: the frame of that is none of those that are open.
+        """
+        running = []
+        while frame is not None:
+            if frame.f_code is optimizer_step_code:
+                running.append(id(frame.f_locals.get("self")))
+            frame = frame.f_back
+        if id(starting) in running:
+            running.remove(id(starting))
+        for place, entry in enumerate(self._open):
+            if entry.optimizer_id not in running:
+                self._raised += self._open[place:]
+                del self._open[place:]
+                return True
+        return False
 
     def log(self, recorder: Recorder) -> None:
         """Write down those that are not yet."""
-        log: list[Any] | None = recorder.log
-        for entry in self._open:
-            if not entry.logged:
-                entry.logged = True
-                if log is not None:
-                    code = recorder.thread.code
-                    log.extend((OPTIMIZER, code, entry.class_name, entry.start, None))
+        _log(self._open, recorder)
+
+    def log_raised(self, recorder: Recorder) -> int:
+        """Write down those that raised, and return when the first of them began, 0 where there is none."""
+        raised, self._raised = self._raised, []
+        _log(raised, recorder)
+        return raised[0].start if raised else 0
+
+
+def _log(entries: list[_OpenOptimizer], recorder: Recorder) -> None:
+    log: list[Any] | None = recorder.log
+    for entry in entries:
+        if not entry.logged:
+            entry.logged = True
+            if log is not None:
+                code = recorder.thread.code
+                log.extend((OPTIMIZER, code, entry.class_name, entry.start, None))

@@ -1,13 +1,16 @@
 """Where a record begins and ends.
 
 A step opens at the first root forward made in training (``module.training`` and grad mode on) and ends at the last
-``optimizer.step`` before the next one opens; :meth:`Steps.step` sets both by hand. A root forward outside a step
-(evaluation, inference) is a record of its own.
+``optimizer.step`` before the next one opens, or with its iteration where that is skipped; :meth:`Steps.step` sets both
+by hand. A root forward outside a step (evaluation, inference) is a record of its own.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
+import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -19,18 +22,23 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from otel_torch_modules._recording.accumulating import Accumulating
 from otel_torch_modules._recording.evaluations import Evaluations
 from otel_torch_modules._recording.fetches import Fetches
 from otel_torch_modules._recording.open_optimizers import OpenOptimizers
+from otel_torch_modules._recording.open_step import OpenStep, Root
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.spending import Spending, spends
-from otel_torch_modules._records import DATA, OPTIMIZED, Record, StepContext
+from otel_torch_modules._records import DATA, OPTIMIZED, WIDTH, Record, StepContext
 from otel_torch_modules.config import Config
 
 logger = logging.getLogger("otel_torch_modules")
 
-# After so many calls of the same root without an optimizer's step, each with its backward is a step.
-FORWARDS_WITHOUT_OPTIMIZER = 32
+# After so many backward passes of the same root without an optimizer's step, each is a step if no optimizer is there.
+_BACKWARDS_WITHOUT_OPTIMIZER = 2
+
+# Steps whose numbers of micro-batches say how many the next may have.
+_STEPS_COMPARED = 8
 
 # A step that has ended leaves for the worker when nothing has happened for so long (ns).
 _IDLE = 300_000_000
@@ -78,19 +86,17 @@ class Steps:
         self._evaluations = Evaluations(config, recorder, context, submit, spending)
         self._fetches = Fetches()
         self._optimizers = OpenOptimizers()
+        self._accumulating = Accumulating()
         self.spending = spending
         if spending is not None:
             spending.watch(self)
         self.recorder = recorder
         recorder.boundary = self
         self._index = 0  # of the next step
-        self._step: Record | None = None  # the open step, recorded or left out
-        self._recorded = False  # whether it is recorded
-        self._root = 0  # id of the module whose forward opened it
-        self._ended = False  # the next root forward in training opens another step
+        self._step: OpenStep | None = None
         self._end = 0  # of what happened last in the open step
-        self._released = False  # it has been put where the worker may take it
-        self._optimizer_seen = False
+        self._opening = threading.RLock()
+        self._micro_batches: deque[int] = deque(maxlen=_STEPS_COMPARED)
         self._by_forward = False  # a loop without torch.optim
         self._by_hand = False
         # An ended step lies here until the loop or the worker pops it; who does owns it.
@@ -101,11 +107,13 @@ class Steps:
     @spends
     def root_opens(self, module: nn.Module) -> bool:
         """See :class:`Boundary`."""
+        self._leave_raised(None)
         training = module.training and torch.is_grad_enabled() and not self._fetches.loading
-        if training and not (self._by_hand and self._step is None):
+        step = self._step
+        if training and not (self._by_hand and step is None):
             return self._training_root(module)
-        if self._step is not None and not self._ended:  # a teacher, a metric: part of the step
-            return self._recorded
+        if step is not None and not step.ended:  # a teacher, a metric: part of the step
+            return step.recorded
         self._fetches.drop()
         return self._evaluations.root_opens(module, max(self._index - 1, 0))
 
@@ -122,7 +130,7 @@ class Steps:
     @spends
     def task_opens(self) -> None:
         """See :class:`Boundary`."""
-        if self._reclaim():
+        if self._reclaim() is not None:
             self._optimizers.log(self.recorder)
 
     @spends
@@ -132,17 +140,19 @@ class Steps:
         if step is None:
             return
         self._end = now()
+        step.backwards += 1
+        step.dropped = False
         if failed:
             self._break_off(step)
-        elif self._ended or self._by_forward:
+        elif step.ended or self._by_forward:
             self._end_step(step)
 
     def recorder_failed(self) -> None:
         """See :class:`Boundary`."""
         self._give_up()
         self._evaluations.drop()
-        if self._step is not None and not self._released:
-            self._step.log.clear()  # half a step is worse than none
+        if self._step is not None and not self._step.released:
+            self._step.record.log.clear()  # half a step is worse than none
         self.finish()
 
     # The loop's own doings.
@@ -161,7 +171,7 @@ class Steps:
         self._fetches.end()
         if self.recorder.thread.stack:
             return
-        if self._step is not None and not self._ended:
+        if self._step is not None and not self._step.ended:
             self._log(DATA, start)
         else:
             self._fetches.keep(iterator, start)
@@ -169,6 +179,7 @@ class Steps:
     @spends
     def optimizer_starts(self, optimizer: Optimizer, *_: Any) -> None:
         """Hook for `register_optimizer_step_pre_hook`."""
+        self._leave_raised(optimizer)
         self._optimizers.starts(optimizer)
 
     @spends
@@ -177,15 +188,50 @@ class Steps:
         if not self._optimizers.holds(optimizer):
             return
         self._fetches.drop()
-        if self._reclaim():
+        step = self._reclaim()
+        if step is not None:
             self._optimizers.log(self.recorder)
             self._log(OPTIMIZED, None)
         self._optimizers.ends(optimizer)
-        if self._step is not None and not self._optimizers:
-            self._optimizer_seen = True
+        if step is not None and not self._optimizers:
+            self._accumulating.stepped(optimizer, step.root)
             self._by_forward = False
             self._end = now()
-            self._end_step(self._step)
+            self._end_by_optimizer(step)
+
+    @property
+    def optimizers_ended(self) -> int:
+        """How many optimizers' steps have ended in this thread."""
+        return self._optimizers.ended
+
+    @spends
+    def scaler_ends(self, optimizer: object, ended_before: int) -> None:
+        """A gradient scaler is through with `optimizer`: its step has ended since, or was skipped."""
+        if self._optimizers.ended != ended_before or self._optimizers:
+            return
+        step = self._reclaim()
+        if step is not None:
+            if isinstance(optimizer, Optimizer):  # else it has no hooks: who knows
+                step.record.skipped = True
+            self._end = now()
+            self._end_by_optimizer(step)
+
+    @spends
+    def gradients_dropped(self) -> None:
+        """``zero_grad`` of an optimizer or a module is called."""
+        step = self._step
+        if step is None or step.ended or not step.backwards or self._by_hand or self._optimizers:
+            return
+        last = step.roots[-1]
+        if last.backwards < step.backwards:
+            step.dropped = True  # if this step goes on, its next forward says so
+        elif (
+            step.recorded
+            and not step.record.truncated
+            and last.module() is step.root
+            and step.record.micro_batches > self._usual_micro_batches
+        ):
+            self._begin_anew(step)  # they are those of the iteration before
 
     def step(self, index: int | None) -> AbstractContextManager[None]:
         """Make what happens inside one step; from now on no step is found automatically."""
@@ -208,7 +254,7 @@ class Steps:
         """End it."""
         try:
             if self._step is not None:
-                self._step.failed = self._step.failed or failed
+                self._step.record.failed = self._step.record.failed or failed
             self._end = now()
             self.finish()
         except Exception:
@@ -216,120 +262,182 @@ class Steps:
 
     def finish(self) -> None:
         """Send off the open step, whatever state it is in."""
-        step = self._step
-        if step is not None and self._reclaim():
+        step = self._reclaim()
+        if step is not None:
             self._step = None
-            self._context.detach(step)
-            if self.recorder.record is step:
+            self._context.detach(step.record)
+            if self.recorder.record is step.record:
                 self.recorder.write_to(None)
-            self._send(step)
+            step.record.end = self._end
+            self._send(step.record)
 
     def hand_over_idle(self) -> None:
         """Send off a step that ended a while ago. Runs on the worker thread."""
         if not self.recorder.tasks and now() - self._end > _IDLE:
             with suppress(IndexError):
-                self._send(self._ended_steps.pop())
+                record = self._ended_steps.pop()
+                record.end = self._end
+                self._send(record)
 
     def abandon(self) -> None:
         """Drop what is open, step or evaluation: its log belongs to another process now."""
         self._evaluations.abandon()
         self._ended_steps.clear()
-        self._released = False
         self._step = None
+        self._opening = threading.RLock()  # another thread's hands may have been on it
         self.recorder.write_to(None)
         self.recorder.tasks.clear()
 
     # Below: the state machine.
 
     def _training_root(self, module: nn.Module) -> bool:
-        step = self._step
-        again = step is not None and id(module) == self._root
-        if step is not None and again and not self._optimizer_seen and not self._by_hand:
-            if step.micro_batches >= FORWARDS_WITHOUT_OPTIMIZER:
-                self._count_by_forward()
-            if self._by_forward:
-                self._ended = True
-        if step is None or (self._ended and not self._by_hand):
-            step = self._open(self._optimizers.start or now(), None)
-        if self._root == 0:
-            self._root = id(module)
-        if id(module) == self._root:
-            step.micro_batches += 1
+        with self._opening:
+            step = self._step
+            if step is not None and step.root is module and not (step.ended or self._by_hand):
+                step.ended = self._is_over(step, module)
+            if step is None or (step.ended and not self._by_hand):
+                step = self._open(self._optimizers.start or now(), None)
+            record = step.record
+            if (step.recorded and not record.truncated) or not step.roots:
+                step.roots.append(Root(weakref.ref(module), now(), len(record.log), step.backwards))
+            if step.root is module:
+                record.micro_batches += 1
         self._optimizers.log(self.recorder)
-        if self._recorded:
-            self._context.attach(step)
-        return self._recorded
+        if step.recorded:
+            self._context.attach(record)
+        return step.recorded
 
-    def _count_by_forward(self) -> None:
-        self._by_forward = True
-        logger.info(
-            "No torch.optim optimizer has stepped in %d root forwards: from now on each root "
-            "forward with its backward is a step; `with otel_torch_modules.step(index):` "
-            "says it exactly",
-            FORWARDS_WITHOUT_OPTIMIZER,
-        )
+    def _is_over(self, step: OpenStep, module: nn.Module) -> bool:
+        """Return whether `step`, in which no optimizer stepped, has ended before this forward of its root."""
+        record = step.record
+        if step.raised:
+            self._break_off(step)
+            return True
+        if self._optimizers:  # a closure
+            return False
+        if step.dropped and record.micro_batches >= self._usual_micro_batches:
+            record.skipped = True
+            return True
+        # The backward passes of a step that is left out are not seen.
+        backwards = step.backwards if step.recorded else record.micro_batches
+        if (
+            not self._by_forward
+            and backwards >= _BACKWARDS_WITHOUT_OPTIMIZER
+            and not self._accumulating.holds(module)
+        ):
+            self._by_forward = True
+            logger.warning(
+                "%d backward passes of %s have ended without a step of an optimizer, and no torch.optim optimizer "
+                "holds its parameters: from now on each forward with its backward is a step. "
+                "`with otel_torch_modules.step(index):` around each step of the loop says where it is",
+                backwards,
+                type(module).__name__,
+            )
+        return self._by_forward and backwards > 0
 
-    def _open(self, start: int, index: int | None) -> Record:
+    @property
+    def _usual_micro_batches(self) -> int:
+        return max(self._micro_batches, default=sys.maxsize)
+
+    def _open(self, start: int, index: int | None) -> OpenStep:
+        if self._step is not None and self._step.stepped:
+            self._micro_batches.append(self._step.record.micro_batches)
         self.finish()
         fetches = self._fetches.take()
         if self._by_hand:
             fetches = []
         elif fetches:
             start = min(start, fetches[0][0])
+        step = self._step = self._make(start, index)
+        self._end = start
+        record = step.record
+        self.recorder.write_to(record if step.recorded else None)
+        if step.recorded:
+            self._context.attach(record)
+            for begun, ended in fetches:
+                record.log.extend((DATA, self.recorder.thread.code, begun, ended, None))
+        return step
+
+    def _make(self, start: int, index: int | None) -> OpenStep:
         if index is None:
             index = self._index
         self._index = index + 1
-        step = Record("step", index, start, time_ns() - now())
-        self._step = step
-        self._end = start
-        self._root = 0
-        self._ended = False
+        record = Record("step", index, start, time_ns() - now())
         if self.spending is not None:
             self.spending.step_opens()
-        self._recorded = (
+        recorded = (
             "train" in self._config.phases
             and self._config.schedule.records(index)
-            and self._context.open(step)
+            and self._context.open(record)
         )
-        if self._recorded and self.spending is not None:
-            self.spending.set_depth_of_step(step)
-        self.recorder.write_to(step if self._recorded else None)
-        if self._recorded:
-            self._context.attach(step)
-            for begun, ended in fetches:
-                step.log.extend((DATA, self.recorder.thread.code, begun, ended, None))
-        return step
+        if recorded and self.spending is not None:
+            self.spending.set_depth_of_step(record)
+        return OpenStep(record, recorded)
 
-    def _break_off(self, step: Record) -> None:
-        step.failed = True
-        self._optimizers.clear()  # an exception in a closure has left them
+    def _begin_anew(self, step: OpenStep) -> None:
+        """Let a step begin with the last root forward of `step`, which was skipped and ended before it."""
+        last = step.roots.pop()
+        record, log = step.record, step.record.log
+        place, start = last.place, last.start
+        while place and log[place - WIDTH] is DATA:  # the wait for its batch
+            place -= WIDTH
+            start = log[place + 2]
+        record.skipped = True
+        record.micro_batches -= 1
+        record.log = log[:place]
+        record.end = record.log[3 - WIDTH]
+        del log[:place]  # the list that open calls go on writing to
+        self._context.detach(record)
+        self._send(record)
+        step = self._step = self._make(start, None)
+        step.record.log = log
+        step.record.micro_batches = 1
+        step.roots.append(Root(last.module, last.start, last.place - place, 0))
+        self.recorder.write_to(step.record if step.recorded else None)
+        if step.recorded:
+            self._context.attach(step.record)
+
+    def _leave_raised(self, starting: Optimizer | None) -> None:
+        if self._optimizers and self._optimizers.leave_raised(sys._getframe(1), starting):
+            step = self._reclaim()
+            if step is not None:
+                step.raised = True  # unless an optimizer steps in it after all, it is over
+
+    def _break_off(self, step: OpenStep) -> None:
+        step.record.failed = True
+        self._end = max(self._end, self._optimizers.log_raised(self.recorder))
         self._end_step(step)
 
-    def _end_step(self, step: Record) -> None:
-        if not self._by_hand:
-            self._ended = True
-            self._context.detach(step)
-            if not self._released:
-                self._released = True
-                self._ended_steps.append(step)
+    def _end_by_optimizer(self, step: OpenStep) -> None:
+        step.stepped = True
+        step.dropped = step.raised = False
+        self._end_step(step)
 
-    def _reclaim(self) -> bool:
-        """Return whether there is a step, taken back if it had ended, that what happens now can be put into."""
-        if self._released:
-            self._released = False
+    def _end_step(self, step: OpenStep) -> None:
+        if not self._by_hand:
+            step.ended = True
+            self._context.detach(step.record)
+            if not step.released:
+                step.released = True
+                self._ended_steps.append(step.record)
+
+    def _reclaim(self) -> OpenStep | None:
+        """Return the step that what happens now can be put into, taken back if it had ended; None if there is none."""
+        step = self._step
+        if step is not None and step.released:
+            step.released = False
             try:
                 self._ended_steps.pop()
             except IndexError:  # the worker has it
                 self._step = None
                 self.recorder.write_to(None)
-        return self._step is not None
+        return self._step
 
-    def _send(self, step: Record) -> None:
-        step.end = self._end
-        if step.log:
+    def _send(self, record: Record) -> None:
+        if record.log:
             if self.spending is not None:
-                self.spending.step_closes(step)
-            self._submit(step)
+                self.spending.step_closes(record)
+            self._submit(record)
 
     def _log(self, tag: str, value: Any) -> None:
         log = self.recorder.log

@@ -6,6 +6,7 @@ Without one of them there is no tracing: the import fails and the door says so o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from types import CodeType
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.autograd import Variable
 from torch.autograd.graph import Node
 from torch.nn.modules import module as torch_module
+from torch.optim import Optimizer
 from torch.utils._pytree import SUPPORTED_NODES
 from torch.utils.hooks import RemovableHandle
 
@@ -30,6 +32,9 @@ executes: Callable[[Node], bool] = torch._C._will_engine_execute_node
 
 torch_function_modes: Callable[[], int] = torch._C._len_torch_function_stack
 """How many ``TorchFunctionMode`` are on: they would see that an attribute of a tensor is read."""
+
+optimizer_step_code: CodeType = Optimizer.profile_hook_step(lambda: None).__code__
+"""Of the function around each optimizer's `step` that calls the hooks; its local ``self`` is the optimizer."""
 
 
 def pytree_flattener(cls: type) -> Callable[[Any], tuple[Iterable[Any], Any]] | None:

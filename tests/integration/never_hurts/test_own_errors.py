@@ -110,6 +110,7 @@ ON_THE_TRAINING_THREAD = [
     (Steps, "fetched", 0, "after a data loader's batch"),
     (Steps, "fetch_starts", 0, "before a data loader's batch"),
     (Steps, "fetch_fails", 0, "where a data loader has no batch"),
+    (Steps, "gradients_dropped", 0, "before gradients are dropped"),
     (RecordContext, "open", 0, "at the start of a root module's call"),
     (RecordContext, "open", 2, "at the start of a root module's call"),
     (RecordContext, "attach", 0, "at the start of a root module's call"),

@@ -128,22 +128,6 @@ def test_a_grad_scaler_steps_through_to_the_optimizer() -> None:
     assert outline(captured) == 2 * STEP
 
 
-def test_a_grad_scaler_that_skips_an_optimizer_makes_its_forward_part_of_the_next_step() -> None:
-    model = Net()
-    # An activation that lets nothing through has no infinite gradient.
-    nn.init.ones_(model.fc.weight)
-    optimizer_ = sgd(model)
-    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
-    with capture_spans() as captured:
-        for factor in (1.0, float("inf"), 1.0):
-            loss = model(batch()).sum() * factor
-            scaler.scale(loss).backward()
-            scaler.step(optimizer_)
-            scaler.update()
-            optimizer_.zero_grad()
-    assert outline(captured) == STEP + step(2 * (FORWARD + BACKWARD), optimizer())
-
-
 def test_optimizers_that_step_inside_backward_are_one_step() -> None:
     model = Net()
     optimizers = {p: torch.optim.SGD([p], lr=0.01) for p in model.parameters()}

@@ -1,77 +1,170 @@
-"""Loops in which no optimizer of ``torch.optim`` steps."""
+"""Loops in which no optimizer of ``torch.optim`` steps, and those that only look so."""
 
 from __future__ import annotations
 
+import gc
 import logging
+from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import nn
 
+from otel_torch_modules import Config, Schedule
 from otel_torch_modules import step as manual_step
-from otel_torch_modules._recording.steps import FORWARDS_WITHOUT_OPTIMIZER
 from otel_torch_modules.testing import capture_spans
 from tests.integration.steps.programs import BACKWARD, FORWARD, STEP, Net, batch, outline, step
 
 ONCE = FORWARD + BACKWARD
+SAID = (
+    "2 backward passes of Net have ended without a step of an optimizer, and no torch.optim optimizer holds its "
+    "parameters: from now on each forward with its backward is a step. "
+    "`with otel_torch_modules.step(index):` around each step of the loop says where it is"
+)
 
 
-def test_after_enough_forwards_each_is_a_step_and_the_log_says_so(
-    caplog: pytest.LogCaptureFixture,
+@pytest.fixture(autouse=True)
+def only_own_optimizers() -> Iterator[None]:
+    """Other tests' models are gone, and their optimizers."""
+    gc.collect()
+    return iter([None])
+
+
+def by_hand(model: nn.Module) -> None:
+    """Update the parameters as a program without ``torch.optim`` does."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            assert parameter.grad is not None
+            parameter -= 0.01 * parameter.grad
+            parameter.grad = None
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [(record.levelname, record.getMessage()) for record in caplog.records]
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_from_the_third_forward_each_is_a_step_and_the_log_says_so(
+    caplog: pytest.LogCaptureFixture, others: bool
 ) -> None:
     model = Net()
+    other = torch.optim.SGD(Net().parameters()) if others else None  # holds other parameters
     with caplog.at_level(logging.INFO, "otel_torch_modules"), capture_spans() as captured:
-        for _ in range(FORWARDS_WITHOUT_OPTIMIZER + 3):
+        for _ in range(18):
             model(batch()).sum().backward()
-    assert outline(captured) == step(ONCE * FORWARDS_WITHOUT_OPTIMIZER) + 3 * step(ONCE)
-    assert [record.getMessage() for record in caplog.records] == [
-        "No torch.optim optimizer has stepped in 32 root forwards: from now on each root forward "
-        "with its backward is a step; `with otel_torch_modules.step(index):` says it exactly"
-    ]
+            by_hand(model)
+    assert outline(captured) == step(2 * ONCE) + 16 * step(ONCE)
+    assert warnings(caplog) == [("WARNING", SAID)]
+    del other
+
+
+def test_an_optimizer_of_a_class_of_its_own() -> None:
+    class Own:
+        def __init__(self, model: nn.Module) -> None:
+            self.model = model
+
+        def step(self) -> None:
+            by_hand(self.model)
+
+    model = Net()
+    own = Own(model)
+    with capture_spans() as captured:
+        for _ in range(5):  # two views of each batch: both are one step's
+            (model(batch()) + model(batch())).sum().backward()
+            own.step()
+    both = FORWARD + FORWARD + BACKWARD + "".join(BACKWARD.splitlines(True)[1:])
+    assert outline(captured) == step(2 * both) + 3 * step(both)
 
 
 def test_an_optimizer_that_comes_late_makes_the_steps_again() -> None:
     model = Net()
-    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
     with capture_spans() as captured:
-        for _ in range(FORWARDS_WITHOUT_OPTIMIZER + 1):
+        for _ in range(4):
             model(batch()).sum().backward()
+        sgd = torch.optim.SGD(model.parameters(), lr=0.01)
         for _ in range(2):
-            for _ in range(2):
+            for _ in range(3):
                 model(batch()).sum().backward()
             sgd.step()
     late = step(ONCE, "optimizer.step SGD\n")
-    accumulated = step(2 * ONCE, "optimizer.step SGD\n")
-    assert outline(captured) == (
-        step(ONCE * FORWARDS_WITHOUT_OPTIMIZER) + 2 * step(ONCE) + late + accumulated
-    )
+    accumulated = step(3 * ONCE, "optimizer.step SGD\n")
+    assert outline(captured) == step(2 * ONCE) + 4 * step(ONCE) + late + accumulated
 
 
-def test_a_loop_that_accumulates_more_than_that_once_it_has_stepped_is_believed() -> None:
+@pytest.mark.parametrize("schedule", [Schedule(), Schedule(skip_first=1)])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_an_accumulation_of_64_from_the_first_step_on(schedule: Schedule, frozen: bool) -> None:
+    model = nn.Sequential(nn.Linear(4, 4).requires_grad_(not frozen), Net())
+    sgd = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    with capture_spans(Config(schedule=schedule, max_depth=1)) as captured:
+        for _ in range(4):
+            for _ in range(64):
+                model(batch()).sum().backward()
+            sgd.step()
+            sgd.zero_grad()
+    found = [
+        (tree.attributes["torch.step"], tree.attributes["torch.step.micro_batches"])
+        for tree in captured.trees
+    ]
+    assert found == [(index, 64) for index in range(schedule.skip_first, 4)]
+
+
+def test_a_loop_that_accumulates_more_once_it_has_stepped_is_believed() -> None:
     model = Net()
     sgd = torch.optim.SGD(model.parameters(), lr=0.01)
     with capture_spans() as captured:
         model(batch()).sum().backward()
         sgd.step()
-        for _ in range(FORWARDS_WITHOUT_OPTIMIZER + 8):
+        for _ in range(40):
             model(batch()).sum().backward()
         sgd.step()
-    many = step(ONCE * (FORWARDS_WITHOUT_OPTIMIZER + 8), "optimizer.step SGD\n")
-    assert outline(captured) == STEP + many
+    assert outline(captured) == STEP + step(40 * ONCE, "optimizer.step SGD\n")
+
+
+def test_an_optimizer_that_is_gone_holds_nothing() -> None:
+    model = Net()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    with capture_spans() as captured:
+        model(batch()).sum().backward()
+        sgd.step()
+        del sgd
+        gc.collect()
+        for _ in range(4):
+            model(batch()).sum().backward()
+    assert outline(captured) == STEP + step(2 * ONCE) + 2 * step(ONCE)
 
 
 def test_steps_set_by_hand_need_no_optimizer(caplog: pytest.LogCaptureFixture) -> None:
     model = Net()
     with caplog.at_level(logging.INFO, "otel_torch_modules"), capture_spans() as captured:
-        for index in range(FORWARDS_WITHOUT_OPTIMIZER + 1):
+        for index in range(5):
             with manual_step(index):
                 model(batch()).sum().backward()
-    assert outline(captured) == (FORWARDS_WITHOUT_OPTIMIZER + 1) * step(ONCE)
+    assert outline(captured) == 5 * step(ONCE)
     assert caplog.records == []
 
 
 def test_training_whose_gradients_are_asked_for_is_found_too() -> None:
     model = Net()
     with capture_spans() as captured:
-        for _ in range(FORWARDS_WITHOUT_OPTIMIZER + 2):
+        for _ in range(4):
             torch.autograd.grad(model(batch()).sum(), list(model.parameters()))
-    assert outline(captured) == step(ONCE * FORWARDS_WITHOUT_OPTIMIZER) + 2 * step(ONCE)
+    assert outline(captured) == step(2 * ONCE) + 2 * step(ONCE)
+
+
+def test_a_proxy_that_raises_when_it_is_asked_what_it_is_does_no_harm() -> None:
+    asked = []
+
+    class Proxy:
+        @property  # type: ignore[misc]
+        def __class__(self) -> type:
+            asked.append(None)
+            raise ReferenceError("gone")
+
+    proxies = [Proxy() for _ in range(3)]
+    model = Net()
+    with capture_spans() as captured:
+        for _ in range(4):
+            model(batch()).sum().backward()
+    assert outline(captured) == step(2 * ONCE) + 2 * step(ONCE)
+    assert (len(proxies), asked) == (3, [])

@@ -1,0 +1,240 @@
+"""Iterations whose optimizer does not step: it raised, a scaler skipped it, or the loop gave the batch up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from otel_torch_modules.testing import Captured, capture_spans
+from tests.integration.steps.programs import BACKWARD, FORWARD, STEP, Net, batch, optimizer, outline
+from tests.integration.steps.programs import step as step_of
+
+Facts = tuple[object, object, object, str]
+
+
+def steps(captured: Captured) -> list[Facts]:
+    """Return number, micro-batches, whether it was skipped, and status of each step."""
+    return [
+        (
+            tree.attributes["torch.step"],
+            tree.attributes["torch.step.micro_batches"],
+            tree.attributes.get("torch.step.skipped", False),
+            tree.span.status.status_code.name,
+        )
+        for tree in captured.trees
+        if tree.name == "train.step"
+    ]
+
+
+def whole(index: int) -> Facts:
+    return index, 1, False, "UNSET"
+
+
+class ClosureError(RuntimeError):
+    """An error of a program's closure."""
+
+
+def sgd_(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.01)
+
+
+def adam(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters(), lr=0.01)
+
+
+def lbfgs(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.LBFGS(model.parameters(), lr=0.01, max_iter=1)
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["own", "another"])
+@pytest.mark.parametrize("make", [sgd_, adam, lbfgs])
+@pytest.mark.parametrize("before", [False, True], ids=["at once", "after backward"])
+def test_a_closure_that_raises_breaks_its_step_and_no_other(
+    make: Callable[[nn.Module], torch.optim.Optimizer], other: bool, before: bool
+) -> None:
+    model = Net()
+    own = make(model)
+    raising = torch.optim.Adagrad(model.parameters()) if other else own
+
+    def fail() -> Tensor:
+        if before:
+            model(batch()).sum().backward()
+        raise ClosureError
+
+    def good() -> Tensor:
+        own.zero_grad()
+        loss: Tensor = model(batch()).sum()
+        loss.backward()
+        return loss
+
+    with capture_spans() as captured:
+        for index in range(20):
+            if index not in (3, 9):
+                own.step(good)
+                continue
+            model(batch()).sum().backward()
+            with pytest.raises(ClosureError):
+                raising.step(fail)
+    calls = 2 if before else 1
+    assert steps(captured) == [
+        (index, calls, False, "ERROR") if index in (3, 9) else whole(index) for index in range(20)
+    ]
+    name = "Adagrad" if other else type(own).__name__
+    below = FORWARD + BACKWARD if before else ""
+    assert captured.trees[3].outline() + "\n" == step_of(FORWARD, BACKWARD, optimizer(name, below))
+
+
+def test_a_step_that_raises_within_another_breaks_it() -> None:
+    class Outer(torch.optim.SGD):
+        fails = True
+
+        def step(self, closure: object = None) -> None:  # type: ignore[override]
+            if self.fails:
+                inner.step(fail)
+            super().step()
+
+    def fail() -> float:
+        raise ClosureError
+
+    model = Net()
+    inner = torch.optim.Adam(model.parameters())
+    outer = Outer(model.parameters(), lr=0.01)
+    with capture_spans() as captured:
+        for index in range(4):
+            model(batch()).sum().backward()
+            outer.fails = index == 1
+            try:
+                outer.step()
+            except ClosureError:
+                assert index == 1
+    assert steps(captured) == [whole(0), (1, 1, False, "ERROR"), whole(2), whole(3)]
+
+
+def test_one_that_raised_and_is_tried_again_is_one_step() -> None:
+    model = Net()
+    sgd = sgd_(model)
+    fails = [True]
+
+    def closure() -> float:
+        if fails and fails.pop():
+            raise ClosureError
+        return 0.0
+
+    with capture_spans() as captured:
+        for _ in range(3):
+            model(batch()).sum().backward()
+            try:
+                sgd.step(closure)
+            except ClosureError:
+                sgd.step(closure)
+    assert outline(captured) == 3 * STEP
+
+
+@pytest.mark.parametrize("unscale", [False, True])
+def test_a_scaler_that_skips_ends_the_step_and_says_so(unscale: bool) -> None:
+    model = Net()
+    nn.init.ones_(
+        model.fc.weight
+    )  # an activation that lets nothing through has no infinite gradient
+    sgd = sgd_(model)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    skipped = (0, 7, 8)
+    with capture_spans() as captured:
+        for index in range(20):
+            loss = model(batch()).sum() * (float("inf") if index in skipped else 1e-3)
+            scaler.scale(loss).backward()
+            if unscale:
+                scaler.unscale_(sgd)
+            scaler.step(sgd)
+            scaler.update()
+            sgd.zero_grad()
+    assert steps(captured) == [(index, 1, index in skipped, "UNSET") for index in range(20)]
+    without = step_of(FORWARD, BACKWARD)
+    assert outline(captured) == "".join(
+        without if index in skipped else STEP for index in range(20)
+    )
+
+
+def test_a_scaler_that_is_off_or_skips_one_of_two_optimizers() -> None:
+    first, second = Net(), Net()
+    for model in first, second:
+        nn.init.ones_(model.fc.weight)
+    optimizers = sgd_(first), adam(second)
+    with capture_spans() as captured:
+        for enabled, factor in ((False, 1.0), (True, 1.0), (True, float("inf"))):
+            scaler = torch.amp.GradScaler("cpu", enabled=enabled, init_scale=8.0)
+            scaler.scale(first(batch()).sum() + second(batch()).sum() * factor).backward()
+            for one in optimizers:
+                scaler.step(one)
+            scaler.update()
+            for one in optimizers:
+                one.zero_grad()
+    assert [
+        (index, skipped, [child.name for child in tree.children if "optimizer" in child.name])
+        for tree, (index, _, skipped, _) in zip(captured.trees, steps(captured), strict=True)
+    ] == [
+        (0, False, ["optimizer.step SGD", "optimizer.step Adam"]),
+        (1, False, ["optimizer.step SGD", "optimizer.step Adam"]),
+        (2, True, ["optimizer.step SGD"]),
+    ]
+
+
+BAD = (5, 6, 11)
+
+
+@pytest.mark.parametrize("by", ["optimizer", "model"])
+@pytest.mark.parametrize("when", ["first", "tutorial", "last"])
+@pytest.mark.parametrize("accumulated", [1, 4])
+def test_a_bad_batch_whose_gradients_are_dropped_is_a_step_of_its_own(
+    by: str, when: str, accumulated: int
+) -> None:
+    model = Net()
+    sgd = sgd_(model)
+    owner = sgd if by == "optimizer" else model
+    with capture_spans() as captured:
+        for index in range(14):
+            if when == "first":
+                owner.zero_grad()
+            for number in range(accumulated):
+                loss = model(batch()).sum()
+                if when == "tutorial" and number == 0:
+                    owner.zero_grad()
+                loss.backward()
+            if index in BAD:
+                if when == "last":
+                    owner.zero_grad()
+                continue
+            sgd.step()
+            if when == "last":
+                owner.zero_grad()
+    assert steps(captured) == [(index, accumulated, index in BAD, "UNSET") for index in range(14)]
+
+
+def test_gradients_that_are_dropped_within_a_step_do_not_end_it() -> None:
+    """Sharpness-aware minimization: two forwards and backward passes for each step, gradients dropped between."""
+    model = Net()
+    sgd = sgd_(model)
+    with capture_spans() as captured:
+        for _ in range(6):
+            for _ in range(2):
+                sgd.zero_grad()
+                model(batch()).sum().backward()
+            sgd.step()
+    assert steps(captured) == [(index, 2, False, "UNSET") for index in range(6)]
+
+
+def test_gradients_of_each_loss_are_asked_for_alone() -> None:
+    """Gradient surgery: several backward passes of one forward, gradients dropped between."""
+    model = Net()
+    sgd = sgd_(model)
+    with capture_spans() as captured:
+        for _ in range(4):
+            output = model(batch())
+            for column in range(3):
+                sgd.zero_grad()
+                output[:, column].sum().backward(retain_graph=True)
+            sgd.step()
+    assert steps(captured) == [whole(index) for index in range(4)]
