@@ -30,13 +30,15 @@ def autoload() -> None:
 
 
 def _look_for_misspelt() -> None:
-    """Say so where the very variable that asks for tracing, or one of ours besides it, has a letter wrong."""
-    if not any(name.startswith("OTEL_TORCH") and name != _ENABLED for name in os.environ):
+    """Say so where the very variable that asks for tracing has a letter wrong."""
+    if not any(
+        name.startswith("OTEL_TORCH") and "_E" in name and name != _ENABLED for name in os.environ
+    ):
         return
     from otel_torch_modules import _misspelt
 
     found = _misspelt.misspelt(os.environ)
-    _misspelt.log(one for one in found if one.meant in _misspelt.OURS)
+    _misspelt.log(one for one in found if one.meant == _ENABLED)
 
 
 def _instrument() -> None:

@@ -16,6 +16,7 @@ PREFIX = "OTEL_TORCH_MODULES_"
 OURS = tuple(name for name in vars(environment_variables) if name.startswith(PREFIX))
 
 _STANDARD_PREFIX = "OTEL_"
+_OF_TESTS = PREFIX + "TEST_"  # where this project's own tests find their programs
 _OTLP = (
     *("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY", "COMPRESSION", "ENDPOINT", "HEADERS"),
     *("INSECURE", "PROTOCOL", "TIMEOUT"),
@@ -102,6 +103,8 @@ def misspelt(names: Iterable[str]) -> Iterator[Misspelt]:
     """
     for name in names:
         if name in OURS or name in STANDARD or not name.upper().startswith(_STANDARD_PREFIX):
+            continue
+        if name.startswith(_OF_TESTS):
             continue
         if name.upper().startswith(PREFIX):
             yield Misspelt(name, _nearest(name, OURS, 0.6))
