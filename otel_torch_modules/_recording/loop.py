@@ -84,8 +84,8 @@ class LoopHooks:
             fetch_starts()
             try:
                 batch = original(iterator)
-            except BaseException:  # StopIteration, most often: that was no batch
-                fetch_fails()
+            except BaseException as error:  # StopIteration, most often: that was no batch
+                fetch_fails(iterator, error)
                 raise
             fetched(iterator, start)
             return batch

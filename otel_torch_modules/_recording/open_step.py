@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from typing import NamedTuple
 
@@ -37,10 +38,12 @@ class OpenStep:
         "released",
         "roots",
         "stepped",
+        "thread",
     )
 
     def __init__(self, record: Record, recorded: bool) -> None:
         self.record = record
+        self.thread = threading.get_ident()  # the one that trains
         self.recorded = recorded
         self.roots: list[Root] = []
         self.backwards = 0  # how many have ended

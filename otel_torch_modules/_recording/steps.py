@@ -114,7 +114,7 @@ class Steps:
             return self._training_root(module)
         if step is not None and not step.ended:  # a teacher, a metric: part of the step
             return step.recorded
-        self._fetches.drop()
+        self._fetches.evaluation_begins()
         return self._evaluations.root_opens(module, max(self._index - 1, 0))
 
     @spends
@@ -161,9 +161,11 @@ class Steps:
         """A data loader's iterator has been asked for a batch."""
         self._fetches.start()
 
-    def fetch_fails(self) -> None:
+    def fetch_fails(self, iterator: object, error: BaseException) -> None:
         """It has none, or raised."""
         self._fetches.end()
+        if isinstance(error, StopIteration):
+            self._fetches.exhausted(iterator)
 
     @spends
     def fetched(self, iterator: object, start: int) -> None:
@@ -171,10 +173,11 @@ class Steps:
         self._fetches.end()
         if self.recorder.thread.stack:
             return
-        if self._step is not None and not self._step.ended:
-            self._log(DATA, start)
-        else:
+        step = self._step
+        if step is None or step.ended:
             self._fetches.keep(iterator, start)
+        elif step.thread == threading.get_ident():  # another's is a wait of nobody who trains
+            self._log(DATA, start)
 
     @spends
     def optimizer_starts(self, optimizer: Optimizer, *_: Any) -> None:
@@ -187,9 +190,9 @@ class Steps:
         """Hook for `register_optimizer_step_post_hook`."""
         if not self._optimizers.holds(optimizer):
             return
-        self._fetches.drop()
         step = self._reclaim()
         if step is not None:
+            self._log_fetches(self._fetches.take())  # this step goes on
             self._optimizers.log(self.recorder)
             self._log(OPTIMIZED, None)
         self._optimizers.ends(optimizer)
@@ -354,8 +357,7 @@ class Steps:
         self.recorder.write_to(record if step.recorded else None)
         if step.recorded:
             self._context.attach(record)
-            for begun, ended in fetches:
-                record.log.extend((DATA, self.recorder.thread.code, begun, ended, None))
+            self._log_fetches(fetches)
         return step
 
     def _make(self, start: int, index: int | None) -> OpenStep:
@@ -438,6 +440,13 @@ class Steps:
             if self.spending is not None:
                 self.spending.step_closes(record)
             self._submit(record)
+
+    def _log_fetches(self, fetches: list[tuple[int, int]]) -> None:
+        log = self.recorder.log
+        if log is not None:
+            code = self.recorder.thread.code
+            for start, end in fetches:
+                log.extend((DATA, code, start, end, None))
 
     def _log(self, tag: str, value: Any) -> None:
         log = self.recorder.log

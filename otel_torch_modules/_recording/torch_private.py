@@ -37,6 +37,16 @@ optimizer_step_code: CodeType = Optimizer.profile_hook_step(lambda: None).__code
 """Of the function around each optimizer's `step` that calls the hooks; its local ``self`` is the optimizer."""
 
 
+def batches_given(iterator: Any) -> int:
+    """Return how many batches a data loader's `iterator` has given since it began, or began anew."""
+    return getattr(iterator, "_num_yielded", 0)
+
+
+def index_sampler_id(iterator: Any) -> int:
+    """Return what a data loader's iterators have in common."""
+    return id(getattr(iterator, "_index_sampler", iterator))
+
+
 def pytree_flattener(cls: type) -> Callable[[Any], tuple[Iterable[Any], Any]] | None:
     """Return what flattens an instance of `cls`, where that is registered as a pytree."""
     node = SUPPORTED_NODES.get(cls)
