@@ -25,15 +25,17 @@ _requires_grad = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 
 
 def input_nodes(args: tuple[Any, ...], kwargs: dict[str, Any], site: Site) -> list[Node]:
-    """Return the nodes that made the tensors that a call at `site` is given, each once."""
+    """Return the nodes that made the tensors that a call at `site` is given, and those of their bases, each once."""
     nodes = {}
     found = input_tensors(args, kwargs, site)
     if found:
         with torch._C.DisableTorchFunction():
             for tensor in found:
-                node = node_of(tensor)
-                if node is not None:
-                    nodes[node._sequence_nr()] = node
+                # An operation in place gives a view another node, and that of its base still runs.
+                for given in (tensor, _base(tensor)):
+                    node = None if given is None else node_of(given)
+                    if node is not None:
+                        nodes[node._sequence_nr()] = node
     return list(nodes.values())
 
 
