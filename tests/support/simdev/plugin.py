@@ -1,5 +1,6 @@
-"""A pytest plugin: the tests of the process run on the simulated accelerator. ``pytest -p tests.support.simdev.plugin``.
+"""A pytest plugin: the tests of the process run on the simulated accelerator.
 
+``pytest -p tests.support.simdev.plugin`` puts it on.
 What tests make without naming a device is made there.
 """
 
