@@ -31,6 +31,7 @@ PHASE_FORWARD: Final = "forward"
 PHASE_BACKWARD: Final = "backward"
 PHASE_RECOMPUTE: Final = "recompute"
 PHASE_OPTIMIZER: Final = "optimizer"
+PHASE_EVALUATE: Final = "evaluate"
 
 # Attributes of module spans.
 MODULE_FQN: Final = "torch.module.fqn"

@@ -96,8 +96,9 @@ def _heading(root: SpanNode) -> Text:
         parts.append(counted(micro_batches, "micro-batch", "micro-batches"))
     if root.incomplete:
         parts.append("incomplete")
-    if root.attributes.get(semconv.STEP_TRUNCATED) is True:
-        parts.append("truncated")
+    for remark, key in (("skipped", semconv.STEP_SKIPPED), ("truncated", semconv.STEP_TRUNCATED)):
+        if root.attributes.get(key) is True:
+            parts.append(remark)
     parts.append(f"trace {root.trace_id}")
     return Text(", ".join(parts), style="bold")
 

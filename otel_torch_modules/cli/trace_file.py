@@ -26,12 +26,16 @@ _PARTS = (
 )
 
 
+_OUTSIDE = (semconv.PHASE_EVALUATE, semconv.PHASE_FORWARD)
+
+
 class TraceFile(NamedTuple):
     """What a file holds, or several."""
 
     paths: Sequence[Path]
     steps: list[SpanNode]  # spans of phase `step`, and of `rank` whose step is not there, by start
-    forwards: list[SpanNode]  # root forwards outside any step, the same
+    outside: list[SpanNode]  # evaluations and root forwards outside any step, the same
+    roots: list[SpanNode]  # all of them, the program's too
     damages: list[Damage]  # one for each file
     fragments: int  # traces of which the root is not there
 
@@ -49,25 +53,26 @@ class TraceFile(NamedTuple):
             spans += of_file
             damages.append(damage)
         roots, astray = _join(spans)
-        steps, forwards = [], []
+        steps, outside = [], []
         for root in roots:
             inside = [span for span in root.walk() if span.phase == semconv.PHASE_STEP]
             if root.rank is not None:
                 inside = [root]
             steps += inside
-            if not inside and root.phase == semconv.PHASE_FORWARD:
-                forwards.append(root)
+            if not inside and root.phase in _OUTSIDE:
+                outside.append(root)
         places = [place for damage in damages for place in damage.places]
         _mark_incomplete(steps, places)
         fragments = _fragments(steps, roots, astray, {place.trace_id for place in places})
         file = cls(
             paths,
             sorted(steps, key=_start),
-            sorted((span for span in forwards if span not in fragments), key=_start),
+            sorted((span for span in outside if span not in fragments), key=_start),
+            [root for root in roots if root not in fragments],
             damages,
             len({span.trace_id for span in fragments} - {step.trace_id for step in steps}),
         )
-        if not steps and not file.forwards:
+        if not steps and not file.outside:
             losses = "".join(f" ({loss})" for loss in file.losses())
             raise CommandError(
                 f"{file.name} {file.verb('holds', 'hold')} {counted(len(spans), 'span')}, but neither a training step "

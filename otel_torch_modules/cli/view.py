@@ -8,8 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from otel_torch_modules import semconv
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.grammar import counted
+from otel_torch_modules.cli.run_coverage import coverage
 from otel_torch_modules.cli.span_node import SpanNode
 from otel_torch_modules.cli.step_table import slowest_step, step_table
 from otel_torch_modules.cli.step_tree import Cut, step_tree
@@ -17,6 +19,10 @@ from otel_torch_modules.cli.straggler import find_straggler
 from otel_torch_modules.cli.trace_file import TraceFile
 
 _OVERVIEW_STEPS = 20
+_OUTSIDE_STEPS = (
+    (semconv.PHASE_EVALUATE, "evaluation", "evaluations"),
+    (semconv.PHASE_FORWARD, "forward pass", "forward passes"),
+)
 
 
 class View:
@@ -31,7 +37,7 @@ class View:
     @property
     def slowest(self) -> SpanNode:
         """The slowest step; in a file without steps the slowest forward pass."""
-        return slowest_step(self._file.steps or self._file.forwards)
+        return slowest_step(self._file.steps or self._file.outside)
 
     def print_overview(self) -> None:
         """Print the table, of the slowest steps where there are many, and the slowest step's tree."""
@@ -71,14 +77,17 @@ class View:
     def _print_table(self, *, most: int) -> None:
         if self._file.steps:
             self._print(step_table(self._file.steps, self._console.width, most=most))
-        forwards = self._file.forwards
-        if forwards:
-            total = sum(span.duration for span in forwards) / 1e6
-            longest = max(span.duration for span in forwards) / 1e6
-            count = counted(len(forwards), "forward pass", "forward passes")
-            self._print(
-                [Text(f"{count} outside a step: {total:.2f} ms in all, {longest:.2f} ms at most.")]
-            )
+        for phase, name, names in _OUTSIDE_STEPS:
+            spans = [span for span in self._file.outside if span.phase == phase]
+            if spans:
+                total = sum(span.duration for span in spans) / 1e6
+                longest = max(span.duration for span in spans) / 1e6
+                count = counted(len(spans), name, names)
+                times = f"{total:.2f} ms in all, {longest:.2f} ms at most"
+                self._print([Text(f"{count} outside a step: {times}.")])
+        covered = coverage(self._file.roots)
+        if covered:
+            self._print([Text(covered)])
 
     def _print_tree(self, root: SpanNode) -> None:
         self._print(step_tree(root, self._console.width, self._cut))

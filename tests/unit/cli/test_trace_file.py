@@ -108,7 +108,7 @@ def test_steps_below_a_span_of_the_program_and_forwards_outside_steps(
     evaluation = sample("forward GPT", "forward", 50, 60)
     read = TraceFile.read(write_traces(evaluation, epoch, sample("download", None, 0, 1)))
     assert [step.step for step in read.steps] == [10, 20]
-    assert [*map(outline, read.forwards)] == [("forward GPT", "forward", [])]
+    assert [*map(outline, read.outside)] == [("forward GPT", "forward", [])]
 
 
 def test_a_span_that_was_sent_twice_counts_once(write_traces: Write, step: Any) -> None:

@@ -47,6 +47,7 @@ def test_overview(write_traces: Write, step: Any, show: Show) -> None:
      ▸ 1      85.00    9.4%    23.5%     49.4%       9.4%       4.7%     3.5%
        2      80.00    3.8%    25.0%     52.5%      10.0%       5.0%     3.8%
   median      80.00    3.8%    25.0%     52.5%      10.0%       5.0%     3.8%
+The steps cover 87.1% of 0.28 s; the rest: between steps 12.9%.
 
 step 1, 85.00 ms, 1 micro-batch, trace 00000000000000000000000000000002
                                      ms  0                              85.00 ms
@@ -86,6 +87,7 @@ def test_a_wide_table_has_bars(write_traces: Write, step: Any, show: Show) -> No
        0      79.00    2.5%    25.3%     53.2%      10.1%       5.1%     3.8%  ██████████
      ▸ 1     158.00   51.3%    12.7%     26.6%       5.1%       2.5%     1.9%  █████████████████████
   median     118.50   26.9%    19.0%     39.9%       7.6%       3.8%     2.8%
+The steps cover 91.9% of 0.26 s; the rest: between steps 8.1%.
 """
     )
 
@@ -100,8 +102,9 @@ def test_of_many_steps_the_slowest_are_shown(write_traces: Write, step: Any, sho
     assert overview[22:] == [
         "  median      91.50   15.8%    21.9%     45.9%       8.7%       4.4%     3.3%",
         "The 20 slowest of 60 steps; --list shows all.",
+        "The steps cover 90.8% of 6.01 s; the rest: between steps 9.2%.",
     ]
-    assert len(show(path, "--list").splitlines()) == 1 + 1 + 60 + 1
+    assert len(show(path, "--list").splitlines()) == 1 + 1 + 60 + 1 + 1
 
 
 def test_one_step_to_a_depth(write_traces: Write, step: Any, show: Show) -> None:
@@ -217,6 +220,25 @@ def test_of_two_runs_the_last_is_shown(write_traces: Write, step: Any, show: Sho
     assert lines[1:3] == [
         "Step 0 is there 2 times; this is the last.",
         "step 0, 79.00 ms, 1 micro-batch, trace 00000000000000000000000000000002",
+    ]
+
+
+def test_what_a_terminal_would_obey_is_shown_as_an_escape(
+    write_traces: Write, sample: Any, show: Show
+) -> None:
+    about = ("[red]Error[/red]", "\u202ebad\nand more")
+    names = ("[bold]x[/bold]", "h.0\x1b[2J\x9b", "\ud800\u200b\u2028")
+    spans = tuple(sample(name, "forward", 1, 3, exception=about) for name in names)
+    path = write_traces(sample("train.step", "step", 0, 8, spans, {"torch.step": 0}))
+    lines = show(path, "--slowest").splitlines()
+    assert [line[3:28].strip() for line in lines[4:7]] == [
+        "[bold]x[/bold] ✗",
+        "h.0\\x1b[2J\\x9b ✗",
+        "\\ud800\\u200b\\u2028 ✗",
+    ]
+    assert lines[7:] == [
+        f"✗ {name}: [red]Error[/red]: \\u202ebad"
+        for name in ("[bold]x[/bold]", "h.0\\x1b[2J\\x9b", "\\ud800\\u200b\\u2028")
     ]
 
 

@@ -1,0 +1,142 @@
+"""How much of a run's time its steps cover, and what fills the rest.
+
+A loop that generates, evaluates or saves for most of its time has steps that are fast and a run that is slow.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from otel_torch_modules import semconv
+from otel_torch_modules.cli.span_node import SpanNode
+
+_STEPS = "steps"
+_EVALUATION = "evaluation"
+_WAITS = "waits for data"
+_UNRECORDED = "steps that are not here"
+_OTHERS = "other spans"
+_BETWEEN = "between steps"
+_KINDS = {
+    semconv.PHASE_STEP: _STEPS,
+    semconv.PHASE_RANK: _STEPS,
+    semconv.PHASE_EVALUATE: _EVALUATION,
+    semconv.PHASE_FORWARD: _EVALUATION,
+    semconv.PHASE_DATA: _WAITS,
+}
+_MOST_NAMES = 3  # of the program's own spans
+_ENOUGH = 0.95  # of the time: no more is said where the steps cover as much
+_LEAST = 0.001
+
+_Stretch = tuple[int, int]
+
+
+@dataclass
+class _Process:
+    """What one process did when. Times are Unix ns."""
+
+    stretches: dict[str, list[_Stretch]] = field(default_factory=dict)
+    own: dict[str, list[_Stretch]] = field(default_factory=dict)  # of the program's spans, by name
+    steps: list[SpanNode] = field(default_factory=list)
+
+    @property
+    def bounds(self) -> _Stretch:
+        """From its first to its last span."""
+        known = [one for found in (self.stretches, self.own) for of in found.values() for one in of]
+        return min(start for start, _ in known), max(end for _, end in known)
+
+
+def coverage(roots: Iterable[SpanNode]) -> str | None:
+    """Return in a sentence what the run's time went to; None where its steps cover it, or there are none.
+
+    Each instant counts once: for a step if there is one, else for an evaluation, a wait for data, a span of the
+    program's. Where steps are missing between two (a schedule left them out, or they were dropped), what time is left
+    between these is theirs. The shares are those of all processes together.
+    """
+    processes: dict[str, _Process] = {}
+    for span, kind in _outermost(roots):
+        process = processes.setdefault(span.process, _Process())
+        found = process.own if kind is None else process.stretches
+        found.setdefault(kind or span.name, []).append((span.start, span.end))
+        if kind == _STEPS:
+            process.steps.append(span)
+    times: Counter[str] = Counter()
+    for process in processes.values():
+        times.update(_times(process))
+    whole = times.total()
+    if not times[_STEPS] or times[_STEPS] >= _ENOUGH * whole:
+        return None
+    rest = [(kind, time / whole) for kind, time in times.most_common() if kind != _STEPS]
+    said = ", ".join(f"{kind} {share:.1%}" for kind, share in rest if share >= _LEAST)
+    return f"The steps cover {times[_STEPS] / whole:.1%} of {whole / 1e9:.2f} s; the rest: {said}."
+
+
+def _outermost(roots: Iterable[SpanNode]) -> Iterator[tuple[SpanNode, str | None]]:
+    """Yield the outermost spans of ours, with their kind, and the program's beside them, with None.
+
+    A span of the program's that has one of ours below it (an epoch) only holds it.
+    """
+    for root in roots:
+        outside = list(_outside(root))
+        holds: set[SpanNode] = set()
+        for span in reversed(outside):
+            if any(child in holds or child.phase in _KINDS for child in span.children):
+                holds.add(span)
+        stack = [root]
+        while stack:
+            span = stack.pop()
+            if span.phase in _KINDS:
+                for of_process in {span, *span.ranks}:
+                    yield of_process, _KINDS[span.phase]
+            elif span in holds:
+                stack.extend(span.children)
+            elif span.phase is None:
+                yield span, None
+
+
+def _outside(root: SpanNode) -> Iterator[SpanNode]:
+    """Yield the spans that lie in none of ours, parents first."""
+    stack = [root]
+    while stack:
+        span = stack.pop()
+        if span.phase not in _KINDS:
+            yield span
+            stack.extend(span.children)
+
+
+def _times(process: _Process) -> Counter[str]:
+    """Return how long the process did what, the stretches of a kind in none of the kinds before it."""
+    names = sorted(process.own, key=lambda name: -_length(process.own[name]))
+    in_order = [(kind, process.stretches.get(kind, [])) for kind in (_STEPS, _EVALUATION, _WAITS)]
+    in_order += [(name, process.own[name]) for name in names[:_MOST_NAMES]]
+    in_order.append((_OTHERS, [one for name in names[_MOST_NAMES:] for one in process.own[name]]))
+    in_order.append((_UNRECORDED, list(_gaps_in_numbers(process.steps))))
+    in_order.append((_BETWEEN, [process.bounds]))
+    times: Counter[str] = Counter()
+    so_far: list[_Stretch] = []
+    covered = 0
+    for kind, stretches in in_order:
+        so_far += stretches
+        length = _length(so_far)
+        times[kind] += length - covered
+        covered = length
+    return times
+
+
+def _gaps_in_numbers(steps: Iterable[SpanNode]) -> Iterator[_Stretch]:
+    numbered = [(step.step, step) for step in steps if step.step is not None]
+    numbered.sort(key=lambda entry: entry[1].start)
+    for (number, step), (following, next_step) in pairwise(numbered):
+        if following > number + 1 and next_step.start > step.end:
+            yield step.end, next_step.start
+
+
+def _length(stretches: Iterable[_Stretch]) -> int:
+    """Return how long the stretches are together, what several cover counted once."""
+    length, covered_to = 0, 0
+    for start, end in sorted(stretches):
+        length += max(end - max(start, covered_to), 0)
+        covered_to = max(covered_to, end)
+    return length
