@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import gzip
 import io
@@ -19,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import otel_torch_modules.cli
 from otel_torch_modules.cli.main import main
 
 # What Python's own JSON cannot write: put in as text.
@@ -336,6 +338,19 @@ def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
     file.write_text(content)
     assert (code, out, err) == run("view", "--list", str(file))
     assert code == 0
+
+
+def test_lines_go_to_the_terminal_one_way() -> None:
+    folder_of_cli = Path(otel_torch_modules.cli.__file__).parent
+    calls = [
+        (path.name, node.func.id)
+        for path in sorted(folder_of_cli.glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "print"
+    ]
+    assert calls == [("say.py", "print")] * 2
 
 
 def interrupt(*_: object) -> None:

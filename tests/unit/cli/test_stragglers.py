@@ -160,6 +160,83 @@ def test_the_tree_of_a_step_is_grouped_by_rank_and_names_the_last(
     assert verdict == "Rank 2 was last, 28.50 ms behind; it lost 30.00 ms in forward GPT.h.1."
 
 
+def _rank(sample: type[Any], number: int, begun: float, forwarded: float, end: float) -> Any:
+    below = (
+        sample("dataloader.next", "data", begun, begun + 1),
+        sample("forward GPT", "forward", forwarded, forwarded + 10, (), _of("GPT")),
+        sample("backward", "backward", forwarded + 10, end),
+    )
+    about = {"torch.step": 0, "torch.distributed.rank": number}
+    return sample(f"rank {number}", "rank", begun, end, below, about)
+
+
+@pytest.mark.parametrize(
+    ("begun", "forwarded", "column", "sentence"),
+    [
+        (0, 26, "between its phases", "it lost 25.00 ms between its phases."),
+        (25, 26, "before the step", "it began the step 25.00 ms late."),
+    ],
+)
+def test_time_that_is_lost_in_no_span_is_said_to_be(
+    begun: float,
+    forwarded: float,
+    column: str,
+    sentence: str,
+    sample: type[Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ranks = (_rank(sample, 0, begun, forwarded, 40), _rank(sample, 1, 0, 1, 40))
+    path = write_traces(sample("train.step", "step", 0, 40, ranks, {"torch.step": 0}))
+    assert main(["stragglers", str(path)]) == 0
+    _, row, _, summary = capsys.readouterr().out.splitlines()
+    assert row == f"       0      2      0      25.00     25.00  {column}"
+    assert summary == (
+        f"Rank 0 was last in 1 of 1 step, by 25.00 ms at the median; it lost time most often {column}."
+    )
+    assert main(["view", "--slowest", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"Rank 0 was last, 25.00 ms behind; {sentence}"
+    )
+
+
+def test_a_step_that_was_cut_is_not_compared(
+    shared_step: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write_traces(
+        shared_step(0, EVEN, EVEN, (0, 1, 10, 40)),
+        shared_step(1, EVEN, EVEN, (0, 1, 10, 40), start=1000),
+    )
+    path.write_text(path.read_text()[:-300])
+    with path.open("a") as file:
+        file.write("\n")
+    assert main(["stragglers", str(path)]) == 0
+    lost, _, row, _, summary = capsys.readouterr().out.splitlines()
+    assert lost == f"{path}: line 2 is not an OTLP JSON trace request and was left out."
+    assert row.split()[:3] == ["0", "3", "2"]
+    assert summary.startswith("Rank 2 was last in 1 of 1 step, ")
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_one_file_holds_and_two_hold(
+    files: int,
+    step: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = str(write_traces(step(0), step(1, 100)))
+    holds = f"{path} holds" if files == 1 else "these 2 files hold"
+    assert main(["stragglers", *[path] * files]) == 2
+    assert capsys.readouterr().err == f"otel-torch-modules: {holds} no step of several ranks\n"
+    has, it_has = (f"{path} has", "it has") if files == 1 else ("these 2 files have", "they have")
+    assert main(["view", "--step", "7", *[path] * files]) == 2
+    assert capsys.readouterr().err == (
+        f"otel-torch-modules: {has} no step 7; {it_has} 2 steps, from 0 to 1\n"
+    )
+
+
 def test_there_must_be_several_ranks(
     step: Callable[..., Any], write_traces: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
