@@ -23,6 +23,9 @@ RANK_PREFIX: Final = "rank "
 # Attributes of every span.
 PHASE: Final = "torch.phase"
 
+# Attribute of what lies right below an optimizer's span: of which phase that is. The optimizer's own time is without it.
+PHASE_PARENT: Final = "torch.phase.parent"
+
 # Values of `torch.phase`.
 PHASE_STEP: Final = "step"
 PHASE_RANK: Final = "rank"

@@ -170,6 +170,8 @@ class RecordTree:
         call.recompute = recompute
         phase = semconv.PHASE_RECOMPUTE if recompute else semconv.PHASE_FORWARD
         attributes: Mapping[str, Any] = attributes_of(call, phase)
+        if isinstance(top, Span):
+            attributes = {**attributes, **_IN_OPTIMIZER}
         if isinstance(detail, CallDetail):
             attributes = {**attributes, **shape_attributes("input", detail.inputs)}
         if site is self._evaluation and not stack:
@@ -242,6 +244,7 @@ class RecordTree:
         self._open_backward(thread, task, time, stack)
 
     def _open_backward(self, thread: int, task: int, time: int, around: list[_Open]) -> Backward:
+        in_optimizer = bool(around) and isinstance(around[-1], Span)
         span = Span(
             self._trace,
             self._current(around),
@@ -250,7 +253,7 @@ class RecordTree:
             INTERNAL,
             time,
             time,
-            _BACKWARD_ATTRIBUTES,
+            _BACKWARD_IN_OPTIMIZER_ATTRIBUTES if in_optimizer else _BACKWARD_ATTRIBUTES,
         )
         backward = Backward(
             span,
@@ -286,6 +289,7 @@ class RecordTree:
         attributes = {
             semconv.PHASE: semconv.PHASE_OPTIMIZER,
             semconv.OPTIMIZER_CLASS: class_name,
+            **(_IN_OPTIMIZER if stack and isinstance(stack[-1], Span) else {}),
         }
         name = semconv.OPTIMIZER_PREFIX + class_name
         phase = semconv.PHASE_OPTIMIZER
@@ -337,7 +341,10 @@ class RecordTree:
         return self._top
 
 
+# Of what a closure does: the forward, the backward pass, an optimizer inside another one.
+_IN_OPTIMIZER = {semconv.PHASE_PARENT: semconv.PHASE_OPTIMIZER}
 _BACKWARD_ATTRIBUTES = SharedAttributes({semconv.PHASE: semconv.PHASE_BACKWARD})
+_BACKWARD_IN_OPTIMIZER_ATTRIBUTES = SharedAttributes({**_BACKWARD_ATTRIBUTES, **_IN_OPTIMIZER})
 _DATA_ATTRIBUTES = SharedAttributes({semconv.PHASE: semconv.PHASE_DATA})
 
 

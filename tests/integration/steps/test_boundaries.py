@@ -71,6 +71,8 @@ def test_an_optimizer_that_calls_the_one_it_wraps_has_it_below() -> None:
     assert outline(captured) == 2 * step(
         FORWARD, BACKWARD, optimizer("Lookahead", optimizer("SGD"))
     )
+    inner = [tree.children[-1].children[0] for tree in captured.trees]
+    assert [span.attributes.get("torch.phase.parent") for span in inner] == ["optimizer"] * 2
 
 
 def test_an_optimizer_that_calls_its_base_class_is_one() -> None:
@@ -111,6 +113,23 @@ def test_forwards_in_a_closure_lie_below_the_optimizer() -> None:
     assert evaluated == [3, 3]
     once = "forward Linear\nbackward\n  backward Linear\n"
     assert outline(captured) == 2 * step(optimizer("LBFGS", 3 * once))
+    # So that whoever sums by phase can tell the optimizer's own part.
+    marked = [
+        (child.name, child.attributes.get("torch.phase.parent"))
+        for tree in captured.trees
+        for lbfgs_step in tree.children
+        for child in (lbfgs_step, *lbfgs_step.children)
+    ]
+    inside = 3 * [("forward Linear", "optimizer"), ("backward", "optimizer")]
+    assert marked == 2 * [("optimizer.step LBFGS", None), *inside]
+    below = [
+        span.attributes.get("torch.phase.parent")
+        for tree in captured.trees
+        for lbfgs_step in tree.children
+        for child in lbfgs_step.children
+        for span in child.children
+    ]
+    assert below == 6 * [None]
 
 
 def test_a_grad_scaler_steps_through_to_the_optimizer() -> None:
