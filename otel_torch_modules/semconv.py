@@ -23,7 +23,7 @@ RANK_PREFIX: Final = "rank "
 # Attributes of every span.
 PHASE: Final = "torch.phase"
 
-# Attribute of what lies right below an optimizer's span: of which phase that is. The optimizer's own time is without it.
+# Of what lies right below an optimizer's span: the phase of that. The optimizer's own time is without it.
 PHASE_PARENT: Final = "torch.phase.parent"
 
 # Values of `torch.phase`.
