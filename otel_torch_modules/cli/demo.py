@@ -12,13 +12,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
-
 from otel_torch_modules import environment_variables as variables
 from otel_torch_modules._secrets import without_secrets
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say, say_error
 from otel_torch_modules.cli.step_tree import Cut
+from otel_torch_modules.cli.terminal import terminal
 from otel_torch_modules.cli.view import View
 
 _SCRIPT = Path(__file__).parents[2] / "examples" / "train_gpt.py"
@@ -76,7 +75,7 @@ def _new_file(folder: Path) -> Path:
 
 
 def _show(file: Path, endpoint: str | None, environ: Mapping[str, str]) -> None:
-    console = Console(highlight=False)
+    console = terminal()
     view = View([file], console, Cut())
     console.print()
     view.print_overview()

@@ -25,21 +25,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     for stream in (sys.stdout, sys.stderr):
-        # Bars and tree lines are not in every encoding; a question mark is better than no output.
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        if stream is not None:  # closed before the program began
+            # Bars and tree lines are not in every encoding; a question mark is better than no output.
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         code = run(options)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except CommandError as error:
         say_error(f"otel-torch-modules: {error}")
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader, `head` for one, has enough. Python flushes once more at exit: let that go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader, `head` for one, has enough
+        _write_nowhere()
         return 1
+    except OSError as error:  # what is read has faults of its own
+        _write_nowhere()
+        say_error(f"otel-torch-modules: the output cannot be written: {error.strerror}")
+        return 2
+
+
+def _write_nowhere() -> None:
+    """Let what Python flushes once more at exit go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):
@@ -124,12 +134,11 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _view(options: argparse.Namespace) -> int:
     _require_rich()
-    from rich.console import Console
-
     from otel_torch_modules.cli.step_tree import Cut
+    from otel_torch_modules.cli.terminal import terminal
     from otel_torch_modules.cli.view import View
 
-    view = View(options.files, Console(highlight=False), Cut(options.depth, options.min_ms))
+    view = View(options.files, terminal(), Cut(options.depth, options.min_ms))
     if options.list:
         view.print_all_steps()
     elif options.slowest:

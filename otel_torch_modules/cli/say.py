@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 from otel_torch_modules._printable import printable
 
@@ -13,5 +14,7 @@ def say(line: str = "") -> None:
 
 
 def say_error(line: str) -> None:
-    """Print `line` on standard error, whatever characters it holds."""
-    print(printable(line), file=sys.stderr)
+    """Print `line` on standard error, whatever characters it holds, if anything can be written there."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(printable(line), file=sys.stderr)

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import otel_torch_modules.cli
+from otel_torch_modules._misspelt import OURS, STANDARD
 from otel_torch_modules.cli.main import main
 
 # What Python's own JSON cannot write: put in as text.
@@ -284,6 +285,28 @@ def test_no_name_of_a_file_reaches_the_terminal_as_it_is(name: str, exists: bool
         for command in (*COMMANDS, ["view", "{file}", "--step", "9"], ["view", "{file}", "{file}"]):
             arguments = [part.replace("{file}", str(path)) for part in command]
             assert_printable(*run(*arguments)[1:])
+
+
+@given(
+    environ=st.dictionaries(
+        st.sampled_from((*OURS, *STANDARD)) | evil_texts.map("OTEL_TORCH_MODULES_{}".format),
+        evil_texts,
+        max_size=8,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_no_variable_reaches_the_terminal_as_it_is(environ: dict[str, str]) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    environ = {name: value.replace("\0", "") for name, value in environ.items()}
+    environ.pop("OTEL_TORCH_MODULES_FILE", None)  # a file of this name would be tried
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("socket.create_connection", refuse)
+        patch.setattr(os, "environ", environ)
+        code, out, err = run("doctor")
+    assert (code in (0, 1), err) == (True, "")
+    assert_printable(out)
 
 
 @given(word=evil_texts)

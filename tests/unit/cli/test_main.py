@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +70,43 @@ def test_without_rich_one_line_says_what_to_install(arguments: list[str]) -> Non
         "otel-torch-modules: this command draws with `rich`: "
         "pip install 'otel-torch-modules[cli]'\n",
     )
+
+
+@pytest.fixture
+def traces(write_traces: Callable[..., Path], step: Callable[..., Any]) -> Path:
+    return write_traces(step(0), step(1, 100))
+
+
+PROGRAM = f"{sys.executable} -c 'import sys; from otel_torch_modules.cli.main import main; sys.exit(main())'"
+
+
+@pytest.mark.parametrize("command", ["view {}", "doctor {}", "view --step 9 {}", "view missing"])
+def test_output_that_cannot_be_written(command: str, traces: Path) -> None:
+    """A full disk, a stream that is closed: a line and an exit code where they can be had, never a traceback."""
+
+    def run(redirection: str) -> tuple[int, str, str]:
+        shell = f"{PROGRAM} {command.format(traces)} {redirection}"
+        process = subprocess.run(shell, shell=True, capture_output=True, text=True, check=False)
+        return process.returncode, process.stdout, process.stderr
+
+    code, out, err = run("")
+    cannot = "otel-torch-modules: the output cannot be written: No space left on device\n"
+    assert run("> /dev/full") == ((2, "", cannot) if out else (code, "", err))
+    assert run(">&-") == (code, "", err)
+    assert run("2>&-") == run("2>/dev/full") == (code, out, "")
+    assert run(">&- 2>&-") == (code, "", "")
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "-3", "wide", "99999999"])
+def test_a_terminal_may_say_that_it_is_of_any_width(
+    columns: str, traces: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["view", str(traces)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:2] == ["step", "ms"]
+    assert [line.split()[0] for line in lines if line].count("train.step") == 1
+    assert max(map(len, lines)) <= 400
 
 
 def test_the_demo_without_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
