@@ -161,9 +161,10 @@ class Record:
     micro_batches: int = 0
     truncated: bool = False
     failed: bool = False
-    skipped: bool = (
-        False  # no optimizer stepped: a scaler found infinities, or the gradients were dropped
-    )
+    # No optimizer stepped: a scaler found infinities, or the gradients were dropped.
+    skipped: bool = False
+    # To an error of ours: it is open, but nothing goes into it and it is not sent.
+    lost: bool = False
     dropped_before: int = 0  # records since the last step that was taken
     # Of trace and span: whoever draws puts them here, and the first are `trace_id` and `span_id`.
     drawn_ids: list[tuple[int, int]] = field(default_factory=list)
@@ -181,6 +182,9 @@ class OpenSpan(Protocol):
 
     def note(self, record: Record, method: str, arguments: tuple[Any, ...]) -> None:
         """Keep a call of `opentelemetry.trace.Span.<method>` for the innermost open span."""
+
+    def fail(self, where: str) -> bool:
+        """Drop the open record for the exception that is being handled; return whether that is the program's own."""
 
 
 class StepContext(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from contextlib import AbstractContextManager
@@ -19,14 +18,13 @@ from otel_torch_modules._emission.job_context import JobContext
 from otel_torch_modules._emission.pipeline import Pipeline
 from otel_torch_modules._recording.dynamo import skip_frames_of
 from otel_torch_modules._recording.loop import LoopHooks
+from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.process_group import rank_and_world_size
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.spending import Spending
 from otel_torch_modules._recording.steps import Steps
 from otel_torch_modules._records import Record
 from otel_torch_modules.config import Config
-
-logger = logging.getLogger("otel_torch_modules")
 
 _STOP_TIMEOUT_S = 30.0  # of a program that takes tracing down itself, and goes on afterwards
 
@@ -55,13 +53,14 @@ class Tracing:
             job_context=self._job_context,
             tracer_provider=tracer_provider,
         )
+        self._losses = Losses(self._pipeline.lose, self._unhook)
         self._steps = Steps(
             config,
             self._recorder,
             self._pipeline.context,
-            self._pipeline.put,
-            self._unhook,
-            self._spending,
+            self._submit,
+            losses=self._losses,
+            spending=self._spending,
         )
         self._hooks = LoopHooks(self._steps)
 
@@ -97,6 +96,11 @@ class Tracing:
             self._spending.worker_turns_to(record)
         return self._assembler.assemble(record)
 
+    def _submit(self, record: Record) -> bool:
+        taken = self._pipeline.put(record)
+        self._losses.end_with_a_whole_record()
+        return taken
+
     def _hand_over(self) -> None:
         self._steps.hand_over_idle()
 
@@ -104,7 +108,7 @@ class Tracing:
         try:
             self._steps.finish()
         except Exception:
-            logger.exception("The last step is lost")
+            self._recorder.fail("where the last step is handed over")
 
 
 def _own_modules() -> list[ModuleType]:

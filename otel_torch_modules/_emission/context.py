@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from contextvars import Token
 from typing import Any, NamedTuple
 
 from opentelemetry import context as context_api
@@ -66,14 +65,19 @@ class OpenStepSpan(trace.Span):
         record = self._record
         if record is None:
             return self.before.get_span_context()
-        self._settle(record)
-        return SpanContext(
-            record.trace_id,
-            self._open_span.span_id(record),
-            False,
-            TraceFlags(record.trace_flags),
-            record.trace_state,
-        )
+        try:
+            self._settle(record)
+            return SpanContext(
+                record.trace_id,
+                self._open_span.span_id(record),
+                False,
+                TraceFlags(record.trace_flags),
+                record.trace_state,
+            )
+        except BaseException:
+            if self._open_span.fail("where the program asks for its span"):
+                raise
+            return self.before.get_span_context()
 
     def is_recording(self) -> bool:
         return self.before.is_recording() if self._record is None else True
@@ -82,24 +86,24 @@ class OpenStepSpan(trace.Span):
         """Do nothing: the record ends when the step does."""
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
-        self._note("set_attributes", _cleaned(attributes))
+        self._note("set_attributes", lambda: (_cleaned(attributes),))
 
     def set_attribute(self, key: str, value: Any) -> None:
-        self._note("set_attributes", _cleaned({key: value}))
+        self._note("set_attributes", lambda: (_cleaned({key: value}),))
 
     def add_event(
         self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None
     ) -> None:
-        self._note("add_event", name, _cleaned(attributes), timestamp)
+        self._note("add_event", lambda: (name, _cleaned(attributes), timestamp))
 
     def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
-        self._note("add_link", context, _cleaned(attributes))
+        self._note("add_link", lambda: (context, _cleaned(attributes)))
 
     def update_name(self, name: str) -> None:
-        self._note("update_name", name)
+        self._note("update_name", lambda: (name,))
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
-        self._note("set_status", status, description)
+        self._note("set_status", lambda: (status, description))
 
     def record_exception(
         self,
@@ -118,12 +122,16 @@ class OpenStepSpan(trace.Span):
         }
         self.add_event(semconv.EXCEPTION_EVENT, described, timestamp)
 
-    def _note(self, method: str, *arguments: Any) -> None:
+    def _note(self, method: str, arguments: Callable[[], tuple[Any, ...]]) -> None:
         record = self._record
-        if record is not None:
-            self._open_span.note(record, method, arguments)
-        else:
-            getattr(self.before, method)(*arguments)
+        if record is None:
+            getattr(self.before, method)(*arguments())
+            return
+        try:
+            self._open_span.note(record, method, arguments())
+        except BaseException:
+            if self._open_span.fail("where the program speaks of its span"):
+                raise
 
 
 def _cleaned(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -135,7 +143,6 @@ class _Attachment(NamedTuple):
     record: Record
     span: OpenStepSpan
     context: context_api.Context
-    token: Token[context_api.Context]
 
 
 class _Attachments(threading.local):
@@ -247,7 +254,8 @@ class RecordContext:
             outer, before = _without_closed(context_api.get_current())
         span = OpenStepSpan(record, self._open_span, self.settle, before, outer)
         context = trace.set_span_in_context(span, outer)
-        stack.append(_Attachment(record, span, context, context_api.attach(context)))
+        stack.append(_Attachment(record, span, context))
+        context_api.attach(context)
 
     def detach(self, record: Record) -> None:
         """Undo `attach` where `record` is still current in this thread.
@@ -258,9 +266,12 @@ class RecordContext:
         stack = self._attachments.stack
         while stack and stack[-1].record is record:
             attachment = stack.pop()
-            attachment.span.close()
-            if context_api.get_current() is attachment.context:
-                context_api.detach(attachment.token)
+            try:
+                attachment.span.close()
+            finally:
+                if context_api.get_current() is attachment.context:
+                    # Not by the token: the API's `detach` swallows what a signal handler raises in it.
+                    context_api.attach(attachment.span.outer)
 
     def leave_closed(self) -> None:
         """Go back to what was current before a record that is closed, where the program has put its context back.

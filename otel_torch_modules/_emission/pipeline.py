@@ -72,6 +72,10 @@ class Pipeline:
         """Hand over a finished record without waiting; return False where it was dropped."""
         return self._worker.put(record)
 
+    def lose(self, error_type: str) -> None:
+        """Count a record that an error of this type has cost."""
+        self._worker.lose(error_type)
+
     def flush(self, timeout_s: float) -> bool:
         """Wait until all that was put has been exported."""
         return self._worker.flush(timeout_s)

@@ -75,7 +75,9 @@ class Worker:
         self._thread: threading.Thread | None = None
         self.dropped = 0
         self.failures = 0
-        self._said = 0  # of `dropped`, by steps that were taken
+        self._lost = 0  # before they could be put
+        self._lost_to: dict[str, int] = {}  # the same by the type of the error
+        self._said = 0  # of `dropped` and `_lost`, by steps that were taken
         self._handled: dict[str, int] = {"": 0}  # records, by the type of the error that lost them
 
     def after_fork_in_child(self) -> None:
@@ -89,7 +91,9 @@ class Worker:
 
     def outcomes(self) -> dict[str, int]:
         """Return how many records are done with, by what went wrong; those that were handled have an empty string."""
-        return {**self._handled, semconv.QUEUE_FULL: self.dropped}
+        lost_to = dict(self._lost_to)  # at once: the training thread adds to it
+        done = {**self._handled, semconv.QUEUE_FULL: self.dropped}
+        return done | {error: done.get(error, 0) + number for error, number in lost_to.items()}
 
     def start(self) -> None:
         """Start the thread unless it runs."""
@@ -116,17 +120,22 @@ class Worker:
                 )
             return False
         if record.kind == "step":
-            record.dropped_before = self.dropped - self._said
+            record.dropped_before = self.dropped + self._lost - self._said
             self._said += record.dropped_before
+        if self._thread is None:
+            self.start()
         self._records.append(record)
         self._slots += len(record.log)
         waits = len(self._records) >= _WAKING_RECORDS or self._slots >= _WAKING_SLOTS
         if waits and not self._woken:
             self._woken = True
             self._signals.put(None)
-        if self._thread is None:
-            self.start()
         return True
+
+    def lose(self, error_type: str) -> None:
+        """Count a record that an error of this type has cost before it could be put."""
+        self._lost += 1
+        self._lost_to[error_type] = self._lost_to.get(error_type, 0) + 1
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until all that was put has been handled and exported; return False when that takes longer."""

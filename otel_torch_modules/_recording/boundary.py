@@ -19,8 +19,11 @@ class Boundary(Protocol):
     def task_opens(self) -> None:
         """Take note of a backward that begins."""
 
-    def task_closes(self, failed: bool) -> None:
-        """Take note of a backward that ended."""
+    def task_closes(self, time: int, failed: bool) -> None:
+        """Take note of a backward that ended, now or at some `time` (ns) since the last call."""
 
-    def recorder_failed(self) -> None:
-        """Take everything down: an error of ours must not happen twice."""
+    def lose(self, error: BaseException, where: str) -> None:
+        """Drop the record that is open in this thread: `error` came up in us at the place that `where` names.
+
+        What the root call or the step does from now on is not recorded either, and what comes after begins clean.
+        """

@@ -184,7 +184,7 @@ class _AllRecorded:
 
     def task_opens(self) -> None: ...
 
-    def task_closes(self, failed: bool) -> None: ...
+    def task_closes(self, time: int, failed: bool) -> None: ...
 
-    def recorder_failed(self) -> None:
-        raise CalibrationError("recording a chain of tiny modules failed")
+    def lose(self, error: BaseException, where: str) -> None:
+        raise CalibrationError("recording a chain of tiny modules failed") from error

@@ -56,13 +56,14 @@ class Evaluations:
         if not self._config.schedule.records(last_step):
             return False
         record = Record("eval", None, now(), time_ns() - now())
-        sites = self._recorder.sites
-        record.site = sites.by_id.get(id(module)) or sites.add(module)
-        if not self._context.open(record):
-            return False
         thread = self._thread
         thread.suspended = self._recorder.record
         thread.record = record
+        sites = self._recorder.sites
+        record.site = sites.by_id.get(id(module)) or sites.add(module)
+        if not self._context.open(record):
+            thread.record = None
+            return False
         if self._spending is not None:
             self._spending.set_depth_of_evaluation(record)
         self._recorder.write_to(record)
@@ -72,24 +73,42 @@ class Evaluations:
     def root_closes(self, failed: bool) -> bool:
         """Return whether the root call that ends now in this thread is one that is recorded here."""
         thread = self._thread
-        record, thread.record = thread.record, None
+        record = thread.record
         if record is None:
             return False
         record.end = now()
         record.failed = failed
-        self._context.detach(record)
         self._recorder.write_to(thread.suspended)
-        thread.suspended = None
+        if record.lost:
+            thread.record = None
+            return True
+        self._context.detach(record)
+        thread.record = None  # from here on it is another's
         self._submit(record)
         if self._spending is not None:
             self._spending.evaluation_closes(record)
         return True
 
-    def drop(self) -> None:
-        """Drop what is open in this thread, after an error of ours."""
-        record, self._thread.record = self._thread.record, None
-        if record is not None:
-            self._context.detach(record)
+    def lose(self) -> bool | None:
+        """Drop the record that is open in this thread; return whether it was not lost before, None where none is open.
+
+        It stays open until its root call ends, so that nothing else is recorded inside.
+        """
+        thread = self._thread
+        record = thread.record
+        if record is None:
+            return None
+        if record.end:  # it was about to be handed over
+            self._recorder.write_to(thread.suspended)
+            thread.record = None
+        known, record.lost = record.lost, True
+        record.log = []
+        self._context.detach(record)
+        return not known
+
+    def forget(self) -> None:
+        """A root call begins in this thread: none is open, whatever became of the last."""
+        self._thread.record = None
 
     def abandon(self) -> None:
         """Drop what is open in this thread: it is another process's."""

@@ -36,20 +36,12 @@ class Fetches(threading.local):
         self._kept: deque[_Fetch] = deque(maxlen=_MOST)
         self._evaluations = 0
         self._of_evaluations: set[weakref.ref[object]] = set()  # iterators
-        self._at_work = 0  # how many data loaders' iterators are, one inside the other
+        self.at_work = 0  # how many data loaders' iterators are, one inside the other
 
     @property
     def loading(self) -> bool:
         """Whether what runs now is a dataset's: in the loop's own thread, or in a worker process."""
-        return self._at_work > 0 or get_worker_info() is not None
-
-    def start(self) -> None:
-        """Take note that an iterator is asked for a batch."""
-        self._at_work += 1
-
-    def end(self) -> None:
-        """Take note that it has given one, or raised."""
-        self._at_work -= 1
+        return self.at_work > 0 or get_worker_info() is not None
 
     def exhausted(self, iterator: object) -> None:
         """Take note that `iterator` has no more: what an evaluation followed was its own."""

@@ -69,35 +69,39 @@ class LoopHooks:
                 return
             try:
                 hook(*arguments)
-            except Exception:
-                self._steps.recorder.fail(where)
+            except BaseException:
+                if self._steps.recorder.fail(where):
+                    raise
 
         return guarded
 
     def _around_fetch(self, original: _Method) -> _Method:
-        fetch_starts = self._guarded(self._steps.fetch_starts, "before a data loader's batch")
+        fetches = self._steps.fetches
         fetch_fails = self._guarded(self._steps.fetch_fails, "where a data loader has no batch")
         fetched = self._guarded(self._steps.fetched, "after a data loader's batch")
 
         def fetch(iterator: Any) -> Any:
             start = now()
-            fetch_starts()
+            fetches.at_work += 1
             try:
                 batch = original(iterator)
             except BaseException as error:  # StopIteration, most often: that was no batch
                 fetch_fails(iterator, error)
                 raise
+            finally:
+                # Not by a call: a signal handler that raises could come between.
+                fetches.at_work -= 1
             fetched(iterator, start)
             return batch
 
         return fetch
 
     def _around_scaler(self, original: _Method) -> _Method:
-        steps = self._steps
-        scaler_ends = self._guarded(steps.scaler_ends, "after a gradient scaler's step")
+        optimizers = self._steps.optimizers
+        scaler_ends = self._guarded(self._steps.scaler_ends, "after a gradient scaler's step")
 
         def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-            ended_before = steps.optimizers_ended
+            ended_before = optimizers.ended
             result = original(scaler, optimizer, *args, **kwargs)
             scaler_ends(optimizer, ended_before)
             return result

@@ -56,6 +56,11 @@ class OpenOptimizers(threading.local):
         del self._open[started.index(id(optimizer)) :]
         self.ended += 1
 
+    def clear(self) -> None:
+        """Forget those that run and those that raised: their step is lost."""
+        self._open.clear()
+        self._raised.clear()
+
     def leave_raised(self, frame: FrameType | None, starting: Optimizer | None) -> bool:
         """Take note of those whose step has left the stack below `frame`, as nothing of torch's tells; are there any?
 

@@ -10,14 +10,13 @@ Everything below a root only extends a list.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable
 from functools import update_wrapper
 from itertools import count
 from time import perf_counter_ns as now
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 from torch import is_grad_enabled as grad_enabled
@@ -30,6 +29,7 @@ from otel_torch_modules._recording.captures import leaves_nodes_out, runs_in_bac
 from otel_torch_modules._recording.descriptions import describe_error, describe_tensors
 from otel_torch_modules._recording.dynamo import made_by_compiler
 from otel_torch_modules._recording.fqn import ModuleSites
+from otel_torch_modules._recording.interruption import is_interruption
 from otel_torch_modules._recording.marks import (
     input_nodes,
     is_view_of,
@@ -38,7 +38,7 @@ from otel_torch_modules._recording.marks import (
     view_node,
 )
 from otel_torch_modules._recording.root_only import call_root
-from otel_torch_modules._recording.task_end import TaskEnd
+from otel_torch_modules._recording.task_end import GraphTask, TaskEnd
 from otel_torch_modules._recording.thread_state import Threads, ThreadState
 from otel_torch_modules._recording.torch_private import (
     attach_mark,
@@ -63,8 +63,6 @@ from otel_torch_modules._records import (
 )
 from otel_torch_modules.config import Config
 
-logger = logging.getLogger("otel_torch_modules")
-
 # Slots of a log that one span takes at least: half of the two events and the mark of a call.
 _SLOTS_PER_SPAN = 8
 
@@ -75,14 +73,7 @@ _SLOTS_WITH_MARKS = 120_000
 _ROOT = Site("", "")  # at the bottom of a thread's stack while a root call runs
 
 
-class _Task(NamedTuple):
-    """A graph task that runs."""
-
-    code: int  # the least that no other has: alike in all steps, unlike the engine's numbers
-    selective: bool  # it may leave nodes out
-
-
-_NO_TASK = _Task(-1, False)
+_NO_TASK = GraphTask(-1, selective=False)
 
 
 class Recorder:
@@ -106,9 +97,8 @@ class Recorder:
         self._phases_only = False  # `record` is of phases
         self._marks_end = 0  # length of the log from which on nothing is marked
         self.task = -1  # graph task of the last mark
-        self.tasks: dict[int, _Task] = {}  # by the engine's number; those that have not ended
+        self._tasks: dict[int, GraphTask] = {}  # by the engine's number; those that have not ended
         self._task = _NO_TASK  # what `task` is
-        self.failed = False  # an error of ours has ended tracing
         self._threads = Threads(self.make_mark, count())
 
     @property
@@ -135,12 +125,12 @@ class Recorder:
 
     def uninstall(self) -> None:
         """Undo `install`. Where somebody has wrapped our wrapper since, it stays and only passes calls on."""
-        self.write_to(None)
-        self.tasks.clear()
-        self.sites.clear()
         if nn.Module.__call__ is self._wrapper:
             nn.Module.__call__ = self._original  # type: ignore[method-assign, assignment]
         self._wrapper = None
+        self.write_to(None)
+        self.forget_tasks()
+        self.sites.clear()
 
     def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         # The hot path, in two functions: a frame takes time for each name in it, and the calls of a step that is left
@@ -224,9 +214,9 @@ class Recorder:
                     if record_shapes:
                         training = CallDetail(training, describe_tensors((args, kwargs)))
                     log.extend((site, state.code, first, now(), training))
-            except Exception:
-                if _is_made(module):
-                    self.fail("at the start of a module's call")
+            except BaseException:
+                if _is_made(module) and self.fail("at the start of a module's call"):
+                    raise
                 left_out = True
             if log is None or left_out:  # not above: the program's errors are none of ours
                 return original(module, *args, **kwargs)
@@ -285,8 +275,9 @@ class Recorder:
                 if state.minted:
                     state.minted.pop(len(stack), None)
                 stack.pop()
-            except Exception:
-                self.fail("at the end of a module's call")
+            except BaseException:
+                if self.fail("at the end of a module's call"):
+                    raise
             return output
 
         update_wrapper(__call__, original)
@@ -314,8 +305,9 @@ class Recorder:
                     return
                 if not (self._task.selective and stops_at(node)):
                     log.extend((MARK, thread_code, node._sequence_nr(), time, self._task.code))
-            except Exception:
-                self.fail("in backward")
+            except BaseException:
+                if self.fail("in backward"):
+                    raise
 
         return mark
 
@@ -328,7 +320,10 @@ class Recorder:
         kwargs: Any,
     ) -> Any:
         state = self._threads.state
+        task, graph = -1, False
         try:
+            if self._tasks:
+                self.settle()
             task = graph_task_id()
             graph = made_by_compiler(module)
             if graph and task == -1:
@@ -340,10 +335,12 @@ class Recorder:
                 if recorded and task != self.task:
                     self._enter_task(task, now())
                 recorded = recorded and not graph  # else a compiled backward
-        except Exception:
-            if _is_made(module):
-                self.fail("at the start of a root module's call")
-            return original(module, *args, **kwargs)
+        except BaseException:
+            if not _is_made(module):
+                return original(module, *args, **kwargs)
+            if self.fail("at the start of a root module's call"):
+                raise
+            recorded = False
         root_only = recorded and self._phases_only
         state.stack = [_ROOT] if recorded and not root_only else None
         state.recomputes = task != -1
@@ -363,56 +360,76 @@ class Recorder:
                 state.minted.clear()
             if task == -1 and not graph:
                 try:
+                    if self._tasks:
+                        self.settle()
                     self.boundary.root_closes(failed)
-                except Exception:
-                    self.fail("at the end of a root module's call")
+                except BaseException:
+                    if self.fail("at the end of a root module's call"):
+                        raise
 
     def _enter_task(self, task: int, time: int) -> None:
         self.task = task
-        known = self.tasks.get(task)
+        if self._tasks:
+            self.settle()
+        known = self._tasks.get(task)
         if known is not None:
             self._task = known
             return
         node: Node | None = current_node()  # None while a compiled or distributed backward runs
         code = 0
-        if self.tasks:
-            taken = {other.code for other in self.tasks.values()}
+        if self._tasks:
+            taken = {other.code for other in self._tasks.values()}
             code = next(code for code in count() if code not in taken)
         # With phases only there are so few marks that each is asked for itself.
         selective = node is not None and (self._phases_only or leaves_nodes_out(node))
-        self._task = self.tasks[task] = entered = _Task(code, selective)
-        queue_callback(
-            TaskEnd(lambda: self._task_ran(entered), lambda done: self._task_ended(task, done))
+        self._task = self._tasks[task] = entered = GraphTask(code, selective)
+        end = TaskEnd(
+            lambda: self._task_ran(entered),
+            lambda: self._leave_task(task),
+            lambda: self.fail("at the end of backward"),
         )
+        queue_callback(end)
         self.boundary.task_opens()
-        if self.log is not None:
-            state = self._threads.state
-            self.log.extend((TASK, state.code, entered.code, time, state.code_if_python))
+        state = self._threads.state
+        log = self.log
+        if log is not None:
+            log.extend((TASK, state.code, entered.code, time, state.code_if_python))
+        # Where recompute is all that is left it may be ended early, in the middle of a backward inside
+        # it. An error that is one ends the backward around it too.
+        entered.watch(end, state.code, log, expected=state.recomputes)
 
-    def _task_ran(self, task: _Task) -> None:
+    def _task_ran(self, task: GraphTask) -> None:
         if self.log is not None:
             self.log.extend((TASK_END, self._threads.state.code, task.code, now(), None))
 
-    def _task_ended(self, task: int, finished: bool) -> None:
-        try:
-            self._leave_task(task, finished)
-        except Exception:
-            self.fail("at the end of backward")
-
-    def _leave_task(self, task: int, finished: bool) -> None:
-        """Take note that the graph task came to its end, or was given up because of an error."""
+    def _leave_task(self, task: int) -> None:
+        """Take note that the graph task came to its end."""
         if self.task == task:
             self.task = -1
-        left = self.tasks.get(task)
-        state = self._threads.state
-        # Where recompute is all that is left it may be ended early, in the middle of a backward inside
-        # it. An error that is one ends the backward around it too.
-        finished = finished or state.recomputes
+        left = self._tasks.pop(task, None)
+        time = now()
         if self.log is not None and left is not None:
-            self.log.extend((TASK_END, state.code, left.code, now(), finished))
+            self.log.extend((TASK_END, self._threads.state.code, left.code, time, True))
             self._marks_end = len(self.log) + _SLOTS_WITH_MARKS
-        self.boundary.task_closes(failed=not finished)
-        self.tasks.pop(task, None)
+        self.boundary.task_closes(time, failed=False)
+
+    def settle(self) -> None:
+        """Take note of the graph tasks that were given up: that was written down, but nobody told."""
+        for number, task in list(self._tasks.items()):
+            if task.given_up:
+                del self._tasks[number]
+                if self.log is not None:
+                    self._marks_end = len(self.log) + _SLOTS_WITH_MARKS
+                self.boundary.task_closes(task.given_up_at, failed=not task.expected)
+
+    def forget_tasks(self) -> None:
+        """Write nothing of the graph tasks that run: what comes is another record's, or another process's."""
+        self._tasks.clear()
+
+    @property
+    def runs_backward(self) -> bool:
+        """Whether a graph task runs, in whatever thread."""
+        return any(not task.given_up for task in list(self._tasks.values()))
 
     def leave_by_exception(self, log: list[Any], stack: list[Site], error: BaseException) -> None:
         """Take note that the innermost call of `stack` raised `error`."""
@@ -427,8 +444,9 @@ class Recorder:
             if state.minted:
                 state.minted.pop(len(stack), None)
             stack.pop()
-        except Exception:
-            self.fail("while a module's call raised")
+        except BaseException:
+            if self.fail("while a module's call raised"):
+                raise
 
     def _truncate(self) -> bool:
         if self.record is not None:
@@ -451,21 +469,24 @@ class Recorder:
         """Keep what the program says of the innermost open span: see :class:`OpenSpan`."""
         record.log.extend((NOTE, self._threads.state.code, method, now(), arguments))
 
-    def fail(self, where: str) -> None:
-        """Log the exception that is being handled, an error of ours, and stop tracing for good.
-
-        Calls that are open meanwhile may fail as well when they end: that says nothing new.
+    def fail(self, where: str) -> bool:
+        """Drop the record that is open in this thread for the exception that is being handled, and return whether to
+        raise it: it is the program's where it came from a signal handler that struck in here, else it is ours.
         """
-        if self.failed:
-            return
-        self.failed = True
-        logger.exception(
-            "Tracing stops: an error of otel-torch-modules %s; training goes on", where
-        )
+        self.record = self.log = None
+        self.task = -1
+        self._tasks = {}
+        error = sys.exc_info()[1]
+        assert error is not None
         try:
-            self.boundary.recorder_failed()
-        except Exception:
-            logger.exception("Tracing could not be taken down in full")
+            state = self._threads.state
+            state.last_input = state.last_output = -1
+            self.sites.clear()  # some may be half known
+            self.boundary.lose(error, where)
+        except Exception as another:
+            if is_interruption(another):
+                raise
+        return is_interruption(error)
 
 
 def _is_made(module: object) -> bool:

@@ -48,8 +48,9 @@ def call_root(
                 attach_mark(node, state.carrier)
         if site.recorded:
             log.extend((site, state.code, first, now(), module.training))
-    except Exception:
-        recorder.fail("at the start of a root module's call")
+    except BaseException:
+        if recorder.fail("at the start of a root module's call"):
+            raise
         return original(module, *args, **kwargs)
 
     state.root_only = site.recorded
@@ -70,6 +71,7 @@ def call_root(
             attach_mark(node, state.carrier)
         if site.recorded:
             log.extend((EXIT if nodes else EXIT_BARE, state.code, last, end, None))
-    except Exception:
-        recorder.fail("at the end of a root module's call")
+    except BaseException:
+        if recorder.fail("at the end of a root module's call"):
+            raise
     return output

@@ -25,6 +25,8 @@ from torch.optim import Optimizer
 from otel_torch_modules._recording.accumulating import Accumulating
 from otel_torch_modules._recording.evaluations import Evaluations
 from otel_torch_modules._recording.fetches import Fetches
+from otel_torch_modules._recording.interruption import is_interruption
+from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.open_optimizers import OpenOptimizers
 from otel_torch_modules._recording.open_step import OpenStep, Root
 from otel_torch_modules._recording.recorder import Recorder
@@ -66,7 +68,7 @@ class Steps:
         recorder: records into what is opened here.
         context: makes a record the program's current span.
         submit: takes a finished record; must not block.
-        give_up: takes everything down after an error of ours.
+        losses: told of what an error of ours has cost.
         spending: decides how deep records go; None where there is no budget and all are full.
     """
 
@@ -76,16 +78,16 @@ class Steps:
         recorder: Recorder,
         context: StepContext,
         submit: Callable[[Record], object],
-        give_up: Callable[[], None],
+        losses: Losses,
         spending: Spending | None = None,
     ) -> None:
         self._config = config
         self._context = context
         self._submit = submit
-        self._give_up = give_up
+        self._losses = losses
         self._evaluations = Evaluations(config, recorder, context, submit, spending)
-        self._fetches = Fetches()
-        self._optimizers = OpenOptimizers()
+        self.fetches = Fetches()
+        self.optimizers = OpenOptimizers()
         self._accumulating = Accumulating()
         self.spending = spending
         if spending is not None:
@@ -99,6 +101,8 @@ class Steps:
         self._micro_batches: deque[int] = deque(maxlen=_STEPS_COMPARED)
         self._by_forward = False  # a loop without torch.optim
         self._by_hand = False
+        self._spoiled = False  # what belongs to the step that opens next is lost
+        self._ending = False  # what happens now may end the step
         # An ended step lies here until the loop or the worker pops it; who does owns it.
         self._ended_steps: deque[Record] = deque()
 
@@ -107,14 +111,15 @@ class Steps:
     @spends
     def root_opens(self, module: nn.Module) -> bool:
         """See :class:`Boundary`."""
+        self._evaluations.forget()
         self._leave_raised(None)
-        training = module.training and torch.is_grad_enabled() and not self._fetches.loading
+        training = module.training and torch.is_grad_enabled() and not self.fetches.loading
         step = self._step
         if training and not (self._by_hand and step is None):
             return self._training_root(module)
         if step is not None and not step.ended:  # a teacher, a metric: part of the step
             return step.recorded
-        self._fetches.evaluation_begins()
+        self.fetches.evaluation_begins()
         return self._evaluations.root_opens(module, max(self._index - 1, 0))
 
     @spends
@@ -131,15 +136,15 @@ class Steps:
     def task_opens(self) -> None:
         """See :class:`Boundary`."""
         if self._reclaim() is not None:
-            self._optimizers.log(self.recorder)
+            self.optimizers.log(self.recorder)
 
     @spends
-    def task_closes(self, failed: bool) -> None:
+    def task_closes(self, time: int, failed: bool) -> None:
         """See :class:`Boundary`."""
         step = self._step
         if step is None:
             return
-        self._end = now()
+        self._end = max(self._end, time)
         step.backwards += 1
         step.dropped = False
         if failed:
@@ -147,83 +152,78 @@ class Steps:
         elif step.ended or self._by_forward:
             self._end_step(step)
 
-    def recorder_failed(self) -> None:
+    def lose(self, error: BaseException, where: str) -> None:
         """See :class:`Boundary`."""
-        self._give_up()
-        self._evaluations.drop()
-        if self._step is not None and not self._step.released:
-            self._step.record.log.clear()  # half a step is worse than none
-        self.finish()
+        lost: bool | None = True
+        try:
+            lost = self._evaluations.lose()
+            if lost is None:
+                lost = self._lose_step()
+        except Exception as another:
+            if is_interruption(another):
+                raise
+            self._losses.say(another, "A record could not be dropped in full")
+        finally:
+            if is_interruption(error):  # it leaves the loop
+                self._spoiled = False
+            if lost is not False:
+                self._losses.add(error, where)
 
     # The loop's own doings.
 
-    def fetch_starts(self) -> None:
-        """A data loader's iterator has been asked for a batch."""
-        self._fetches.start()
-
     def fetch_fails(self, iterator: object, error: BaseException) -> None:
-        """It has none, or raised."""
-        self._fetches.end()
+        """A data loader's `iterator` has no batch, or raised."""
         if isinstance(error, StopIteration):
-            self._fetches.exhausted(iterator)
+            self.fetches.exhausted(iterator)
 
     @spends
     def fetched(self, iterator: object, start: int) -> None:
         """It has given a batch for which the loop waited since `start`."""
-        self._fetches.end()
-        if self.recorder.thread.stack:
-            return
+        spoiled, self._spoiled = self._spoiled, True
         step = self._step
-        if step is None or step.ended:
-            self._fetches.keep(iterator, start)
+        if self.recorder.thread.stack:
+            pass
+        elif step is None or step.ended:
+            self.fetches.keep(iterator, start)
         elif step.thread == threading.get_ident():  # another's is a wait of nobody who trains
             self._log(DATA, start)
+        self._spoiled = spoiled
 
     @spends
     def optimizer_starts(self, optimizer: Optimizer, *_: Any) -> None:
         """Hook for `register_optimizer_step_pre_hook`."""
         self._leave_raised(optimizer)
-        self._optimizers.starts(optimizer)
+        self.optimizers.starts(optimizer)
 
     @spends
     def optimizer_ends(self, optimizer: Optimizer, *_: Any) -> None:
         """Hook for `register_optimizer_step_post_hook`."""
-        if not self._optimizers.holds(optimizer):
-            return
-        step = self._reclaim()
-        if step is not None:
-            self._log_fetches(self._fetches.take())  # this step goes on
-            self._optimizers.log(self.recorder)
-            self._log(OPTIMIZED, None)
-        self._optimizers.ends(optimizer)
-        if step is not None and not self._optimizers:
-            self._accumulating.stepped(optimizer, step.root)
-            self._by_forward = False
-            self._end = now()
-            self._end_by_optimizer(step)
-
-    @property
-    def optimizers_ended(self) -> int:
-        """How many optimizers' steps have ended in this thread."""
-        return self._optimizers.ended
+        self._ending = True
+        step = self._step
+        if self._spoiled if step is None else step.record.lost:
+            self._end_lost(step)
+        elif self.optimizers.holds(optimizer):
+            self._optimizer_ended(optimizer)
+        self._ending = False
 
     @spends
     def scaler_ends(self, optimizer: object, ended_before: int) -> None:
         """A gradient scaler is through with `optimizer`: its step has ended since, or was skipped."""
-        if self._optimizers.ended != ended_before or self._optimizers:
-            return
-        step = self._reclaim()
-        if step is not None:
-            if isinstance(optimizer, Optimizer):  # else it has no hooks: who knows
-                step.record.skipped = True
-            self._end = now()
-            self._end_by_optimizer(step)
+        self._ending = True
+        if self.optimizers.ended == ended_before and not self.optimizers:
+            step = self._reclaim()
+            if step is not None:
+                if isinstance(optimizer, Optimizer):  # else it has no hooks: who knows
+                    step.record.skipped = True
+                self._end = now()
+                self._end_by_optimizer(step)
+        self._ending = False
 
     @spends
     def gradients_dropped(self) -> None:
         """``zero_grad`` of an optimizer or a module is called."""
         step = self._step
-        if step is None or step.ended or not step.backwards or self._by_hand or self._optimizers:
+        if step is None or step.ended or not step.backwards or self._by_hand or self.optimizers:
             return
         last = step.roots[-1]
         if last.backwards < step.backwards:
@@ -243,14 +243,15 @@ class Steps:
     @spends
     def open_by_hand(self, index: int | None) -> None:
         """Begin the step of `step`."""
-        if self.recorder.failed:
+        if self._losses.given_up:
             return
         try:
-            self.finish()
             self._by_hand = True
             self._open(now(), index)
-        except Exception:
-            self.recorder.fail("where a step begins that is set by hand")
+        except BaseException:
+            if self.recorder.fail("where a step begins that is set by hand"):
+                raise
+            self._step = OpenStep(Record("step", index, now(), 0, lost=True), recorded=False)
 
     @spends
     def close_by_hand(self, failed: bool) -> None:
@@ -260,23 +261,26 @@ class Steps:
                 self._step.record.failed = self._step.record.failed or failed
             self._end = now()
             self.finish()
-        except Exception:
-            self.recorder.fail("where a step ends that is set by hand")
+        except BaseException:
+            if self.recorder.fail("where a step ends that is set by hand"):
+                raise
 
     def finish(self) -> None:
         """Send off the open step, whatever state it is in."""
+        self.recorder.settle()
         step = self._reclaim()
         if step is not None:
-            self._step = None
             self._context.detach(step.record)
             if self.recorder.record is step.record:
                 self.recorder.write_to(None)
+                self.recorder.forget_tasks()
             step.record.end = self._end
+            self._step = None  # from here on it is another's
             self._send(step.record)
 
     def hand_over_idle(self) -> None:
         """Send off a step that ended a while ago. Runs on the worker thread."""
-        if not self.recorder.tasks and now() - self._end > _IDLE:
+        if not self.recorder.runs_backward and now() - self._end > _IDLE:
             with suppress(IndexError):
                 record = self._ended_steps.pop()
                 record.end = self._end
@@ -289,7 +293,7 @@ class Steps:
         self._step = None
         self._opening = threading.RLock()  # another thread's hands may have been on it
         self.recorder.write_to(None)
-        self.recorder.tasks.clear()
+        self.recorder.forget_tasks()
 
     # Below: the state machine.
 
@@ -299,16 +303,31 @@ class Steps:
             if step is not None and step.root is module and not (step.ended or self._by_hand):
                 step.ended = self._is_over(step, module)
             if step is None or (step.ended and not self._by_hand):
-                step = self._open(self._optimizers.start or now(), None)
+                step = self._open(self.optimizers.start or now(), None)
             record = step.record
             if (step.recorded and not record.truncated) or not step.roots:
                 step.roots.append(Root(weakref.ref(module), now(), len(record.log), step.backwards))
             if step.root is module:
                 record.micro_batches += 1
-        self._optimizers.log(self.recorder)
+        self.optimizers.log(self.recorder)
         if step.recorded:
             self._context.attach(record)
         return step.recorded
+
+    def _optimizer_ended(self, optimizer: Optimizer) -> None:
+        self.recorder.settle()
+        step = self._reclaim()
+        fetches = self.fetches.take()
+        if step is not None:
+            self._log_fetches(fetches)  # this step goes on
+            self.optimizers.log(self.recorder)
+            self._log(OPTIMIZED, None)
+        self.optimizers.ends(optimizer)
+        if step is not None and not self.optimizers:
+            self._accumulating.stepped(optimizer, step.root)
+            self._by_forward = False
+            self._end = now()
+            self._end_by_optimizer(step)
 
     def _is_over(self, step: OpenStep, module: nn.Module) -> bool:
         """Return whether `step`, in which no optimizer stepped, has ended before this forward of its root."""
@@ -316,7 +335,7 @@ class Steps:
         if step.raised:
             self._break_off(step)
             return True
-        if self._optimizers:  # a closure
+        if self.optimizers:  # a closure
             return False
         if step.dropped and record.micro_batches >= self._usual_micro_batches:
             record.skipped = True
@@ -345,13 +364,18 @@ class Steps:
     def _open(self, start: int, index: int | None) -> OpenStep:
         if self._step is not None and self._step.stepped:
             self._micro_batches.append(self._step.record.micro_batches)
-        self.finish()
-        fetches = self._fetches.take()
+        spoiled, self._spoiled = self._spoiled, True
+        try:
+            self.finish()
+        except BaseException:
+            if self.recorder.fail("where a step is handed over"):
+                raise
+        fetches = self.fetches.take()
         if self._by_hand:
             fetches = []
         elif fetches:
             start = min(start, fetches[0][0])
-        step = self._step = self._make(start, index)
+        step = self._make(start, index, lost=spoiled)
         self._end = start
         record = step.record
         self.recorder.write_to(record if step.recorded else None)
@@ -360,21 +384,24 @@ class Steps:
             self._log_fetches(fetches)
         return step
 
-    def _make(self, start: int, index: int | None) -> OpenStep:
+    def _make(self, start: int, index: int | None, *, lost: bool) -> OpenStep:
         if index is None:
             index = self._index
         self._index = index + 1
-        record = Record("step", index, start, time_ns() - now())
+        record = Record("step", index, start, time_ns() - now(), lost=lost)
+        step = self._step = OpenStep(record, recorded=False)
+        self._spoiled = False
         if self.spending is not None:
             self.spending.step_opens()
-        recorded = (
-            "train" in self._config.phases
+        step.recorded = (
+            not lost
+            and "train" in self._config.phases
             and self._config.schedule.records(index)
             and self._context.open(record)
         )
-        if recorded and self.spending is not None:
+        if step.recorded and self.spending is not None:
             self.spending.set_depth_of_step(record)
-        return OpenStep(record, recorded)
+        return step
 
     def _begin_anew(self, step: OpenStep) -> None:
         """Let a step begin with the last root forward of `step`, which was skipped and ended before it."""
@@ -390,8 +417,9 @@ class Steps:
         record.end = record.log[3 - WIDTH]
         del log[:place]  # the list that open calls go on writing to
         self._context.detach(record)
+        self._step = None  # from here on it is another's
         self._send(record)
-        step = self._step = self._make(start, None)
+        step = self._make(start, None, lost=False)
         step.record.log = log
         step.record.micro_batches = 1
         step.roots.append(Root(last.module, last.start, last.place - place, 0))
@@ -400,14 +428,44 @@ class Steps:
             self._context.attach(step.record)
 
     def _leave_raised(self, starting: Optimizer | None) -> None:
-        if self._optimizers and self._optimizers.leave_raised(sys._getframe(1), starting):
+        if self.optimizers and self.optimizers.leave_raised(sys._getframe(1), starting):
             step = self._reclaim()
             if step is not None:
                 step.raised = True  # unless an optimizer steps in it after all, it is over
 
+    def _lose_step(self) -> bool:
+        """Drop the open step; return whether it was not lost before.
+
+        It stays open until it would have ended: half a step is worse than none.
+        """
+        step = self._step
+        if step is not None and step.ended:  # it is whole, unless it was lost before
+            try:
+                self.finish()
+            finally:
+                self._ended_steps.clear()
+                step = self._step = None
+        known = False
+        if step is not None:
+            self._spoiled = step.recorded = False
+            known, step.record.lost = step.record.lost, True
+            step.record.log = []
+        if self._ending:  # there is no better moment
+            self._ending = False
+            self._end_lost(step)
+        if step is not None:
+            self._context.detach(step.record)
+        return not known
+
+    def _end_lost(self, step: OpenStep | None) -> None:
+        self._spoiled = False
+        self.optimizers.clear()
+        if step is not None:
+            step.ended = not self._by_hand
+
     def _break_off(self, step: OpenStep) -> None:
         step.record.failed = True
-        self._end = max(self._end, self._optimizers.log_raised(self.recorder))
+        self._end = max(self._end, self.optimizers.log_raised(self.recorder))
         self._end_step(step)
 
     def _end_by_optimizer(self, step: OpenStep) -> None:
@@ -436,7 +494,7 @@ class Steps:
         return self._step
 
     def _send(self, record: Record) -> None:
-        if record.log:
+        if record.log and not record.lost:
             if self.spending is not None:
                 self.spending.step_closes(record)
             self._submit(record)

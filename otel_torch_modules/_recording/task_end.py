@@ -1,42 +1,94 @@
-"""How the end of a backward is seen, whichever way it ends."""
+"""How the end of a backward is seen, whichever way it ends.
+
+The engine calls what is queued when all nodes have run. Where an error ends the graph task it lets go of it without a
+word: then a weak reference tells. Its callback is made of functions of C alone, for Python runs it where an exception
+can reach nobody, and a signal handler that struck there would raise in vain.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from itertools import repeat, tee
+from time import perf_counter_ns as now
+from typing import Any
+from weakref import ref
 
 from otel_torch_modules._recording.torch_private import queue_callback
+from otel_torch_modules._records import TASK_END
 
 
 class TaskEnd:
-    """Called by the engine when a graph task has run all nodes; deleted with the graph task when it failed.
+    """Called by the engine when a graph task has run all nodes.
 
     Args:
         on_ran: called when all nodes have run.
-        on_end: called once, with True when the task has come to its end and False when an error ended it.
+        on_end: called when the task has come to its end.
+        on_error: called while an exception is handled that came up in here; returns whether it is the program's.
     """
 
-    __slots__ = ("_again", "_left", "_on_end", "_on_ran")
+    __slots__ = ("__weakref__", "_again", "_on_end", "_on_error", "_on_ran")
 
-    def __init__(self, on_ran: Callable[[], None], on_end: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        on_ran: Callable[[], None],
+        on_end: Callable[[], None],
+        on_error: Callable[[], bool],
+    ) -> None:
         self._on_ran = on_ran
         self._on_end = on_end
+        self._on_error = on_error
         self._again = True
-        self._left = False
 
     def __call__(self) -> None:
-        if self._again:
-            # Callbacks run in the order in which they were queued, also those queued meanwhile: now
-            # the wait of DistributedDataParallel for its all-reduce comes before the end, not after it.
-            self._again = False
-            queue_callback(self)
-            self._on_ran()
-        else:
-            self._leave(finished=True)
+        try:
+            if self._again:
+                # Callbacks run in the order in which they were queued, also those queued meanwhile: now
+                # the wait of DistributedDataParallel for its all-reduce comes before the end, not after it.
+                self._again = False
+                queue_callback(self)
+                self._on_ran()
+            else:
+                self._on_end()
+        except BaseException:
+            if self._on_error():
+                raise
 
-    def __del__(self) -> None:
-        self._leave(finished=False)
 
-    def _leave(self, finished: bool) -> None:
-        if not self._left:
-            self._left = True
-            self._on_end(finished)
+class GraphTask:
+    """A graph task that runs, or was given up.
+
+    Args:
+        code: the least that no other has: alike in all steps, unlike the engine's numbers.
+        selective: it may leave nodes out.
+    """
+
+    __slots__ = ("_end", "_given_up", "code", "expected", "selective")
+
+    def __init__(self, code: int, selective: bool) -> None:
+        self.code = code
+        self.selective = selective
+        self.expected = False  # where it is given up, that is no error
+        self._end: ref[TaskEnd] | None = None
+        self._given_up: Any = None
+
+    def watch(self, end: TaskEnd, thread: int, log: list[Any] | None, expected: bool) -> None:
+        """Write into `log` at once when `end` is let go of."""
+        self.expected = expected
+        event = zip(
+            repeat(TASK_END), repeat(thread), repeat(self.code), iter(now, None), repeat(expected)
+        )
+        written, self._given_up = tee(event)
+        kept = [] if log is None else log
+        self._end = ref(end, partial(next, map(kept.extend, written)))
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the engine has let go of it."""
+        return self._end is not None and self._end() is None
+
+    @property
+    def given_up_at(self) -> int:
+        """When that was."""
+        _, _, _, time, _ = next(self._given_up)
+        return int(time)

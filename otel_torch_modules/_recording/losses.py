@@ -1,0 +1,70 @@
+"""What an error of ours costs: the record that it struck, and no more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from otel_torch_modules._recording.interruption import is_interruption
+
+logger = logging.getLogger("otel_torch_modules")
+
+_MOST_IN_A_ROW: Final = 5
+"""After so many records lost, and none whole between them, it is not a record that is odd."""
+
+
+class Losses:
+    """Says and counts the records that errors of ours have cost.
+
+    Args:
+        count: told the type of the error for each record.
+        give_up: takes the hooks off, when nothing but errors comes of them.
+    """
+
+    def __init__(self, count: Callable[[str], None], give_up: Callable[[], None]) -> None:
+        self._count = count
+        self._give_up = give_up
+        self._in_a_row = 0
+        self._said: set[tuple[str, str, str]] = set()
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the hooks were taken off."""
+        return self._in_a_row >= _MOST_IN_A_ROW
+
+    def add(self, error: BaseException, where: str) -> None:
+        """Take note that `error`, which came up at the place that `where` names, has cost a record."""
+        if self.given_up:
+            return
+        kind = type(error).__qualname__
+        self._count(kind)
+        if is_interruption(error):  # the program's: it hears of it
+            return
+        self._in_a_row += 1
+        self.say(
+            error, "A record is lost to an error of otel-torch-modules %s; tracing goes on", where
+        )
+        if self.given_up:
+            logger.error(
+                "Tracing stops: %d records in a row were lost to errors of otel-torch-modules; training goes on",
+                _MOST_IN_A_ROW,
+            )
+            self._give_up()
+
+    def say(self, error: BaseException, message: str, where: str = "") -> None:
+        """Log `error`, one of ours, with its traceback, unless it has been.
+
+        A handler of the program's that raises is not the job's end.
+        """
+        kind = type(error).__qualname__, message, where
+        if kind not in self._said:
+            self._said.add(kind)
+            with suppress(Exception):
+                logger.error(message, *filter(None, [where]), exc_info=error)
+
+    def end_with_a_whole_record(self) -> None:
+        """Take note that a record is whole."""
+        if not self.given_up:
+            self._in_a_row = 0
