@@ -57,6 +57,10 @@ STEP_TRUNCATED: Final = "torch.step.truncated"
 STEP_DROPPED: Final = "torch.step.dropped"
 STEP_STRIDE: Final = "torch.step.stride"
 
+# Attribute of the span of an evaluation and of the rank spans below it, beside the number of the last step and others
+# of those.
+EVALUATION_FORWARDS: Final = "torch.evaluate.forwards"
+
 # The place in a job of many ranks: the first is on rank spans, all are resource attributes.
 DISTRIBUTED_RANK: Final = "torch.distributed.rank"
 DISTRIBUTED_LOCAL_RANK: Final = "torch.distributed.local_rank"

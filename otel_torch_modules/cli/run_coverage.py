@@ -88,8 +88,9 @@ def _outermost(roots: Iterable[SpanNode]) -> Iterator[tuple[SpanNode, str | None
         while stack:
             span = stack.pop()
             if span.phase in _KINDS:
+                kind = _EVALUATION if span.is_evaluation else _KINDS[span.phase]
                 for of_process in {span, *span.ranks}:
-                    yield of_process, _KINDS[span.phase]
+                    yield of_process, kind
             elif span in holds:
                 stack.extend(span.children)
             elif span.phase is None:

@@ -51,6 +51,16 @@ class SpanNode:
         return max(self.number(semconv.STEP_DROPPED) or 0, 0)
 
     @property
+    def is_evaluation(self) -> bool:
+        """Whether it is that of an evaluation, or of a rank below it."""
+        return self.phase == semconv.PHASE_EVALUATE or self.forwards is not None
+
+    @property
+    def forwards(self) -> int | None:
+        """Of an evaluation's span, and of a rank's below it: how many forward passes it has."""
+        return self.number(semconv.EVALUATION_FORWARDS)
+
+    @property
     def rank(self) -> int | None:
         """Of a rank's span: which rank it is."""
         return self.number(semconv.DISTRIBUTED_RANK) if self.phase == semconv.PHASE_RANK else None

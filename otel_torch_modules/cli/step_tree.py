@@ -87,10 +87,10 @@ def step_tree(root: SpanNode, width: int, cut: Cut) -> Iterator[Text]:
 
 
 def _heading(root: SpanNode) -> Text:
-    parts = [
-        root.name if root.step is None else f"step {root.step}",
-        f"{root.duration / 1e6:.2f} ms",
-    ]
+    is_step = root.step is not None and not root.is_evaluation
+    parts = [f"step {root.step}" if is_step else root.name, f"{root.duration / 1e6:.2f} ms"]
+    if root.forwards is not None:
+        parts.append(counted(root.forwards, "forward pass", "forward passes"))
     micro_batches = root.number(semconv.STEP_MICRO_BATCHES)
     if micro_batches:
         parts.append(counted(micro_batches, "micro-batch", "micro-batches"))

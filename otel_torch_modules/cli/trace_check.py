@@ -32,7 +32,7 @@ def _examine_file(path: Path) -> Iterator[Finding]:
     file = TraceFile.read(path)
     steps = file.steps
     held = len({(step.trace_id, step.step) for step in steps})  # ranks without it share one
-    dropped = sum(map(_dropped_before, steps))
+    dropped = sum(map(_dropped_before, (*steps, *file.outside)))
     incomplete = len(steps) - len(file.whole_steps)
     cut = f", {incomplete} incomplete" if incomplete else ""
     fault = ""
@@ -48,6 +48,6 @@ def _examine_file(path: Path) -> Iterator[Finding]:
         yield Finding(_SUBJECT, f"{path}: damaged", loss)
 
 
-def _dropped_before(step: SpanNode) -> int:
-    ranks = step.ranks  # each drops its own; the step's span repeats what one of them says
-    return sum(rank.dropped_before for rank in ranks) if ranks else step.dropped_before
+def _dropped_before(root: SpanNode) -> int:
+    ranks = root.ranks  # each drops its own; the step's span repeats what one of them says
+    return sum(rank.dropped_before for rank in ranks) if ranks else root.dropped_before

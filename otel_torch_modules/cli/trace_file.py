@@ -56,10 +56,11 @@ class TraceFile(NamedTuple):
         steps, outside = [], []
         for root in roots:
             inside = [span for span in root.walk() if span.phase == semconv.PHASE_STEP]
-            if root.rank is not None:
+            is_rank = root.rank is not None
+            if is_rank and not root.is_evaluation:
                 inside = [root]
             steps += inside
-            if not inside and root.phase in _OUTSIDE:
+            if not inside and (is_rank or root.phase in _OUTSIDE):
                 outside.append(root)
         places = [place for damage in damages for place in damage.places]
         _mark_incomplete(steps, places)

@@ -8,7 +8,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from otel_torch_modules import semconv
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.grammar import counted
 from otel_torch_modules.cli.run_coverage import coverage
@@ -19,10 +18,7 @@ from otel_torch_modules.cli.straggler import find_straggler
 from otel_torch_modules.cli.trace_file import TraceFile
 
 _OVERVIEW_STEPS = 20
-_OUTSIDE_STEPS = (
-    (semconv.PHASE_EVALUATE, "evaluation", "evaluations"),
-    (semconv.PHASE_FORWARD, "forward pass", "forward passes"),
-)
+_FORWARD_PASSES = ("forward pass", "forward passes")
 
 
 class View:
@@ -77,17 +73,23 @@ class View:
     def _print_table(self, *, most: int) -> None:
         if self._file.steps:
             self._print(step_table(self._file.steps, self._console.width, most=most))
-        for phase, name, names in _OUTSIDE_STEPS:
-            spans = [span for span in self._file.outside if span.phase == phase]
-            if spans:
-                total = sum(span.duration for span in spans) / 1e6
-                longest = max(span.duration for span in spans) / 1e6
-                count = counted(len(spans), name, names)
-                times = f"{total:.2f} ms in all, {longest:.2f} ms at most"
-                self._print([Text(f"{count} outside a step: {times}.")])
+        evaluations = [span for span in self._file.outside if span.is_evaluation]
+        if evaluations:
+            passes = counted(sum(span.forwards or 0 for span in evaluations), *_FORWARD_PASSES)
+            self._print_outside(
+                f"{counted(len(evaluations), 'evaluation')} of {passes}", evaluations
+            )
+        forwards = [span for span in self._file.outside if not span.is_evaluation]
+        if forwards:
+            self._print_outside(counted(len(forwards), *_FORWARD_PASSES), forwards)
         covered = coverage(self._file.roots)
         if covered:
             self._print([Text(covered)])
+
+    def _print_outside(self, what: str, spans: Sequence[SpanNode]) -> None:
+        times = [span.duration / 1e6 for span in spans]
+        outside = f"{what} outside a step: {sum(times):.2f} ms in all, {max(times):.2f} ms at most."
+        self._print([Text(outside)])
 
     def _print_tree(self, root: SpanNode) -> None:
         self._print(step_tree(root, self._console.width, self._cut))

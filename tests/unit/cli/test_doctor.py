@@ -416,7 +416,8 @@ def test_files_say_how_many_steps_were_dropped(
     many = written(
         "many", step(0), dropped(step(3, 100), 2), step(4, 200), dropped(step(9, 300), 4)
     )
-    evaluated = written("evaluated", sample("forward GPT", "forward", 0, 10))
+    about = {"torch.evaluate.forwards": 2, "torch.step.dropped": 4}
+    evaluated = written("evaluated", sample("evaluate", "evaluate", 0, 10, (), about))
     # Each rank drops its own; what the step's span says is said by its rank too.
     of_step = sample(
         "train.step", "step", 0, 10, (rank_of(0, 5, 2), rank_of(1, 5, 3)), {"torch.step": 5}
@@ -435,15 +436,16 @@ def test_files_say_how_many_steps_were_dropped(
         f"{whole}: 2 steps, 0 dropped",
         f"{one}: 2 steps, 1 dropped",
         f"{many}: 4 steps, 6 dropped",
-        f"{evaluated}: 0 steps, 0 dropped",
+        f"{evaluated}: 0 steps, 4 dropped",
         f"{ranks}: 2 steps, 5 dropped",
         f"{empty}",
         f"{missing}",
     ]
     assert summary.splitlines() == [
-        "5 things are wrong:",
+        "6 things are wrong:",
         f"✗ {one}: 1 step was {FEWER}",
         f"✗ {many}: 6 steps were {FEWER}",
+        f"✗ {evaluated}: 4 steps were {FEWER}",
         f"✗ {ranks}: 5 steps were {FEWER}",
         f"✗ {empty} is empty: no trace has been written to it yet",
         f"✗ {missing} cannot be read: No such file or directory",

@@ -32,7 +32,14 @@ def step(sample: Any, index: int, start: float, end: float, *children: Any) -> A
         ),
         (  # as in reinforcement learning: most of the time goes to sampling
             lambda s: [
-                s("evaluate", "evaluate", 0, 600, (s("dataloader.next", "data", 0, 50),)),
+                s(
+                    "evaluate",
+                    "evaluate",
+                    0,
+                    600,
+                    (s("dataloader.next", "data", 0, 50),),
+                    {"torch.evaluate.forwards": 3},
+                ),
                 step(s, 0, 650, 900),
                 s("forward GPT", "forward", 900, 940),
                 s("dataloader.next", "data", 940, 1000),
@@ -133,12 +140,12 @@ def test_it_stands_below_the_table(
     write_traces: Write, sample: type[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_traces(
-        sample("evaluate", "evaluate", 0, 600),
+        sample("evaluate", "evaluate", 0, 600, (), {"torch.evaluate.forwards": 9}),
         step(sample, 0, 600, 800),
         step(sample, 1, 800, 1000),
     )
     assert main(["view", "--list", str(path)]) == 0
     assert capsys.readouterr().out.splitlines()[-2:] == [
-        "1 evaluation outside a step: 600.00 ms in all, 600.00 ms at most.",
+        "1 evaluation of 9 forward passes outside a step: 600.00 ms in all, 600.00 ms at most.",
         "The steps cover 40.0% of 1.00 s; the rest: evaluation 60.0%.",
     ]

@@ -214,6 +214,31 @@ forward GPT         5.00  ██████████████████
     assert "\n1 forward pass outside a step: 3.00 ms in all, 3.00 ms at most.\n" in show(path)
 
 
+def test_evaluations_are_told_from_steps(
+    write_traces: Write, sample: Any, step: Any, show: Show
+) -> None:
+    def evaluation(start: float, forwards: int, *ranks: Any) -> Any:
+        about = {"torch.step": 3, "torch.evaluate.forwards": forwards}
+        return sample("evaluate", "evaluate", start, start + 40, ranks, about)
+
+    about = {"torch.step": 3, "torch.evaluate.forwards": 5, "torch.distributed.rank": 1}
+    rank = sample("rank 1", "rank", 0, 30, (), about)
+    path = write_traces(evaluation(0, 1), evaluation(50, 200))
+    assert show(path, width=60).splitlines()[1:4] == [
+        "2 evaluations of 201 forward passes outside a step: 80.00 ms in all, 40.00 ms at most.",
+        "",
+        "evaluate, 40.00 ms, 1 forward pass, trace 00000000000000000000000000000001",
+    ]
+    # Of another rank's evaluation, whose root is in another file; and one with both.
+    path = write_traces(rank, evaluation(50, 7, rank._replace(start=50, end=80)), step(4, 100))
+    lines = show(path, "--list").splitlines()
+    assert lines[2].split()[:3] == ["▸", "4", "79.00"]
+    assert lines[3:] == [
+        "2 evaluations of 12 forward passes outside a step: 70.00 ms in all, 40.00 ms at most.",
+        "The steps cover 44.1% of 0.18 s; the rest: evaluation 39.1%, between steps 16.8%.",
+    ]
+
+
 def test_of_two_runs_the_last_is_shown(write_traces: Write, step: Any, show: Show) -> None:
     path = write_traces(step(0), step(0, 500))
     lines = show(path, "--step", 0).splitlines()
