@@ -83,6 +83,7 @@ METRIC_PROCESSED: Final = "torch.sdk.processor.step.processed"
 METRIC_QUEUE_SIZE: Final = "torch.sdk.processor.step.queue.size"
 METRIC_QUEUE_CAPACITY: Final = "torch.sdk.processor.step.queue.capacity"
 UNIT_STEP: Final = "{step}"
+UNIT_BYTES: Final = "By"
 
 # Attributes of these metrics, and their values.
 COMPONENT_TYPE: Final = "otel.component.type"

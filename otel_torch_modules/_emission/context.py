@@ -158,6 +158,7 @@ class RecordContext:
         provider: whose sampler is asked, once it is known.
         prepare: called when a record opens and the provider is not known yet.
         identity: what this process is in its job.
+        short_of_room: whether a step that opens should do without its modules, as too much waits to be sent.
     """
 
     def __init__(
@@ -166,7 +167,9 @@ class RecordContext:
         provider: LazyTracerProvider,
         prepare: Callable[[], None],
         identity: JobIdentity,
+        short_of_room: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._short_of_room = short_of_room
         self._open_span = open_span
         self._provider = provider
         self._prepare = prepare
@@ -189,7 +192,7 @@ class RecordContext:
         part = self._identity.part()
         if not part.records:
             return False
-        record.phases_only = not part.records_modules
+        record.phases_only = not part.records_modules or self._short_of_room()
         record.trace_flags = TraceFlags.DEFAULT
         tracer = self._provider.peek_tracer()
         # In this order: an abstract class takes its time to say that something is none of its instances.

@@ -29,6 +29,7 @@ from otel_torch_modules import semconv
 from otel_torch_modules._assembly.columns import SpanColumns
 from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._emission import sampling, sdk
+from otel_torch_modules._emission.deliveries import Deliveries
 from otel_torch_modules._emission.ids import (
     UrandomIdGenerator,
     chosen_generator,
@@ -36,9 +37,10 @@ from otel_torch_modules._emission.ids import (
 )
 from otel_torch_modules._emission.job_context import JobContext
 from otel_torch_modules._emission.otlp import SpanEncoder
-from otel_torch_modules._emission.outbox import Outbox, RequestExporter
+from otel_torch_modules._emission.outbox import Outbox
 from otel_torch_modules._emission.provider import OwnTracerProvider
 from otel_torch_modules._emission.record_spans import RecordSpans, context_with_parent
+from otel_torch_modules._emission.request_exporter import RequestExporter
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class Emitter:
     Args:
         resolve: returns the tracer provider, the same one each time.
         job: what started the job.
+        deliveries: is told what became of records whose spans are encoded here.
         clock: seconds; tests hand in their own.
     """
 
@@ -60,8 +63,10 @@ class Emitter:
         resolve: Callable[[], trace.TracerProvider],
         job: JobContext,
         *,
+        deliveries: Deliveries | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._deliveries = deliveries or Deliveries()
         self._resolve = resolve
         self._job = job
         self._clock = clock
@@ -71,7 +76,7 @@ class Emitter:
         self._warned = False
         self._unflushed = 0
         self._flushed_at = clock()
-        self._outbox: Outbox | None = None
+        self._outboxes: tuple[Outbox, ...] = ()
 
     def emit(self, tree: Span | SpanColumns, context: Context | None = None) -> None:
         """Send `tree`; give an id to each span that has none yet.
@@ -98,17 +103,21 @@ class Emitter:
         exporters: tuple[RequestExporter, ...] = ()
         if isinstance(provider, OwnTracerProvider):
             exporters = provider.request_exporters(processors)
-        outbox = self._outbox_to(exporters, tracer) if exporters else None
-        if isinstance(tree, SpanColumns) and outbox and outbox.encoder.has_templates(decision):
-            self._send_columns(tree, decision, tracer, outbox, context)
+        outboxes = self._outboxes_to(exporters, tracer)
+        if (
+            isinstance(tree, SpanColumns)
+            and outboxes
+            and outboxes[0].encoder.has_templates(decision)
+        ):
+            self._send_columns(tree, decision, tracer, outboxes, context)
             return
         spans = list((tree if isinstance(tree, Span) else tree.tree()).walk())
         self._assign_ids(spans, tracer)
         if isinstance(tree, SpanColumns):
             tree.span_ids = [span.span_id for span in spans]
         batch = RecordSpans(spans, decision, tracer, self._scope)
-        if outbox is not None:
-            self._send_encoded(batch, outbox, context)
+        if outboxes:
+            self._send_encoded(batch, outboxes, context)
         elif sdk.needs_started_spans(processors):
             self._send_started(batch, context)
         else:
@@ -119,50 +128,65 @@ class Emitter:
         columns: SpanColumns,
         decision: sampling.Decision,
         tracer: Tracer,
-        outbox: Outbox,
+        outboxes: tuple[Outbox, ...],
         context: Context,
     ) -> None:
         heads = columns.heads
         generator = chosen_generator(tracer.id_generator, self._ids)
         drawn = generate_span_ids(generator, len(columns.starts) - len(heads))
         columns.span_ids = [*(head.span_id for head in heads), *drawn]
-        self._send_encoded(RecordSpans(heads, decision, tracer, self._scope), outbox, context)
-        outbox.put_columns(columns, columns.span_ids, decision.trace_flags)
+        self._send_encoded(RecordSpans(heads, decision, tracer, self._scope), outboxes, context)
+        for outbox in outboxes:
+            outbox.put_columns(columns, columns.span_ids, decision.trace_flags)
 
-    def _send_encoded(self, batch: RecordSpans, outbox: Outbox, context: Context) -> None:
-        outbox.put(batch, [span for span in batch.spans if span.notes is None])
+    def _send_encoded(
+        self, batch: RecordSpans, outboxes: tuple[Outbox, ...], context: Context
+    ) -> None:
+        encoded = [span for span in batch.spans if span.notes is None]
+        for outbox in outboxes:
+            outbox.put(batch, encoded)
         noted = [span for span in batch.spans if span.notes is not None]
         self._send_finished(batch, noted, context)
 
+    @property
+    def ready(self) -> bool:
+        """Whether it takes more than it has: there is an exporter that is not full."""
+        return not self._outboxes or any(outbox.ready for outbox in self._outboxes)
+
     def idle(self) -> None:
         """Flush if spans wait since `_FLUSH_INTERVAL_S`; called often, with records coming or not."""
-        if self._outbox is not None:
-            self._outbox.idle()
+        for outbox in self._outboxes:
+            outbox.idle()
         if self._unflushed and self._clock() - self._flushed_at >= _FLUSH_INTERVAL_S:
-            self.flush()
+            self._flush_provider()
 
-    def flush(self) -> None:
-        """Have the provider export what it was given."""
-        if self._outbox is not None:
-            self._outbox.send()
+    def flush(self) -> bool:
+        """Try to send all that there is; return False where some of it has to be tried again."""
+        answered = [outbox.send() for outbox in self._outboxes]
+        self._flush_provider()
+        return all(answered)
+
+    def _flush_provider(self) -> None:
         force_flush = getattr(self._resolve(), "force_flush", None)
         if force_flush is not None:
             force_flush()
         self._unflushed = 0
         self._flushed_at = self._clock()
 
-    def _outbox_to(self, exporters: tuple[RequestExporter, ...], tracer: Tracer) -> Outbox:
-        outbox = self._outbox
-        if (
-            outbox is None
-            or outbox.exporters is not exporters
-            or outbox.encoder.resource is not tracer.resource
+    def _outboxes_to(
+        self, exporters: tuple[RequestExporter, ...], tracer: Tracer
+    ) -> tuple[Outbox, ...]:
+        known = tuple(outbox.exporter for outbox in self._outboxes)
+        if exporters != known or (
+            known and self._outboxes[0].encoder.resource is not tracer.resource
         ):
-            if outbox is not None:
+            for outbox in self._outboxes:
                 outbox.send()
-            outbox = Outbox(exporters, SpanEncoder(tracer, self._scope), self._clock)
-            self._outbox = outbox
-        return outbox
+            encoder = SpanEncoder(tracer, self._scope)
+            self._outboxes = tuple(
+                Outbox(exporter, encoder, self._deliveries, self._clock) for exporter in exporters
+            )
+        return self._outboxes
 
     def _tracer(self, provider: trace.TracerProvider) -> Tracer | None:
         tracer = self._tracer_of(provider)
@@ -207,7 +231,7 @@ class Emitter:
         on_end = batch.tracer.span_processor.on_end
         for span in spans:
             if self._unflushed >= _FLUSH_EVERY:
-                self.flush()
+                self._flush_provider()
             self._unflushed += 1
             if span.notes is None:
                 on_end(batch.finished(span))
@@ -229,6 +253,6 @@ class Emitter:
 
     def _end(self, batch: RecordSpans, span: Span, started: SdkSpan) -> None:
         if self._unflushed >= _FLUSH_EVERY:
-            self.flush()
+            self._flush_provider()
         self._unflushed += 1
         batch.end(span, started)

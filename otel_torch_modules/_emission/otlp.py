@@ -21,6 +21,7 @@ from otel_torch_modules._assembly.span import SharedAttributes, Span, Trace
 from otel_torch_modules._emission.limits import Limits
 from otel_torch_modules._emission.otlp_steps import StepEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
+from otel_torch_modules._emission.request_exporter import EncodedRequest
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._emission.specimen import Specimen
 from otel_torch_modules._emission.wire import cut, varint
@@ -30,13 +31,6 @@ _RESOURCE_SPANS = b"\x0a"  # of ExportTraceServiceRequest
 _SCOPE_SPANS = b"\x12"  # of ResourceSpans
 
 _NO_RESOURCE = Resource.get_empty()
-
-
-class EncodedRequest(NamedTuple):
-    """An ``ExportTraceServiceRequest`` as the bytes that are sent."""
-
-    data: bytes
-    span_count: int
 
 
 class Template(NamedTuple):

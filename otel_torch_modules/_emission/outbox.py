@@ -1,88 +1,99 @@
 """Encoded spans that wait to be sent, gathered into requests of bounded size.
 
 It is to encoded spans what a `BatchSpanProcessor` is to finished ones, without a queue that could overflow: the worker
-that fills it also empties it.
+that fills it also empties it, and takes no further record while requests wait for a receiver that takes none.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
 
 from opentelemetry.sdk.environment_variables import (
     OTEL_BSP_MAX_EXPORT_BATCH_SIZE,
     OTEL_BSP_SCHEDULE_DELAY,
 )
-from opentelemetry.sdk.trace.export import SpanExportResult
 
+from otel_torch_modules import semconv
 from otel_torch_modules._assembly.columns import SpanColumns
 from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._emission import fork, sdk
-from otel_torch_modules._emission.otlp import EncodedRequest, SpanEncoder
+from otel_torch_modules._emission.deliveries import Deliveries, Delivery
+from otel_torch_modules._emission.otlp import SpanEncoder
 from otel_torch_modules._emission.otlp_columns import ColumnsEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
+from otel_torch_modules._emission.request_exporter import EncodedRequest, RequestExporter, pauses
 from otel_torch_modules._slices import slices
-
-_LOGGER = logging.getLogger(__name__)
 
 _MOST_BYTES = 1 << 20  # gRPC servers take 4 MiB by default
 _MOST_SPANS = 2_048
 _DELAY_MS = 500
 _SLICE = 512  # spans encoded at once
 
+# Of requests that wait for an answer: from the first on no further record is taken, which has its place in the queue;
+# the second bounds what several exporters, of which one takes nothing, and very large records may come to.
+_ENOUGH_BYTES = 4 << 20
+_TOO_MANY_BYTES = 64 << 20
 
-@runtime_checkable
-class RequestExporter(Protocol):
-    """An exporter that takes encoded requests as well as spans."""
 
-    @property
-    def takes_requests(self) -> bool:
-        """Whether `export_request` works."""
-
-    def export_request(self, request: EncodedRequest) -> SpanExportResult:
-        """Send `request`; block until that is done or given up."""
+class _Waiting(NamedTuple):
+    request: EncodedRequest
+    deliveries: list[Delivery]  # whose spans it holds
 
 
 class Outbox:
     """All methods are called on the worker thread.
 
     ``OTEL_BSP_SCHEDULE_DELAY`` says how long spans may wait, and ``OTEL_BSP_MAX_EXPORT_BATCH_SIZE`` how many of them
-    make a request.
+    make a request. A request that may be tried again stays here, and the others behind it, until it is taken.
 
     Args:
-        exporters: where requests go.
+        exporter: where requests go.
         encoder: makes them.
+        deliveries: is told what became of them.
         clock: seconds.
     """
 
     def __init__(
         self,
-        exporters: Sequence[RequestExporter],
+        exporter: RequestExporter,
         encoder: SpanEncoder,
+        deliveries: Deliveries,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.exporters = exporters
+        self.exporter = exporter
         self.encoder = encoder
+        self._deliveries = deliveries
         self._clock = clock
         self._delay_s = _positive(OTEL_BSP_SCHEDULE_DELAY, _DELAY_MS) / 1e3
         self._most_spans = _positive(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, _MOST_SPANS)
         self._slice = min(_SLICE, self._most_spans)
         self._columns_encoder = ColumnsEncoder(encoder.template, self._slice)
-        self._clear()
+        self.after_fork_in_child()
         fork.watch(self)
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's spans: the parent sends them."""
         self._clear()
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
+        self._pauses = pauses()
+        self._due = 0.0  # when to try again
 
     def _clear(self) -> None:
         self._encoded: list[bytes] = []
+        self._gathered: list[Delivery] = []
         self._bytes = 0
         self._spans = 0
         self._since = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes more than it has."""
+        return self._waiting_bytes < _ENOUGH_BYTES
 
     def put(self, record: RecordSpans, spans: list[Span]) -> None:
         """Take `spans` of `record`."""
@@ -96,9 +107,11 @@ class Outbox:
 
     def _add(self, encoded: bytes, spans: int) -> None:
         if self._bytes + len(encoded) > _MOST_BYTES or self._spans + spans > self._most_spans:
-            self.send()
+            self._seal()
+            self._try()
         if not self._encoded:
             self._since = self._clock()
+        self._deliveries.join(self._gathered)
         self._encoded.append(encoded)
         self._bytes += len(encoded)
         self._spans += spans
@@ -106,21 +119,41 @@ class Outbox:
     def idle(self) -> None:
         """Send what has waited long enough."""
         if self._spans and self._clock() - self._since >= self._delay_s:
-            self.send()
+            self._seal()
+        self._try()
 
-    def send(self) -> None:
-        """Send what there is."""
-        encoded, spans = self._encoded, self._spans
-        self._clear()
-        if not spans:
-            return
-        request = self.encoder.request(encoded, spans)
-        with sdk.uninstrumented():
-            for exporter in self.exporters:
-                try:
-                    exporter.export_request(request)
-                except Exception:  # as the SDK's processors do it
-                    _LOGGER.exception("Spans could not be exported")
+    def send(self) -> bool:
+        """Send what there is, without another pause; return whether all was answered."""
+        self._seal()
+        self._due = 0.0
+        self._try()
+        return not self._waiting
+
+    def _seal(self) -> None:
+        """Make a request of what was gathered."""
+        if self._spans:
+            request = self.encoder.request(self._encoded, self._spans)
+            self._waiting.append(_Waiting(request, self._gathered))
+            self._waiting_bytes += len(request.data)
+            self._clear()
+        while self._waiting_bytes > _TOO_MANY_BYTES:
+            self._answered(semconv.QUEUE_FULL)
+
+    def _try(self) -> None:
+        """Send requests until one has to be tried again."""
+        while self._waiting and self._clock() >= self._due:
+            with sdk.uninstrumented():
+                answer = self.exporter.export_request(self._waiting[0].request)
+            if answer.again:
+                self._due = self._clock() + max(answer.after_s, next(self._pauses))
+                return
+            self._answered(answer.error)
+            self._pauses = pauses()
+
+    def _answered(self, error: str) -> None:
+        request, deliveries = self._waiting.popleft()
+        self._waiting_bytes -= len(request.data)
+        self._deliveries.answered(deliveries, error)
 
 
 def _positive(variable: str, default: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from opentelemetry import trace
@@ -11,9 +10,11 @@ from otel_torch_modules._assembly.columns import SpanColumns
 from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._emission import step_metrics
 from otel_torch_modules._emission.context import RecordContext
+from otel_torch_modules._emission.deliveries import Deliveries
 from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._emission.identity import JobIdentity
 from otel_torch_modules._emission.job_context import JobContext
+from otel_torch_modules._emission.last_words import say_last_words
 from otel_torch_modules._emission.process_exit import AtExit
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._emission.worker import Worker
@@ -22,7 +23,7 @@ from otel_torch_modules._records import OpenSpan, Record
 EXIT_TIMEOUT_S = 4.5
 """How long exit waits for a collector that does not answer; with what breaking off takes, less than five seconds."""
 
-_CAPACITY = 64  # records
+_CAPACITY = 64 << 20  # bytes of records that may wait
 
 
 class Pipeline:
@@ -56,15 +57,16 @@ class Pipeline:
         self._finish = finish
         self._at_exit = AtExit(lambda: self._end(exit_timeout_s))
         self._provider = LazyTracerProvider(tracer_provider, on_found=self._begin)
-        self._emitter = Emitter(self._provider.resolve, job_context)
-        self._worker = Worker(
-            self._handle,
-            capacity=_CAPACITY,
-            idle=self._idle,
-            export=self._emitter.flush,
-            close=self._close,
+        self._deliveries = Deliveries()
+        self._emitter = Emitter(self._provider.resolve, job_context, deliveries=self._deliveries)
+        self._worker = Worker(self, self._deliveries, capacity=_CAPACITY)
+        self.context = RecordContext(
+            open_span,
+            self._provider,
+            self._provider.prepare,
+            identity,
+            short_of_room=lambda: self._worker.queue.nearly_full,
         )
-        self.context = RecordContext(open_span, self._provider, self._provider.prepare, identity)
         self._at_exit.register()
         step_metrics.watch(self._worker)
 
@@ -88,32 +90,47 @@ class Pipeline:
 
     def _end(self, timeout_s: float) -> bool:
         # At exit this is all: the program's meter provider ends after us, and reads the numbers once more.
-        deadline = time.monotonic() + timeout_s
         self._provider.wait(timeout_s)
         self._at_exit.unregister()
         self._finish()
         self.context.leave_closed()
-        in_time = self._worker.stop(max(0.0, deadline - time.monotonic()))
+        for exporter in self._provider.exporters:
+            exporter.trouble.muted = True  # there will be one line for all
+        in_time = self._worker.stop(timeout_s)
+        say_last_words(self._deliveries, self._provider.exporters)
         if not in_time:
             self._provider.abort()
         return in_time
 
     def _begin(self) -> None:
-        self._at_exit.register()  # once more: before the callbacks of the provider just found
+        if not self._provider.is_ours:
+            self._at_exit.register()  # once more: before the callbacks of the provider just found
         self._worker.start()  # now: at exit, Python 3.12 starts no thread any more
 
-    def _handle(self, record: Record) -> None:
-        # Assembly keeps the last records for a while, and a context may hold what is the program's.
-        context, record.context = record.context, None
-        self.context.settle(record)
-        tree = self._assemble(record)
-        self._emitter.emit(tree, context)
-        tree.release()
+    @property
+    def ready(self) -> bool:
+        """See `Sender`, as for what follows."""
+        return self._emitter.ready
 
-    def _idle(self) -> None:
+    def handle(self, record: Record) -> None:
+        """Assemble `record` and send it."""
+        with self._deliveries.assembling(record):
+            # Assembly keeps the last records for a while, and a context may hold what is the program's.
+            context, record.context = record.context, None
+            self.context.settle(record)
+            tree = self._assemble(record)
+            self._emitter.emit(tree, context)
+            tree.release()
+
+    def idle(self) -> None:
+        """Do what is due."""
         self._hand_over()
         self._emitter.idle()
 
-    def _close(self) -> None:
-        self._emitter.flush()
+    def export(self) -> bool:
+        """Try to send all that was handled."""
+        return self._emitter.flush()
+
+    def close(self) -> None:
+        """End the provider, where it is one of ours."""
         self._provider.close()

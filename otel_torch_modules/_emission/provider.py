@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 
 from otel_torch_modules._emission import fork, sdk
 from otel_torch_modules._emission.ids import UrandomIdGenerator
-from otel_torch_modules._emission.outbox import RequestExporter
+from otel_torch_modules._emission.request_exporter import RequestExporter
 from otel_torch_modules._emission.resource import build_resource, service_name
 from otel_torch_modules.resource import process_resource
 from otel_torch_modules.semconv import SCOPE_NAME
@@ -123,6 +123,17 @@ class LazyTracerProvider:
         if self._ours is not None:
             self._ours.shutdown()
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether the provider is one of ours, which ends when we say so."""
+        return self._ours is not None
+
+    @property
+    def exporters(self) -> tuple[RequestExporter, ...]:
+        """What sends the encoded spans."""
+        ours = self._ours
+        return () if ours is None else ours.request_exporters(ours.processors)
+
     def abort(self) -> None:
         """Make a `close` that waits for a server return soon, at the price of what was not sent yet."""
         if self._ours is not None:
@@ -146,7 +157,7 @@ class OwnTracerProvider(TracerProvider):
             id_generator=sdk.id_generator() or UrandomIdGenerator(),
         )
         self._exporters: list[SpanExporter] = []
-        self._processors: tuple[SpanProcessor, ...] = ()
+        self.processors: tuple[SpanProcessor, ...] = ()
         self._request_exporters: tuple[RequestExporter, ...] = ()
 
     @property
@@ -157,12 +168,10 @@ class OwnTracerProvider(TracerProvider):
     def open(self) -> None:
         """Make the exporters that the environment names, in place of any former ones."""
         self._exporters = sdk.trace_exporters()
-        self._processors = tuple(_processor(exporter) for exporter in self._exporters)
-        sdk.replace_span_processors(self, self._processors)
+        self.processors = tuple(_processor(exporter) for exporter in self._exporters)
+        sdk.replace_span_processors(self, self.processors)
         self._request_exporters = tuple(
-            exporter
-            for exporter in self._exporters
-            if isinstance(exporter, RequestExporter) and exporter.takes_requests
+            exporter for exporter in self._exporters if isinstance(exporter, RequestExporter)
         )
 
     def request_exporters(
@@ -172,14 +181,14 @@ class OwnTracerProvider(TracerProvider):
 
         Empty where the program has added a processor, or has exporters of another kind.
         """
-        if processors != self._processors or len(self._request_exporters) != len(processors):
+        if processors != self.processors or len(self._request_exporters) != len(processors):
             return ()
         return self._request_exporters
 
     def forget_exporters(self) -> None:
         """Be closed in a forked child: the connections are the parent's."""
         self._exporters = []
-        self._processors = self._request_exporters = ()
+        self.processors = self._request_exporters = ()
         sdk.replace_span_processors(self, ())
         sdk.update_resource(self, process_resource())
 

@@ -56,15 +56,15 @@ class StepMetrics:
         )
         meter.create_observable_up_down_counter(
             semconv.METRIC_QUEUE_SIZE,
-            [lambda _: self._observe(lambda worker: worker.waiting)],
-            unit=semconv.UNIT_STEP,
-            description="Steps and evaluations that wait to be sent.",
+            [lambda _: self._observe(lambda worker: worker.queue.bytes)],
+            unit=semconv.UNIT_BYTES,
+            description="Memory that steps and evaluations take which wait to be sent.",
         )
         meter.create_observable_up_down_counter(
             semconv.METRIC_QUEUE_CAPACITY,
-            [lambda _: self._observe(lambda worker: worker.capacity)],
-            unit=semconv.UNIT_STEP,
-            description="Steps and evaluations that may wait to be sent; more are dropped.",
+            [lambda _: self._observe(lambda worker: worker.queue.capacity)],
+            unit=semconv.UNIT_BYTES,
+            description="Memory that they may take; what is more is left out.",
         )
 
     def after_fork_in_child(self) -> None:

@@ -12,12 +12,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from typing import Any, Protocol
 
 from otel_torch_modules import semconv
 from otel_torch_modules._emission import fork
+from otel_torch_modules._emission.deliveries import Deliveries
+from otel_torch_modules._emission.record_queue import RecordQueue
 from otel_torch_modules._records import Record
 
 _LOGGER = logging.getLogger(__name__)
@@ -27,83 +29,87 @@ _LOGGER = logging.getLogger(__name__)
 _WAKING_RECORDS = 32
 _WAKING_SLOTS = 8_192
 
+_LOOK_S = 0.05  # between two looks at what the thread does, or still has to do, while somebody waits for it
 
-class _Stop:
-    """Put last: the thread ends when it gets here."""
+
+class Sender(Protocol):
+    """What the thread does with records. All methods are called on it, and may raise."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can take another record: else what it has must be sent first."""
+
+    def handle(self, record: Record) -> None:
+        """Assemble `record` and send it, now or later."""
+
+    def idle(self) -> None:
+        """Do what is due. Called when what waited has been handled, and every so often."""
+
+    def export(self) -> bool:
+        """Try to send all that was handled; return whether nothing is left."""
+
+    def close(self) -> None:
+        """End. Called once, after the last record."""
 
 
 class Worker:
     """A bounded queue of records and one daemon thread, started at the first `put`.
 
     Args:
-        handle: called on the thread with each record. What it raises is logged with a traceback the first time and
-            counted from then on.
-        capacity: records that may wait; more are dropped and counted.
-        idle: called on the thread when it has handled what waited, and at least every `interval_s`.
-        export: called on the thread when all that was put before a `flush` has been handled.
-        close: called on the thread, once, after the last record when the worker stops.
+        sender: what is done with them. What it raises is logged with a traceback the first time and counted from then
+            on.
+        deliveries: counts what becomes of them.
+        capacity: bytes of records that may wait.
         interval_s: seconds between two looks at the queue; a record waits no longer while there is nothing else to do.
     """
 
     def __init__(
-        self,
-        handle: Callable[[Record], None],
-        *,
-        capacity: int,
-        idle: Callable[[], None],
-        export: Callable[[], None],
-        close: Callable[[], None],
-        interval_s: float = 0.2,
+        self, sender: Sender, deliveries: Deliveries, *, capacity: int, interval_s: float = 0.2
     ) -> None:
-        self._handle = handle
-        self.capacity = capacity
-        self._idle = idle
-        self._export = export
-        self._close = close
+        self._sender = sender
+        self._deliveries = deliveries
         self._interval_s = interval_s
+        self.queue = RecordQueue(capacity, self._has_no_room)
         self._stopped = False
         self._renew()
         fork.watch(self)
 
     def _renew(self) -> None:
-        self._records: deque[Record] = deque()
-        # Since the thread last looked at the queue; threads may race for both.
+        # Since the thread last looked at the queue; threads may race for them.
+        self._records = 0
         self._slots = 0  # of the logs that came
         self._woken = False
-        self._signals: SimpleQueue[threading.Event | _Stop | None] = SimpleQueue()
+        self._signals: SimpleQueue[threading.Event | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self.dropped = 0
+        self._broken_off = False
         self.failures = 0
-        self._lost = 0  # before they could be put
-        self._lost_to: dict[str, int] = {}  # the same by the type of the error
-        self._said = 0  # of `dropped` and `_lost`, by steps that were taken
-        self._handled: dict[str, int] = {"": 0}  # records, by the type of the error that lost them
+        self._said = 0  # of those that got lost, by steps that were taken
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's records: the parent sends them."""
+        self.queue.clear()
+        self._deliveries.clear()
         self._renew()
 
-    @property
-    def waiting(self) -> int:
-        """How many records wait to be handled."""
-        return len(self._records)
-
     def outcomes(self) -> dict[str, int]:
-        """Return how many records are done with, by what went wrong; those that were handled have an empty string."""
-        lost_to = dict(self._lost_to)  # at once: the training thread adds to it
-        done = {**self._handled, semconv.QUEUE_FULL: self.dropped}
-        return done | {error: done.get(error, 0) + number for error, number in lost_to.items()}
+        """Return how many records are done with, by what went wrong; those that were sent have an empty string."""
+        return self._deliveries.outcomes()
+
+    def lose(self, error_type: str) -> None:
+        """Count a record that an error of this type has cost before it could be put."""
+        self._deliveries.recorded["step"] += 1
+        self._deliveries.lose("step", error_type)
+
+    def _has_no_room(self, kind: str) -> None:
+        self._deliveries.lose(kind, semconv.QUEUE_FULL)
 
     def start(self) -> None:
         """Start the thread unless it runs."""
         with self._lock:
             if self._thread is None and not self._stopped:
                 self._thread = threading.Thread(
-                    target=self._run,
-                    args=(self._records, self._signals),
-                    name="otel-torch-modules",
-                    daemon=True,
+                    target=self._run, args=(self._signals,), name="otel-torch-modules", daemon=True
                 )
                 self._thread.start()
 
@@ -111,31 +117,24 @@ class Worker:
         """Hand `record` over without waiting; return False where it was dropped."""
         if self._stopped:
             return False
-        if len(self._records) >= self.capacity:
-            self.dropped += 1
-            if self.dropped == 1:
-                _LOGGER.warning(
-                    "Steps come faster than they can be sent: whole steps are left out from here on, "
-                    "and counted"
-                )
-            return False
+        self._deliveries.recorded[record.kind] += 1
+        before = self._deliveries.lost - self._said
         if record.kind == "step":
-            record.dropped_before = self.dropped + self._lost - self._said
-            self._said += record.dropped_before
+            record.dropped_before = before
+        slots = len(record.log)
         if self._thread is None:
             self.start()
-        self._records.append(record)
-        self._slots += len(record.log)
-        waits = len(self._records) >= _WAKING_RECORDS or self._slots >= _WAKING_SLOTS
+        if not self.queue.put(record):
+            return False
+        if record.kind == "step":
+            self._said += before
+        self._records += 1
+        self._slots += slots
+        waits = self._records >= _WAKING_RECORDS or self._slots >= _WAKING_SLOTS
         if waits and not self._woken:
             self._woken = True
             self._signals.put(None)
         return True
-
-    def lose(self, error_type: str) -> None:
-        """Count a record that an error of this type has cost before it could be put."""
-        self._lost += 1
-        self._lost_to[error_type] = self._lost_to.get(error_type, 0) + 1
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until all that was put has been handled and exported; return False when that takes longer."""
@@ -146,57 +145,70 @@ class Worker:
         return exported.wait(timeout_s)
 
     def stop(self, timeout_s: float) -> bool:
-        """Handle what was put, close, and end the thread; return False when that takes longer.
+        """Handle what was put, close, and end the thread; return False when it was broken off.
 
-        The thread is a daemon: one that is still busy does not keep the process alive.
+        It is when nothing at all has been done for `timeout_s`. The thread is a daemon: one that is still busy does not
+        keep the process alive.
         """
-        deadline = time.monotonic() + timeout_s
         with self._lock:
             self._stopped = True
             thread = self._thread
         fork.unwatch(self)
-        in_time = True
-        if thread is not None and thread.is_alive():
-            self._signals.put(_Stop())
-            thread.join(max(0.0, deadline - time.monotonic()))
-            in_time = not thread.is_alive()
-        if self.dropped or self.failures:
-            _LOGGER.warning(
-                "%d steps were left out because the queue was full, %d errors came up while sending",
-                self.dropped,
-                self.failures,
-            )
-        return in_time
+        if thread is None:
+            return True
+        self._signals.put(None)
+        done, since = self._deliveries.progress, time.monotonic()
+        while thread.is_alive():
+            thread.join(_LOOK_S)
+            if self._deliveries.progress != done:
+                done, since = self._deliveries.progress, time.monotonic()
+            elif time.monotonic() - since >= timeout_s:
+                self._broken_off = thread.is_alive()
+                break
+        return not self._broken_off
 
-    def _run(
-        self, records: deque[Record], signals: SimpleQueue[threading.Event | _Stop | None]
-    ) -> None:
-        signal: threading.Event | _Stop | None = None
-        while not isinstance(signal, _Stop):
+    def _run(self, signals: SimpleQueue[threading.Event | None]) -> None:
+        waiting: list[threading.Event] = []
+        while not self._broken_off:
             try:
-                signal = signals.get(timeout=self._interval_s)
+                signal = signals.get(
+                    timeout=_LOOK_S if waiting or self._stopped else self._interval_s
+                )
             except Empty:
                 signal = None
+            if signal is not None:
+                waiting.append(signal)
+            ends = self._stopped
             self._woken = False
-            self._slots = 0
-            for _ in range(len(records)):
-                error = self._guarded(self._handle, records.popleft())
-                self._handled[error] = self._handled.get(error, 0) + 1
-            self._guarded(self._idle)
-            if isinstance(signal, threading.Event):
-                self._guarded(self._export)
-                signal.set()
-        self._guarded(self._close)
+            self._records = self._slots = 0
+            handled = self._handle_what_waits()
+            self._guarded(self._sender.idle)
+            if (waiting or ends) and handled and self._guarded(self._sender.export):
+                for exported in waiting:
+                    exported.set()
+                waiting.clear()
+                if ends:
+                    break
+        self._guarded(self._sender.close)
 
-    def _guarded(self, function: Callable[..., None], *arguments: Record) -> str:
-        """Call `function` and return the type of what it raised; empty where it did not."""
+    def _handle_what_waits(self) -> bool:
+        """Handle what is in the queue now; return False where some of it has to wait."""
+        for _ in range(len(self.queue)):
+            if self._broken_off or not self._sender.ready:
+                return False
+            record = self.queue.take()
+            if record is not None:
+                self._guarded(self._sender.handle, record)
+        return True
+
+    def _guarded(self, function: Callable[..., Any], *arguments: Record) -> Any:
+        """Call `function` and return what it returns; True where it raises."""
         try:
-            function(*arguments)
-        except Exception as error:
+            return function(*arguments)
+        except Exception:
             self.failures += 1
             if self.failures == 1:
                 _LOGGER.exception(
                     "Spans were lost; training goes on, and further errors are only counted"
                 )
-            return type(error).__qualname__
-        return ""
+        return True

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.json_format import MessageToDict
@@ -53,6 +53,37 @@ class Receiver:
 
 @contextmanager
 def http_receiver() -> Iterator[Receiver]:
+    with _http(lambda: 200) as receiver:
+        yield receiver
+
+
+@contextmanager
+def grpc_receiver() -> Iterator[Receiver]:
+    with _grpc(lambda: grpc.StatusCode.OK) as receiver:
+        yield receiver
+
+
+@contextmanager
+def answering(protocol: str, status: Callable[[], Any]) -> Iterator[Receiver]:
+    """Answer each export with what `status` returns: a number over HTTP, a `grpc.StatusCode` over gRPC.
+
+    What was not taken is not in `received`.
+    """
+    with (_grpc if protocol == "grpc" else _http)(status) as receiver:
+        yield receiver
+
+
+@contextmanager
+def refusing(protocol: str, *, again: bool) -> Iterator[Receiver]:
+    """Take nothing: for good, or until a better time."""
+    grpc_code = grpc.StatusCode.UNAVAILABLE if again else grpc.StatusCode.INVALID_ARGUMENT
+    status = grpc_code if protocol == "grpc" else 503 if again else 400
+    with answering(protocol, lambda: status) as receiver:
+        yield receiver
+
+
+@contextmanager
+def _http(status: Callable[[], int]) -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
@@ -60,8 +91,11 @@ def http_receiver() -> Iterator[Receiver]:
             headers[":path"] = self.path
             if headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)
-            receiver.received.append(Received(headers, ExportTraceServiceRequest.FromString(body)))
-            self.send_response(200)
+            answer = status()
+            if answer == 200:
+                request = ExportTraceServiceRequest.FromString(body)
+                receiver.received.append(Received(headers, request))
+            self.send_response(answer)
             self.send_header("content-length", "0")
             self.end_headers()
 
@@ -80,11 +114,14 @@ def http_receiver() -> Iterator[Receiver]:
 
 
 @contextmanager
-def grpc_receiver() -> Iterator[Receiver]:
+def _grpc(status: Callable[[], grpc.StatusCode]) -> Iterator[Receiver]:
     class Servicer(TraceServiceServicer):
         def Export(  # noqa: N802
             self, request: ExportTraceServiceRequest, context: grpc.ServicerContext
         ) -> ExportTraceServiceResponse:
+            answer = status()
+            if answer is not grpc.StatusCode.OK:
+                context.abort(answer, "no")
             headers = {str(name): str(value) for name, value in context.invocation_metadata()}
             receiver.received.append(Received(headers, request))
             return ExportTraceServiceResponse()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tests.integration.training_program import BIN, TRAIN, environment, run, traces
 
-STEPS_UNDER_PRESSURE = 80  # 64 may wait
+STEPS_UNDER_PRESSURE = 80
+CAPACITY = 64_000  # bytes; a step with modules takes some 3 000, without some 2 000
 
 PROGRAM = f"""{TRAIN}
 import json, threading
@@ -18,6 +19,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from otel_torch_modules import TorchModuleInstrumentor
+from otel_torch_modules._emission import pipeline
 from otel_torch_modules._emission.file_exporter import OtlpFileSpanExporter
 
 SOON = 60
@@ -41,6 +43,7 @@ def points():
         for point in metric.data.data_points
     ]
 
+pipeline._CAPACITY = {CAPACITY}
 provider = TracerProvider()
 provider.add_span_processor(SimpleSpanProcessor(Stuck()))
 TorchModuleInstrumentor().instrument(tracer_provider=provider)
@@ -73,9 +76,16 @@ def test_all_say_the_same_number(tmp_path: Path) -> None:
     dropped = STEPS - len(steps)
     assert 0 < dropped < STEPS_UNDER_PRESSURE
     assert done.stderr.splitlines() == [
-        "Steps come faster than they can be sent: whole steps are left out from here on, and counted",
-        f"{dropped} steps were left out because the queue was full, 0 errors came up while sending",
+        "0 MB of steps wait to be sent: evaluations are left out from here on, then the modules of steps, "
+        "then whole steps; all are counted",
+        f"{STEPS} steps recorded, {len(steps)} sent: {dropped} lost by queue_full",
     ]
+
+    in_full = {
+        index for index, attributes in steps.items() if "torch.step.truncated" not in attributes
+    }
+    assert in_full >= {0, STEPS - 1}
+    assert len(in_full) < len(steps)  # the others are of phases only
 
     (gap,) = (index for index in sorted(steps) if index and index - 1 not in steps)
     assert gap - max(index for index in steps if index < gap) - 1 == dropped
@@ -90,11 +100,13 @@ def test_all_say_the_same_number(tmp_path: Path) -> None:
     # A step that had ended, but was not handed over yet, may have found the queue full later.
     dropped_until_then = under_pressure[1][2]
     assert dropped - 1 <= dropped_until_then <= dropped
+    (size,) = (value for name, _, value in under_pressure if name == QUEUE_SIZE)
+    assert CAPACITY * 0.9 < size <= CAPACITY
     assert under_pressure == [
         [PROCESSED, None, 0],
         [PROCESSED, "queue_full", dropped_until_then],
-        [QUEUE_SIZE, None, 64],
-        [QUEUE_CAPACITY, None, 64],
+        [QUEUE_SIZE, None, size],
+        [QUEUE_CAPACITY, None, CAPACITY],
     ]
     (handled,) = (value for name, error, value in afterwards if (name, error) == (PROCESSED, None))
     assert (
@@ -104,7 +116,7 @@ def test_all_say_the_same_number(tmp_path: Path) -> None:
         [PROCESSED, None, handled],
         [PROCESSED, "queue_full", dropped],
         [QUEUE_SIZE, None, 0],
-        [QUEUE_CAPACITY, None, 64],
+        [QUEUE_CAPACITY, None, CAPACITY],
     ]
     assert after_uninstrument == []
 

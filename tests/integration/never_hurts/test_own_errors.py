@@ -106,12 +106,13 @@ def test_hooks_come_off_when_five_records_in_a_row_are_lost(
         assert context.get_current() == before
         assert losses(8) == expected
     assert outline(captured) == 2 * EVALUATION
-    first, last = caplog.records
+    first, last, at_the_end = caplog.records
     assert first.getMessage() == LOST.format("in backward")
     assert last.getMessage() == (
         "Tracing stops: 5 records in a row were lost to errors of otel-torch-modules; training goes on"
     )
     assert (bool(first.exc_info), bool(last.exc_info)) == (True, False)
+    assert at_the_end.getMessage().startswith("13 steps and 2 evaluations recorded, 0 and 2 sent: ")
     with capture_spans() as again:  # and it can be put on again
         losses()
     assert len(again.trees) == 5

@@ -20,20 +20,20 @@ from opentelemetry.trace import TraceState
 from otel_torch_modules._assembly.span import Note, SharedAttributes, Span, Trace
 from otel_torch_modules._emission import outbox as outbox_module
 from otel_torch_modules._emission import sdk
+from otel_torch_modules._emission.answer import TAKEN, Answer
 from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._emission.job_context import JobContext
-from otel_torch_modules._emission.otlp import EncodedRequest
 from otel_torch_modules._emission.provider import OwnTracerProvider
+from otel_torch_modules._emission.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._records import Raised
 from tests.integration.otlp_receivers import RECEIVERS
 
 
-class Kept(SpanExporter):
+class Kept(RequestExporter):
     """Keeps the names of the spans of each request, and those of spans that came finished."""
 
-    takes_requests = True
-
     def __init__(self) -> None:
+        self.set_up("here", 1.0)
         self.requests: list[list[str]] = []
         self.finished: list[str] = []
         self.bytes: list[int] = []
@@ -42,16 +42,13 @@ class Kept(SpanExporter):
         self.finished += [span.name for span in spans]
         return SpanExportResult.SUCCESS
 
-    def export_request(self, request: EncodedRequest) -> SpanExportResult:
+    def attempt(self, request: EncodedRequest) -> Answer:
         parsed = ExportTraceServiceRequest.FromString(request.data)
         names = [span.name for span in parsed.resource_spans[0].scope_spans[0].spans]
         assert len(names) == request.span_count
         self.requests.append(names)
         self.bytes.append(len(request.data))
-        return SpanExportResult.SUCCESS
-
-    def shutdown(self) -> None:
-        pass
+        return TAKEN
 
 
 Open = Callable[..., tuple[OwnTracerProvider, Emitter]]
@@ -153,7 +150,7 @@ def test_all_exporters_get_the_same_and_one_that_raises_keeps_nothing_from_the_n
     open_provider: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(Kept):
-        def export_request(self, request: EncodedRequest) -> SpanExportResult:
+        def attempt(self, request: EncodedRequest) -> Answer:
             raise ConnectionError("no")
 
     after = Kept()
@@ -161,7 +158,7 @@ def test_all_exporters_get_the_same_and_one_that_raises_keeps_nothing_from_the_n
     emitter.emit(step(2))
     emitter.flush()
     assert after.requests == [["1", "0"]]
-    assert [record.getMessage() for record in caplog.records] == ["Spans could not be exported"]
+    assert [record.getMessage() for record in caplog.records] == ["Spans are lost: here: no"]
 
 
 def test_a_processor_that_the_program_adds_gets_finished_spans(open_provider: Open) -> None:

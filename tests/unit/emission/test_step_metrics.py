@@ -17,6 +17,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Sum
 from otel_torch_modules._emission.step_metrics import StepMetrics
 from otel_torch_modules._emission.worker import Worker
 from otel_torch_modules._records import Record
+from tests.unit.emission.test_worker import EMPTY_RECORD, make_worker
 
 SOON = 30.0  # s; reached only when something hangs
 
@@ -52,8 +53,8 @@ def expected(
             (PROCESSED, "{step}", True, {**COMPONENT, "error.type": error}, number)
             for error, number in failed.items()
         ),
-        (QUEUE_SIZE, "{step}", False, COMPONENT, size),
-        (QUEUE_CAPACITY, "{step}", False, COMPONENT, capacity),
+        (QUEUE_SIZE, "By", False, COMPONENT, size * EMPTY_RECORD),
+        (QUEUE_CAPACITY, "By", False, COMPONENT, capacity * EMPTY_RECORD),
     ]
 
 
@@ -62,7 +63,7 @@ def nothing(*_: object) -> None:
 
 
 def worker_of(handle: Callable[[Record], None] = nothing, capacity: int = 2) -> Worker:
-    return Worker(handle, capacity=capacity, idle=nothing, export=nothing, close=nothing)
+    return make_worker(handle, capacity=capacity)
 
 
 def record(index: int) -> Record:
@@ -101,7 +102,9 @@ def test_what_waits_what_was_handled_and_what_was_dropped(
     assert points(reader) == expected(size=0, capacity=2, handled=0, dropped=0)
     worker.put(record(0))
     assert busy.wait(SOON)
-    assert [worker.put(record(index)) for index in range(1, 6)] == [True, True] + 3 * [False]
+    assert [worker.put(record(index)) for index in range(1, 6)] == [True] * 3 + [
+        False
+    ] * 2  # the second made room for the third
     assert points(reader) == expected(size=2, capacity=2, handled=0, dropped=3)
     go_on.set()
     assert worker.stop(SOON)

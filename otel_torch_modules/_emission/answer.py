@@ -1,0 +1,25 @@
+"""What becomes of one attempt to send a request."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Answer(NamedTuple):
+    """What a receiver said, or why nothing was heard."""
+
+    error: str = ""
+    """Its type, one of few; empty where the request was taken."""
+
+    reason: str = ""
+    """For people: who did not take it, and why."""
+
+    again: bool = False
+    """Whether the same request may be sent once more."""
+
+    after_s: float = 0.0
+    """How long the receiver wants to be left alone."""
+
+
+TAKEN: Final = Answer()
+ENDED: Final = Answer("shutdown", "the exporter was shut down")

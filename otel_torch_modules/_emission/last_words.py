@@ -1,0 +1,64 @@
+"""The one line that says at the end what did not arrive."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from otel_torch_modules._emission.answer import ENDED
+from otel_torch_modules._emission.deliveries import Deliveries
+from otel_torch_modules._emission.log import warn
+from otel_torch_modules._emission.request_exporter import NO_ANSWER, RequestExporter
+
+_LOGGER = logging.getLogger(__name__)
+
+_WITHOUT_A_COLLECTOR = (
+    "Without a collector: OTEL_TRACES_EXPORTER=otlp_file, then otel-torch-modules view"
+)
+
+
+def say_last_words(deliveries: Deliveries, exporters: Sequence[RequestExporter]) -> None:
+    """Log what was recorded, what of it was sent, and why that is not all; nothing where it is all."""
+    recorded = {kind: count for kind, count in deliveries.recorded.items() if count}
+    sent = {kind: deliveries.sent(kind) for kind in recorded}
+    left = sum(recorded.values()) - sum(sent.values())
+    if left <= 0:
+        return
+    reasons = []
+    for error, count in deliveries.outcomes().items():
+        if error and count and error != ENDED.error:
+            reasons.append(f"{count} lost by {error}")
+            left -= count
+    reasons += _reasons(exporters, hangs=left > 0)
+    if not any(sent.values()) and reasons and reasons[-1].startswith(NO_ANSWER):
+        reasons[-1] += f". {_WITHOUT_A_COLLECTOR}"
+    warn(
+        _LOGGER,
+        "%s recorded, %s sent: %s",
+        _names(recorded),
+        _numbers(sent),
+        "; ".join(reasons) or "broken off",
+    )
+
+
+def _names(recorded: dict[str, int]) -> str:
+    names = {"step": "step", "eval": "evaluation"}
+    return " and ".join(
+        f"{recorded[kind]} {name}" + "s" * (recorded[kind] != 1)
+        for kind, name in names.items()
+        if kind in recorded
+    )
+
+
+def _numbers(sent: dict[str, int]) -> str:
+    return " and ".join(str(sent[kind]) for kind in ("step", "eval") if kind in sent)
+
+
+def _reasons(exporters: Sequence[RequestExporter], *, hangs: bool) -> list[str]:
+    reasons = []
+    for exporter in exporters:
+        if exporter.trouble.last is not None:
+            reasons.append(exporter.trouble.last.reason)
+        elif hangs:
+            reasons.append(exporter.silence)
+    return reasons
