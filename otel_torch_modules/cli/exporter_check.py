@@ -77,10 +77,10 @@ def _examine_otlp(name: str, environ: Mapping[str, str]) -> Finding:
 
 
 def _examine_endpoint(state: str, endpoint: str, default_port: int) -> Finding:
-    parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
-    if parts.scheme == "unix":
-        return Finding("exporter", f"{state}; not examined")
     try:
+        parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
+        if parts.scheme == "unix":
+            return Finding("exporter", f"{state}; not examined")
         port = parts.port or _port_of_scheme(parts.scheme, default_port)
         host = parts.hostname or ""
     except ValueError:
@@ -91,8 +91,10 @@ def _examine_endpoint(state: str, endpoint: str, default_port: int) -> Finding:
         )
     try:
         socket.create_connection((host, port), timeout=_TIMEOUT_S).close()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+    except (OSError, UnicodeError) as error:
+        reason = "no host can have this name"
+        if isinstance(error, OSError):
+            reason = (error.strerror or str(error)).lower()
         return Finding(
             "exporter",
             f"{state}: no answer",

@@ -210,6 +210,26 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
             {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://host:port"},
             ["'http://host:port' is not an endpoint such as http://host:4317"],
         ),
+        *(
+            (
+                {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint},
+                [f"{endpoint!r} is not an endpoint such as http://host:4317"],
+            )
+            for endpoint in (
+                "http://[abc]:4317",
+                "http://[::1",
+                "http://host:99999",
+                "//",
+                "grpc://",
+            )
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{'a' * 70}:4317"},
+            [
+                f"nothing answers at {'a' * 70}:4317 (no host can have this name); start a collector there "
+                "or set OTEL_EXPORTER_OTLP_ENDPOINT"
+            ],
+        ),
         (
             {"OTEL_CONFIG_FILE": "/nowhere/otel.yaml"},
             ["OTEL_CONFIG_FILE=/nowhere/otel.yaml is no file that can be read"],
