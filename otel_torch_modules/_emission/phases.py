@@ -33,6 +33,7 @@ def cut_to_phases(log: list[Any]) -> list[Any]:
     kept: list[Any] = []
     depths: defaultdict[int, int] = defaultdict(int)  # of calls, by thread
     tasks: dict[int, int] = {}  # those that run, and in which thread
+    inner: set[int] = set()  # of these, those that run inside another: checkpoints do that
     roots = _Roots()
     before: list[Any] = []  # the last mark, where it was left out
     owner: object = None  # of the last mark
@@ -40,6 +41,8 @@ def cut_to_phases(log: list[Any]) -> list[Any]:
         event = log[at : at + WIDTH]
         thread = event[1]
         if tag is MARK:
+            if event[4] in inner:
+                continue
             found = (event[4], roots.owner(thread, event[2]))
             if found == owner:
                 before = event
@@ -58,9 +61,17 @@ def cut_to_phases(log: list[Any]) -> list[Any]:
             if depths[thread] or thread in tasks.values():
                 continue
         elif tag is TASK:
+            if thread in tasks.values():
+                inner.add(event[2])
+                continue
             tasks[event[2]] = thread
-        elif tag is TASK_END and event[4] is not None:
-            tasks.pop(event[2], None)
+        elif tag is TASK_END:
+            if event[2] in inner:
+                if event[4] is not None:
+                    inner.discard(event[2])
+                continue
+            if event[4] is not None:
+                tasks.pop(event[2], None)
         kept += before
         kept += event
         before, owner = [], None
