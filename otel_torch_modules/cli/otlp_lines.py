@@ -26,8 +26,9 @@ _MOST_NS = 1 << 64
 _NO_ID = "0" * 16
 _PROCESS = ("service.instance.id", "host.name", "process.pid")
 # What a line that was torn, or glued to another one, still says of the spans in it.
+_REQUEST = re.compile(r'(?=\{\s*"resourceSpans")')
 _TRACE_ID = re.compile(r'"traceId"\s*:\s*"([^"]*)"')
-_START = re.compile(r'"startTimeUnixNano"\s*:\s*"?([0-9]{1,20})\b')
+_START = re.compile(r'"startTimeUnixNano"\s*:\s*"?([0-9]{1,20})["\s,}]')
 
 
 def read_spans(path: Path) -> tuple[list[SpanNode], Damage]:
@@ -64,8 +65,11 @@ def _read_line(number: int, line: str, spans: list[SpanNode], damage: Damage) ->
     except (ValueError, RecursionError, _MalformedError):
         damage.lines.append(number)
         damage.cut_off = not line.endswith("\n")
-        # A few bytes alone say nothing of their span: it came after the last one before.
-        damage.places += _places(line) or [Place(last.trace_id, last.end) for last in spans[-1:]]
+        before = [Place(last.trace_id, last.end) for last in spans[-1:]]
+        for part in filter(None, _REQUEST.split(line)):
+            # A few bytes alone say nothing of their span: it came after the last one before.
+            before = _places(part) or before[-1:]
+            damage.places += before
         return
     for process, entry in entries:
         try:
