@@ -17,6 +17,8 @@ _USERINFO = re.compile(r"[^/?#]*@")
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:@/?#,\s\[\]]*)(:[0-9]+)?(?=[/?#]|$)")
 _FURTHER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)")
 _PARAMETERS = re.compile(r"[?#].*", re.DOTALL)
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]+)")
+_QUERY = re.compile(r"\?[^\s'\"=?]+=[^\s'\")]*")
 _PAIR = re.compile(r"([^,=]+=)([^,]*)")
 
 
@@ -28,6 +30,17 @@ def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
         {'OTEL_EXPORTER_OTLP_ENDPOINT': 'https://***@host:4317'}
     """
     return {name: _without_secrets(name, value) for name, value in environ.items()}
+
+
+def text_without_secrets(text: str) -> str:
+    """Return a sentence as it may be shown: without what is secret in the URLs and the parameters in it.
+
+    Example:
+        >>> text_without_secrets("cannot reach 'http://me:pass@host/v1?key=1'")
+        "cannot reach 'http://***@host/v1?***'"
+    """
+    text = _URL.sub(lambda url: url[1] + _shown_url(url[2]), text)
+    return _QUERY.sub(f"?{HIDDEN}", text)
 
 
 def _without_secrets(name: str, value: str) -> str:

@@ -1,4 +1,7 @@
-"""A line of log that cannot hurt: what the program's handlers of logs raise is not for a step or the end to bear."""
+"""A line of log that cannot hurt: neither by what the program's handlers raise, nor by what others put into it.
+
+A receiver answers in its own words, a path and the errors of a client's are the user's: they end up in a terminal.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,12 @@ import logging
 from contextlib import suppress
 from typing import Any
 
+from otel_torch_modules._printable import printable
+from otel_torch_modules._secrets import text_without_secrets
+
 
 def warn(logger: logging.Logger, message: str, *arguments: Any) -> None:
-    """Log `message` as a warning, and raise nothing."""
+    """Log `message` as a warning, on one line, without secrets, and raise nothing."""
     with suppress(Exception):
-        logger.warning(message, *arguments)
+        text = message % arguments if arguments else message
+        logger.warning("%s", printable(text_without_secrets(text)))

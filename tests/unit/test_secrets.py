@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from otel_torch_modules._emission.log import warn
 from otel_torch_modules._misspelt import OURS, STANDARD
-from otel_torch_modules._secrets import without_secrets
+from otel_torch_modules._secrets import text_without_secrets, without_secrets
 from otel_torch_modules.cli.doctor import examine
 
 SECRET = "s3cr3t"
@@ -59,6 +61,25 @@ secret_values = st.one_of(
 @settings(max_examples=400, deadline=None)
 def test_no_secret_is_left_of_a_value(variable: tuple[str, str]) -> None:
     assert SECRET not in repr(without_secrets(dict([variable])))
+
+
+@given(url=urls(), before=words, after=st.sampled_from(("", " (refused)", "'", "\n")))
+@settings(max_examples=300, deadline=None)
+def test_no_secret_is_left_in_a_sentence(url: str, before: str, after: str) -> None:
+    url = "".join(url.split()).replace("'", "").replace('"', "").replace("<", "").replace(">", "")
+    assert SECRET not in text_without_secrets(f"{before} {url}{after}")
+
+
+def test_what_others_say_is_logged_on_one_line_without_secrets(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    error = (
+        "Max retries exceeded with url: /v1/traces?api-key=abc (Caused by \x1b[2J)\n'http://u:p@h/'"
+    )
+    warn(logging.getLogger("otel_torch_modules"), "%d spans: %s", 3, error)
+    assert caplog.messages == [
+        "3 spans: Max retries exceeded with url: /v1/traces?*** (Caused by \\x1b[2J)\\n'http://***@h/'"
+    ]
 
 
 @given(variable=secret_values)
