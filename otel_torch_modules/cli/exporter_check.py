@@ -121,7 +121,7 @@ def _examine_file(environ: Mapping[str, str]) -> Finding:
     try:
         if place == path:
             # Not to wait where it is a pipe that nobody reads.
-            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK))
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0)))
         else:
             TemporaryFile(dir=place).close()
     except OSError as error:
