@@ -24,6 +24,16 @@ def slices(items: list[_T], size: int) -> Iterator[list[_T]]:
         yield items[start : start + size]
 
 
+class _Progress:
+    """How many slices have been done in this process: who waits for the worker sees by it that there is work done."""
+
+    slices = 0
+
+
+progress = _Progress()
+
+
 def pause() -> None:
     """Let another thread have the interpreter lock."""
+    progress.slices += 1
     time.sleep(_PAUSE_S)

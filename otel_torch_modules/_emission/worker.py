@@ -21,6 +21,7 @@ from otel_torch_modules._emission import fork
 from otel_torch_modules._emission.deliveries import Deliveries
 from otel_torch_modules._emission.record_queue import RecordQueue
 from otel_torch_modules._records import Record
+from otel_torch_modules._slices import progress
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -157,15 +158,19 @@ class Worker:
         if thread is None:
             return True
         self._signals.put(None)
-        done, since = self._deliveries.progress, time.monotonic()
+        done, since = self._done(), time.monotonic()
         while thread.is_alive():
             thread.join(_LOOK_S)
-            if self._deliveries.progress != done:
-                done, since = self._deliveries.progress, time.monotonic()
+            if self._done() != done:
+                done, since = self._done(), time.monotonic()
             elif time.monotonic() - since >= timeout_s:
                 self._broken_off = thread.is_alive()
                 break
         return not self._broken_off
+
+    def _done(self) -> int:
+        """Return a number that grows with whatever the thread does."""
+        return self._deliveries.progress + progress.slices
 
     def _run(self, signals: SimpleQueue[threading.Event | None]) -> None:
         waiting: list[threading.Event] = []

@@ -64,12 +64,12 @@ def grpc_receiver() -> Iterator[Receiver]:
 
 
 @contextmanager
-def answering(protocol: str, status: Callable[[], Any]) -> Iterator[Receiver]:
+def answering(protocol: str, status: Callable[[], Any], port: int = 0) -> Iterator[Receiver]:
     """Answer each export with what `status` returns: a number over HTTP, a `grpc.StatusCode` over gRPC.
 
     What was not taken is not in `received`.
     """
-    with (_grpc if protocol == "grpc" else _http)(status) as receiver:
+    with (_grpc if protocol == "grpc" else _http)(status, port) as receiver:
         yield receiver
 
 
@@ -83,7 +83,7 @@ def refusing(protocol: str, *, again: bool) -> Iterator[Receiver]:
 
 
 @contextmanager
-def _http(status: Callable[[], int]) -> Iterator[Receiver]:
+def _http(status: Callable[[], int], port: int = 0) -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
@@ -102,7 +102,7 @@ def _http(status: Callable[[], int]) -> Iterator[Receiver]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         receiver = Receiver(f"http://127.0.0.1:{server.server_address[1]}")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
@@ -114,7 +114,7 @@ def _http(status: Callable[[], int]) -> Iterator[Receiver]:
 
 
 @contextmanager
-def _grpc(status: Callable[[], grpc.StatusCode]) -> Iterator[Receiver]:
+def _grpc(status: Callable[[], grpc.StatusCode], port: int = 0) -> Iterator[Receiver]:
     class Servicer(TraceServiceServicer):
         def Export(  # noqa: N802
             self, request: ExportTraceServiceRequest, context: grpc.ServicerContext
@@ -129,7 +129,7 @@ def _grpc(status: Callable[[], grpc.StatusCode]) -> Iterator[Receiver]:
     with ThreadPoolExecutor(2) as threads:
         server = grpc.server(threads)
         add_TraceServiceServicer_to_server(Servicer(), server)
-        receiver = Receiver(f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+        receiver = Receiver(f"http://127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}")
         server.start()
         try:
             yield receiver
