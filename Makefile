@@ -6,7 +6,7 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.testable
 
-.PHONY: help demo test test-compose bench soak scale frameworks clean
+.PHONY: help demo test test-compose bench soak scale frameworks test-versions clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -35,6 +35,9 @@ scale: $(TESTABLE) ## send 200 steps of 10 000 module calls to Jaeger and count 
 
 frameworks: $(TESTABLE) ## run other people's training frameworks, five times each, and write docs/frameworks.md
 	$(VENV)/bin/python -m tests.frameworks.table
+
+test-versions: $(TESTABLE) ## run what leans on torch and the SDK with old and new versions and write docs/versions.md
+	$(VENV)/bin/python -m tests.versions.table
 
 clean: ## remove the virtual environment and the demo's traces
 	rm -rf $(VENV) traces

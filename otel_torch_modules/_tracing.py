@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from contextlib import AbstractContextManager
 from types import ModuleType
 
+import torch
 from opentelemetry.trace import TracerProvider
 
 from otel_torch_modules._assembly.assembler import Assembler
@@ -23,8 +25,11 @@ from otel_torch_modules._recording.process_group import rank_and_world_size
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.spending import Spending
 from otel_torch_modules._recording.steps import Steps
+from otel_torch_modules._recording.torch_private import is_unchecked
 from otel_torch_modules._records import Record
 from otel_torch_modules.config import Config
+
+logger = logging.getLogger("otel_torch_modules")
 
 _STOP_TIMEOUT_S = 30.0  # of a program that takes tracing down itself, and goes on afterwards
 
@@ -66,6 +71,8 @@ class Tracing:
 
     def start(self) -> None:
         """Put the hooks on."""
+        if is_unchecked():
+            logger.info("Tracing has not been tried with torch %s yet", torch.__version__)
         fork.watch(self)
         skip_frames_of(*_own_modules())
         self._job_context.attach()

@@ -1,4 +1,4 @@
-"""What is needed of torch that has no public name. Checked on torch 2.13.
+"""What is needed of torch that has no public name. ``make test-versions`` says on which versions it was checked.
 
 Without one of them there is no tracing: the import fails and the door says so once.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import CodeType
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from torch.nn.modules import module as torch_module
 from torch.optim import Optimizer
 from torch.utils._pytree import SUPPORTED_NODES
 from torch.utils.hooks import RemovableHandle
+
+_NEWEST_CHECKED: Final = (2, 14)
 
 graph_task_id: Callable[[], int] = torch._C._current_graph_task_id
 """The id of the backward that runs in this thread, -1 outside."""
@@ -96,3 +98,8 @@ def mark_carrier(mark: Callable[[Any], None]) -> Tensor:
 def attach_mark(node: Node, carrier: Tensor) -> None:
     """Call the carrier's mark whenever backward comes to `node`, also where it ends there."""
     node._register_hook_dict(carrier)
+
+
+def is_unchecked() -> bool:
+    """Return whether this torch is newer than all that this was checked on; then it may still do."""
+    return tuple(map(int, torch.__version__.split(".")[:2])) > _NEWEST_CHECKED

@@ -1,0 +1,150 @@
+"""Each name of the SDK that is not public does what is said of it: a version that lacks one says which."""
+
+from __future__ import annotations
+
+import pytest
+from opentelemetry import context as context_api
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, Tracer, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
+
+from otel_torch_modules._emission import sdk
+
+
+class Loud(SpanProcessor):
+    """Does something before a span has ended."""
+
+    def on_start(self, span: object, parent_context: object = None) -> None:
+        pass
+
+
+def provider_of(*processors: SpanProcessor, limits: SpanLimits | None = None) -> TracerProvider:
+    provider = TracerProvider(shutdown_on_exit=False, span_limits=limits)
+    for processor in processors:
+        provider.add_span_processor(processor)
+    return provider
+
+
+def tracer_of(provider: TracerProvider) -> Tracer:
+    tracer = provider.get_tracer("test")
+    assert isinstance(tracer, Tracer)
+    return tracer
+
+
+def test_span_processors() -> None:
+    first, second = SpanProcessor(), SimpleSpanProcessor(InMemorySpanExporter())
+    tracer = tracer_of(provider_of(first, second))
+    assert sdk.span_processors(tracer.span_processor) == (first, second)
+
+
+def test_needs_started_spans() -> None:
+    batch = BatchSpanProcessor(InMemorySpanExporter())
+    assert not sdk.needs_started_spans([SimpleSpanProcessor(InMemorySpanExporter()), batch])
+    assert sdk.needs_started_spans([Loud()])
+    batch.shutdown()
+
+
+def test_is_enabled() -> None:
+    assert sdk.is_enabled(tracer_of(provider_of()))
+
+
+def test_started_span() -> None:
+    exporter = InMemorySpanExporter()
+    tracer = tracer_of(provider_of(SimpleSpanProcessor(exporter)))
+    context = SpanContext(1, 2, False, TraceFlags(TraceFlags.SAMPLED))
+    span = sdk.started_span(
+        tracer,
+        InstrumentationScope("test"),
+        name="forward",
+        kind=SpanKind.PRODUCER,
+        context=context,
+        parent=None,
+        attributes={"a": 1},
+        links=(),
+    )
+    span.start(10)
+    span.end(20)
+    (sent,) = exporter.get_finished_spans()
+    assert (sent.name, sent.context, sent.kind) == ("forward", context, SpanKind.PRODUCER)
+    assert (sent.start_time, sent.end_time, dict(sent.attributes or {})) == (10, 20, {"a": 1})
+
+
+def test_span_limits() -> None:
+    limits = SpanLimits(max_span_attributes=3)
+    assert sdk.span_limits(tracer_of(provider_of(limits=limits))).max_span_attributes == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("", "GrpcRequestExporter"),
+        ("otlp", "GrpcRequestExporter"),
+        ("otlp_proto_http", "HttpRequestExporter"),
+        ("otlp_file", "OtlpFileSpanExporter"),
+        ("console", "ConsoleSpanExporter"),
+    ],
+)
+def test_trace_exporters(monkeypatch: pytest.MonkeyPatch, name: str, made: str) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", name)
+    exporters = sdk.trace_exporters()
+    assert [type(exporter).__name__ for exporter in exporters] == [made]
+    for exporter in exporters:
+        exporter.shutdown()
+
+
+def test_uninstrumented() -> None:
+    key = getattr(context_api, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation")
+    with sdk.uninstrumented():
+        assert context_api.get_value(key) is True
+    assert context_api.get_value(key) is None
+
+
+def test_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OTEL_TRACES_SAMPLER", raising=False)
+    assert sdk.sampler() is None
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    made = sdk.sampler()
+    assert made is not None
+    assert made.get_description() == ALWAYS_OFF.get_description()
+
+
+def test_id_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OTEL_PYTHON_ID_GENERATOR", raising=False)
+    assert sdk.id_generator() is None
+    monkeypatch.setenv("OTEL_PYTHON_ID_GENERATOR", "random")
+    assert isinstance(sdk.id_generator(), RandomIdGenerator)
+
+
+def test_configure_from_file() -> None:
+    assert callable(sdk._Configurator().configure)  # it would set a global provider
+
+
+def test_replace_span_processors() -> None:
+    provider = provider_of(SpanProcessor())
+    instead = SpanProcessor()
+    sdk.replace_span_processors(provider, [instead])
+    assert sdk.span_processors(tracer_of(provider).span_processor) == (instead,)
+
+
+def test_update_resource() -> None:
+    provider = provider_of()
+    sdk.update_resource(provider, Resource({"process.pid": 7}))
+    assert provider.resource.attributes["process.pid"] == 7
+    assert tracer_of(provider).resource.attributes["process.pid"] == 7
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, value in vars(sdk).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == sdk.__name__
+    ],
+)
+def test_each_has_a_test(name: str) -> None:
+    assert f"test_{name}" in globals()

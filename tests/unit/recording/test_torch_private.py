@@ -1,0 +1,185 @@
+"""Each name of torch that is not public does what is said of it: a version that lacks one says which."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+from torch.overrides import TorchFunctionMode
+from torch.utils.data import DataLoader
+
+from otel_torch_modules._recording import dynamo, torch_private
+from otel_torch_modules.testing import capture_spans
+
+
+def node_of(tensor: Tensor) -> Node:
+    assert tensor.grad_fn is not None
+    return tensor.grad_fn
+
+
+def leaf() -> Tensor:
+    return torch.ones(2, requires_grad=True)
+
+
+def in_backward(ask: Any) -> list[Any]:
+    """Return what `ask` returns when it is called by a hook of a node in backward."""
+    answers: list[Any] = []
+    out = leaf() * 2
+    out.register_hook(lambda _: answers.append(ask()))
+    out.sum().backward()
+    return answers
+
+
+def test_graph_task_id() -> None:
+    assert torch_private.graph_task_id() == -1
+    (task,) = in_backward(torch_private.graph_task_id)
+    assert task >= 0
+
+
+def test_current_node() -> None:
+    nodes = []
+    out = leaf() * 2
+    out.register_hook(lambda _: nodes.append(torch_private.current_node()))
+    out.sum().backward()
+    assert nodes == [node_of(out)]
+
+
+def test_sequence_number() -> None:
+    before = torch_private.sequence_number()
+    first = leaf() * 2
+    second = first * 2
+    numbers = [node_of(first)._sequence_nr(), node_of(second)._sequence_nr()]
+    assert numbers == [before, before + 1]
+    assert torch_private.sequence_number() == before + 2
+
+
+def test_executes() -> None:
+    inside, outside = leaf() * 2, leaf() * 2
+    answers = []
+    out = inside * 2
+    out.register_hook(
+        lambda _: answers.extend(
+            torch_private.executes(node_of(made)) for made in (inside, outside)
+        )
+    )
+    out.sum().backward()
+    assert answers == [True, False]
+
+
+def test_torch_function_modes() -> None:
+    class Mode(TorchFunctionMode):
+        pass
+
+    before = torch_private.torch_function_modes()
+    with Mode():
+        assert torch_private.torch_function_modes() == before + 1
+    assert torch_private.torch_function_modes() == before
+
+
+def test_optimizer_step_code() -> None:
+    frames = []
+    optimizer = torch.optim.SGD([leaf()], lr=0.1)
+
+    def closure() -> None:
+        frame = inspect.currentframe()
+        while frame is not None:
+            if frame.f_code is torch_private.optimizer_step_code:
+                frames.append(frame.f_locals["self"])
+            frame = frame.f_back
+
+    optimizer.step(closure)
+    assert frames == [optimizer]
+
+
+def test_batches_given() -> None:
+    iterator = iter(DataLoader([0, 1, 2]))  # type: ignore[arg-type]
+    next(iterator)
+    next(iterator)
+    assert torch_private.batches_given(iterator) == 2
+    assert torch_private.batches_given(object()) == 0
+
+
+def test_index_sampler_id() -> None:
+    loader, other = DataLoader([0]), DataLoader([0])  # type: ignore[arg-type]
+    first = torch_private.index_sampler_id(iter(loader))
+    assert torch_private.index_sampler_id(iter(loader)) == first
+    assert torch_private.index_sampler_id(iter(other)) != first
+
+
+def test_pytree_flattener() -> None:
+    flatten = torch_private.pytree_flattener(dict)
+    assert flatten is not None
+    assert list(flatten({"a": 1, "b": 2})[0]) == [1, 2]
+    assert torch_private.pytree_flattener(int) is None
+
+
+def test_is_torch_call() -> None:
+    assert torch_private.is_torch_call(nn.Module.__call__)
+    assert not torch_private.is_torch_call(lambda module: None)
+
+
+def test_forget_keywords() -> None:
+    hooks = nn.modules.module
+    handle = hooks.register_module_forward_hook(lambda *_: None, with_kwargs=True)
+    handle.remove()
+    torch_private.forget_keywords(handle)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not vars(hooks).get("_global_forward_hooks_with_kwargs")
+
+
+def test_queue_callback() -> None:
+    events: list[str] = []
+    out = leaf() * 2
+    out.register_hook(lambda _: torch_private.queue_callback(lambda: events.append("end")))
+    values = out * 3
+    out.register_hook(lambda _: events.append("node"))
+    values.sum().backward()
+    assert events == ["node", "end"]
+
+
+def test_mark_carrier_and_attach_mark() -> None:
+    marked = []
+    carrier = torch_private.mark_carrier(lambda _: marked.append(torch_private.current_node()))
+    first = leaf() * 2
+    second = first * 3
+    for made in (first, second):
+        torch_private.attach_mark(node_of(made), carrier)
+    second.sum().backward()
+    assert marked == [node_of(second), node_of(first)]
+
+
+def test_is_unchecked(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "otel_torch_modules"):
+        with capture_spans():
+            pass
+        assert caplog.messages == []
+        monkeypatch.setattr(torch_private, "_NEWEST_CHECKED", (2, 0))
+        with capture_spans():
+            pass
+    assert caplog.messages == [f"Tracing has not been tried with torch {torch.__version__} yet"]
+
+
+def test_skip_frames_of() -> None:
+    def function() -> int:
+        return 1
+
+    dynamo._skip(function.__code__)
+    assert function() == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, value in vars(torch_private).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == torch_private.__name__
+    ],
+)
+def test_each_has_a_test(name: str) -> None:
+    assert any(name in test for test in globals() if test.startswith("test_"))
