@@ -104,6 +104,7 @@ class Raised(NamedTuple):
     type: str
     message: str
     stacktrace: str  # empty but on the innermost call that it left
+    truncated: bool = False  # message or stack trace
 
 
 class Shapes(NamedTuple):

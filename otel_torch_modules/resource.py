@@ -22,6 +22,7 @@ from opentelemetry.sdk.resources import (
 
 from otel_torch_modules import semconv
 from otel_torch_modules._emission import launchers
+from otel_torch_modules._texts import encodable_attributes
 from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_RUN_ID
 
 
@@ -47,7 +48,7 @@ class TorchDistributedResourceDetector(ResourceDetector):
         if accelerator:
             attributes[semconv.ACCELERATOR] = accelerator
         attributes.update(_place_in_job(os.environ))
-        return Resource(attributes).merge(process_resource())
+        return Resource(encodable_attributes(attributes)).merge(process_resource())
 
 
 def process_resource() -> Resource:

@@ -76,6 +76,7 @@ EXCEPTION_EVENT: Final = "exception"
 EXCEPTION_TYPE: Final = "exception.type"
 EXCEPTION_MESSAGE: Final = "exception.message"
 EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
+EXCEPTION_TRUNCATED: Final = "torch.exception.truncated"
 
 # Metrics about this package itself: the SDK's own `otel.sdk.processor.span.*`, with `torch` and `step` in the place of
 # `otel`, which is reserved, and `span`. https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/

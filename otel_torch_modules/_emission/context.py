@@ -7,7 +7,6 @@ it, so calls that nobody asks about cost nothing.
 from __future__ import annotations
 
 import threading
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -25,6 +24,12 @@ from otel_torch_modules._emission.ids import UrandomIdGenerator, chosen_generato
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._emission.sampling import SAMPLED_WITH_RANDOM_ID, decide, takes_all
 from otel_torch_modules._records import OpenSpan, OuterParent, Record
+from otel_torch_modules._texts import (
+    describe_error,
+    encodable,
+    encodable_attributes,
+    encodable_value,
+)
 
 
 class OpenStepSpan(trace.Span):
@@ -94,16 +99,18 @@ class OpenStepSpan(trace.Span):
     def add_event(
         self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None
     ) -> None:
-        self._note("add_event", lambda: (name, _cleaned(attributes), timestamp))
+        self._note("add_event", lambda: (encodable_value(name), _cleaned(attributes), timestamp))
 
     def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
         self._note("add_link", lambda: (context, _cleaned(attributes)))
 
     def update_name(self, name: str) -> None:
-        self._note("update_name", lambda: (name,))
+        self._note("update_name", lambda: (encodable_value(name),))
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
-        self._note("set_status", lambda: (status, description))
+        if isinstance(status, Status) and status.description:
+            status = Status(status.status_code, encodable(status.description))
+        self._note("set_status", lambda: (status, encodable_value(description)))
 
     def record_exception(
         self,
@@ -114,10 +121,12 @@ class OpenStepSpan(trace.Span):
     ) -> None:
         # As text, now: the exception's frames would keep the program's tensors alive.
         module, name = type(exception).__module__, type(exception).__qualname__
+        raised = describe_error(exception, with_stacktrace=True)
         described: dict[str, Any] = {
             semconv.EXCEPTION_TYPE: name if module == "builtins" else f"{module}.{name}",
-            semconv.EXCEPTION_MESSAGE: str(exception),
-            semconv.EXCEPTION_STACKTRACE: "".join(traceback.format_exception(exception)),
+            semconv.EXCEPTION_MESSAGE: raised.message,
+            semconv.EXCEPTION_STACKTRACE: raised.stacktrace,
+            **({semconv.EXCEPTION_TRUNCATED: True} if raised.truncated else {}),
             **(attributes or {}),
         }
         self.add_event(semconv.EXCEPTION_EVENT, described, timestamp)
@@ -136,7 +145,7 @@ class OpenStepSpan(trace.Span):
 
 def _cleaned(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return plain values, as the SDK would keep them: a note must not hold on to what the program goes on using."""
-    return dict(BoundedAttributes(attributes=attributes))
+    return encodable_attributes(BoundedAttributes(attributes=attributes))
 
 
 class _Attachment(NamedTuple):

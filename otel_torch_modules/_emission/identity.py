@@ -17,6 +17,7 @@ from typing import NamedTuple
 from otel_torch_modules._emission import fork, launchers
 from otel_torch_modules._emission.launchers import Place
 from otel_torch_modules._records import Record, SharedStep
+from otel_torch_modules._texts import encodable
 from otel_torch_modules.config import Config
 from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_RUN_ID
 from otel_torch_modules.ranks import Ranks
@@ -153,4 +154,5 @@ class JobIdentity:
         if not name:
             return ""
         # The world's size too: where a node is lost, torchrun on the others counts no restart.
-        return f"{name}\0{launchers.restart_count(self._environ)}\0{place.world_size}"
+        restarts = launchers.restart_count(self._environ)
+        return encodable(f"{name}\0{restarts}\0{place.world_size}")

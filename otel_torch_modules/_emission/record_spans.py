@@ -180,9 +180,11 @@ def _error_status(error: Raised) -> Status:
 def _exception_events(error: Raised, at: int) -> tuple[Event, ...]:
     if not error.stacktrace:
         return ()
-    attributes = {
+    attributes: dict[str, Any] = {
         semconv.EXCEPTION_TYPE: error.type,
         semconv.EXCEPTION_MESSAGE: error.message,
         semconv.EXCEPTION_STACKTRACE: error.stacktrace,
     }
+    if error.truncated:
+        attributes[semconv.EXCEPTION_TRUNCATED] = True
     return (Event(semconv.EXCEPTION_EVENT, attributes, at),)

@@ -15,6 +15,7 @@ from opentelemetry.sdk.resources import (
     Resource,
 )
 
+from otel_torch_modules._texts import encodable_attributes
 from otel_torch_modules.resource import TorchDistributedResourceDetector
 
 
@@ -27,7 +28,8 @@ def build_resource(service: str) -> Resource:
     found = _detect()
     if str(found.attributes.get(SERVICE_NAME, "unknown_service")).startswith("unknown_service"):
         found = found.merge(Resource({SERVICE_NAME: service}))
-    return TorchDistributedResourceDetector().detect().merge(found)
+    whole = TorchDistributedResourceDetector().detect().merge(found)
+    return Resource(encodable_attributes(whole.attributes), whole.schema_url)
 
 
 def _detect() -> Resource:

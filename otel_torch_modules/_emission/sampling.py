@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.sampling import Decision as SamplingDecision
 from opentelemetry.trace import SpanKind, TraceFlags
 
 from otel_torch_modules import semconv
+from otel_torch_modules._texts import encodable_attributes
 
 # There is no need to ask them, which costs as much as all else that opens a record.
 _ALL = (ALWAYS_ON, DEFAULT_ON)
@@ -68,7 +69,7 @@ def _added(result: SamplingResult, asked: Mapping[str, Any]) -> Mapping[str, Any
         for name, value in (result.attributes or {}).items()
         if name not in asked or asked[name] != value
     }
-    return dict(BoundedAttributes(attributes=added)) if added else added
+    return encodable_attributes(BoundedAttributes(attributes=added)) if added else added
 
 
 def _random_flag(tracer: Tracer) -> int:

@@ -1,35 +1,18 @@
-"""Exceptions and tensors as text: kept themselves, they would keep memory of the program's alive."""
+"""Tensors as text: kept themselves, they would keep memory of the program's alive."""
 
 from __future__ import annotations
 
-import traceback
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from otel_torch_modules._recording.contents import tensors
-from otel_torch_modules._records import Raised, Shapes
+from otel_torch_modules._records import Shapes
 
 # As torch has them, whatever a subclass does.
 _dtype = Tensor.dtype.__get__  # type: ignore[attr-defined]
 _sizes = Tensor.shape.__get__  # type: ignore[attr-defined]
-
-
-def describe_error(error: BaseException, with_stacktrace: bool) -> Raised:
-    """Return type, message and, where asked for, stack trace of `error`."""
-    kind = type(error)
-    name = kind.__qualname__
-    if kind.__module__ not in ("builtins", "__main__"):
-        name = f"{kind.__module__}.{name}"
-    try:
-        message = str(error)
-    except Exception:
-        message = "<its text cannot be had>"
-    stacktrace = ""
-    if with_stacktrace:
-        stacktrace = "".join(traceback.format_exception(kind, error, error.__traceback__))
-    return Raised(name, message, stacktrace)
 
 
 def describe_tensors(values: Any) -> Shapes:

@@ -18,6 +18,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from otel_torch_modules._recording.dynamo import made_by_compiler
 from otel_torch_modules._recording.module_tree import children, parameter_counts
 from otel_torch_modules._records import Site
+from otel_torch_modules._texts import encodable
 
 _WRAPPED: Final = frozenset(
     {"_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wrapped_module", "_forward_module"}
@@ -100,9 +101,9 @@ class ModuleSites:
         shown = _shown(module)
         cls = _shown_class(module)
         return Site(
-            fqn,
+            encodable(fqn),
             cls.__name__,
-            function_name=f"{cls.__module__}.{cls.__qualname__}.forward",
+            function_name=encodable(f"{cls.__module__}.{cls.__qualname__}.forward"),
             parameters=parameters,
             container=isinstance(shown, (nn.Sequential, nn.ModuleList, nn.ModuleDict)),
             compiled=shown is not module or vars(module).get("_compiled_call_impl") is not None,

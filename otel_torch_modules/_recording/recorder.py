@@ -26,7 +26,7 @@ from torch.utils.checkpoint import _StopRecomputationError
 
 from otel_torch_modules._recording.boundary import Boundary
 from otel_torch_modules._recording.captures import leaves_nodes_out, runs_in_backward, stops_at
-from otel_torch_modules._recording.descriptions import describe_error, describe_tensors
+from otel_torch_modules._recording.descriptions import describe_tensors
 from otel_torch_modules._recording.dynamo import made_by_compiler
 from otel_torch_modules._recording.fqn import ModuleSites
 from otel_torch_modules._recording.interruption import is_interruption
@@ -61,6 +61,7 @@ from otel_torch_modules._records import (
     Record,
     Site,
 )
+from otel_torch_modules._texts import describe_error
 from otel_torch_modules.config import Config
 
 # Slots of a log that one span takes at least: half of the two events and the mark of a call.

@@ -15,7 +15,7 @@ NAME = PACKAGE.name
 ROOMS = ("_recording", "_assembly", "_emission")
 
 # What crosses from room to room, and what all read, knows of nothing outside.
-PLAIN = ("_records.py", "semconv.py", "config.py", "environment_variables.py")
+PLAIN = ("_records.py", "_texts.py", "semconv.py", "config.py", "environment_variables.py")
 
 FORBIDDEN = {
     "_recording": ("opentelemetry", f"{NAME}._assembly", f"{NAME}._emission"),

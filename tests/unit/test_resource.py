@@ -15,6 +15,7 @@ from opentelemetry.sdk.resources import Resource
 from torch import distributed
 
 from otel_torch_modules._emission import launchers
+from otel_torch_modules._emission.resource import build_resource
 from otel_torch_modules.resource import TorchDistributedResourceDetector
 
 TORCHRUN = {
@@ -118,3 +119,14 @@ def test_the_sdk_finds_it_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         1,
         2,
     )
+
+
+def test_texts_that_are_no_utf_8_can_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = b"caf\xe9".decode("utf-8", "surrogateescape")
+    monkeypatch.setenv("OTEL_TORCH_MODULES_RUN_ID", raw)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert detect()["torch.distributed.run_id"] == "caf\N{REPLACEMENT CHARACTER}"
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", f"team={raw}")
+    found = build_resource(raw).attributes
+    assert (found["team"], found["service.name"]) == ("caf\N{REPLACEMENT CHARACTER}",) * 2

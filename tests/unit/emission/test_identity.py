@@ -209,6 +209,20 @@ def test_without_a_run_id_one_rank_says_how_to_get_one(caplog: pytest.LogCapture
     ] == [(logging.WARNING, True)]
 
 
+def test_a_name_of_the_run_that_is_no_utf_8_names_it_all_the_same() -> None:
+    raw = b"caf\xe9".decode("utf-8", "surrogateescape")
+    for config, environ in (
+        (Config(run_id=raw), {}),
+        (Config(), {"SLURM_JOB_ID": raw, "SLURM_STEP_ID": "0"}),
+    ):
+        of_ranks = [
+            identity(rank, {"WORLD_SIZE": "2", **environ}, config).shared_ids(step(0))
+            for rank in (0, 1)
+        ]
+        assert of_ranks[0] is not None
+        assert of_ranks[0] == of_ranks[1]
+
+
 def test_ids_are_unique_and_uniform_for_samplers_by_ratio() -> None:
     ids = [step_ids("run\0round", index) for index in range(20_000)]
     assert len({trace_id for trace_id, _ in ids} | {span_id for _, span_id in ids}) == 40_000

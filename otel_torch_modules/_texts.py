@@ -1,0 +1,76 @@
+"""Texts of the program's as they can be sent: in UTF-8, and of bounded length."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from typing import Any, Final
+
+from otel_torch_modules._records import Raised
+
+MOST_CHARACTERS: Final = 10_000
+"""Of an exception's message, and of its stack trace: a collector takes requests of 4 MiB, and texts wait in memory."""
+
+_LEFT_OUT = "\n…\n"
+
+
+def encodable(text: str) -> str:
+    """Return `text` with U+FFFD for what UTF-8 has no bytes for.
+
+    That is surrogates without their other half. Python makes them of bytes that are no UTF-8 where it reads file names,
+    arguments and variables of the environment; and any module may be called so.
+
+    Example:
+        >>> encodable(b"caf\\xe9".decode("utf-8", "surrogateescape")) == "caf\N{REPLACEMENT CHARACTER}"
+        True
+    """
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def encodable_value(value: Any) -> Any:
+    """Return the value of an attribute with all texts in it `encodable`."""
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, (list, tuple)):
+        return tuple(map(encodable_value, value))
+    if isinstance(value, Mapping):
+        return encodable_attributes(value)
+    return value
+
+
+def encodable_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `attributes` with all texts in them `encodable`."""
+    return {encodable(name): encodable_value(value) for name, value in attributes.items()}
+
+
+def describe_error(error: BaseException, with_stacktrace: bool) -> Raised:
+    """Return type, message and, where asked for, stack trace of `error`: kept itself, it would keep tensors alive.
+
+    What is longer than `MOST_CHARACTERS` is cut: a message at its end, a stack trace in its middle.
+    """
+    kind = type(error)
+    name = kind.__qualname__
+    if kind.__module__ not in ("builtins", "__main__"):
+        name = f"{kind.__module__}.{name}"
+    try:
+        whole = str(error)
+    except Exception:
+        whole = "<its text cannot be had>"
+    message = whole
+    if len(whole) > MOST_CHARACTERS:
+        message = whole[: MOST_CHARACTERS - 1] + "…"
+    whole_trace = stacktrace = ""
+    if with_stacktrace:
+        whole_trace = "".join(traceback.format_exception(kind, error, error.__traceback__))
+        stacktrace = _without_middle(whole_trace)
+    truncated = message is not whole or stacktrace is not whole_trace
+    return Raised(encodable(name), encodable(message), encodable(stacktrace), truncated)
+
+
+def _without_middle(text: str) -> str:
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    half = (MOST_CHARACTERS - len(_LEFT_OUT)) // 2
+    return text[:half] + _LEFT_OUT + text[-half:]
