@@ -26,6 +26,7 @@ from otel_torch_modules._emission.otlp import SpanEncoder
 from otel_torch_modules._emission.otlp_columns import ColumnsEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.request_exporter import EncodedRequest, RequestExporter, pauses
+from otel_torch_modules._emission.wire import groups
 from otel_torch_modules._slices import slices
 
 _MOST_BYTES = 1 << 20  # gRPC servers take 4 MiB by default
@@ -98,12 +99,19 @@ class Outbox:
     def put(self, record: RecordSpans, spans: list[Span]) -> None:
         """Take `spans` of `record`."""
         for part in slices(spans, self._slice):
-            self._add(self.encoder.encode(record, part), len(part))
+            self._add_parts(self.encoder.encode(record, part), len(part))
 
     def put_columns(self, columns: SpanColumns, span_ids: list[int], flags: int) -> None:
         """Take all spans of `columns` but the heads."""
         for block in self._columns_encoder.encode(columns, span_ids, flags):
-            self._add(*block)
+            self._add_parts(*block)
+
+    def _add_parts(self, encoded: bytes, spans: int) -> None:
+        if len(encoded) <= _MOST_BYTES:
+            self._add(encoded, spans)
+            return
+        for part, count in groups(encoded, _MOST_BYTES):
+            self._add(part, count)
 
     def _add(self, encoded: bytes, spans: int) -> None:
         if self._bytes + len(encoded) > _MOST_BYTES or self._spans + spans > self._most_spans:

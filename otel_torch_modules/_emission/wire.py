@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 LONG_VARINT = 9  # bytes; the most that a positive 64-bit integer takes
 
@@ -41,3 +41,34 @@ def cut(data: bytes, variables: Iterable[bytes]) -> tuple[bytes, ...]:
             )
         pieces.append(piece)
     return (*pieces, data)
+
+
+def groups(messages: bytes, most: int) -> Iterator[tuple[bytes, int]]:
+    """Yield what `messages` holds, as many of them at once as have `most` bytes, and how many they are.
+
+    One that is longer comes alone.
+
+    Args:
+        messages: fields of one number below 16, each a message.
+        most: bytes.
+    """
+    begin = end = count = 0
+    while end < len(messages):
+        after = _end_of_message(messages, end)
+        if count and after - begin > most:
+            yield messages[begin:end], count
+            begin, count = end, 0
+        end = after
+        count += 1
+    if count:
+        yield messages[begin:end], count
+
+
+def _end_of_message(data: bytes, at: int) -> int:
+    length = shift = 0
+    while True:
+        at += 1  # the tag is one byte
+        length |= (data[at] & 0x7F) << shift
+        if data[at] < 0x80:
+            return at + 1 + length
+        shift += 7

@@ -103,6 +103,32 @@ def test_a_step_goes_out_whole_in_requests_of_bounded_size(
     assert exporter.finished == []
 
 
+def test_long_spans_make_more_requests_and_none_that_a_receiver_refuses(
+    open_provider: Open,
+) -> None:
+    exporter = Kept()
+    _, emitter = open_provider(exporter)
+    root = step(512)
+    for span in root.children:
+        span.attributes = {"torch.module.input.shapes": ("[1, 2, 3]",) * 2_000}
+    root.error = Raised("ValueError", "x" * 10_000, "y" * 10_000)
+    emitter.emit(root)
+    emitter.flush()
+    assert sum(exporter.bytes) > 10 << 20
+    assert max(exporter.bytes) < (1 << 20) + 1_000
+    assert sorted(chain(*exporter.requests), key=int) == numbers(512)
+
+
+def test_a_span_that_is_longer_than_a_request_goes_alone(open_provider: Open) -> None:
+    exporter = Kept()
+    _, emitter = open_provider(exporter)
+    root = step(4)
+    root.children[1].attributes = {"torch.module.input.shapes": "x" * (2 << 20)}
+    emitter.emit(root)
+    emitter.flush()
+    assert sorted(map(sorted, exporter.requests)) == [["0", "1", "3"], ["2"]]
+
+
 def test_the_variables_of_the_batch_processor_say_how_many_and_how_long(
     open_provider: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
