@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch.autograd.graph import Node
 
+from otel_torch_modules._recording.live_marks import count_seen
 from otel_torch_modules._recording.torch_private import executes
 
 # How far to look for a node that a backward leaves out. One that leaves out some leaf shows it at the first module.
@@ -28,17 +29,20 @@ def leaves_nodes_out(node: Node) -> bool:
         except RuntimeError:  # a leaf by name
             return True
         # Each node's are asked for once: that makes objects of Python.
-        behind = {after._sequence_nr(): after.next_functions for after in following}
-        if not behind or not all(behind.values()):
+        behind = {after._sequence_nr(): (after, after.next_functions) for after in following}
+        if not behind or not all(further for _, further in behind.values()):
             return False  # a leaf that nobody named gets its gradient
-        made_last = max(behind)  # into the last module, not along a residual
-        following = [after for after, _ in behind[made_last] if after is not None]
+        made_last, further = behind[max(behind)]  # into the last module, not along a residual
+        count_seen(made_last)
+        following = [after for after, _ in further if after is not None]
     return False
 
 
 def stops_at(node: Node) -> bool:
     """Return whether a backward that leaves nodes out ends at `node`: nothing behind it runs, so neither does it."""
     following = _following(node)
+    for after in following:
+        count_seen(after)
     try:
         return bool(following) and not any(executes(after) for after in following)
     except RuntimeError:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from otel_torch_modules._recording.contents import input_tensors, output_tensors
+from otel_torch_modules._recording.live_marks import count_seen
 from otel_torch_modules._records import Site
 
 # As torch has them, whatever a subclass does.
@@ -105,4 +106,6 @@ def node_before(node: Node, first: int) -> Node | None:
     while before is not None and before._sequence_nr() >= first:
         following = before.next_functions
         before = following[0][0] if following else None
+        if before is not None:
+            count_seen(before)
     return before

@@ -30,6 +30,7 @@ from otel_torch_modules._recording.descriptions import describe_tensors
 from otel_torch_modules._recording.dynamo import made_by_compiler
 from otel_torch_modules._recording.fqn import ModuleSites
 from otel_torch_modules._recording.interruption import is_interruption
+from otel_torch_modules._recording.live_marks import live_marks
 from otel_torch_modules._recording.marks import (
     input_nodes,
     is_view_of,
@@ -67,9 +68,8 @@ from otel_torch_modules.config import Config
 # Slots of a log that one span takes at least: half of the two events and the mark of a call.
 _SLOTS_PER_SPAN = 8
 
-# Slots of a log after which no node is looked at until a backward has ended: 12 000 calls. torch (2.13) frees a chain
-# of nodes that Python has seen by recursion, and one of tens of thousands is too deep for a stack of 8 MiB.
-_SLOTS_WITH_MARKS = 120_000
+# Slots of a log for each mark: a call has two events and marks two nodes, or says so.
+_SLOTS_PER_MARK = 5
 
 _ROOT = Site("", "")  # at the bottom of a thread's stack while a root call runs
 
@@ -112,7 +112,13 @@ class Recorder:
         self.record = record
         self.log = None if record is None else record.log
         self._phases_only = record is not None and record.phases_only
-        self._marks_end = (0 if record is None else len(record.log)) + _SLOTS_WITH_MARKS
+        if record is not None:
+            self.has_room(len(record.log))
+
+    def has_room(self, length: int) -> bool:
+        """Return whether nodes may be marked where the log has this length, and until when: see `live_marks`."""
+        self._marks_end = length + _SLOTS_PER_MARK * live_marks.room()
+        return length < self._marks_end
 
     def install(self) -> None:
         """Wrap ``nn.Module.__call__``."""
@@ -178,11 +184,11 @@ class Recorder:
                     (not site.recorded and site.wrapper in (None, stack[-1]))
                     or log is None
                     or len(stack) > max_depth
-                    or (length > log_limit and self._truncate())
+                    or (length > log_limit and self.truncate())
                 )
                 if log is not None and not left_out:
                     first = sequence_number()
-                    marking = length < self._marks_end
+                    marking = length < self._marks_end or self.has_room(length)
                     if marking and grad_enabled():
                         if (
                             len(args) == 1
@@ -207,7 +213,9 @@ class Recorder:
                                         ):
                                             attach_mark(node, state.carrier)
                         else:
-                            for node in input_nodes(args, kwargs, site):
+                            nodes = input_nodes(args, kwargs, site)
+                            self._marks_end -= _SLOTS_PER_MARK * len(nodes)
+                            for node in nodes:
                                 if not (state.recomputes and runs_in_backward(node)):
                                     attach_mark(node, state.carrier)
                     stack.append(site)
@@ -237,7 +245,7 @@ class Recorder:
                 last = sequence_number()
                 if not marking:
                     tag = EXIT
-                    self._truncate()
+                    self.truncate()
                 elif last != first:  # else no node was made in here: there is nothing to mark
                     if type(output) is Tensor and not torch_function_modes():
                         is_view = output._is_view()
@@ -251,6 +259,7 @@ class Recorder:
                                 and output is args[0]
                                 and first - state.last_output > 2
                             ):
+                                self._marks_end -= _SLOTS_PER_MARK
                                 before = node_before(node, first)
                                 if before is not None:
                                     attach_mark(before, state.carrier)
@@ -260,7 +269,9 @@ class Recorder:
                                 if not (state.recomputes and runs_in_backward(node)):
                                     attach_mark(node, state.carrier)
                     else:
-                        for node in output_nodes(output, first, site):
+                        nodes = output_nodes(output, first, site)
+                        self._marks_end -= _SLOTS_PER_MARK * len(nodes)
+                        for node in nodes:
                             tag = EXIT
                             if not (state.recomputes and runs_in_backward(node)):
                                 attach_mark(node, state.carrier)
@@ -411,7 +422,6 @@ class Recorder:
         time = now()
         if self.log is not None and left is not None:
             self.log.extend((TASK_END, self._threads.state.code, left.code, time, True))
-            self._marks_end = len(self.log) + _SLOTS_WITH_MARKS
         self.boundary.task_closes(time, failed=False)
 
     def settle(self) -> None:
@@ -419,8 +429,6 @@ class Recorder:
         for number, task in list(self._tasks.items()):
             if task.given_up:
                 del self._tasks[number]
-                if self.log is not None:
-                    self._marks_end = len(self.log) + _SLOTS_WITH_MARKS
                 self.boundary.task_closes(task.given_up_at, failed=not task.expected)
 
     def forget_tasks(self) -> None:
@@ -449,7 +457,8 @@ class Recorder:
             if self.fail("while a module's call raised"):
                 raise
 
-    def _truncate(self) -> bool:
+    def truncate(self) -> bool:
+        """Take note that the record has not all; return True."""
         if self.record is not None:
             self.record.truncated = True
         return True

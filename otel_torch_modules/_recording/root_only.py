@@ -43,7 +43,8 @@ def call_root(
     try:
         site: Site = recorder.sites.by_id.get(id(module)) or recorder.sites.add(module)
         first = sequence_number()
-        if torch.is_grad_enabled():
+        marking = recorder.has_room(len(log))
+        if marking and torch.is_grad_enabled():
             for node in input_nodes(args, kwargs, site):
                 attach_mark(node, state.carrier)
         if site.recorded:
@@ -66,11 +67,14 @@ def call_root(
     try:
         end = now()
         last = sequence_number()
-        nodes = output_nodes(output, first, site) if last != first else ()
+        nodes = output_nodes(output, first, site) if marking and last != first else ()
         for node in nodes:
             attach_mark(node, state.carrier)
         if site.recorded:
-            log.extend((EXIT if nodes else EXIT_BARE, state.code, last, end, None))
+            if not marking:
+                recorder.truncate()
+            tag = EXIT if nodes or not marking else EXIT_BARE
+            log.extend((tag, state.code, last, end, None))
     except BaseException:
         if recorder.fail("at the end of a root module's call"):
             raise

@@ -460,6 +460,7 @@ class Steps:
     def _end_lost(self, step: OpenStep | None) -> None:
         self._spoiled = False
         self.optimizers.clear()
+        self.fetches.take()
         if step is not None:
             step.ended = not self._by_hand
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+from otel_torch_modules._recording.live_marks import live_marks
 from otel_torch_modules._recording.torch_private import mark_carrier
 from otel_torch_modules._records import Site
 
@@ -37,6 +38,7 @@ class ThreadState:
         self.root_only = False  # a root call is open that is recorded alone
         self.raised = 0  # id of the exception that is passing through the open calls
         self.carrier = mark_carrier(mark)
+        live_marks.watch(self.carrier)
         # Autograd's device threads are not Python's: there is no telling who called backward.
         self.code_if_python = self.code if _is_python_thread() else None
 

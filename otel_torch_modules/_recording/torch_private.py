@@ -78,6 +78,12 @@ def queue_callback(callback: Callable[[], None]) -> None:
     Variable._execution_engine.queue_callback(callback)
 
 
+class MarkHooks(dict[int, Callable[[Any], None]]):
+    """Hooks that marked nodes share; each node holds them once."""
+
+    __slots__ = ("__weakref__",)
+
+
 def mark_carrier(mark: Callable[[Any], None]) -> Tensor:
     """Return what :func:`attach_mark` puts on nodes: a tensor with `mark` as its hook.
 
@@ -91,7 +97,7 @@ def mark_carrier(mark: Callable[[Any], None]) -> Tensor:
         torch._C.DisableTorchFunction(),
     ):
         carrier = torch.empty(0, device="cpu", requires_grad=True)
-        carrier._backward_hooks = {0: mark}
+        carrier._backward_hooks = MarkHooks({0: mark})  # type: ignore[assignment]
     return carrier
 
 

@@ -136,7 +136,13 @@ def modules(room: str) -> tuple[ModuleType, ...]:
     package = importlib.import_module(f"{otel_torch_modules.__name__}{room}")
     names = [info.name for info in pkgutil.iter_modules(package.__path__) if not info.ispkg]
     # What prints and what looks for itself takes no part in training.
-    names = [name for name in names if not name.startswith(("live_", "tracker"))]
+    names = [
+        name
+        for name in names
+        if not name.startswith(
+            ("live_backward", "live_calls", "live_frames", "live_stack", "tracker")
+        )
+    ]
     return tuple(importlib.import_module(f"{package.__name__}.{name}") for name in names)
 
 
