@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import cached_property, partial
 
+from otel_torch_modules._assembly.between import add_between, between
 from otel_torch_modules._assembly.call import Call, Calls
 from otel_torch_modules._assembly.columns import SpanColumns
 from otel_torch_modules._assembly.enclose import enclose
@@ -77,6 +78,8 @@ class Assembler:
         self._order = tree.order
         root = tree.finish()
         enclose(root)
+        if record.kind == "step":
+            add_between(tree.heads[-1])
         return root
 
     def _lay_out(self, seen: _Seen, record: Record) -> Span:
@@ -95,6 +98,8 @@ class Assembler:
             seen.layout = Layout.of(root, len(tree.heads), tree.truncated)
         for span in root.walk():
             span.start, span.end = int(span.start), int(span.end)
+        if record.kind == "step":
+            add_between(tree.heads[-1])
         return root
 
     def _repeat(self, seen: _Seen, layout: Layout, record: Record) -> SpanColumns | None:
@@ -111,6 +116,10 @@ class Assembler:
         columns = SpanColumns(layout, spans, *times)
         for head, start, end in zip(spans, *times, strict=False):
             head.start, head.end = start, end
+        if record.kind == "step":
+            starts, ends = times
+            phases = ((starts[place], ends[place]) for place in layout.phases)
+            columns.between = between(spans[-1], phases)
         if record.site is not None:
             root = layout.spans[0]
             spans[0].kind, spans[0].attributes = root.kind, root.attributes

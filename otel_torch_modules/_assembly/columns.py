@@ -18,7 +18,7 @@ class SpanColumns:
         ends: the same.
     """
 
-    __slots__ = ("ends", "heads", "layout", "span_ids", "starts")
+    __slots__ = ("between", "ends", "heads", "layout", "span_ids", "starts")
 
     def __init__(
         self, layout: Layout, heads: list[Span], starts: list[int], ends: list[int]
@@ -27,8 +27,10 @@ class SpanColumns:
         self.heads = heads
         self.starts = starts
         self.ends = ends
+        self.between: list[Span] = []
+        """The long stretches between its phases: they come and go from record to record."""
         self.span_ids: list[int] | None = None
-        """Of each span, once it is sent."""
+        """Of each span of the layout, once it is sent."""
 
     @property
     def root(self) -> Span:
@@ -57,8 +59,15 @@ class SpanColumns:
             spans.append(span)
         for place, linked in layout.links.items():
             spans[place].link = spans[linked]
+        if self.between:
+            top = self.heads[-1]
+            top.children = sorted([*top.children, *self.between], key=_times)
         return self.root
 
     def release(self) -> None:
         """Let go of what `tree` made: see :meth:`Span.release`."""
         self.root.release()
+
+
+def _times(span: Span) -> tuple[int, int]:
+    return span.start, span.end

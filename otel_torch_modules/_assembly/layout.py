@@ -57,6 +57,10 @@ class Layout:
         """The place of the span that each backward span is linked to."""
         self._starts = _Times([span.start for span in spans])
         self._ends = _Times([span.end for span in spans])
+        self.phases = [
+            place for place in range(heads, len(spans)) if self.parents[place] == heads - 1
+        ]
+        """The places of the spans right below the heads, in the order of their starts."""
         self._parents = pick(self.parents)
         neighbours = [
             (places[id(before)], places[id(after)])

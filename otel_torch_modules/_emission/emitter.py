@@ -26,6 +26,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import TraceFlags
 
 from otel_torch_modules import semconv
+from otel_torch_modules._assembly.between import without_between
 from otel_torch_modules._assembly.columns import SpanColumns
 from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._emission import sampling, sdk
@@ -114,7 +115,7 @@ class Emitter:
         spans = list((tree if isinstance(tree, Span) else tree.tree()).walk())
         self._assign_ids(spans, tracer)
         if isinstance(tree, SpanColumns):
-            tree.span_ids = [span.span_id for span in spans]
+            tree.span_ids = [span.span_id for span in without_between(spans)]
         batch = RecordSpans(spans, decision, tracer, self._scope)
         if outboxes:
             self._send_encoded(batch, outboxes, context)
@@ -135,7 +136,9 @@ class Emitter:
         generator = chosen_generator(tracer.id_generator, self._ids)
         drawn = generate_span_ids(generator, len(columns.starts) - len(heads))
         columns.span_ids = [*(head.span_id for head in heads), *drawn]
-        self._send_encoded(RecordSpans(heads, decision, tracer, self._scope), outboxes, context)
+        self._assign_ids(columns.between, tracer)
+        spans = [*heads, *columns.between]
+        self._send_encoded(RecordSpans(spans, decision, tracer, self._scope), outboxes, context)
         for outbox in outboxes:
             outbox.put_columns(columns, columns.span_ids, decision.trace_flags)
 

@@ -36,6 +36,8 @@ class Fetches(threading.local):
         self._kept: deque[_Fetch] = deque(maxlen=_MOST)
         self._evaluations = 0
         self._of_evaluations: set[weakref.ref[object]] = set()  # iterators
+        self.last_end = 0
+        """When the loop last had a batch that no step has taken yet, else 0."""
         self.at_work = 0  # how many data loaders' iterators are, one inside the other
 
     @property
@@ -59,19 +61,19 @@ class Fetches(threading.local):
             for fetch in list(self._kept):
                 if fetch.iterator() is iterator:
                     self._kept.remove(fetch)
-        self._kept.append(
-            _Fetch(
-                weakref.ref(iterator),
-                index_sampler_id(iterator),
-                start,
-                now(),
-                self._evaluations,
-            )
-        )
+        end = self.last_end = now()
+        loader = index_sampler_id(iterator)
+        self._kept.append(_Fetch(weakref.ref(iterator), loader, start, end, self._evaluations))
+
+    def drop(self) -> None:
+        """Keep none: they were a step's that is lost."""
+        self._kept.clear()
+        self.last_end = 0
 
     def take(self) -> list[tuple[int, int]]:
         """Return starts and ends of those that belong to the step that begins now, and keep none."""
         kept = list(self._kept)
+        self.last_end = 0
         if not kept:
             return []
         self._kept.clear()

@@ -14,6 +14,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from itertools import chain
 from time import perf_counter_ns as now
 from time import time_ns
 from typing import Any
@@ -23,7 +24,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from otel_torch_modules._recording.accumulating import Accumulating
-from otel_torch_modules._recording.evaluations import Evaluations
+from otel_torch_modules._recording.evaluations import Evaluations, Forward
 from otel_torch_modules._recording.fetches import Fetches
 from otel_torch_modules._recording.interruption import is_interruption
 from otel_torch_modules._recording.losses import Losses
@@ -31,6 +32,7 @@ from otel_torch_modules._recording.open_optimizers import OpenOptimizers
 from otel_torch_modules._recording.open_step import OpenStep, Root
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.spending import Spending, spends
+from otel_torch_modules._recording.torch_private import current_number
 from otel_torch_modules._records import DATA, OPTIMIZED, WIDTH, Record, StepContext
 from otel_torch_modules.config import Config
 
@@ -39,11 +41,18 @@ logger = logging.getLogger("otel_torch_modules")
 # After so many backward passes of the same root without an optimizer's step, each is a step if no optimizer is there.
 _BACKWARDS_WITHOUT_OPTIMIZER = 2
 
+# A step that has seen so many root forwards and no backward was none, unless earlier ones had more.
+_FORWARDS_WITHOUT_BACKWARD = 32
+
 # Steps whose numbers of micro-batches say how many the next may have.
 _STEPS_COMPARED = 8
 
 # A step that has ended leaves for the worker when nothing has happened for so long (ns).
 _IDLE = 300_000_000
+
+
+def _none() -> None:
+    """Stand in for a weak reference to nothing."""
 
 
 class _StepByHand(AbstractContextManager[None]):
@@ -103,6 +112,11 @@ class Steps:
         self._by_hand = False
         self._spoiled = False  # what belongs to the step that opens next is lost
         self._ending = False  # what happens now may end the step
+        self._unsure: weakref.ref[nn.Module] | None = None  # one that may be of them
+        self._patience = _FORWARDS_WITHOUT_BACKWARD
+        self._undone = False  # a step was, for want of patience
+        # Modules that backward came to though they were in no training mode, by id.
+        self._trained: dict[int, weakref.ref[nn.Module]] = {}
         # An ended step lies here until the loop or the worker pops it; who does owns it.
         self._ended_steps: deque[Record] = deque()
 
@@ -113,12 +127,18 @@ class Steps:
         """See :class:`Boundary`."""
         self._evaluations.forget()
         self._leave_raised(None)
-        training = module.training and torch.is_grad_enabled() and not self.fetches.loading
+        training = (
+            torch.is_grad_enabled()
+            and not self.fetches.loading
+            and (module.training or self._trained.get(id(module), _none)() is module)
+        )
         step = self._step
         if training and not (self._by_hand and step is None):
             return self._training_root(module)
         if step is not None and not step.ended:  # a teacher, a metric: part of the step
+            step.root_opens(module)
             return step.recorded
+        self._unsure = weakref.ref(module) if torch.is_grad_enabled() else None
         self.fetches.evaluation_begins()
         return self._evaluations.root_opens(module, max(self._index - 1, 0))
 
@@ -135,7 +155,16 @@ class Steps:
     @spends
     def task_opens(self) -> None:
         """See :class:`Boundary`."""
-        if self._reclaim() is not None:
+        step = self._step
+        if (step is None or step.ended) and not self._by_hand:
+            forwards = self._evaluations.reached_by(current_number())
+            if forwards:
+                self._open_with(forwards)
+        step = self._reclaim()
+        record = self.recorder.record
+        if record is not None and record.kind == "eval":  # another's backward, or it is gone
+            self.recorder.write_to(step.record if step is not None and step.recorded else None)
+        if step is not None:
             self.optimizers.log(self.recorder)
 
     @spends
@@ -145,8 +174,9 @@ class Steps:
         if step is None:
             return
         self._end = max(self._end, time)
-        step.backwards += 1
-        step.dropped = False
+        step.backward_ended()
+        if self._undone and step.reached_what_was_before:
+            self._patience = sys.maxsize
         if failed:
             self._break_off(step)
         elif step.ended or self._by_forward:
@@ -225,6 +255,8 @@ class Steps:
         step = self._step
         if step is None or step.ended or not step.backwards or self._by_hand or self.optimizers:
             return
+        if not step.roots:
+            return
         last = step.roots[-1]
         if last.backwards < step.backwards:
             step.dropped = True  # if this step goes on, its next forward says so
@@ -267,6 +299,7 @@ class Steps:
 
     def finish(self) -> None:
         """Send off the open step, whatever state it is in."""
+        self._evaluations.release()
         self.recorder.settle()
         step = self._reclaim()
         if step is not None:
@@ -274,12 +307,14 @@ class Steps:
             if self.recorder.record is step.record:
                 self.recorder.write_to(None)
                 self.recorder.forget_tasks()
+            self._leave_early_roots(step)
             step.record.end = self._end
             self._step = None  # from here on it is another's
             self._send(step.record)
 
     def hand_over_idle(self) -> None:
-        """Send off a step that ended a while ago. Runs on the worker thread."""
+        """Send off what ended a while ago. Runs on the worker thread."""
+        self._evaluations.release_idle()
         if not self.recorder.runs_backward and now() - self._end > _IDLE:
             with suppress(IndexError):
                 record = self._ended_steps.pop()
@@ -302,11 +337,12 @@ class Steps:
             step = self._step
             if step is not None and step.root is module and not (step.ended or self._by_hand):
                 step.ended = self._is_over(step, module)
-            if step is None or (step.ended and not self._by_hand):
+            if step is None or step is not self._step or (step.ended and not self._by_hand):
+                leading = self._evaluations.leading_to(module, self.fetches.last_end)
                 step = self._open(self.optimizers.start or now(), None)
+                self._put_before(step, leading)
             record = step.record
-            if (step.recorded and not record.truncated) or not step.roots:
-                step.roots.append(Root(weakref.ref(module), now(), len(record.log), step.backwards))
+            step.root_opens(module)
             if step.root is module:
                 record.micro_batches += 1
         self.optimizers.log(self.recorder)
@@ -323,6 +359,9 @@ class Steps:
             self.optimizers.log(self.recorder)
             self._log(OPTIMIZED, None)
         self.optimizers.ends(optimizer)
+        if self._unsure is not None and not self.optimizers:
+            self._index += 1  # it was training's, of a step that is not recorded
+            self._remember_as_trained(self._unsure)
         if step is not None and not self.optimizers:
             self._accumulating.stepped(optimizer, step.root)
             self._by_forward = False
@@ -335,6 +374,15 @@ class Steps:
         if step.raised:
             self._break_off(step)
             return True
+        if (
+            step.recorded
+            and not step.backwards
+            and record.micro_batches >= max(self._patience, *self._micro_batches, 0)
+        ):
+            self._undo(step)
+            return True
+        if module.training and not step.training and step.backwards:
+            return True  # gradients were asked for in an evaluation
         if self.optimizers:  # a closure
             return False
         if step.dropped and record.micro_batches >= self._usual_micro_batches:
@@ -370,12 +418,14 @@ class Steps:
         except BaseException:
             if self.recorder.fail("where a step is handed over"):
                 raise
+        self._unsure = None
         fetches = self.fetches.take()
         if self._by_hand:
             fetches = []
         elif fetches:
             start = min(start, fetches[0][0])
-        step = self._make(start, index, lost=spoiled)
+        # After the last of too many errors nothing would ever end it.
+        step = self._make(start, index, lost=spoiled or self._losses.given_up)
         self._end = start
         record = step.record
         self.recorder.write_to(record if step.recorded else None)
@@ -383,6 +433,69 @@ class Steps:
             self._context.attach(record)
             self._log_fetches(fetches)
         return step
+
+    def _open_with(self, forwards: list[Forward]) -> None:
+        """Begin a step with forwards that a backward has come to, though nobody expected it to."""
+        step = self._open(forwards[0].record.start, None)
+        place = len(step.record.log)
+        self._put_before(step, forwards)
+        for forward in forwards:
+            step.roots.append(Root(forward.module, forward.record.start, place, 0))
+            place += len(forward.record.log)
+            module = forward.module()
+            if module is not None and module is step.root:
+                step.record.micro_batches += 1
+                step.training = module.training
+                self._remember_as_trained(forward.module)
+
+    def _remember_as_trained(self, module: weakref.ref[nn.Module]) -> None:
+        known = {id(one()): one for one in (*self._trained.values(), module)}
+        known.pop(id(None), None)
+        self._trained = known
+        self._unsure = None
+
+    def _put_before(self, step: OpenStep, forwards: list[Forward]) -> None:
+        """Let `step` begin with forwards that were outside it, behind the waits for data that it begins with."""
+        if not forwards:
+            return
+        record = step.record
+        record.start = min(record.start, forwards[0].record.start)
+        *closed, last = [forward.record.log for forward in forwards]
+        last[:0] = [*record.log, *chain.from_iterable(closed)]
+        record.log = last  # the list that a call which is open goes on writing to
+        if step.recorded:
+            self.recorder.write_to(record)
+
+    def _undo(self, step: OpenStep) -> None:
+        """Take back that a step was opened: so many forwards, and no backward."""
+        self._step = None
+        self._index -= 1
+        self._undone = True
+        record = step.record
+        self._context.detach(record)
+        self.recorder.write_to(None)
+        ends = [step.place_of(number) for number in range(1, len(step.roots))]
+        for root, end in zip(step.roots, [*ends, len(record.log)], strict=True):
+            log = record.log[root.place : end]
+            self._evaluations.adopt(root.module(), root.start, log, max(self._index - 1, 0))
+
+    def _leave_early_roots(self, step: OpenStep) -> None:
+        """Give root forwards back that turned out to be none of `step`."""
+        early = step.early_roots()
+        if not early:
+            return
+        record = step.record
+        places = [step.place_of(number) for number in range(early + 1)]
+        for number in range(early):
+            root = step.roots[number]
+            log = record.log[root.place : places[number + 1]]
+            self._evaluations.adopt(root.module(), root.start, log, max(self._index - 2, 0))
+        record.start = step.start_at(places[-1])
+        del record.log[: places[-1]]
+        trained = step.roots[early:]
+        record.micro_batches = sum(root.module() is trained[0].module() for root in trained)
+        step.roots = trained
+        step.first_reached = 0
 
     def _make(self, start: int, index: int | None, *, lost: bool) -> OpenStep:
         if index is None:
@@ -405,12 +518,10 @@ class Steps:
 
     def _begin_anew(self, step: OpenStep) -> None:
         """Let a step begin with the last root forward of `step`, which was skipped and ended before it."""
+        place = step.place_of(len(step.roots) - 1)
+        start = step.start_at(place)
         last = step.roots.pop()
         record, log = step.record, step.record.log
-        place, start = last.place, last.start
-        while place and log[place - WIDTH] is DATA:  # the wait for its batch
-            place -= WIDTH
-            start = log[place + 2]
         record.skipped = True
         record.micro_batches -= 1
         record.log = log[:place]
@@ -459,6 +570,7 @@ class Steps:
 
     def _end_lost(self, step: OpenStep | None) -> None:
         self._spoiled = False
+        self.fetches.drop()
         self.optimizers.clear()
         self.fetches.take()
         if step is not None:
@@ -479,6 +591,7 @@ class Steps:
             step.ended = True
             self._context.detach(step.record)
             if not step.released:
+                self._leave_early_roots(step)
                 step.released = True
                 self._ended_steps.append(step.record)
 

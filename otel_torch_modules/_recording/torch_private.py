@@ -29,6 +29,13 @@ current_node: Callable[[], Node | None] = torch._C._current_autograd_node
 sequence_number: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
 """The number that the next node made in this thread gets."""
 
+
+def current_number() -> int:
+    """Return the sequence number of the node whose hooks run in this thread; -1 while a compiled backward runs."""
+    node = current_node()
+    return -1 if node is None else node._sequence_nr()
+
+
 executes: Callable[[Node], bool] = torch._C._will_engine_execute_node
 """Whether the backward that runs in this thread runs the node; RuntimeError for a leaf that `autograd.grad` names."""
 

@@ -96,9 +96,16 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def traces(folder: Path) -> list[StoredSpan]:
-    """Return the trees of all traces in `folder`, in order of their start."""
+    """Return the trees of all traces in `folder`, in order of their start.
+
+    The long stretches between phases are left out: whether there are any depends on what else the machine does.
+    """
     lines = [line for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
-    return trees([json.loads(line) for line in lines])
+    roots = trees([json.loads(line) for line in lines])
+    for root in roots:
+        for span in root.walk():
+            span.children[:] = [child for child in span.children if child.name != "between"]
+    return roots
 
 
 def outlines(folder: Path) -> list[list[str]]:

@@ -111,7 +111,9 @@ def test_what_lies_between_fetch_and_forward_does_not_take_the_wait(
             model(inputs).sum().backward()
             sgd.step()
     steps = [tree for tree in captured.trees if tree.name == "train.step"]
-    assert [tree.outline() + "\n" for tree in steps] == 3 * [WITH_DATA]
+    before = 2 * FORWARD if other else ""
+    whole = step(WAIT, before, FORWARD, BACKWARD, optimizer())
+    assert [tree.outline() + "\n" for tree in steps] == 3 * [whole]
     starts = [tree.start == tree.children[0].start for tree in steps]
     assert starts == 3 * [True]
 

@@ -1,0 +1,236 @@
+"""Which root forwards are training's: those that a backward comes to, whatever mode a module is in."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from otel_torch_modules import Config, Schedule
+from otel_torch_modules.testing import Captured, capture_spans
+from tests.integration.steps.programs import (
+    BACKWARD,
+    FORWARD,
+    STEP,
+    Net,
+    batch,
+    optimizer,
+    outline,
+    step,
+    train,
+)
+
+EVALUATION = "forward Net\n  forward fc\n  forward act\n"
+
+
+@pytest.fixture
+def model() -> Net:
+    return Net()
+
+
+@pytest.fixture
+def sgd(model: Net) -> torch.optim.SGD:
+    return torch.optim.SGD(model.parameters(), lr=0.01)
+
+
+class Wrapper(nn.Module):
+    """Stays in evaluation mode when what it wraps is put back into training, as in Lightning with DDP."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.module(x)
+        return output
+
+
+def steps(captured: Captured) -> list[tuple[object, object]]:
+    return [
+        (tree.attributes["torch.step"], tree.attributes["torch.step.micro_batches"])
+        for tree in captured.trees
+        if tree.name == "train.step"
+    ]
+
+
+def outlines(captured: Captured, name: str) -> str:
+    outline(captured)  # checks
+    return "".join(tree.outline() + "\n" for tree in captured.trees if tree.name == name)
+
+
+def test_a_wrapper_that_stays_in_evaluation_mode(model: Net, sgd: torch.optim.SGD) -> None:
+    wrapper = Wrapper(model).eval()
+    with capture_spans(Config(max_depth=1)) as captured:
+        with torch.no_grad():
+            wrapper(batch())  # a sanity check
+        model.train()
+        for _ in range(20):
+            train(wrapper, sgd)
+    assert steps(captured) == [(index, 1) for index in range(20)]
+    whole = "forward Wrapper\nbackward\n  backward Wrapper\n"
+    assert outline(captured) == "forward Wrapper\n" + 20 * step(whole, optimizer())
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_a_model_trained_in_evaluation_mode(model: Net, sgd: torch.optim.SGD, views: int) -> None:
+    model.eval()  # its batch norms are frozen
+    with capture_spans(Config(max_depth=1)) as captured:
+        for _ in range(4):
+            torch.stack([model(batch()) for _ in range(views)]).sum().backward()
+            sgd.step()
+            sgd.zero_grad()
+    assert steps(captured) == [(index, views) for index in range(4)]
+    assert [len(tree.find("forward Net")) for tree in captured.trees] == 4 * [views]
+
+
+@pytest.mark.parametrize(
+    "config", [Config(schedule=Schedule(skip_first=2)), Config(phases=("train",))]
+)
+def test_steps_that_are_not_recorded_count(
+    model: Net, sgd: torch.optim.SGD, config: Config
+) -> None:
+    model.eval()
+    with capture_spans(config) as captured:
+        for _ in range(5):
+            train(model, sgd)
+    assert steps(captured)[-3:] == [(2, 1), (3, 1), (4, 1)]
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_forwards_with_gradients_that_nobody_asks_for_are_no_steps(model: Net, mode: str) -> None:
+    model.train(mode == "train")
+    with capture_spans() as captured:
+        for _ in range(40):
+            model(batch())
+    found = outline(captured)
+    if mode == "eval":
+        assert found == 40 * EVALUATION
+    else:  # the last ones are a step that has begun, as far as one can know
+        assert found == 32 * EVALUATION + step(8 * FORWARD)
+
+
+def test_many_forwards_for_one_backward_are_believed_from_the_second_step_on(
+    model: Net, sgd: torch.optim.SGD
+) -> None:
+    with capture_spans(Config(max_depth=1)) as captured:
+        for _ in range(3):
+            h = batch()
+            for _ in range(40):  # a recurrent cell
+                h = model(h)
+            h.sum().backward()
+            sgd.step()
+    assert steps(captured) == [(0, 8), (1, 40), (2, 40)]
+
+
+def test_a_forward_before_the_loop_is_outside_the_first_step(
+    model: Net, sgd: torch.optim.SGD
+) -> None:
+    loader = torch.utils.data.DataLoader(torch.ones(6, 4), batch_size=2)  # type: ignore[arg-type]
+    with capture_spans() as captured:
+        model(torch.zeros(1, 4))  # counts operations
+        for inputs in loader:
+            model(inputs).sum().backward()
+            sgd.step()
+    with_data = step("dataloader.next\n", FORWARD, BACKWARD, optimizer())
+    assert outline(captured) == EVALUATION + 3 * with_data
+    assert steps(captured) == [(0, 1), (1, 1), (2, 1)]
+    early, first, *_ = captured.trees
+    assert early.end <= first.start == first.children[0].start
+
+
+def test_a_forward_before_a_loop_without_a_loader(model: Net, sgd: torch.optim.SGD) -> None:
+    with capture_spans() as captured:
+        model(torch.zeros(1, 4))
+        for _ in range(3):
+            train(model, sgd)
+    assert outline(captured) == EVALUATION + 3 * STEP
+    early, first, *_ = captured.trees
+    assert early.end <= first.start
+
+
+def test_all_forwards_that_a_backward_comes_to_are_the_steps(
+    model: Net, sgd: torch.optim.SGD
+) -> None:
+    with capture_spans(Config(max_depth=1)) as captured:
+        for _ in range(3):
+            outputs = [model(batch()) for _ in range(3)]
+            for output in outputs:  # the first first
+                output.sum().backward()
+            sgd.step()
+    assert steps(captured) == [(0, 3), (1, 3), (2, 3)]
+
+
+def test_a_forward_after_the_batch_is_the_steps_though_no_backward_comes_to_it(
+    model: Net, sgd: torch.optim.SGD
+) -> None:
+    """Labels that the model makes itself."""
+    loader = torch.utils.data.DataLoader(torch.ones(6, 4), batch_size=2)  # type: ignore[arg-type]
+    with capture_spans() as captured:
+        for inputs in loader:
+            labels = model(inputs).detach()
+            (model(inputs) - labels).sum().backward()
+            sgd.step()
+    assert outline(captured) == 3 * step("dataloader.next\n", 2 * FORWARD, BACKWARD, optimizer())
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_target_network_belongs_to_the_step_that_it_leads_to(grad: bool) -> None:
+    """Deep Q-learning: actions are chosen between steps, and the target is asked first."""
+
+    class Q(Net):
+        pass
+
+    class Target(Net):
+        pass
+
+    model, target = Q(), Target().eval()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    with capture_spans(Config(max_depth=1)) as captured:
+        for _ in range(3):
+            with torch.set_grad_enabled(grad):
+                for _ in range(4):
+                    action = model(batch())
+            with torch.no_grad():
+                aim = target(batch())
+            (model(batch()) - aim).sum().backward()
+            sgd.step()
+    whole = step("forward Target\nforward Q\nbackward\n  backward Q\n", optimizer())
+    assert outline(captured) == 3 * (4 * "forward Q\n" + whole)
+    assert steps(captured) == [(index, 1) for index in range(3)]
+    assert action.requires_grad == grad
+
+
+def test_gradients_asked_for_in_an_evaluation_do_not_join_the_next_step(
+    model: Net, sgd: torch.optim.SGD
+) -> None:
+    with capture_spans(Config(max_depth=1)) as captured:
+        train(model, sgd)
+        model.eval()
+        for _ in range(3):  # attacks
+            inputs = batch().requires_grad_()
+            torch.autograd.grad(model(inputs).sum(), inputs)
+        model.train()
+        train(model, sgd)
+    assert steps(captured) == [(0, 1), (1, 3), (2, 1)]
+
+
+def test_a_backward_within_the_forward_of_the_root() -> None:
+    """Manual optimization in a module that is in no training mode."""
+
+    class Manual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Net()
+            self.sgd = torch.optim.SGD(self.net.parameters(), lr=0.01)
+
+        def forward(self, x: Tensor) -> None:
+            self.net(x).sum().backward()
+            self.sgd.step()
+
+    model = Manual().eval()
+    with capture_spans() as captured:
+        for _ in range(3):
+            model(batch())
+    assert steps(captured) == [(0, 1), (1, 1), (2, 1)]
+    once, again, last = captured.trees
+    assert once.outline() == again.outline() == last.outline()
