@@ -46,7 +46,7 @@ class LazyTracerProvider:
     def __init__(
         self, given: trace.TracerProvider | None = None, *, on_found: Callable[[], None]
     ) -> None:
-        self._given = given
+        self._given = None if given is None else _unwrapped(given)
         self._provider: trace.TracerProvider | None = None
         self._tracer_of: trace.TracerProvider | None = None
         self._tracer: trace.Tracer | None = None
@@ -217,7 +217,19 @@ def _processor(exporter: SpanExporter) -> SpanProcessor:
 
 def _program_provider() -> trace.TracerProvider | None:
     provider = trace.get_tracer_provider()
-    return None if isinstance(provider, trace.ProxyTracerProvider) else provider
+    return None if isinstance(provider, trace.ProxyTracerProvider) else _unwrapped(provider)
+
+
+def _unwrapped(provider: trace.TracerProvider) -> trace.TracerProvider:
+    """Return the SDK's provider that `provider` is a wrapper of, as Logfire's is; else `provider` itself.
+
+    Its tracers are wrapped too, and make spans of their own times and ids alone.
+    """
+    if isinstance(provider, TracerProvider):
+        return provider
+    held = getattr(provider, "__dict__", {}).values()
+    of_sdk = [found for found in held if isinstance(found, TracerProvider)]
+    return of_sdk[0] if len(of_sdk) == 1 else provider
 
 
 def _resolve(service: str) -> trace.TracerProvider:
