@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,18 +59,53 @@ def accepted_spans(metrics_url: str) -> int:
     return round(sum(found.value for found in scrape(metrics_url) if found.name.startswith(name)))
 
 
+class FileSink(Sink):
+    """The file of `otlp_file`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = self._found = 0
+
+    def accepted(self) -> int:
+        """Return how many spans are in the file so far."""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._read)
+                new = file.read()
+            self._read += len(new)
+            self._found += new.count(b'"startTimeUnixNano"')
+        return self._found
+
+
 @contextmanager
 def exporting_to(endpoint: str) -> Iterator[None]:
     """Have ``OTEL_EXPORTER_OTLP_ENDPOINT`` name `endpoint` in the block."""
-    before = os.environ.get(_ENDPOINT)
-    os.environ[_ENDPOINT] = endpoint
+    with _variables({_ENDPOINT: endpoint}):
+        yield
+
+
+@contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[_ENDPOINT]
-        else:
-            os.environ[_ENDPOINT] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def local_file() -> Iterator[FileSink]:
+    """Have spans go to a file in the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "traces.jsonl"
+        names = {"OTEL_TRACES_EXPORTER": "otlp_file", "OTEL_TORCH_MODULES_FILE": str(path)}
+        with _variables(names):
+            yield FileSink(path)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from otel_torch_modules._assembly.columns import SpanColumns
 from otel_torch_modules._emission.ids import UrandomIdGenerator, generate_span_ids
 from otel_torch_modules._emission.otlp import SpanEncoder
 from otel_torch_modules._emission.otlp_columns import ColumnsEncoder
+from otel_torch_modules._emission.otlp_protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 
@@ -61,7 +62,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer(semconv.SCOPE_NAME)
     scope = InstrumentationScope(semconv.SCOPE_NAME, version("otel-torch-modules"))
     decision = Decision(1, None)
-    encoder = SpanEncoder(tracer, scope)
+    encoder = SpanEncoder(tracer, scope, Protobuf())
     columns_encoder = ColumnsEncoder(encoder.template, _REQUEST)
     batches = [spans[start : start + _REQUEST] for start in range(0, len(spans), _REQUEST)]
     shared = RecordSpans(spans, decision, tracer, scope)

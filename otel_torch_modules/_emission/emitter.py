@@ -185,9 +185,15 @@ class Emitter:
         ):
             for outbox in self._outboxes:
                 outbox.send()
-            encoder = SpanEncoder(tracer, self._scope)
+            maker = object()
             self._outboxes = tuple(
-                Outbox(exporter, encoder, self._deliveries, self._clock) for exporter in exporters
+                Outbox(
+                    exporter,
+                    SpanEncoder(tracer, self._scope, exporter.language, maker),
+                    self._deliveries,
+                    self._clock,
+                )
+                for exporter in exporters
             )
         return self._outboxes
 

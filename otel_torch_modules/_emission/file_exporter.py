@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_torch_modules._emission import fork
 from otel_torch_modules._emission.answer import TAKEN, Answer
-from otel_torch_modules._emission.otlp_json import LineEncoder
+from otel_torch_modules._emission.otlp_json import Json, encode_line
 from otel_torch_modules._emission.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_FILE
 
@@ -43,9 +45,10 @@ class OtlpFileSpanExporter(RequestExporter):
         '/tmp/traces-0.jsonl'
     """
 
+    language = Json()
+
     def __init__(self, path: str | None = None) -> None:
         self._pattern = path or os.environ.get(OTEL_TORCH_MODULES_FILE) or _DEFAULT_FILE
-        self._encoder = LineEncoder()
         self._renew()
         fork.watch(self)
 
@@ -71,11 +74,14 @@ class OtlpFileSpanExporter(RequestExporter):
         """What to say of a write that does not end."""
         return f"{self.path} takes nothing: the write hangs"
 
+    def encode_request(self, spans: Sequence[ReadableSpan]) -> bytes:
+        """Return the line that holds finished `spans`."""
+        return encode_line(encode_spans(spans))
+
     def attempt(self, request: EncodedRequest) -> Answer:
         """Append `request` as one line."""
-        line = self._encoder.encode(ExportTraceServiceRequest.FromString(request.data))
         try:
-            self._write(line)
+            self._write(request.data)
         except OSError as error:
             kind = errno.errorcode.get(error.errno or 0, "OSError")
             return Answer(kind, f"{self.path} cannot be written: {error.strerror or error}")

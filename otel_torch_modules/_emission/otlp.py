@@ -7,45 +7,35 @@ the standard encoder would write is thereby what is written here.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_torch_modules._assembly.layout import Prototype
 from otel_torch_modules._assembly.span import SharedAttributes, Span, Trace
+from otel_torch_modules._emission.language import Language, Pieces, cut
 from otel_torch_modules._emission.limits import Limits
 from otel_torch_modules._emission.otlp_steps import StepEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.request_exporter import EncodedRequest
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._emission.specimen import Specimen
-from otel_torch_modules._emission.wire import cut, varint
-
-# Tags of fields that hold a message: https://github.com/open-telemetry/opentelemetry-proto
-_RESOURCE_SPANS = b"\x0a"  # of ExportTraceServiceRequest
-_SCOPE_SPANS = b"\x12"  # of ResourceSpans
 
 _NO_RESOURCE = Resource.get_empty()
 
 
 class Template(NamedTuple):
-    """A span but for its ids and times.
+    """A span but for its ids and times: the six pieces around them, and the two that come where there is a link."""
 
-    `pack` puts the six pieces together with what lies between them, and the two that come where there is a link.
-    """
-
-    pack: Callable[..., bytes]
-    pieces: tuple[bytes, ...]
-    link_pieces: tuple[bytes, ...]
+    pieces: Pieces
+    link_pieces: Pieces
 
 
-class _Templates(dict[tuple[str, int, bool, int], Template]):
-    """By name, kind, link and flags, those of the spans with the attributes that they are kept on."""
+class _Templates(dict[tuple[str, int, bool, int, str], Template]):
+    """By name, kind, link, flags and language, those of the spans with the attributes that they are kept on."""
 
     __slots__ = ("maker",)
 
@@ -60,33 +50,38 @@ class SpanEncoder:
     Args:
         tracer: whose spans they are.
         scope: their instrumentation scope.
+        language: in which they are written.
+        maker: what templates are kept for, the same for encoders that are used side by side.
     """
 
-    def __init__(self, tracer: Tracer, scope: InstrumentationScope) -> None:
+    def __init__(
+        self,
+        tracer: Tracer,
+        scope: InstrumentationScope,
+        language: Language,
+        maker: object = None,
+    ) -> None:
+        self.language = language
         self.resource = tracer.resource
         self._tracer = tracer
         self._limits = Limits.of(tracer)
         self._scope = scope
-        self._maker = object()  # not the encoder: what is encoded may outlive it
-        self._steps = StepEncoder(tracer, scope, self._encode_anew)
+        self._maker = maker or object()  # not the encoder: what is encoded may outlive it
+        self._steps = StepEncoder(tracer, scope, language, self._encode_anew)
         span = Span(Trace(1, 0, 0, None, None), None, "", "", 0, 1, 1, {})
         record = RecordSpans([span], Decision(0, None), tracer, scope)
-        around = encode_spans([record.finished(span)]).resource_spans[0]
-        around.scope_spans[0].ClearField("spans")
-        self._scope_part: bytes = around.scope_spans[0].SerializeToString()
-        around.ClearField("scope_spans")
-        self._resource_part: bytes = around.SerializeToString()
+        self._resource_part, self._scope_part = language.around(record.finished(span))
 
     def has_templates(self, decision: Decision) -> bool:
         """Return False where a sampler says something of its own, which may be something else in each record."""
         return not decision.trace_state and not decision.attributes and self._limits.leave_links
 
     def encode(self, record: RecordSpans, spans: Iterable[Span]) -> bytes:
-        """Return `spans`, all of `record` and none of them the program's doing, as fields of ``ScopeSpans``."""
+        """Return `spans`, all of `record` and none of them the program's doing, for `request`."""
         if not self.has_templates(record.decision):
             return self._encode_anew(record, spans)
         rest: list[Span] = []
-        encoded = [self._encode_known(record, spans, rest)]
+        encoded = self._encode_known(record, spans, rest)
         others: list[Span] = []
         for span in rest:
             step = self._steps.encode(record, span)
@@ -96,20 +91,20 @@ class SpanEncoder:
                 encoded.append(step)
         if others:
             encoded.append(self._encode_anew(record, others))
-        return b"".join(encoded)
+        return self.language.between.join(encoded)
 
-    def _encode_known(self, record: RecordSpans, spans: Iterable[Span], rest: list[Span]) -> bytes:
-        maker = self._maker
+    def _encode_known(
+        self, record: RecordSpans, spans: Iterable[Span], rest: list[Span]
+    ) -> list[bytes]:
+        """Return the spans that there are templates for, and put the others into `rest`."""
         trace = record.trace
-        flags = record.decision.trace_flags
-        trace_id = trace.trace_id.to_bytes(16, "big")
-        offset = trace.clock_offset
-        encoded: list[bytes] = []
-        add = encoded.append
+        known: list[Span] = []
+        parents: list[int] = []
+        linked: list[int] = []
         for span in spans:
-            parent, link, attributes = span.parent, span.link, span.attributes
+            parent, link = span.parent, span.link
             if (
-                type(attributes) is not SharedAttributes
+                type(span.attributes) is not SharedAttributes
                 or parent is None
                 or parent.remote
                 or span.error is not None
@@ -117,36 +112,39 @@ class SpanEncoder:
             ):
                 rest.append(span)
                 continue
-            templates = attributes.encoded
-            if templates is None or templates.maker is not maker:
-                templates = self._templates(attributes)
-            template = templates.get((span.name, span.kind, link is not None, flags))
-            if template is None:
-                like = Prototype(span.name, span.phase, span.kind, attributes)
-                template = self.template(like, link is not None, flags)
-            pack, (first, to_id, to_parent, to_start, to_end, after), link_pieces = template
-            own_id, parent_id = span.span_id.to_bytes(8, "big"), parent.span_id.to_bytes(8, "big")
-            start, end = span.start + offset, span.end + offset
-            if link is None:
-                # fmt: off
-                add(pack(first, trace_id, to_id, own_id, to_parent, parent_id,
-                         to_start, start, to_end, end, after))
-                # fmt: on
-            else:
-                to_linked, last = link_pieces
-                linked_id = link.span_id.to_bytes(8, "big")
-                # fmt: off
-                add(pack(first, trace_id, to_id, own_id, to_parent, parent_id,
-                         to_start, start, to_end, end, after, trace_id, to_linked, linked_id, last))
-                # fmt: on
-        return b"".join(encoded)
+            known.append(span)
+            parents.append(parent.span_id)
+            if link is not None:
+                linked.append(link.span_id)
+        language, offset = self.language, trace.clock_offset
+        trace_id = language.trace_id(trace.trace_id)
+        linked_ids = iter(language.span_ids(linked))
+        encoded: list[bytes] = []
+        for span, own_id, parent_id, start, end in zip(
+            known,
+            language.span_ids([span.span_id for span in known]),
+            language.span_ids(parents),
+            language.times([span.start + offset for span in known]),
+            language.times([span.end + offset for span in known]),
+            strict=True,
+        ):
+            like = Prototype(span.name, span.phase, span.kind, span.attributes)
+            template = self.template(like, span.link is not None, record.decision.trace_flags)
+            first, to_id, to_parent, to_start, to_end, after = template.pieces
+            # fmt: off
+            written = [first, trace_id, to_id, own_id, to_parent, parent_id,
+                       to_start, start, to_end, end, after]
+            # fmt: on
+            if span.link is not None:
+                to_linked, last = template.link_pieces
+                written += trace_id, to_linked, next(linked_ids), last
+            encoded.append(b"".join(written))
+        return encoded
 
     def request(self, encoded: Iterable[bytes], span_count: int) -> EncodedRequest:
         """Return the request that sends what `encode` returned."""
-        parts = [self._scope_part, *encoded]
-        for tag, before in ((_SCOPE_SPANS, self._resource_part), (_RESOURCE_SPANS, b"")):
-            parts = [before, tag + varint(sum(map(len, parts))), *parts]
-        return EncodedRequest(b"".join(parts), span_count)
+        data = self.language.request(self._resource_part, self._scope_part, encoded)
+        return EncodedRequest(data, span_count)
 
     def template(self, like: Prototype, linked: bool, flags: int) -> Template:
         """Return what all spans have that are `like`, with a link to one of the same trace or without one.
@@ -156,7 +154,7 @@ class SpanEncoder:
         if type(like.attributes) is not SharedAttributes:
             return self._make_template(like, linked, flags)
         templates = self._templates(like.attributes)
-        key = (like.name, like.kind, linked, flags)
+        key = (like.name, like.kind, linked, flags, self.language.name)
         template = templates.get(key)
         if template is None:
             template = templates[key] = self._make_template(like, linked, flags)
@@ -173,16 +171,10 @@ class SpanEncoder:
         if linked:
             specimen.add_link()
         record = RecordSpans([specimen.root], Decision(flags, None), self._tracer, self._scope)
-        pieces = cut(self._encode_anew(record, [specimen.span]), specimen.varies)
-        lengths = [len(piece) for piece in pieces]
-        layout = "<{}s16s{}s8s{}s8s{}sQ{}sQ{}s" + ("16s{}s8s{}s" if linked else "")
-        return Template(struct.Struct(layout.format(*lengths)).pack, pieces[:6], pieces[6:])
+        encoded = self._encode_anew(record, [specimen.span])
+        pieces = cut(encoded, specimen.varies(self.language))
+        return Template(pieces[:6], pieces[6:])
 
     def _encode_anew(self, record: RecordSpans, spans: Iterable[Span]) -> bytes:
         # Without a resource: the encoder would encode it each time, at twice the cost of a span.
-        request = encode_spans([record.finished(span, _NO_RESOURCE) for span in spans])
-        scope_spans = request.resource_spans[0].scope_spans[0]
-        scope_spans.ClearField("scope")
-        scope_spans.ClearField("schema_url")
-        encoded: bytes = scope_spans.SerializeToString()
-        return encoded
+        return self.language.encode([record.finished(span, _NO_RESOURCE) for span in spans])

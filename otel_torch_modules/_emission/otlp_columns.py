@@ -6,25 +6,23 @@ gets these as whole columns, and is joined.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable, Iterator
-from itertools import repeat
-from operator import add
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from otel_torch_modules._assembly.columns import SpanColumns
 from otel_torch_modules._assembly.layout import Layout, Prototype
 from otel_torch_modules._assembly.pattern import pick
+from otel_torch_modules._emission.language import Language, Pieces
 from otel_torch_modules._emission.otlp import Template
 from otel_torch_modules._slices import pause, slices
 
+_NUMBERS_AT_ONCE = 1_024
 _TEMPLATES_AT_ONCE = 16  # less than a millisecond
 
 _PLAIN_STRIDE = 11  # byte strings of a span without a link: see Template
 _LINK_STRIDE = 15
-
-_Pieces = tuple[bytes, ...]
 
 
 class EncodedBlock(NamedTuple):
@@ -39,13 +37,18 @@ class ColumnsEncoder:
 
     Args:
         template: returns the bytes of a span around its ids and times, given what it has and whether it has a link.
+        language: in which these are written.
         block_size: how many spans are encoded at once.
     """
 
     def __init__(
-        self, template: Callable[[Prototype, bool, int], Template], block_size: int
+        self,
+        template: Callable[[Prototype, bool, int], Template],
+        language: Language,
+        block_size: int,
     ) -> None:
         self._template = template
+        self._language = language
         self._block_size = block_size
         self._blocks: WeakKeyDictionary[Layout, tuple[int, list[_Block]]] = WeakKeyDictionary()
 
@@ -60,11 +63,11 @@ class ColumnsEncoder:
             flags: the trace flags.
         """
         trace = columns.root.trace
-        trace_id = trace.trace_id.to_bytes(16, "big")
-        offset = repeat(trace.clock_offset)
-        ids = _eight_bytes(">", span_ids)
-        starts = _eight_bytes("<", map(add, columns.starts, offset))
-        ends = _eight_bytes("<", map(add, columns.ends, offset))
+        trace_id = self._language.trace_id(trace.trace_id)
+        offset = trace.clock_offset
+        ids = _written(self._language.span_ids, span_ids)
+        starts = _written(self._language.times, [start + offset for start in columns.starts])
+        ends = _written(self._language.times, [end + offset for end in columns.ends])
         for block in self._blocks_of(columns.layout, flags):
             encoded = block.encode(trace_id, ids, starts, ends)
             yield encoded
@@ -87,7 +90,7 @@ class ColumnsEncoder:
                     for few in slices(some, _TEMPLATES_AT_ONCE)
                     for place in few
                 ]
-                yield _Block(layout, some, templates, linked)
+                yield _Block(layout, some, templates, self._language.between, linked=linked)
 
 
 class _Block:
@@ -96,7 +99,13 @@ class _Block:
     __slots__ = ("_linked", "_links", "_own", "_parents", "_pieces")
 
     def __init__(
-        self, layout: Layout, places: list[int], templates: list[Template], linked: bool
+        self,
+        layout: Layout,
+        places: list[int],
+        templates: list[Template],
+        between: bytes,
+        *,
+        linked: bool,
     ) -> None:
         self._linked = linked
         self._own = pick(places)
@@ -104,14 +113,15 @@ class _Block:
         self._links = pick([layout.links.get(place, 0) for place in places])
         self._pieces: list[bytes] = []
         for template in templates:
-            for piece in template.pieces:
-                self._pieces += piece, b""
-            self._pieces.pop()
+            first, *pieces = template.pieces
+            self._pieces.append(between + first if self._pieces else first)
+            for piece in pieces:
+                self._pieces += b"", piece
             if linked:
                 for piece in template.link_pieces:
                     self._pieces += b"", piece
 
-    def encode(self, trace_id: bytes, ids: _Pieces, starts: _Pieces, ends: _Pieces) -> EncodedBlock:
+    def encode(self, trace_id: bytes, ids: Pieces, starts: Pieces, ends: Pieces) -> EncodedBlock:
         """Return the spans with these ids and times."""
         pieces = self._pieces.copy()
         stride = _LINK_STRIDE if self._linked else _PLAIN_STRIDE
@@ -127,8 +137,5 @@ class _Block:
         return EncodedBlock(b"".join(pieces), count)
 
 
-def _eight_bytes(order: str, numbers: Iterable[int]) -> _Pieces:
-    """Return each number as eight bytes: ``<`` for the lowest first, ``>`` for the highest."""
-    numbers = list(numbers)
-    packed = struct.pack(f"{order}{len(numbers)}Q", *numbers)
-    return struct.unpack("8s" * len(numbers), packed)
+def _written(write: Callable[[list[int]], Pieces], numbers: list[int]) -> Pieces:
+    return tuple(chain.from_iterable(map(write, slices(numbers, _NUMBERS_AT_ONCE))))

@@ -13,10 +13,10 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_torch_modules._assembly.layout import Prototype
 from otel_torch_modules._assembly.span import Span
+from otel_torch_modules._emission.language import Language, cut
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._emission.specimen import Specimen
-from otel_torch_modules._emission.wire import cut, long_varint
 from otel_torch_modules.semconv import STEP_INDEX
 
 _MOST_KEPT = 64
@@ -28,6 +28,7 @@ class StepEncoder:
     Args:
         tracer: whose spans they are.
         scope: their instrumentation scope.
+        language: in which they are written.
         encode_anew: the standard encoder.
     """
 
@@ -35,10 +36,12 @@ class StepEncoder:
         self,
         tracer: Tracer,
         scope: InstrumentationScope,
+        language: Language,
         encode_anew: Callable[[RecordSpans, Iterable[Span]], bytes],
     ) -> None:
         self._tracer = tracer
         self._scope = scope
+        self._language = language
         self._encode_anew = encode_anew
         # What lies between what varies; nothing where the limits of spans do not leave the number.
         self._known: dict[Hashable, tuple[bytes, ...]] = {}
@@ -67,13 +70,13 @@ class StepEncoder:
         if not between:
             return None
         offset = record.trace.clock_offset
-        varies = [record.trace.trace_id.to_bytes(16, "big"), span.span_id.to_bytes(8, "big")]
-        if parent is not None:
-            varies.append(parent.span_id.to_bytes(8, "big"))
-        varies += (
-            (span.start + offset).to_bytes(8, "little"),
-            (span.end + offset).to_bytes(8, "little"),
-            long_varint(index),
+        language = self._language
+        ids = [span.span_id] if parent is None else [span.span_id, parent.span_id]
+        varies = (
+            language.trace_id(record.trace.trace_id),
+            *language.span_ids(ids),
+            *language.times([span.start + offset, span.end + offset]),
+            language.number(index),
             b"",
         )
         pieces = zip(between, varies, strict=True)
@@ -90,5 +93,5 @@ class StepEncoder:
         record = RecordSpans([specimen.root], Decision(flags, None), self._tracer, self._scope)
         if STEP_INDEX not in (record.finished(specimen.span).attributes or ()):
             return ()
-        varies = [*specimen.varies, long_varint(index)]
+        varies = [*specimen.varies(self._language), self._language.number(index)]
         return cut(self._encode_anew(record, [specimen.span]), varies)

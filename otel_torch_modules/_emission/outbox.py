@@ -26,7 +26,6 @@ from otel_torch_modules._emission.otlp import SpanEncoder
 from otel_torch_modules._emission.otlp_columns import ColumnsEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.request_exporter import EncodedRequest, RequestExporter, pauses
-from otel_torch_modules._emission.wire import groups
 from otel_torch_modules._slices import slices
 
 _MOST_BYTES = 1 << 20  # gRPC servers take 4 MiB by default
@@ -72,7 +71,7 @@ class Outbox:
         self._delay_s = _positive(OTEL_BSP_SCHEDULE_DELAY, _DELAY_MS) / 1e3
         self._most_spans = _positive(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, _MOST_SPANS)
         self._slice = min(_SLICE, self._most_spans)
-        self._columns_encoder = ColumnsEncoder(encoder.template, self._slice)
+        self._columns_encoder = ColumnsEncoder(encoder.template, encoder.language, self._slice)
         self.after_fork_in_child()
         fork.watch(self)
 
@@ -110,7 +109,7 @@ class Outbox:
         if len(encoded) <= _MOST_BYTES:
             self._add(encoded, spans)
             return
-        for part, count in groups(encoded, _MOST_BYTES):
+        for part, count in self.encoder.language.split(encoded, spans, _MOST_BYTES):
             self._add(part, count)
 
     def _add(self, encoded: bytes, spans: int) -> None:

@@ -18,6 +18,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_torch_modules._emission.answer import ENDED, Answer
+from otel_torch_modules._emission.language import Language
+from otel_torch_modules._emission.otlp_protobuf import Protobuf
 from otel_torch_modules._emission.trouble import Trouble
 
 NO_ANSWER: Final = "nothing answers at"
@@ -47,6 +49,8 @@ def pauses() -> Iterator[float]:
 
 class RequestExporter(SpanExporter, ABC):
     """Takes encoded requests as well as spans. It comes before the standard exporter that it is built on."""
+
+    language: Language = Protobuf()
 
     def set_up(self, place: str, timeout_s: float) -> None:
         """Begin, when the standard exporter has.

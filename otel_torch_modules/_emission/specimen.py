@@ -6,6 +6,7 @@ import os
 
 from otel_torch_modules._assembly.layout import Prototype
 from otel_torch_modules._assembly.span import Span, Trace
+from otel_torch_modules._emission.language import Language
 
 
 class Specimen:
@@ -17,8 +18,8 @@ class Specimen:
     """
 
     def __init__(self, like: Prototype, *, has_parent: bool = True) -> None:
-        self.trace_id, span_id, parent_id, start, end = map(os.urandom, (16, 8, 8, 8, 8))
-        trace = Trace(int.from_bytes(self.trace_id, "big"), 0, 0, None, None)
+        trace_id, span_id, parent_id, start, end = map(os.urandom, (16, 8, 8, 8, 8))
+        trace = Trace(int.from_bytes(trace_id, "big"), 0, 0, None, None)
         self.parent: Span | None = None
         if has_parent:
             self.parent = Span(trace, None, "", "", 0, 1, 1, {})
@@ -34,8 +35,6 @@ class Specimen:
             like.attributes,
         )
         self.span.span_id = int.from_bytes(span_id, "big")
-        self.varies = [self.trace_id, span_id, *([parent_id] if has_parent else []), start, end]
-        """The ids and times as they are written, in this order."""
 
     @property
     def root(self) -> Span:
@@ -44,7 +43,15 @@ class Specimen:
 
     def add_link(self) -> None:
         """Link the span to another one of its trace."""
-        link_id = os.urandom(8)
         self.span.link = Span(self.span.trace, None, "", "", 0, 1, 1, {})
-        self.span.link.span_id = int.from_bytes(link_id, "big")
-        self.varies += self.trace_id, link_id
+        self.span.link.span_id = int.from_bytes(os.urandom(8), "big")
+
+    def varies(self, language: Language) -> list[bytes]:
+        """Return the ids and times as they are written, in this order."""
+        span = self.span
+        ids = [found.span_id for found in (span, self.parent) if found is not None]
+        trace_id = language.trace_id(span.trace.trace_id)
+        written = [trace_id, *language.span_ids(ids), *language.times([span.start, span.end])]
+        if span.link is not None:
+            written += trace_id, *language.span_ids([span.link.span_id])
+        return written

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 LONG_VARINT = 9  # bytes; the most that a positive 64-bit integer takes
 
@@ -28,19 +28,6 @@ def long_varint(number: int) -> bytes:
         encoded[-1] |= 0x80
         encoded += b"\x80" * (missing - 1) + b"\x00"
     return bytes(encoded)
-
-
-def cut(data: bytes, variables: Iterable[bytes]) -> tuple[bytes, ...]:
-    """Return what lies between `variables`, which occur in `data` in this order."""
-    pieces = []
-    for variable in variables:
-        piece, found, data = data.partition(variable)
-        if not found:
-            raise ValueError(
-                "the standard encoder does not write fields in the order of their numbers"
-            )
-        pieces.append(piece)
-    return (*pieces, data)
 
 
 def groups(messages: bytes, most: int) -> Iterator[tuple[bytes, int]]:

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
-from otel_torch_modules._emission.otlp import EncodedRequest, SpanEncoder
+from otel_torch_modules._emission.otlp import SpanEncoder
 from otel_torch_modules._emission.otlp_columns import ColumnsEncoder
 from otel_torch_modules._emission.otlp_grpc import _Stub
+from otel_torch_modules._emission.otlp_protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from tests.backends.programs import Program, find, free_ports
@@ -48,7 +49,7 @@ class FileCollector:
 
     def round_trip(self, request: bytes) -> Any:
         """Return what is in the file for an encoded request, with its spans in an order that does not depend on it."""
-        self._export(EncodedRequest(request, 0), timeout=_LIMIT_S)  # as bytes, whoever encoded them
+        self._export(request, timeout=_LIMIT_S)
         deadline = time.monotonic() + _LIMIT_S
         while not (line := self._path.read_bytes()[self._read :]).endswith(b"\n"):
             assert time.monotonic() < deadline, "the collector has written nothing"
@@ -83,7 +84,7 @@ _SETTINGS = settings(max_examples=50, deadline=None)
 @_SETTINGS
 @given(runs())
 def test_spans_made_one_by_one(file_collector: FileCollector, run: list[RecordSpans]) -> None:
-    encoder = SpanEncoder(tracer(), SCOPE)
+    encoder = SpanEncoder(tracer(), SCOPE, Protobuf())
     for record in run:
         if record.spans:
             expected = file_collector.round_trip(standard(record).SerializeToString())
@@ -103,7 +104,7 @@ def test_spans_of_a_step_like_an_earlier_one(
     decision = Decision(1, None)
     for head, span_id in zip(columns.heads, ids, strict=False):
         head.span_id = span_id
-    encoder = SpanEncoder(tracer(), SCOPE)
+    encoder = SpanEncoder(tracer(), SCOPE, Protobuf())
     heads = RecordSpans(columns.heads, decision, tracer(), SCOPE)
     blocks = ColumnsEncoder(encoder.template, 5).encode(columns, ids, 1)
     encoded = [encoder.encode(heads, heads.spans), *(block.data for block in blocks)]

@@ -25,6 +25,7 @@ from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._emission.identity import JobIdentity
 from otel_torch_modules._emission.job_context import JobContext
 from otel_torch_modules._emission.otlp import SpanEncoder
+from otel_torch_modules._emission.otlp_protobuf import Protobuf
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
@@ -163,7 +164,9 @@ class SimulatedRank:
         scope = InstrumentationScope(semconv.SCOPE_NAME, version("otel-torch-modules"), "")
         root = self._assembler.assemble(record)
         spans = RecordSpans(list(root.walk()), Decision(record.trace_flags, None), tracer, scope)
-        return len(spans.spans), len(SpanEncoder(tracer, scope).encode(spans, spans.spans))
+        return len(spans.spans), len(
+            SpanEncoder(tracer, scope, Protobuf()).encode(spans, spans.spans)
+        )
 
 
 class Sink(SpanProcessor):

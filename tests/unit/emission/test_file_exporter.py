@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import os
@@ -10,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf.json_format import ParseDict
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
@@ -21,6 +18,7 @@ from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._emission.file_exporter import OtlpFileSpanExporter
 from otel_torch_modules._emission.job_context import JobContext
 from otel_torch_modules._records import OuterParent, Raised
+from tests.unit.emission.languages import parsed_line as parsed
 
 
 @pytest.fixture
@@ -37,26 +35,6 @@ def spans(memory: Any, small_tree: Span) -> list[ReadableSpan]:
     small_tree.children[1].notes = [Note("add_event", ("seen", {"c": 1}, None), 60)]
     Emitter(lambda: memory.provider, JobContext({})).emit(small_tree)
     return list(memory.exporter.get_finished_spans())
-
-
-def parsed(line: str) -> ExportTraceServiceRequest:
-    """Read a line as OTLP asks: protobuf's JSON mapping, but for hexadecimal ids."""
-
-    def with_base64(value: Any) -> Any:
-        if isinstance(value, list):
-            return [with_base64(item) for item in value]
-        if not isinstance(value, dict):
-            return value
-        return {
-            key: base64.b64encode(bytes.fromhex(item)).decode()
-            if key in ("traceId", "spanId", "parentSpanId")
-            else with_base64(item)
-            for key, item in value.items()
-        }
-
-    request = ExportTraceServiceRequest()
-    ParseDict(with_base64(json.loads(line)), request)
-    return request
 
 
 def test_lines_say_what_the_standard_encoder_says(

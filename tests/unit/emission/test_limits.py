@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace import (
 
 from otel_torch_modules._assembly.span import SharedAttributes
 from otel_torch_modules._emission.otlp import SpanEncoder
+from otel_torch_modules._emission.otlp_protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules.semconv import PHASE, STEP_INDEX
@@ -93,7 +94,7 @@ def test_they_obey_the_same_limits_and_count_what_is_dropped(
     run: tuple[Tracer, list[RecordSpans]],
 ) -> None:
     found, of_run = run
-    encoder = SpanEncoder(found, SCOPE)
+    encoder = SpanEncoder(found, SCOPE, Protobuf())
     for record in [*of_run, *of_run]:
         if not record.spans:
             continue

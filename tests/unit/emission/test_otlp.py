@@ -17,9 +17,11 @@ from opentelemetry.trace import TraceState
 
 from otel_torch_modules._assembly.span import SharedAttributes, Span, Trace
 from otel_torch_modules._emission.otlp import SpanEncoder
+from otel_torch_modules._emission.otlp_protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._records import OuterParent, Raised
+from tests.unit.emission.languages import LANGUAGES, parsed
 
 SCOPE = InstrumentationScope("otel_torch_modules", "1.2.3", "https://schema.test/1")
 
@@ -112,11 +114,14 @@ def by_id(request: ExportTraceServiceRequest) -> ExportTraceServiceRequest:
 @settings(max_examples=100, deadline=None)
 @given(runs())
 def test_it_writes_what_the_standard_encoder_writes(run: list[RecordSpans]) -> None:
-    encoder = SpanEncoder(tracer(), SCOPE)
+    """In both languages in turn, from templates that are kept side by side."""
+    maker = object()
+    encoders = [SpanEncoder(tracer(), SCOPE, language, maker) for language in LANGUAGES]
     for record in [*run, *run]:
-        if record.spans:
-            parsed = ExportTraceServiceRequest.FromString(ours(encoder, record))
-            assert by_id(parsed) == by_id(standard(record))
+        for encoder in encoders:
+            if record.spans:
+                found = parsed(encoder.language, ours(encoder, record))
+                assert by_id(found) == by_id(standard(record))
 
 
 def tree(count: int, places: list[Any]) -> RecordSpans:
@@ -137,7 +142,7 @@ def test_the_bytes_of_shared_places_are_the_standard_encoders(monkeypatch: Any) 
     )
     record.spans = record.spans[1:]
     without_urls = InstrumentationScope("otel_torch_modules", "1.2.3")
-    encoder = SpanEncoder(record.tracer, without_urls)
+    encoder = SpanEncoder(record.tracer, without_urls, Protobuf())
     encoder.encode(record, record.spans)
     assert (
         ours(encoder, record)
@@ -156,13 +161,13 @@ def test_what_is_kept_of_a_place_is_kept_on_its_attributes_by_the_last_encoder_a
     places = [SharedAttributes({"n": n}) for n in range(2)]
     record = tree(4, [*places, places[0], {"n": 3}])
     for _ in range(3):
-        encoder = SpanEncoder(record.tracer, SCOPE)
+        encoder = SpanEncoder(record.tracer, SCOPE, Protobuf())
         for _ in range(2):
-            parsed = ExportTraceServiceRequest.FromString(ours(encoder, record))
-            assert by_id(parsed) == by_id(standard(record))
+            found = parsed(encoder.language, ours(encoder, record))
+            assert by_id(found) == by_id(standard(record))
         assert [list(place.encoded) for place in places] == [
-            [("forward 0", 3, True, 1), ("forward 2", 3, True, 1)],
-            [("forward 1", 3, True, 1)],
+            [("forward 0", 3, True, 1, "protobuf"), ("forward 2", 3, True, 1, "protobuf")],
+            [("forward 1", 3, True, 1, "protobuf")],
         ]
     kept = weakref.ref(encoder)
     del encoder

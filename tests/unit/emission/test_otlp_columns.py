@@ -10,17 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_torch_modules._assembly.assembler import Assembler
 from otel_torch_modules._assembly.columns import SpanColumns
+from otel_torch_modules._emission.language import Language
 from otel_torch_modules._emission.otlp import SpanEncoder
 from otel_torch_modules._emission.otlp_columns import ColumnsEncoder
+from otel_torch_modules._emission.otlp_protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._records import CallDetail, Record, Shapes, SharedStep, Site
 from otel_torch_modules.config import Config
 from tests.unit.assembly.test_repeats import Loop, Training, loops, simple, ticks_from
+from tests.unit.emission.languages import LANGUAGES, parsed
 from tests.unit.emission.test_otlp import SCOPE, by_id, span_ids, trace_ids, tracer
 
 
@@ -34,7 +36,8 @@ def repeated(records: list[Record], config: Config | None = None) -> SpanColumns
 
 def check(columns: SpanColumns, encoder: ColumnsEncoder, ids: list[int], flags: int) -> list[int]:
     """Compare with the standard encoder; return the sizes of the blocks."""
-    around = SpanEncoder(tracer(), SCOPE)
+    language = encoder._language
+    around = SpanEncoder(tracer(), SCOPE, language)
     blocks = list(encoder.encode(columns, ids, flags))
     count = sum(block.span_count for block in blocks)
     request = around.request([block.data for block in blocks], count)
@@ -43,8 +46,8 @@ def check(columns: SpanColumns, encoder: ColumnsEncoder, ids: list[int], flags: 
         span.span_id = span_id
     batch = RecordSpans(spans, Decision(flags, None), tracer(), SCOPE)
     rest = [batch.finished(span) for span in spans[len(columns.heads) :]]
-    parsed = ExportTraceServiceRequest.FromString(request.data)
-    assert by_id(parsed) == by_id(encode_spans(rest))
+    found = parsed(language, request.data)
+    assert by_id(found) == by_id(encode_spans(rest))
     columns.release()
     return [block.span_count for block in blocks]
 
@@ -57,9 +60,16 @@ def check(columns: SpanColumns, encoder: ColumnsEncoder, ids: list[int], flags: 
     st.sampled_from([0, 1, 3]),
     st.sampled_from(["separate", "internal"]),
     st.sampled_from([None, SharedStep(5, 2, True), SharedStep(5, 2, False)]),
+    st.sampled_from(LANGUAGES),
 )
 def test_it_is_what_the_standard_encoder_writes(
-    loop: Loop, data: st.DataObject, block_size: int, flags: int, kind: str, shared: Any
+    loop: Loop,
+    data: st.DataObject,
+    block_size: int,
+    flags: int,
+    kind: str,
+    shared: Any,
+    language: Language,
 ) -> None:
     loop.late = False
     training = Training(ticks_from(data))
@@ -74,8 +84,8 @@ def test_it_is_what_the_standard_encoder_writes(
         for _ in range(4)
     ]
     columns = repeated(records, Config(span_kind=kind))
-    around = SpanEncoder(tracer(), SCOPE)
-    encoder = ColumnsEncoder(around.template, block_size)
+    around = SpanEncoder(tracer(), SCOPE, language)
+    encoder = ColumnsEncoder(around.template, language, block_size)
     count = len(columns.starts)
     heads = [head.span_id for head in columns.heads]
     for _ in range(2):  # the second time from what was kept
@@ -95,8 +105,10 @@ def test_shapes_are_written_too_and_cost_no_template_that_is_kept() -> None:
         return found
 
     columns = repeated([record(at) for at in range(3)])
-    around = SpanEncoder(tracer(), SCOPE)
-    assert check(columns, ColumnsEncoder(around.template, 100), list(range(1, 7)), 1) == [3, 2]
+    around = SpanEncoder(tracer(), SCOPE, Protobuf())
+    assert check(
+        columns, ColumnsEncoder(around.template, Protobuf(), 100), list(range(1, 7)), 1
+    ) == [3, 2]
     # The root's forward span has attributes of its own; those of the child, and of both backwards, are shared.
     kept = [getattr(like.attributes, "encoded", None) for like in columns.layout.spans]
     assert [None if templates is None else len(templates) for templates in kept] == [
@@ -111,7 +123,7 @@ def test_shapes_are_written_too_and_cost_no_template_that_is_kept() -> None:
 
 def test_what_was_made_for_a_layout_goes_with_it() -> None:
     columns = repeated([simple(1000 * at, 10 * at) for at in range(3)])
-    encoder = ColumnsEncoder(SpanEncoder(tracer(), SCOPE).template, 100)
+    encoder = ColumnsEncoder(SpanEncoder(tracer(), SCOPE, Protobuf()).template, Protobuf(), 100)
     list(encoder.encode(columns, list(range(1, 7)), 1))
     assert len(encoder._blocks) == 1
     del columns
@@ -136,6 +148,6 @@ def test_a_place_that_is_called_once_more_has_another_index(index: int) -> None:
         dict(like.attributes).get("torch.module.call_index", 0) for like in columns.layout.spans[1:]
     ]
     assert names == [0, 1, 2, 3]
-    encoder = ColumnsEncoder(SpanEncoder(tracer(), SCOPE).template, 2)
+    encoder = ColumnsEncoder(SpanEncoder(tracer(), SCOPE, Protobuf()).template, Protobuf(), 2)
     assert check(columns, encoder, list(range(1, 6)), 1) == [2, 2]
     assert columns.starts[1 + index] == 200 + 10 * index

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from otel_torch_modules._emission.otlp_json import LineEncoder
+from otel_torch_modules._emission.otlp_json import encode_line
 
 texts = st.sampled_from(["", "forward h.0", '"spans":[]', "äö\n"])
 ids = st.binary(min_size=8, max_size=8)
@@ -63,25 +63,9 @@ def without_defaults(node: Any) -> Any:
 
 @given(st.lists(requests, max_size=3))
 def test_a_line_holds_what_the_mapping_says(several: list[ExportTraceServiceRequest]) -> None:
-    encoder = LineEncoder()
     for request in several:
         expected = mapped(request)
-        line = encoder.encode(request)
+        line = encode_line(request)
         assert line.endswith(b"\n")
         assert line.count(b"\n") == 1
         assert without_defaults(json.loads(line)) == without_defaults(expected)
-
-
-def test_what_the_last_traces_did_not_have_is_forgotten() -> None:
-    encoder = LineEncoder()
-
-    def places(trace: int, names: list[str]) -> int:
-        spans = [Span(trace_id=trace.to_bytes(16, "big"), name=name) for name in names]
-        scope_spans = [ScopeSpans(spans=spans)]
-        encoder.encode(
-            ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=scope_spans)])
-        )
-        return len({*encoder._known, *encoder._older})
-
-    assert [places(trace, ["kept", "also kept"]) for trace in range(1, 100)] == 99 * [2]
-    assert max(places(trace, ["kept", f"gone {trace}"]) for trace in range(100, 500)) < 40

@@ -8,16 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.span import Span, Trace
 from otel_torch_modules._emission import otlp_steps
+from otel_torch_modules._emission.language import Language
 from otel_torch_modules._emission.otlp import SpanEncoder
+from otel_torch_modules._emission.otlp_protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._emission.wire import long_varint, varint
 from otel_torch_modules._records import OuterParent, Raised
+from tests.unit.emission.languages import LANGUAGES, parsed
 from tests.unit.emission.test_otlp import SCOPE, by_id, span_ids, times, trace_ids, tracer
 
 INDEXES = st.integers(0, 300) | st.integers(0, 2**63 - 1)
@@ -41,9 +43,9 @@ def known(encoder: SpanEncoder) -> int:
 
 def check(encoder: SpanEncoder, record: RecordSpans) -> None:
     data = encoder.encode(record, record.spans)
-    parsed = ExportTraceServiceRequest.FromString(encoder.request([data], len(record.spans)).data)
+    found = parsed(encoder.language, encoder.request([data], len(record.spans)).data)
     standard = encode_spans([record.finished(span) for span in record.spans])
-    assert by_id(parsed) == by_id(standard)
+    assert by_id(found) == by_id(standard)
 
 
 @given(
@@ -51,11 +53,12 @@ def check(encoder: SpanEncoder, record: RecordSpans) -> None:
     st.booleans(),
     st.sampled_from([0, 1, 3]),
     st.dictionaries(st.sampled_from(["a", "b"]), st.booleans() | st.integers(0, 9)),
+    st.sampled_from(LANGUAGES),
 )
 def test_it_is_what_the_standard_encoder_writes(
-    given: list[Any], remote: bool, flags: int, more: dict[str, Any]
+    given: list[Any], remote: bool, flags: int, more: dict[str, Any], language: Language
 ) -> None:
-    encoder = SpanEncoder(tracer(), SCOPE)
+    encoder = SpanEncoder(tracer(), SCOPE, language)
     for index, trace_id, first, second, offset in given:
         trace = Trace(trace_id, offset, flags, None, None)
         spans = steps(trace, index, more, remote, [first, second])
@@ -81,7 +84,7 @@ def _links(spans: list[Span]) -> None:
 
 @pytest.mark.parametrize("change", [_fails, _says_a_word, _counts_from_below, _links])
 def test_what_is_rare_is_left_to_the_standard_encoder(change: Any) -> None:
-    encoder = SpanEncoder(tracer(), SCOPE)
+    encoder = SpanEncoder(tracer(), SCOPE, Protobuf())
     spans = steps(Trace(1, 2, 1, None, None), 7, {}, False, [3, 4])
     change(spans)
     check(encoder, RecordSpans(spans, Decision(1, None), tracer(), SCOPE))
@@ -89,7 +92,7 @@ def test_what_is_rare_is_left_to_the_standard_encoder(change: Any) -> None:
 
 
 def test_a_step_below_a_span_of_the_program_is_left_to_it_too() -> None:
-    encoder = SpanEncoder(tracer(), SCOPE)
+    encoder = SpanEncoder(tracer(), SCOPE, Protobuf())
     trace = Trace(1, 2, 1, None, OuterParent(1, 77, 1, None))
     spans = steps(trace, 7, {}, False, [3, 4])
     check(encoder, RecordSpans(spans, Decision(1, None), tracer(), SCOPE))
@@ -98,7 +101,7 @@ def test_a_step_below_a_span_of_the_program_is_left_to_it_too() -> None:
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(otlp_steps, "_MOST_KEPT", 4)
-    encoder = SpanEncoder(tracer(), SCOPE)
+    encoder = SpanEncoder(tracer(), SCOPE, Protobuf())
     kept = []
     for batches in range(4):
         trace = Trace(1, 2, 1, None, None)

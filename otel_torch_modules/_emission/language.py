@@ -1,0 +1,59 @@
+"""What is the same in all languages of OTLP: a span with holes for its ids and times.
+
+A language says how the standard encoding of spans looks, how ids and times are written in it, and what stands between
+spans and around them. The rest, which is what makes encoding cheap, does not know which one it writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+Pieces = tuple[bytes, ...]
+
+
+class Language(Protocol):
+    """A way to write an ``ExportTraceServiceRequest``."""
+
+    name: str
+    between: bytes
+    """What stands between two spans."""
+
+    def encode(self, spans: Sequence[ReadableSpan]) -> bytes:
+        """Return `spans` of one resource and scope, with `between` between them, as the standard encoder has them."""
+
+    def around(self, span: ReadableSpan) -> tuple[bytes, bytes]:
+        """Return the resource and the scope of `span`, for `request`."""
+
+    def request(self, resource: bytes, scope: bytes, spans: Iterable[bytes]) -> bytes:
+        """Return the request that sends encoded `spans`."""
+
+    def split(self, encoded: bytes, span_count: int, most: int) -> Iterable[tuple[bytes, int]]:
+        """Yield encoded spans in parts of `most` bytes, where receivers mind, and how many spans are in each."""
+
+    def trace_id(self, trace_id: int) -> bytes:
+        """Return an id of 16 bytes as it is written."""
+
+    def span_ids(self, span_ids: Sequence[int]) -> Pieces:
+        """Return ids of 8 bytes as they are written."""
+
+    def times(self, times: Sequence[int]) -> Pieces:
+        """Return nanoseconds since the epoch as they are written."""
+
+    def number(self, number: int) -> bytes:
+        """Return the value of an attribute, an integer from 0 below 2**63, as it is written."""
+
+
+def cut(data: bytes, variables: Iterable[bytes]) -> Pieces:
+    """Return what lies between `variables`, which occur in `data` in this order."""
+    pieces = []
+    for variable in variables:
+        piece, found, data = data.partition(variable)
+        if not found:
+            raise ValueError(
+                "the standard encoder does not write fields in the order of their numbers"
+            )
+        pieces.append(piece)
+    return (*pieces, data)
