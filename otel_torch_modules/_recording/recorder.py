@@ -91,6 +91,7 @@ class Recorder:
         self._config = config
         self._log_limit = config.max_spans_per_step * _SLOTS_PER_SPAN
         self._original: Callable[..., Any] | None = None
+        self._names: list[str] = []  # of what is wrapped
         self._wrapper: Callable[..., Any] | None = None
         self.sites = ModuleSites(config.records_module)
         self.record: Record | None = None
@@ -121,9 +122,12 @@ class Recorder:
         return length < self._marks_end
 
     def install(self) -> None:
-        """Wrap ``nn.Module.__call__``."""
-        self._original = nn.Module.__call__
-        nn.Module.__call__ = self.wrapper_of(nn.Module.__call__)  # type: ignore[method-assign]
+        """Wrap ``nn.Module.__call__``, by all of its names: pickle looks a function up by the one that it was given."""
+        self._original = original = nn.Module.__call__
+        self._names = [name for name, value in vars(nn.Module).items() if value is original]
+        wrapper = self.wrapper_of(original)
+        for name in self._names:
+            setattr(nn.Module, name, wrapper)
 
     def wrapper_of(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Return `original`, which calls a module, with recording around it. One only is at work."""
@@ -132,8 +136,9 @@ class Recorder:
 
     def uninstall(self) -> None:
         """Undo `install`. Where somebody has wrapped our wrapper since, it stays and only passes calls on."""
-        if nn.Module.__call__ is self._wrapper:
-            nn.Module.__call__ = self._original  # type: ignore[method-assign, assignment]
+        for name in self._names:
+            if getattr(nn.Module, name) is self._wrapper:
+                setattr(nn.Module, name, self._original)
         self._wrapper = None
         self.write_to(None)
         self.forget_tasks()

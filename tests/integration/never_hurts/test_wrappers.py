@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Callable
+from copy import copy, deepcopy
+from functools import partial
+from inspect import getsource, signature
+from pkgutil import resolve_name
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from otel_torch_modules.testing import capture_spans
 from tests.integration.steps.programs import STEP, Net, batch, outline, train
+
+# All of torch's that is wrapped.
+WRAPPED = [
+    "torch.nn.modules.module.Module.__call__",
+    "torch.nn.modules.module.Module.zero_grad",
+    "torch.utils.data.dataloader._BaseDataLoaderIter.__next__",
+    "torch.optim.optimizer.Optimizer.zero_grad",
+    "torch.amp.grad_scaler.GradScaler.step",
+]
 
 Call = Callable[..., Any]
 
@@ -27,6 +42,32 @@ def counting(original: Call, calls: list[str]) -> Call:
 
 def step_with(model: nn.Module) -> None:
     train(model, torch.optim.SGD(model.parameters(), lr=0.01))
+
+
+def pickled(function: Call) -> list[object]:
+    return [pickle.dumps(function), pickle.dumps(partial(function, None))]
+
+
+def seen(function: Call) -> list[object]:
+    """Return all that a program can ask of a function of torch's and find changed."""
+    names = [
+        getattr(function, name) for name in ("__name__", "__qualname__", "__module__", "__doc__")
+    ]
+    copies = copy(function) is function is deepcopy(function)
+    same = pickle.loads(pickle.dumps(function)) is function
+    return [*names, *pickled(function), signature(function), getsource(function), copies, same]
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_what_is_wrapped_is_pickled_copied_and_described_as_without_us(name: str) -> None:
+    untraced = resolve_name(name)
+    expected = seen(untraced)
+    with capture_spans():
+        assert resolve_name(name) is not untraced
+        assert seen(resolve_name(name)) == expected
+        found = {key for key, value in vars(nn.Module).items() if value is nn.Module.__call__}
+        assert found == {"__call__", "_wrapped_call_impl"}
+    assert resolve_name(name) is untraced
 
 
 NAMES = ["Net", "Linear", "ReLU"]
