@@ -66,6 +66,7 @@ class Site:
         "function_name",
         "looks_left_out",
         "parameters",
+        "place",
         "recorded",
         "wrapper",
     )
@@ -89,10 +90,27 @@ class Site:
         self.compiled = compiled
         self.recorded = recorded
         self.wrapper: Site | None = None  # below a call of it not recorded, it is the same call
-        self.looks_left_out: dict[
-            int | str, int
-        ] = {}  # recording's: argument -> of how many next calls
-        self.attributes: dict[Any, Any] = {}  # assembly's: of its calls' spans, each made once
+        # Recording's: argument -> of how many next calls.
+        self.looks_left_out: dict[int | str, int] = {}
+        self.place: Any = None  # recording's: where it is now
+        self.attributes: dict[Any, Any] | None = None  # assembly's: of its calls' spans
+
+    @property
+    def _told(self) -> tuple[Any, ...]:
+        return (
+            self.fqn,
+            self.class_name,
+            self.function_name,
+            self.parameters,
+            self.container,
+            self.compiled,
+            self.recorded,
+            self.wrapper,
+        )
+
+    def is_like(self, other: Site) -> bool:
+        """Return whether calls of both are told alike."""
+        return self._told == other._told
 
     def __repr__(self) -> str:
         return f"Site({self.fqn!r}, {self.class_name!r})"

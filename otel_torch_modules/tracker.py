@@ -175,8 +175,14 @@ class ModuleTracker:
         frame = calling_frame()
         stack, ruler = self._thread.stack, self._thread.ruler
         stack.heal(frame.f_back)
-        site = self._sites.by_id.get(id(module)) or self._sites.add(module)
-        call = Call(site.fqn, module, Place.of(frame), ruler, stack.innermost_call())
+        parent = stack.innermost_call()
+        if parent is None and not self.is_bw:
+            site = self._sites.open(module).sites[id(module)]
+        else:
+            known = self._sites.by_id.get
+            caller = None if parent is None else known(id(parent.module()))
+            site = known(id(module)) or self._sites.add(module, caller)
+        call = Call(site.fqn, module, Place.of(frame), ruler, parent)
         self._mark_inputs(call, inputs)
         ruler.open(call, sequence_number())
         self._last_ruler = ruler

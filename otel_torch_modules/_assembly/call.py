@@ -90,6 +90,8 @@ def label_of(site: Site, parent: Call | None) -> str:
 def attributes_of(call: Call, phase: str) -> SharedAttributes:
     """Return the attributes of a span of `call`, made once and kept on the site."""
     site = call.site
+    if site.attributes is None:
+        site.attributes = {}
     key = (phase, call.training, call.index)
     attributes: SharedAttributes | None = site.attributes.get(key)
     if attributes is None:

@@ -8,13 +8,14 @@ skipped in the same way. Tracing *through* them, where a caller is compiled, is 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, ModuleType
 
 import torch._C._dynamo.eval_frame as eval_frame
 from torch import nn
 from torch.fx import GraphModule
+
+from otel_torch_modules._recording.frames import program_frame
 
 # Modules of torch that run compiled graphs.
 _RUNNERS = ("torch._functorch._aot_autograd", "torch._dynamo.compiled_autograd")
@@ -40,12 +41,12 @@ def made_by_compiler(module: nn.Module) -> bool:
         module = module._modules["_orig_mod"]  # type: ignore[assignment]
     if not isinstance(module, GraphModule):
         return False
-    frame = sys._getframe(1)
+    frame = program_frame()
     for _ in range(_FRAMES):
+        if frame is None:
+            break
         if frame.f_globals.get("__name__", "").startswith(_RUNNERS):
             return True
-        if frame.f_back is None:
-            break
         frame = frame.f_back
     return False
 

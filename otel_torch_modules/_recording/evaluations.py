@@ -82,8 +82,7 @@ class Evaluations:
         thread = self._thread
         thread.suspended = self._recorder.record
         thread.forward = Forward(record, module)
-        sites = self._recorder.sites
-        record.site = sites.by_id.get(id(module)) or sites.add(module)
+        record.site = self._recorder.sites.root(module)
         if not self._context.open(record):
             thread.forward = None
             return False

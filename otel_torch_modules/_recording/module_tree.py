@@ -6,18 +6,67 @@ it or be seen by it. Here modules are told apart by identity and read from ``_mo
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+
+# How many modules are looked at for the one that a module of the program has just called.
+_NEAR = 64
+
+_LISTS = (nn.ModuleList, nn.ModuleDict)  # never called
+
+
+def registry(module: nn.Module) -> dict[str, nn.Module | None]:
+    """Return the children of `module` by their names; nothing for one that keeps them elsewhere than in Python."""
+    registered = vars(module).get("_modules")
+    return registered if isinstance(registered, dict) else {}
 
 
 def children(module: nn.Module) -> list[tuple[str, nn.Module]]:
     """Return the registered children of `module` with their names, in the order of registration."""
     registered = vars(module).get("_modules") or {}
     return [(name, child) for name, child in registered.items() if child is not None]
+
+
+def is_bare(module: nn.Module) -> bool:
+    """Return whether `module` has neither children nor parameters, as activations and criteria have not."""
+    inside = vars(module)
+    return not inside.get("_modules") and not inside.get("_parameters")
+
+
+def parent_of(module: nn.Module, caller: nn.Module) -> tuple[nn.Module, str] | None:
+    """Return in which module `module` is registered, and as what: in `caller` or in a list of it; newest first."""
+    key = id(module)
+    parents = [caller]
+    for parent in parents:
+        held = registry(parent)
+        if key in map(id, reversed(held.values())):
+            return next((parent, name) for name, child in held.items() if child is module)
+        parents += [child for child in held.values() if isinstance(child, _LISTS)]
+    return None
+
+
+def way_to(module: nn.Module, holder: nn.Module) -> list[tuple[nn.Module, str]] | None:
+    """Return by which names `module` is reached from `holder`, each with the module that it is registered in.
+
+    Looked at are the nearest modules, of the children of one the newest first: None may mean that it is far.
+    """
+    left = _NEAR
+    ways: deque[tuple[nn.Module, list[tuple[nn.Module, str]]]] = deque([(holder, [])])
+    while ways and left > 0:
+        parent, way = ways.popleft()
+        for name, child in islice(reversed(registry(parent).items()), left):
+            left -= 1
+            if child is module:
+                return [*way, (parent, name)]
+            if child is not None and registry(child):
+                ways.append((child, [*way, (parent, name)]))
+    return None
 
 
 def parameter_counts(root: nn.Module) -> dict[int, int]:
@@ -27,39 +76,32 @@ def parameter_counts(root: nn.Module) -> dict[int, int]:
     number of modules and parameters, not with depth; what is reached by several ways costs once more per way up.
     """
     modules, ways = _survey(root)
-    weights: dict[int, _Weight] = {}
+    alone: dict[int, int] = {}  # what is reached by one way only
+    together: dict[
+        int, dict[int, int]
+    ] = {}  # by the id of a shared parameter or module: counted once
     with _plain_sizes():
         for module in modules:
-            weight = _Weight()
+            total = 0
+            shared: dict[int, int] = {}
             for parameter in _parameters(module):
-                weight.add(id(parameter), parameter.numel(), ways[id(parameter)])
+                if ways[id(parameter)] > 1:
+                    shared[id(parameter)] = parameter.numel()
+                else:
+                    total += parameter.numel()
             for _, child in children(module):
-                below = weights.get(id(child))
+                below = alone.get(id(child))
                 if below is None:
                     continue  # a child that holds its own ancestor
-                weight.add(id(child), below.alone, ways[id(child)])
-                weight.together.update(below.together)
-            weights[id(module)] = weight
-    return {key: weight.total() for key, weight in weights.items()}
-
-
-class _Weight:
-    """Elements below one module: those that nothing else reaches, and those that must not be counted twice."""
-
-    __slots__ = ("alone", "together")
-
-    def __init__(self) -> None:
-        self.alone = 0
-        self.together: dict[int, int] = {}  # id of a shared parameter or module -> elements
-
-    def add(self, key: int, elements: int, ways: int) -> None:
-        if ways > 1:
-            self.together[key] = elements
-        else:
-            self.alone += elements
-
-    def total(self) -> int:
-        return self.alone + sum(self.together.values())
+                if ways[id(child)] > 1:
+                    shared[id(child)] = below
+                else:
+                    total += below
+                shared.update(together.get(id(child), {}))
+            alone[id(module)] = total
+            if shared:
+                together[id(module)] = shared
+    return {key: total + sum(together.get(key, {}).values()) for key, total in alone.items()}
 
 
 def _survey(root: nn.Module) -> tuple[list[nn.Module], dict[int, int]]:

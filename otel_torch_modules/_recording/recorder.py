@@ -183,7 +183,7 @@ class Recorder:
         ) -> Any:
             log = self.log
             try:
-                site = site_of(id(module)) or add_site(module)
+                site = site_of(id(module)) or add_site(module, stack[-1])
                 length = 0 if log is None else len(log)
                 left_out = (
                     (not site.recorded and site.wrapper in (None, stack[-1]))
@@ -338,6 +338,7 @@ class Recorder:
     ) -> Any:
         state = self._threads.state
         task, graph = -1, False
+        opened = None
         try:
             if self._tasks:
                 self.settle()
@@ -347,6 +348,9 @@ class Recorder:
                 recorded = False
             elif task == -1:
                 recorded = self.boundary.root_opens(module)
+                if recorded and not self._phases_only:
+                    opened = self.sites.open(module)
+                    opened.callers.add(state.code)
             else:  # a forward inside a backward: recompute
                 recorded = self.log is not None and not self._phases_only
                 if recorded and task != self.task:
@@ -373,6 +377,8 @@ class Recorder:
             state.stack = []
             state.recomputes = False
             state.raised = 0
+            if opened is not None:
+                opened.callers.discard(state.code)
             if state.minted:
                 state.minted.clear()
             if task == -1 and not graph:

@@ -41,7 +41,7 @@ def call_root(
     if log is None:
         return original(module, *args, **kwargs)
     try:
-        site: Site = recorder.sites.by_id.get(id(module)) or recorder.sites.add(module)
+        site: Site = recorder.sites.root(module)
         first = sequence_number()
         marking = recorder.has_room(len(log))
         if marking and torch.is_grad_enabled():

@@ -223,7 +223,7 @@ def test_left_during_backward(watch: Watch) -> None:
         output = model[1](hidden)
         watch.events.clear()
         output.sum().backward()
-    assert watch.kinds() == [("pre_bw", "Linear")]
+    assert watch.kinds() == [("pre_bw", "Linear_1")]
     assert watch.is_idle()
 
 

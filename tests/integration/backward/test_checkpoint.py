@@ -497,18 +497,18 @@ def test_sequential_segments_reentrant_and_no_module_around_them() -> None:
     assert draw(captured) == tree("""
         train.step
           forward Linear ->
-          forward Linear
+          forward Linear_1
           forward Tanh
-          forward Linear ->
+          forward Linear_2 ->
           forward Tanh ->
           backward
             backward Tanh <- forward
-            backward Linear <- forward
-            recompute Linear
+            backward Linear_2 <- forward
+            recompute Linear_1
             recompute Tanh
             backward
               backward Tanh <- recompute
-              backward Linear <- recompute
+              backward Linear_1 <- recompute
             backward Linear <- forward
     """)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from otel_torch_modules._recording.fqn import ModuleSites
 from otel_torch_modules._recording.module_tree import parameter_counts
+from otel_torch_modules._records import Site
 
 
 class Mlp(nn.Module):
@@ -65,7 +67,7 @@ GPT_NAMES = [
 
 def test_names_are_class_rooted_paths(sites: ModuleSites) -> None:
     model = GPT()
-    site = sites.add(model)
+    site = sites.root(model)
     assert sites.by_id[id(model)] is site
     assert names(sites) == GPT_NAMES
     prefixes = {key.rpartition(".")[0] for key in model.state_dict()}
@@ -74,7 +76,7 @@ def test_names_are_class_rooted_paths(sites: ModuleSites) -> None:
 
 def test_a_site_says_what_the_module_is(sites: ModuleSites) -> None:
     model = GPT()
-    sites.add(model)
+    sites.open(model)
     assert [
         (site.fqn, site.parameters, site.container, site.compiled, site.recorded)
         for site in sites.by_id.values()
@@ -103,7 +105,7 @@ def test_what_is_not_recorded_is_asked_by_name_and_class() -> None:
         return class_name != "ReLU"
 
     sites = ModuleSites(recorded)
-    sites.add(nn.Sequential(linear := nn.Linear(1, 1), relu := nn.ReLU()))
+    sites.open(nn.Sequential(linear := nn.Linear(1, 1), relu := nn.ReLU()))
     assert asked == [
         ("Sequential", "Sequential"),
         ("Sequential.0", "Linear"),
@@ -117,7 +119,7 @@ def test_a_module_reached_by_two_paths_has_the_first(sites: ModuleSites) -> None
     model = nn.Module()
     model.outer = nn.Sequential(nn.Sequential(shared))
     model.direct = shared
-    sites.add(model)
+    sites.open(model)
     assert names(sites) == [
         ("Module", "Module"),
         ("Module.outer", "Sequential"),
@@ -126,47 +128,155 @@ def test_a_module_reached_by_two_paths_has_the_first(sites: ModuleSites) -> None
     ]
 
 
-def test_a_module_called_alone_is_renamed_by_its_root(sites: ModuleSites) -> None:
+def test_names_are_those_of_the_root_that_is_called(sites: ModuleSites) -> None:
     model = GPT()
-    assert sites.add(model.h[1]).fqn == "Block"
-    assert sites.add(model).fqn == "GPT"
-    assert sites.by_id[id(model.h[1])].fqn == "GPT.h.1"
+    block = model.h[1]
+    for _ in range(2):
+        assert sites.root(block).fqn == "Block"
+        sites.open(block)
+        assert sites.by_id[id(block.mlp)].fqn == "Block.mlp"
+        assert sites.root(model).fqn == "GPT"
+        sites.open(model)
+        assert sites.by_id[id(block.mlp)].fqn == "GPT.h.1.mlp"
     assert sorted(names(sites)) == GPT_NAMES
 
 
-def test_a_module_of_two_roots_keeps_its_first_name(sites: ModuleSites) -> None:
+def test_a_module_of_two_roots_has_a_name_from_each(sites: ModuleSites) -> None:
     shared = nn.Linear(1, 1)
     teacher, student = nn.Sequential(shared), nn.ModuleDict({"own": nn.ReLU(), "taught": shared})
-    sites.add(teacher)
-    sites.add(student)
-    assert names(sites) == [
-        ("Sequential", "Sequential"),
-        ("Sequential.0", "Linear"),
-        ("ModuleDict", "ModuleDict"),
-        ("ModuleDict.own", "ReLU"),
-    ]
+    for _ in range(2):
+        sites.open(teacher)
+        assert sites.by_id[id(shared)].fqn == "Sequential.0"
+        sites.open(student)
+        assert sites.by_id[id(shared)].fqn == "ModuleDict.taught"
 
 
-def test_a_root_called_later_takes_over_a_whole_model(sites: ModuleSites) -> None:
-    model = nn.Sequential(nn.Linear(1, 1))
-    sites.add(model)
-    sites.add(nn.ModuleDict({"model": model}))
-    assert sites.by_id[id(model)].fqn == "ModuleDict.model"
-    assert sites.by_id[id(model[0])].fqn == "ModuleDict.model.0"
+def test_a_wrapper_that_was_called_once_leaves_no_name(sites: ModuleSites) -> None:
+    model = GPT()
+    for kept in (True, False):
+        wrapper = nn.ModuleDict({"inner": model})
+        sites.open(wrapper)
+        assert sites.by_id[id(model.head)].fqn == "ModuleDict.inner.head"
+        if not kept:
+            del wrapper
+        sites.open(model)
+        assert sites.by_id[id(model.head)].fqn == "GPT.head"
+        assert sites.by_id[id(model)].fqn == "GPT"
 
 
-def test_a_module_added_later_is_named_by_its_place(sites: ModuleSites) -> None:
-    model, other = GPT(), nn.Sequential(nn.ReLU())
-    sites.add(other)
-    before = sites.add(model)
-    model.h.append(Block())
-    assert sites.add(model.h[2].mlp).fqn == "GPT.h.2.mlp"
-    assert sites.by_id[id(model.h[2])].fqn == "GPT.h.2"
-    assert sites.by_id[id(model)] is before
-    assert sites.add(nn.Dropout()).fqn == "Dropout"
+def test_what_a_running_root_has_called_in_another_thread_keeps_its_name(
+    sites: ModuleSites,
+) -> None:
+    model = GPT()
+    root = sites.open(model)
+    root.callers.add(1)
+    assert sites.open(model.h[0]) is root
+    assert sites.root(model.h[0]).fqn == "GPT.h.0"
+    root.callers.discard(1)
+    assert sites.root(model.h[0]).fqn == "Block"
 
 
-def test_modules_made_in_every_forward_are_looked_for_only_so_often(sites: ModuleSites) -> None:
+def prefixes(model: nn.Module) -> set[str]:
+    """Return what `state_dict` says the modules below are called."""
+    return {name for name, _ in model.named_modules() if name}
+
+
+def seen(sites: ModuleSites, model: nn.Module) -> set[str]:
+    """Return what the modules below are called by us."""
+    return {
+        sites.by_id[id(module)].fqn.partition(".")[2]
+        for module in model.modules()
+        if module is not model
+    }
+
+
+def take_out(model: nn.Sequential) -> None:
+    model[1] = model[1].mlp
+
+
+CHANGES: dict[str, Callable[[nn.Sequential], object]] = {
+    "inserted first": lambda model: model.insert(0, nn.ReLU()),
+    "appended": lambda model: model.append(Block()),
+    "deleted": lambda model: model.__delitem__(0),
+    "deleted and appended": lambda model: (model.__delitem__(0), model.append(nn.ReLU())),
+    "two change places": lambda model: model.extend([model.pop(0), model.pop(0)]),
+    "replaced": lambda model: model.__setitem__(1, nn.Linear(1, 1)),
+    "wrapped in an adapter": lambda model: model.__setitem__(1, nn.ModuleDict({"base": model[1]})),
+    "an adapter is taken out": take_out,
+    "added to a leaf": lambda model: setattr(model[0], "adapter", nn.Linear(1, 1)),
+    "a leaf's is moved": lambda model: setattr(model[0], "moved", model.pop(1)),
+    "renamed": lambda model: model._modules.update(last=model._modules.pop("2")),
+    "set to None": lambda model: model._modules.update({"1": None}),
+    "by the registry": lambda model: model._modules.update({"1": nn.ReLU()}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_names_follow_a_model_that_changes(
+    sites: ModuleSites, change: Callable[[nn.Sequential], object]
+) -> None:
+    model = nn.Sequential(nn.Linear(1, 1), Block(), Block(), nn.ModuleList([Block()]))
+    sites.open(model)
+    before = {site.fqn: site for site in sites.by_id.values()}
+    change(model)
+    root = sites.open(model)
+    for name, module in model.named_modules():  # new leaves are found when they are called
+        if id(module) not in sites.by_id:
+            parent = model.get_submodule(name.rpartition(".")[0])
+            sites.add(module, sites.by_id[id(parent)])
+    assert seen(sites, model) == prefixes(model)
+    assert {*root.sites} == {*sites.by_id} == {id(module) for module in model.modules()}
+    for site in sites.by_id.values():  # a place that is what it was is the same
+        was = before.get(site.fqn, site)
+        assert was is site or not was.is_like(site)
+    found = dict(root.sites)
+    assert sites.open(model).sites == found
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_names_follow_while_the_root_runs_where_a_new_module_is_called(
+    sites: ModuleSites, change: Callable[[nn.Sequential], object]
+) -> None:
+    model = nn.Sequential(nn.Linear(1, 1), Block(), Block(), nn.ModuleList([Block()]))
+    caller = sites.root(model)
+    change(model)
+    new = [module for module in model if module is not None and id(module) not in sites.by_id]
+    for module in new:
+        sites.add(module, caller)
+    if new:
+        assert seen(sites, model) >= {name for name, _ in model.named_children()}
+
+
+def test_a_model_is_looked_at_as_often_as_takes_half_a_percent_of_the_time() -> None:
+    time = [0]
+    looks = []
+
+    class Watched(nn.Module):
+        def __getattribute__(self, name: str) -> object:
+            if name == "__dict__":
+                time[0] += 10
+                looks.append(time[0])
+            return super().__getattribute__(name)
+
+    sites = ModuleSites(everything, lambda: time[0])
+    model = Watched()
+    model.child = nn.Sequential(*(nn.Sequential(nn.Identity()) for _ in range(20)))
+    sites.open(model)
+    sites.open(model)
+    sites.open(model)
+    looks.clear()
+    for _ in range(10_000):
+        time[0] += 10
+        sites.open(model)
+    assert 45 <= len(looks) <= 55
+    assert sites.by_id[id(model.child)].fqn == "Watched.child"
+    model.renamed = model._modules.pop("child")
+    time[0] += 2_000
+    sites.open(model)
+    assert sites.by_id[id(model.renamed)].fqn == "Watched.renamed"
+
+
+def test_a_new_module_is_named_without_a_search_of_the_model(sites: ModuleSites) -> None:
     class Counted(nn.Module):
         looked_at = 0
 
@@ -174,19 +284,174 @@ def test_modules_made_in_every_forward_are_looked_for_only_so_often(sites: Modul
             Counted.looked_at += name == "__dict__"
             return super().__getattribute__(name)
 
-    sites.add(model := Counted())
-    for _ in range(16):
-        assert sites.add(nn.Softmax(dim=-1)).fqn == "Softmax"
-    looked_at = Counted.looked_at
-    assert sites.add(nn.Softmax(dim=-1)).fqn == "Softmax"
-    assert Counted.looked_at == looked_at
-    model.softmin = nn.Softmin(dim=-1)
-    assert sites.add(model.softmin).fqn == "Counted.softmin"
+    def make() -> nn.Module:
+        expert = Counted()
+        expert.up = nn.Linear(1, 1)
+        return expert
+
+    model = Counted()
+    model.experts = nn.ModuleList(make() for _ in range(500))
+    caller = sites.root(model)
+    own: Callable[[], nn.Module]
+    for new, own in {
+        "Counted.experts.500": lambda: model.experts.append(make())[-1],
+        "Counted.experts.501": lambda: model.experts.append(make())[-1],
+        "Counted.late": lambda: (setattr(model, "late", make()), model.late)[1],
+        "Counted": make,
+        "ReLU": nn.ReLU,
+    }.items():
+        module = own()
+        Counted.looked_at = 0
+        assert sites.add(module, caller).fqn == new
+        assert Counted.looked_at < 100
+        if new != "ReLU":
+            assert sites.by_id[id(module.up)].fqn == f"{new}.up"
+
+
+def test_strays_of_one_class_that_one_module_calls_share_a_site(sites: ModuleSites) -> None:
+    model, other = GPT(), nn.Sequential(nn.Linear(2, 2))
+    calls = [
+        (caller, make)
+        for _ in range(3)
+        for caller in (sites.root(model), sites.root(other))
+        for make in (nn.ReLU, nn.Tanh, lambda: nn.Linear(2, 3), Mlp)
+    ]
+    found: dict[int, Site] = {}
+    for number, (caller, make) in enumerate(calls):
+        module = make()
+        found[number] = sites.add(module, caller)
+        for name, child in module.named_children():
+            assert sites.by_id[id(child)].fqn == f"Mlp.{name}"
+    shared = [found[number] for number in range(8)]
+    assert len({id(site) for site in shared}) == 8
+    assert [found[number] for number in range(8, 24)] == 2 * shared
+    assert [site.fqn for site in shared] == 2 * ["ReLU", "Tanh", "Linear", "Mlp"]
+    assert [site.parameters for site in shared] == 2 * [0, 0, 9, 20]
+    assert sites.add(nn.Linear(3, 3), sites.root(model)).parameters == 12
+    del module, child
+    assert len(sites.by_id) == len(GPT_NAMES) + 2
+
+
+def test_strays_that_live_on_are_told_apart_from_what_has_their_id_next(sites: ModuleSites) -> None:
+    caller = sites.root(model := GPT())
+    kept = [Mlp() for _ in range(3)]
+    for _ in range(2):
+        for stray in kept:
+            assert sites.add(stray, caller).fqn == "Mlp"
+            assert sites.by_id[id(stray.c_fc)].fqn == "Mlp.c_fc"
+    del kept, stray
+    assert sorted(names(sites)) == GPT_NAMES
+    del model
+
+
+def test_a_stray_around_what_the_model_holds_leaves_that_its_name(sites: ModuleSites) -> None:
+    model = GPT()
+    caller = sites.root(model)
+    stray = nn.Sequential(*model.h)
+    assert sites.add(stray, caller).fqn == "Sequential"
+    assert sites.by_id[id(model.h[1])].fqn == "GPT.h.1"
+
+
+def test_a_root_without_parameters_has_the_site_of_the_one_before_it(sites: ModuleSites) -> None:
+    before = sites.root(nn.MSELoss())
+    assert sites.root(nn.MSELoss()) is before
+    first, second = nn.MSELoss(), nn.MSELoss()
+    assert sites.root(first) is before
+    assert sites.root(second) is not before
+    assert [sites.root(each).fqn for each in (first, second, first)] == 3 * ["MSELoss"]
+
+
+def test_roots_of_one_class_that_live_at_once_are_told_apart(sites: ModuleSites) -> None:
+    student, teacher = GPT(), GPT()
+    for _ in range(2):
+        assert sites.root(student).fqn == "GPT"
+        assert sites.root(teacher).fqn == "GPT_1"
+    assert sites.by_id[id(teacher.head)].fqn == "GPT_1.head"
+    assert sites.by_id[id(teacher.head)].class_name == "Linear"
+    for _ in range(3):  # a number is free again
+        del teacher
+        teacher = GPT()
+        assert sites.root(teacher).fqn == "GPT_1"
+    third = nn.DataParallel(GPT())
+    assert sites.root(third).fqn == "DataParallel"
+    assert sites.by_id[id(third.module)].fqn == "GPT_2"
+    assert sites.root(third.module).fqn == "GPT_2"
+    assert sites.root(torch.compile(student, backend="eager")).fqn == "GPT"
+    del student, teacher, third
+    gc.collect()
+    assert sites._names._taken == {}
+
+
+class Lit(nn.Module):
+    """Calls its parts from methods, as Lightning's modules do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enc = nn.Sequential(nn.Linear(2, 2))
+        self.net = nn.ModuleDict({"blocks": nn.ModuleList([Block()])})
+        self.loss = nn.MSELoss()
+
+    def training_step(self, sites: ModuleSites) -> list[Site]:
+        def closure() -> Site:
+            return sites.root(self.loss)
+
+        called = [self.enc, self.net.blocks[0], nn.ReLU(), GPT()]
+        return [*(sites.root(module) for module in called), closure()]
+
+
+class Trainer:
+    """No module."""
+
+    def __init__(self, model: Lit) -> None:
+        self.model = model
+        self.given = locals()
+
+    def fit(self, sites: ModuleSites) -> list[Site]:
+        given = locals()
+        found = self.model.training_step(sites)
+        assert [*given] == ["self", "sites"]
+        return found
+
+
+def test_what_a_method_of_a_module_calls_has_its_name_from_there(sites: ModuleSites) -> None:
+    model = Lit()
+    found = Trainer(model).fit(sites)
+    expected = ["Lit.enc", "Lit.net.blocks.0", "ReLU", "GPT", "Lit.loss"]
+    assert [site.fqn for site in found] == expected
+    assert [site.fqn for site in Lit().training_step(sites)][:2] == [
+        "Lit_1.enc",
+        "Lit_1.net.blocks.0",
+    ]
+    assert sites.by_id[id(model.enc[0])].fqn == "Lit.enc.0"
+    assert sites.root(model).fqn == "Lit"
+    assert sites.root(model.enc).fqn == "Lit.enc"
+
+
+def test_looking_for_who_called_keeps_nothing_and_changes_nothing(sites: ModuleSites) -> None:
+    class Searching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = GPT()
+
+        def step(self) -> None:
+            batch = GPT()
+            kept = weakref.ref(batch)
+            assert sites.root(self.part).fqn == "Searching.part"
+            del batch
+            assert kept() is None
+
+        def step_that_keeps(self) -> None:
+            held = locals()
+            assert sites.root(self.part.head).fqn == "Searching.part.head"
+            assert held["self"] is self
+
+    Searching().step()
+    Searching().step_that_keeps()
 
 
 def test_nothing_is_kept_alive_and_nothing_is_left(sites: ModuleSites) -> None:
     model = GPT()
-    sites.add(model)
+    sites.open(model)
     kept = model.h[0].mlp
     del model
     gc.collect()
@@ -197,19 +462,18 @@ def test_nothing_is_kept_alive_and_nothing_is_left(sites: ModuleSites) -> None:
 
 def test_a_death_noticed_late_leaves_the_new_owner_of_the_id_alone(sites: ModuleSites) -> None:
     first = nn.ReLU()
-    sites.add(first)
-    late = sites._entries[id(first)]
+    late = sites.root(first).place.module
     sites.clear()
-    sites.add(first)
+    sites.root(first)
     sites._forget(late)
     assert names(sites) == [("ReLU", "ReLU")]
 
 
 def test_clear_forgets_all(sites: ModuleSites) -> None:
-    sites.add(model := GPT())
+    sites.open(model := GPT())
     sites.clear()
     assert sites.by_id == {}
-    assert sites.add(model.head).fqn == "Linear"
+    assert sites.root(model.head).fqn == "Linear"
 
 
 @pytest.fixture
@@ -224,7 +488,7 @@ def process_group() -> Iterator[None]:
 @pytest.mark.usefixtures("process_group")
 def test_ddp(sites: ModuleSites) -> None:
     model = nn.parallel.DistributedDataParallel(GPT())
-    sites.add(model)
+    sites.open(model)
     wrapper = ("DistributedDataParallel", "DistributedDataParallel")
     assert names(sites) == [wrapper, *GPT_NAMES]
     assert sites.by_id[id(model)].parameters == 46
@@ -241,7 +505,7 @@ def test_fully_shard(sites: ModuleSites) -> None:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
     assert type(model).__name__ == "FSDPGPT"
-    sites.add(model)
+    sites.open(model)
     assert names(sites) == GPT_NAMES
     assert sites.by_id[id(model)].function_name == f"{__name__}.GPT.forward"
     assert sites.by_id[id(model)].parameters == 46
@@ -254,7 +518,7 @@ def test_fsdp1(sites: ModuleSites) -> None:
     model = GPT()
     model.h[0] = FullyShardedDataParallel(model.h[0], device_id=torch.device("cpu"))
     model = FullyShardedDataParallel(model, device_id=torch.device("cpu"))
-    sites.add(model)
+    sites.open(model)
     fsdp = "FullyShardedDataParallel"
     assert names(sites) == [
         (fsdp, fsdp),
@@ -266,26 +530,26 @@ def test_fsdp1(sites: ModuleSites) -> None:
 
 def test_data_parallel(sites: ModuleSites) -> None:
     model = nn.DataParallel(GPT())
-    sites.add(model)
+    sites.open(model)
     assert names(sites) == [("DataParallel", "DataParallel"), *GPT_NAMES]
 
 
 def test_a_child_named_module_of_any_other_class_is_a_child(sites: ModuleSites) -> None:
     model = nn.ModuleDict({"module": nn.ReLU()})
-    sites.add(model)
+    sites.open(model)
     assert names(sites) == [("ModuleDict", "ModuleDict"), ("ModuleDict.module", "ReLU")]
 
 
 def test_checkpoint_wrapper_in_the_middle(sites: ModuleSites) -> None:
     model = GPT()
     model.h[0] = checkpoint_wrapper(model.h[0])
-    sites.add(model)
+    sites.open(model)
     assert names(sites) == [*GPT_NAMES[:2], ("GPT.h.0", "CheckpointWrapper"), *GPT_NAMES[2:]]
 
 
 def test_torch_compile_shows_what_it_wraps(sites: ModuleSites) -> None:
     compiled = torch.compile(GPT(), backend="eager")
-    sites.add(compiled)
+    sites.open(compiled)
     assert names(sites) == [("GPT", "GPT"), *GPT_NAMES]
     site = sites.by_id[id(compiled)]
     assert (site.compiled, site.parameters) == (True, 46)
@@ -296,14 +560,14 @@ def test_torch_compile_shows_what_it_wraps(sites: ModuleSites) -> None:
 def test_torch_compile_in_the_middle(sites: ModuleSites) -> None:
     model = GPT()
     model.h[0] = torch.compile(model.h[0], backend="eager")
-    sites.add(model)
+    sites.open(model)
     assert names(sites) == [*GPT_NAMES[:3], ("GPT.h.0", "Block"), *GPT_NAMES[3:]]
 
 
 @pytest.mark.usefixtures("process_group")
 def test_torch_compile_around_ddp(sites: ModuleSites) -> None:
     model = torch.compile(nn.parallel.DistributedDataParallel(GPT()), backend="eager")
-    sites.add(model)
+    sites.open(model)
     wrapper = ("DistributedDataParallel", "DistributedDataParallel")
     assert names(sites) == [wrapper, wrapper, *GPT_NAMES]
 
@@ -311,7 +575,7 @@ def test_torch_compile_around_ddp(sites: ModuleSites) -> None:
 def test_compiled_in_place(sites: ModuleSites) -> None:
     model = GPT()
     model.head.compile(backend="eager")
-    sites.add(model)
+    sites.open(model)
     assert [site.fqn for site in sites.by_id.values() if site.compiled] == ["GPT.head"]
 
 
@@ -343,8 +607,8 @@ def test_classes_that_do_not_behave(sites: ModuleSites) -> None:
     model.b = Slotted()
     model.c = Unready()
     model.d = None
-    sites.add(model)
-    sites.add(model)
+    sites.open(model)
+    sites.open(model)
     assert [site.fqn for site in sites.by_id.values()] == [
         "Unhashable",
         "Unhashable.a",
@@ -356,7 +620,7 @@ def test_classes_that_do_not_behave(sites: ModuleSites) -> None:
 def test_modules_that_hold_each_other(sites: ModuleSites) -> None:
     model, child = nn.Module(), nn.Linear(1, 1)
     model.child, child.up = child, model
-    sites.add(model)
+    sites.open(model)
     assert [(site.fqn, site.parameters) for site in sites.by_id.values()] == [
         ("Module", 2),
         ("Module.child", 2),
@@ -367,7 +631,7 @@ def test_modules_that_hold_each_other(sites: ModuleSites) -> None:
 def test_scripted_and_symbolically_traced_modules(sites: ModuleSites) -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     scripted = torch.jit.script(model)
-    sites.add(scripted)
+    sites.open(scripted)
     assert [(site.fqn, site.parameters) for site in sites.by_id.values()] == [
         ("RecursiveScriptModule", 6),
         ("RecursiveScriptModule.0", 6),
@@ -375,7 +639,7 @@ def test_scripted_and_symbolically_traced_modules(sites: ModuleSites) -> None:
     ]
     sites.clear()
     traced = torch.fx.symbolic_trace(model)
-    sites.add(traced)
+    sites.open(traced)
     assert names(sites) == [
         ("Sequential", "Sequential"),
         ("Sequential.0", "Linear"),
@@ -439,13 +703,13 @@ def test_the_programs_modes_do_not_see_the_counting(sites: ModuleSites) -> None:
 
     class Traced(nn.Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            added.append(sites.add(self).parameters)
+            added.append(sites.root(self).parameters)
             return x * 2
 
     added: list[int] = []
     model = GPT()
     with Watch():
-        sites.add(model)
+        sites.open(model)
     assert seen == []
     torch.jit.trace(Traced(2, 2), torch.ones(1, 2))
     assert {(type(count), count) for count in added} == {(int, 6)}
