@@ -44,6 +44,9 @@ _BACKWARDS_WITHOUT_OPTIMIZER = 2
 # A step that has seen so many root forwards and no backward was none, unless earlier ones had more.
 _FORWARDS_WITHOUT_BACKWARD = 32
 
+# A loop that does nothing that is seen for longer (ns), and than two of its iterations take, has paused.
+_PAUSE = 500_000_000
+
 # Steps whose numbers of micro-batches say how many the next may have.
 _STEPS_COMPARED = 8
 
@@ -110,6 +113,8 @@ class Steps:
         self._micro_batches: deque[int] = deque(maxlen=_STEPS_COMPARED)
         self._by_forward = False  # a loop without torch.optim
         self._by_hand = False
+        self._straight_on = False  # there was no forward since an optimizer's step ended
+        self._ended_before = 0  # the step before the last
         self._spoiled = False  # what belongs to the step that opens next is lost
         self._ending = False  # what happens now may end the step
         self._unsure: weakref.ref[nn.Module] | None = None  # one that may be of them
@@ -138,6 +143,7 @@ class Steps:
         if step is not None and not step.ended:  # a teacher, a metric: part of the step
             step.root_opens(module)
             return step.recorded
+        self._straight_on = False
         self._unsure = weakref.ref(module) if torch.is_grad_enabled() else None
         self.fetches.evaluation_begins()
         return self._evaluations.root_opens(module, max(self._index - 1, 0))
@@ -413,6 +419,7 @@ class Steps:
         if self._step is not None and self._step.stepped:
             self._micro_batches.append(self._step.record.micro_batches)
         spoiled, self._spoiled = self._spoiled, True
+        ended = self._end if self._went_straight_on(start) else start
         try:
             self.finish()
         except BaseException:
@@ -428,6 +435,8 @@ class Steps:
         step = self._make(start, index, lost=spoiled or self._losses.given_up)
         self._end = start
         record = step.record
+        if not (fetches or self._by_hand or record.parent):
+            record.start = ended
         self.recorder.write_to(record if step.recorded else None)
         if step.recorded:
             self._context.attach(record)
@@ -496,6 +505,12 @@ class Steps:
         record.micro_batches = sum(root.module() is trained[0].module() for root in trained)
         step.roots = trained
         step.first_reached = 0
+
+    def _went_straight_on(self, start: int) -> bool:
+        """Return whether nothing but the loop's own code lies between the end of the last step and `start`."""
+        iteration, self._ended_before = self._end - self._ended_before, self._end
+        straight, self._straight_on = self._straight_on, False
+        return straight and 0 <= start - self._end <= max(_PAUSE, 2 * iteration)
 
     def _make(self, start: int, index: int | None, *, lost: bool) -> OpenStep:
         if index is None:
@@ -582,6 +597,7 @@ class Steps:
         self._end_step(step)
 
     def _end_by_optimizer(self, step: OpenStep) -> None:
+        self._straight_on = True
         step.stepped = True
         step.dropped = step.raised = False
         self._end_step(step)
