@@ -6,6 +6,7 @@ one up or take it down, and to finish what it does in the background, is in ente
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -27,6 +28,9 @@ from torch.nn.modules.module import (
 from benchmarks.machine import release_freed_memory
 from benchmarks.recorded import recording_into, recording_phases
 from otel_torch_modules import Config, Schedule, TorchModuleInstrumentor, step
+
+# libkineto would say on stderr when each profile starts and stops.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 if TYPE_CHECKING:
     from otel_torch_modules._recording.steps import Steps

@@ -54,6 +54,22 @@ class Row:
         return f"{self.what:<76}{bar:>13}  {self.figure!s:<28}{met:<9}{self.note}".rstrip()
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A line of the table for what was not measured.
+
+    Args:
+        what: what was not.
+        why: what is missing.
+    """
+
+    what: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.what:<76}{'left out':>13}  {self.why}"
+
+
 def median(values: Sequence[float]) -> Figure:
     """Return the median of `values`, which were measured one after the other."""
     return _resampled(len(values), lambda chosen: statistics.median(values[i] for i in chosen))

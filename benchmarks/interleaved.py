@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter_ns
 
@@ -43,15 +43,15 @@ class Paired:
         return self.own / self.untraced
 
 
-def timed_ns(run: Run, train: Step, size: Size) -> float:
-    """Return the nanoseconds that each of a block's steps takes."""
+def timed_ns(run: Run, train: Step, size: Size, clock: Callable[[], int]) -> float:
+    """Return the nanoseconds of `clock` that each of a block's steps takes."""
     for _ in range(size.warm_up):
         run(train)
     gc.collect()
-    start = perf_counter_ns()
+    start = clock()
     for _ in range(size.timed):
         run(train)
-    return (perf_counter_ns() - start) / size.timed
+    return (clock() - start) / size.timed
 
 
 def compare(
@@ -60,6 +60,7 @@ def compare(
     rounds: int,
     size: Size,
     sizes: Mapping[str, Size] | None = None,
+    clock: Callable[[], int] = perf_counter_ns,
 ) -> dict[str, list[Paired]]:
     """Return what each contender took, once a round.
 
@@ -72,11 +73,13 @@ def compare(
         rounds: how often each has its turn.
         size: of a block.
         sizes: of the blocks of contenders for which it is another.
+        clock: `thread_time_ns` where the training thread waits for no other: what else runs on the machine then counts
+            less.
     """
 
     def untraced() -> float:
         with nothing() as run:
-            return timed_ns(run, train, size)
+            return timed_ns(run, train, size, clock)
 
     def one_round() -> dict[str, Paired]:
         random.shuffle(order)
@@ -84,7 +87,7 @@ def compare(
         before = untraced()
         for name in order:
             with contenders[name]() as run:
-                own = timed_ns(run, train, (sizes or {}).get(name, size))
+                own = timed_ns(run, train, (sizes or {}).get(name, size), clock)
             after = untraced()
             found[name] = Paired(own, (before + after) / 2)
             before = after

@@ -11,9 +11,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from benchmarks.toy import Toy, training_step
 from otel_torch_modules import Config
 from otel_torch_modules._emission.context import RecordContext
+from otel_torch_modules._emission.deliveries import Deliveries
 from otel_torch_modules._emission.identity import JobIdentity
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._emission.worker import Worker
+from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.process_group import rank_and_world_size
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.steps import Steps
@@ -33,16 +35,30 @@ class _NoContext:
         pass
 
 
+class _Drops:
+    """A sender that sends nothing."""
+
+    ready = True
+
+    def handle(self, record: Record) -> None:
+        pass
+
+    def idle(self) -> None:
+        pass
+
+    def export(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
 def _do_nothing() -> None:
     pass
 
 
-def _drop(record: Record) -> None:
-    pass
-
-
-def _failed() -> None:
-    raise AssertionError("recording failed: see the log")
+def _lost(error: str) -> None:
+    raise AssertionError(f"a record was lost to an error of ours, {error}")
 
 
 def recording_into(submit: Callable[[Record], object]) -> AbstractContextManager[Steps]:
@@ -62,19 +78,20 @@ def recording_phases() -> Iterator[Steps]:
     provider = LazyTracerProvider(TracerProvider(shutdown_on_exit=False), on_found=_do_nothing)
     identity = JobIdentity(config, {}, rank_and_world_size)
     context = RecordContext(recorder, provider, provider.prepare, identity)
-    worker = Worker(_drop, capacity=64, idle=_do_nothing, export=_do_nothing, close=_do_nothing)
+    deliveries = Deliveries()
+    worker = Worker(_Drops(), deliveries, capacity=64_000_000)
     with _recording(config, recorder, context, worker.put) as steps:
         yield steps
     worker.stop(1.0)
-    if worker.dropped or not worker.outcomes()[""]:
-        raise AssertionError(f"what became of the records: {worker.outcomes()}")
+    if deliveries.lost or not deliveries.recorded["step"]:
+        raise AssertionError(f"what became of the records: {deliveries.outcomes()}")
 
 
 @contextmanager
 def _recording(
     config: Config, recorder: Recorder, context: StepContext, submit: Callable[[Record], object]
 ) -> Iterator[Steps]:
-    steps = Steps(config, recorder, context, submit, _failed)
+    steps = Steps(config, recorder, context, submit, Losses(_lost, _do_nothing))
     recorder.install()
     try:
         yield steps

@@ -10,14 +10,16 @@ found from its optimizer, at a width and a batch with which it takes more than 2
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from time import perf_counter_ns, thread_time_ns
 
 import torch
+from torch import nn
 
 from benchmarks import contenders
-from benchmarks.collector import local_collector
+from benchmarks.collector import ProgramMissingError, local_collector
 from benchmarks.contenders import Contender, Step
-from benchmarks.figures import Row, median
+from benchmarks.figures import LeftOut, Row, median
 from benchmarks.gpt import demo_step
 from benchmarks.interleaved import Paired, Size, compare
 from benchmarks.machine import keep_freed_memory, use_one_thread
@@ -28,6 +30,7 @@ _LEFT_OUT = Size(warm_up=60, timed=20)
 _PHASES = Size(warm_up=64, timed=64)  # twice as many as the worker takes at once
 # Longer than spans wait before they are sent, and timed as long: a request falls into the timed part of each block.
 _EXPORTED_PHASES = Size(warm_up=300, timed=300)
+_MIDDLE = Size(warm_up=10, timed=40)
 _LARGE = Size(warm_up=2, timed=4)
 _LARGE_STEP = {"width": 256, "batch_size": 12}
 _LEAST_LARGE_MS = 200
@@ -35,16 +38,19 @@ _LEAST_LARGE_MS = 200
 
 def left_out(rounds: int) -> Row:
     """Return the row of the step that the schedule leaves out."""
-    pairs = _pairs(contenders.leaving_out, _toy_step(), rounds, _LEFT_OUT)
+    pairs = _pairs(contenders.leaving_out, _toy_step(), rounds, _LEFT_OUT, thread_time_ns)
     return _row("a step left out by the schedule, against no tracing, toy model", 1.02, pairs)
 
 
 def phases_only(rounds: int) -> Row:
     """Return the row of the step without modules; its note says what export adds."""
     recorded = _pairs(contenders.recording_phases_only, _toy_step(), rounds, _PHASES)
-    with local_collector():
-        pairs = _pairs(contenders.phases_only, _toy_step(), rounds, _EXPORTED_PHASES)
-    exported = median([pair.ratio for pair in pairs])
+    try:
+        with local_collector():
+            pairs = _pairs(contenders.phases_only, _toy_step(), rounds, _EXPORTED_PHASES)
+        exported = str(median([pair.ratio for pair in pairs]))
+    except ProgramMissingError as missing:
+        exported = f"left out, {missing}"
     return _row(
         "a step recorded with phases only, against no tracing, toy model",
         1.05,
@@ -64,12 +70,40 @@ def large(rounds: int) -> Row:
     return row
 
 
+def middle(rounds: int) -> Row:
+    """Return the row of a step with few calls: of the training thread's own processor time."""
+    with local_collector():
+        pairs = _pairs(contenders.exporting_a_loop, _middle_step(), rounds, _MIDDLE, thread_time_ns)
+    what = "two encoder layers of width 64, recorded and exported, against no tracing"
+    return _row(what, 1.02, pairs, " of the thread's own time")
+
+
+def _middle_step() -> Step:
+    layers = [nn.TransformerEncoderLayer(64, 4, 256, batch_first=True) for _ in range(2)]
+    model = nn.Sequential(*layers)
+    sgd = torch.optim.SGD(model.parameters(), lr=1e-4)
+    batch = torch.randn(16, 32, 64)
+
+    def run() -> None:
+        sgd.zero_grad()
+        model(batch).square().mean().backward()
+        sgd.step()
+
+    return run
+
+
 def _toy_step() -> Step:
     return training_step(Toy(), torch.randn(2, 4, 8))
 
 
-def _pairs(contender: Contender, train: Step, rounds: int, size: Size) -> list[Paired]:
-    return compare({"traced": contender}, train, rounds, size)["traced"]
+def _pairs(
+    contender: Contender,
+    train: Step,
+    rounds: int,
+    size: Size,
+    clock: Callable[[], int] = perf_counter_ns,
+) -> list[Paired]:
+    return compare({"traced": contender}, train, rounds, size, clock=clock)["traced"]
 
 
 def _row(what: str, bar: float, pairs: Sequence[Paired], more: str = "") -> Row:
@@ -79,14 +113,17 @@ def _row(what: str, bar: float, pairs: Sequence[Paired], more: str = "") -> Row:
     return Row(what, bar, "x", ratio, note=f"{added_us:+.0f} µs to {step_ms:.2f} ms{more}")
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(quick: bool) -> list[Row | LeftOut]:
     """Return the rows of the table."""
     keep_freed_memory()
-    return [
-        left_out(20 if quick else 120),
-        phases_only(4 if quick else 16),
-        large(8 if quick else 50),
-    ]
+    exported: list[Row | LeftOut]
+    try:
+        exported = [middle(16 if quick else 60), large(8 if quick else 50)]
+    except ProgramMissingError as missing:
+        exported = [
+            LeftOut("steps that are recorded and exported, against no tracing", str(missing))
+        ]
+    return [left_out(20 if quick else 120), phases_only(4 if quick else 16), *exported]
 
 
 def main() -> None:

@@ -14,11 +14,13 @@ import multiprocessing
 import time
 from importlib import import_module
 
-from benchmarks.figures import Row
+from benchmarks.collector import ProgramMissingError
+from benchmarks.figures import LeftOut, Row
 from benchmarks.machine import describe, use_one_thread
 
 _PARTS = (
     "overhead",
+    "handed",
     "exporting",
     "step_time",
     "cost_per_span",
@@ -28,10 +30,13 @@ _PARTS = (
 )
 
 
-def measure(part: str, quick: bool) -> list[Row]:
-    """Return the rows of a part, measured in this process."""
+def measure(part: str, quick: bool) -> list[Row | LeftOut]:
+    """Return the rows of a part, measured in this process, or the one that says what it needs and is missing."""
     use_one_thread()
-    rows: list[Row] = import_module(f"benchmarks.{part}").rows(quick)
+    try:
+        rows: list[Row | LeftOut] = import_module(f"benchmarks.{part}").rows(quick)
+    except ProgramMissingError as missing:
+        return [LeftOut(f"all of `{part}`", str(missing))]
     return rows
 
 
@@ -47,7 +52,8 @@ def main() -> None:
     for part in arguments.only:
         with multiprocessing.get_context("spawn").Pool(1) as process:
             for row in process.apply(measure, (part, arguments.quick)):
-                met.append(row.is_met)
+                if isinstance(row, Row):
+                    met.append(row.is_met)
                 print(row, flush=True)
     minutes = (time.monotonic() - started) / 60
     print(f"{sum(met)} of {len(met)} are met; measured in {minutes:.1f} minutes")

@@ -19,15 +19,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from otel_torch_modules._recording.interruption import is_interruption
 from otel_torch_modules._recording.torch_private import pytree_flattener
 from otel_torch_modules._records import Site
 
 MOST_MET = 64
 """So many things one look meets: an argument or the result, and what it holds, outermost first."""
 
+_PLACES = range(MOST_MET)  # of arguments; that of a keyword argument is its name
+_PLACES_OF_RESULTS = range(-1, -1 - MOST_MET, -1)
 _LOOKS_LEFT_OUT = 127  # after one in vain
-
-_RESULT = -1  # the place of what a module returns; that of an argument is its index or keyword
 
 _PLAIN = (int, str, float, bytes, type(None), type)
 _NOT_KEPT = object()
@@ -48,32 +49,35 @@ def tensors(value: Any, most: int = MOST_MET) -> list[Tensor]:
 
 def input_tensors(args: tuple[Any, ...], kwargs: dict[str, Any], site: Site) -> list[Tensor]:
     """Return the tensors in the arguments of a call at `site`."""
-    found: list[Tensor] = []
-    for place, value in enumerate(islice(args, MOST_MET)):
-        if value is not None:
-            found += _tensors_at(site, place, value)
+    found = _tensors_at(site, zip(_PLACES, args, strict=False))
     if kwargs:
-        for name, value in islice(kwargs.items(), MOST_MET):
-            if value is not None:
-                found += _tensors_at(site, name, value)
+        found += _tensors_at(site, islice(kwargs.items(), MOST_MET))
     return found
 
 
-def output_tensors(value: Any, site: Site) -> Iterable[Tensor]:
-    """Return the tensors in what a call at `site` returned."""
-    return _tensors_at(site, _RESULT, value)
+def output_tensors(value: Any, site: Site) -> list[Tensor]:
+    """Return the tensors in what a call at `site` returned; each of several results has a place of its own."""
+    results = value if type(value) is tuple else (value,)
+    return _tensors_at(site, zip(_PLACES_OF_RESULTS, results, strict=False))
 
 
-def _tensors_at(site: Site, place: int | str, value: Any) -> Iterable[Tensor]:
-    if issubclass(type(value), Tensor):
-        return (value,)
-    left_out = site.looks_left_out.get(place)
-    if left_out:
-        site.looks_left_out[place] = left_out - 1
-        return ()
-    found, met_other = _look(value, MOST_MET)
-    if met_other and not found:
-        site.looks_left_out[place] = _LOOKS_LEFT_OUT
+def _tensors_at(site: Site, placed: Iterable[tuple[int | str, Any]]) -> list[Tensor]:
+    """Return the tensors in values, each with its place in calls at `site`."""
+    found = []
+    looks_left_out = site.looks_left_out
+    for place, value in placed:
+        if type(value) is Tensor:
+            found.append(value)
+        elif value is not None:
+            left_out = looks_left_out.get(place)
+            if left_out and not issubclass(type(value), Tensor):
+                looks_left_out[place] = left_out - 1
+                continue
+            held, met_other = _look(value, MOST_MET)
+            if held:
+                found += held
+            elif met_other:
+                looks_left_out[place] = _LOOKS_LEFT_OUT
     return found
 
 
@@ -112,7 +116,9 @@ def _parts(thing: Any, cls: type) -> Iterable[Any] | None:
         if flatten is not None:
             with torch._C.DisableTorchFunction():
                 return list(islice(flatten(thing)[0], MOST_MET))
-    except Exception:
+    except Exception as error:
+        if is_interruption(error):
+            raise
         return None
     return _fields(thing, cls)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from otel_torch_modules._recording.contents import tensors
+from otel_torch_modules._recording.interruption import is_interruption
 from otel_torch_modules._records import Shapes
 
 # As torch has them, whatever a subclass does.
@@ -25,5 +26,9 @@ def describe_tensors(values: Any) -> Shapes:
 def _shape(tensor: Tensor) -> str:
     try:
         return str(list(_sizes(tensor)))
-    except Exception:  # a nested tensor has none, and a subclass may make it up by code of its own
+    except (
+        Exception
+    ) as error:  # a nested tensor has none, and a subclass may make it up by code of its own
+        if is_interruption(error):
+            raise
         return "?"

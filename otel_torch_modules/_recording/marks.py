@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from otel_torch_modules._recording.contents import input_tensors, output_tensors
+from otel_torch_modules._recording.interruption import is_interruption
 from otel_torch_modules._recording.live_marks import count_seen
 from otel_torch_modules._records import Site
 
@@ -61,7 +62,9 @@ def node_of(tensor: Tensor) -> Node | None:
     """Return the node that made `tensor`."""
     try:
         node: Node | None = _grad_fn(tensor)
-    except RuntimeError:
+    except RuntimeError as error:
+        if is_interruption(error):
+            raise
         return None
     return node
 

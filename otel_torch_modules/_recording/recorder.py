@@ -221,7 +221,9 @@ class Recorder:
                             nodes = input_nodes(args, kwargs, site)
                             self._marks_end -= _SLOTS_PER_MARK * len(nodes)
                             for node in nodes:
-                                if not (state.recomputes and runs_in_backward(node)):
+                                if node._sequence_nr() != state.last_output and not (
+                                    state.recomputes and runs_in_backward(node)
+                                ):
                                     attach_mark(node, state.carrier)
                     stack.append(site)
                     training: Any = module.training
@@ -280,6 +282,7 @@ class Recorder:
                             tag = EXIT
                             if not (state.recomputes and runs_in_backward(node)):
                                 attach_mark(node, state.carrier)
+                                state.last_output = node._sequence_nr()
                 log.extend(
                     (
                         tag,
