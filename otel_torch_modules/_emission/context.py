@@ -201,7 +201,9 @@ class RecordContext:
         part = self._identity.part()
         if not part.records:
             return False
-        record.phases_only = not part.records_modules or self._short_of_room()
+        record.phases_only = not part.records_modules
+        if self._short_of_room():
+            record.phases_only = record.truncated = True
         record.trace_flags = TraceFlags.DEFAULT
         tracer = self._provider.peek_tracer()
         # In this order: an abstract class takes its time to say that something is none of its instances.

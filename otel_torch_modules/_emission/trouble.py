@@ -58,10 +58,10 @@ class Trouble:
         if self._said:
             warn(
                 _LOGGER,
-                "Spans still %s, after %d failures in %.0f s: %s",
+                "Spans still %s, %.0f s later; attempts that failed: %d: %s",
                 fate,
-                self._failures,
                 now - self._since,
+                self._failures,
                 answer.reason,
             )
         else:
@@ -74,8 +74,8 @@ class Trouble:
         if self.last is not None and self._said and not self.muted:
             warn(
                 _LOGGER,
-                "Spans are sent again, after %d failures in %.0f s",
-                self._failures,
+                "Spans are sent again, %.0f s later; attempts that failed: %d",
                 self._clock() - self._since,
+                self._failures,
             )
         self.last = None

@@ -164,7 +164,7 @@ def test_what_is_refused_is_counted_by_its_error(
     assert counted[error] == lost > 0
     assert counted["queue_full"] == 0
     first, well, last = done.stderr.splitlines()
-    assert re.fullmatch(r"Spans are sent again, after 1 failures in \d+ s", well)
+    assert re.fullmatch(r"Spans are sent again, \d+ s later; attempts that failed: 1", well)
     assert first.startswith(f"Spans are lost: {_port(receiver.endpoint)} answers {error}")
     assert last == f"22 steps recorded, {len(steps)} sent: {lost} lost by {error}"
     told = [attributes.get("torch.step.dropped") for attributes in steps.values()]

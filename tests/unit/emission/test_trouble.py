@@ -1,0 +1,88 @@
+"""A receiver that takes nothing for a week is worth some lines of log, not a line for each attempt."""
+
+from __future__ import annotations
+
+import pytest
+
+from otel_torch_modules._emission.answer import TAKEN, Answer
+from otel_torch_modules._emission.trouble import Trouble
+
+LOST = Answer("400", "here answers 400 no")
+AGAIN = Answer("UNAVAILABLE", "nothing answers at here", again=True)
+WEEK_S = 7 * 24 * 3600
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_the_first_loss_is_said_at_once_and_the_others_at_doubling_intervals(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    trouble = Trouble(clock)
+    times = []
+    for second in range(1_000):
+        clock.now = second
+        before = len(caplog.records)
+        trouble.heard(LOST)
+        if len(caplog.records) > before:
+            times.append(second)
+    assert times == [0, 10, 30, 70, 150, 310, 630]
+    assert said(caplog)[:2] == [
+        "Spans are lost: here answers 400 no",
+        "Spans still are lost, 10 s later; attempts that failed: 11: here answers 400 no",
+    ]
+    trouble.heard(TAKEN)
+    trouble.heard(TAKEN)
+    assert said(caplog)[len(times) :] == [
+        "Spans are sent again, 999 s later; attempts that failed: 1000"
+    ]
+
+
+def test_a_week_without_a_collector_is_some_lines(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    trouble = Trouble(clock)
+    for second in range(0, WEEK_S, 8):
+        clock.now = second
+        trouble.heard(AGAIN)
+    assert len(caplog.records) < 20
+    assert said(caplog)[0] == ("Spans wait, as many as there is room for: nothing answers at here")
+
+
+def test_a_moment_without_a_collector_is_none(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is lost by it."""
+    trouble = Trouble(clock)
+    for start in (0.0, 100.0):
+        for after in (0.0, 0.5, 1.5, 3.5):
+            clock.now = start + after
+            trouble.heard(AGAIN)
+        trouble.heard(TAKEN)
+    assert said(caplog) == []
+    trouble.heard(AGAIN)
+    trouble.heard(LOST)  # is a loss, whatever came before
+    assert said(caplog) == ["Spans are lost: here answers 400 no"]
+
+
+def test_at_the_end_there_is_one_line_for_all_and_none_here(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    trouble = Trouble(clock)
+    trouble.muted = True
+    trouble.heard(LOST)
+    trouble.heard(TAKEN)
+    assert said(caplog) == []
