@@ -7,7 +7,7 @@ from math import ceil
 import torch
 from torch import Tensor, nn
 
-from benchmarks.gpt import demo
+from otel_torch_modules.examples.train_gpt import Block
 
 _CALLS_OF_A_BLOCK = 10  # itself and nine modules below
 _OTHER_CALLS = 5  # the model, its blocks as a whole, and three layers
@@ -23,11 +23,10 @@ class DeepTransformer(nn.Module):
 
     def __init__(self, calls: int, width: int = 4) -> None:
         super().__init__()
-        block = demo().Block
         self.width = width
         self.embed = nn.Linear(width, width)
         self.blocks = nn.Sequential(
-            *(block(width) for _ in range(ceil((calls - _OTHER_CALLS) / _CALLS_OF_A_BLOCK)))
+            *(Block(width) for _ in range(ceil((calls - _OTHER_CALLS) / _CALLS_OF_A_BLOCK)))
         )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 1)

@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import psutil
 import torch
@@ -27,9 +26,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from benchmarks.collector import Sink, local_collector
-from benchmarks.gpt import demo
 from benchmarks.machine import describe, use_one_thread
 from otel_torch_modules import Config, TorchModuleInstrumentor
+from otel_torch_modules.examples import train_gpt
 
 _WIDTH = 64
 _BATCH_SIZE = 8
@@ -62,13 +61,13 @@ class Sample:
 class Job:
     """The training job: its model, its optimizer and its data."""
 
-    def __init__(self, example: ModuleType, folder: Path) -> None:
-        self._accumulation = example.ACCUMULATION
-        self._model = example.GPT(_WIDTH)
+    def __init__(self, folder: Path) -> None:
+        self._accumulation = train_gpt.ACCUMULATION
+        self._model = train_gpt.GPT(_WIDTH)
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-3)
-        text = example.standard_library_text(200_000)
-        self._training = example.Excerpts(text, _STEPS * self._accumulation * _BATCH_SIZE, 0)
-        self._evaluation = example.Excerpts(text, _EVALUATIONS * _BATCH_SIZE, 1)
+        text = train_gpt.standard_library_text(200_000)
+        self._training = train_gpt.Excerpts(text, _STEPS * self._accumulation * _BATCH_SIZE, 0)
+        self._evaluation = train_gpt.Excerpts(text, _EVALUATIONS * _BATCH_SIZE, 1)
         self._checkpoint = folder / "checkpoint.pt"
 
     def epoch(self) -> None:
@@ -159,7 +158,7 @@ def main() -> None:
     printed = 0
     with local_collector() as sink, tempfile.TemporaryDirectory() as folder:
         TorchModuleInstrumentor().instrument(config=Config())
-        for sample in samples(Job(demo(), Path(folder)), sink, seconds):
+        for sample in samples(Job(Path(folder)), sink, seconds):
             found.append(sample)
             if sample.seconds >= seconds / _LINES * printed:
                 printed += 1

@@ -6,6 +6,7 @@ Needs no server: spans go to a file. Where an OTLP endpoint is set, they go ther
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from otel_torch_modules.cli.step_tree import Cut
 from otel_torch_modules.cli.terminal import terminal
 from otel_torch_modules.cli.view import View
 
-_SCRIPT = Path(__file__).parents[2] / "examples" / "train_gpt.py"
+_SCRIPT = Path(__file__).parents[1] / "examples" / "train_gpt.py"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _TRAINING_FAILED = 1
 
@@ -29,20 +30,15 @@ def run_demo(steps: int, folder: Path, environ: Mapping[str, str]) -> int:
     """Train for `steps` steps, write the traces into `folder`, print them, and return the exit code.
 
     Raises:
-        CommandError: the example is not here, the folder cannot be written to, or no trace arrived in it.
+        CommandError: the folder cannot be written to, or no trace arrived in it.
     """
-    if not _SCRIPT.is_file():
-        raise CommandError(
-            f"the demo's script {_SCRIPT} is not there: it is part of the source checkout, not of the "
-            "installed package"
-        )
     file = _new_file(folder)
     shown = without_secrets(environ)
     endpoint = next((shown[name] for name in _ENDPOINTS if environ.get(name)), None)
     command = [sys.executable, str(_SCRIPT), "--steps", str(steps)]
     exporters = "otlp,otlp_file" if endpoint else "otlp_file"
     say(f"{variables.OTEL_TORCH_MODULES_ENABLED}=true OTEL_TRACES_EXPORTER={exporters} \\")
-    say(f"  python {os.path.relpath(_SCRIPT)} --steps {steps}")
+    say(f"  {_python()} {_typed(str(_SCRIPT))} --steps {steps}")
     traced = {
         **environ,
         variables.OTEL_TORCH_MODULES_ENABLED: "true",
@@ -90,4 +86,17 @@ def _show(file: Path, endpoint: str | None, environ: Mapping[str, str]) -> None:
 def _program() -> str:
     """Return what the user types to run this program."""
     name = "otel-torch-modules"
-    return name if shutil.which(name) else sys.argv[0]
+    return name if shutil.which(name) else f"{_python()} -m otel_torch_modules"
+
+
+def _python() -> str:
+    """Return what the user types to run this interpreter."""
+    here = os.path.dirname(sys.executable)
+    found = shutil.which("python")
+    if found and os.path.dirname(found) == here and os.path.samefile(found, sys.executable):
+        return "python"
+    return _typed(sys.executable)
+
+
+def _typed(path: str) -> str:
+    return shlex.quote(min(os.path.relpath(path), path, key=len))

@@ -119,7 +119,7 @@ def _milliseconds(text: str) -> float:
 
 def _require_rich() -> None:
     if find_spec("rich") is None:
-        raise CommandError("this command draws with `rich`: pip install 'otel-torch-modules[cli]'")
+        raise CommandError("this command draws with `rich`: pip install rich")
 
 
 # Commands are imported when they run: `doctor` must work where `rich` is missing.

@@ -220,7 +220,7 @@ def run_steps(
         "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoints[protocol],
     }
-    script = str(REPOSITORY / "examples" / "train_gpt.py")
+    script = str(REPOSITORY / "otel_torch_modules" / "examples" / "train_gpt.py")
     size = ["--steps", str(STEPS), "--width", str(WIDTH), "--batch-size", "2"]
     done = subprocess.run(
         [sys.executable, script, *size],

@@ -36,7 +36,7 @@ from otel_torch_modules._recording.steps import Steps
 from otel_torch_modules._records import Record
 
 WORLD_SIZE = 1_024
-DEMO = Path(__file__).parents[2] / "examples" / "train_gpt.py"
+DEMO = Path(__file__).parents[2] / "otel_torch_modules" / "examples" / "train_gpt.py"
 
 
 class DemoStep(NamedTuple):

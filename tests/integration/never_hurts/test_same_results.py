@@ -13,7 +13,7 @@ from otel_torch_modules.testing import capture_spans
 from tests.integration.steps.programs import Net, batch
 from tests.integration.training_program import ENABLED, TIME_LIMIT, environment, outlines
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "train_gpt.py"
+EXAMPLE = Path(__file__).parents[3] / "otel_torch_modules" / "examples" / "train_gpt.py"
 
 
 def losses(folder: Path, **variables: str) -> str:

@@ -2,7 +2,7 @@
 
 An ordinary training script: it knows nothing of tracing. To see each of its steps as a trace:
 
-    OTEL_TORCH_MODULES_ENABLED=true python examples/train_gpt.py
+    OTEL_TORCH_MODULES_ENABLED=true python train_gpt.py
 
 Needs torch; with `rich` installed and a terminal it shows a progress bar.
 """
