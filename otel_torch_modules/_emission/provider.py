@@ -53,6 +53,7 @@ class LazyTracerProvider:
         self._service_name: str | None = None
         self._on_found = on_found
         self._ours: OwnTracerProvider | None = None
+        self._stand_down: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._preparation: threading.Thread | None = None
         fork.watch(self)
@@ -68,12 +69,11 @@ class LazyTracerProvider:
     def peek(self) -> trace.TracerProvider | None:
         """Return the provider if there is one already. Cheap: for the training thread."""
         provider = self._provider
-        if provider is None:
-            provider = self._given or _program_provider()
-            if isinstance(provider, OwnTracerProvider):  # of an earlier time, or the parent
-                return provider if provider.is_open else None
-            if provider is not None:
-                self._settle(provider)
+        if provider is None or provider is self._ours:
+            theirs = self._given or _program_provider()
+            if theirs is not None:  # also where the program has set it after its first step
+                self._settle(theirs)
+                return theirs
         return provider
 
     def peek_tracer(self) -> trace.Tracer | None:
@@ -107,26 +107,38 @@ class LazyTracerProvider:
         with self._lock:
             if self._provider is None:
                 with fork.held_off:
-                    self._settle(self._given or _resolve(self._service_name or service_name()))
+                    self._settle(self._given or _program_provider() or self._open_ours())
             assert self._provider is not None
             return self._provider
 
+    def _open_ours(self) -> trace.TracerProvider:
+        try:
+            if self._ours is None:
+                return _build(self._service_name or service_name())
+            self._ours.open()  # in a forked child
+        except Exception:
+            _LOGGER.exception("No exporter could be set up: no spans are sent")
+            return trace.NoOpTracerProvider()
+        return self._ours
+
     def _settle(self, provider: trace.TracerProvider) -> None:
-        if isinstance(provider, OwnTracerProvider):
+        if isinstance(provider, OwnTracerProvider) and self._ours is None:
             self._ours = provider
+            self._stand_down = sdk.stand_in(provider)
         self._provider = provider
         self._on_found()
 
     def close(self) -> None:
         """Export what is there; end the threads of a provider of ours. May take long."""
         fork.unwatch(self)
+        self._stand_down()
         if self._ours is not None:
             self._ours.shutdown()
 
     @property
     def is_ours(self) -> bool:
         """Whether the provider is one of ours, which ends when we say so."""
-        return self._ours is not None
+        return self._ours is not None and self._provider is self._ours
 
     @property
     def exporters(self) -> tuple[RequestExporter, ...]:
@@ -143,7 +155,8 @@ class LazyTracerProvider:
 class OwnTracerProvider(TracerProvider):
     """A provider that we made because the program had none.
 
-    It is the process's global provider, which can be set only once; so it can be shut down and opened again.
+    It is not the process's global provider, which can be set only once: that place is the program's, who may come to it
+    late. Until then the tracers that the program got without a provider are served by this one.
 
     Args:
         service: its name where the user gave it none.
@@ -232,19 +245,6 @@ def _unwrapped(provider: trace.TracerProvider) -> trace.TracerProvider:
     return of_sdk[0] if len(of_sdk) == 1 else provider
 
 
-def _resolve(service: str) -> trace.TracerProvider:
-    found = _program_provider()
-    try:
-        if found is None:
-            found = _build(service)
-        if isinstance(found, OwnTracerProvider) and not found.is_open:
-            found.open()
-    except Exception:
-        _LOGGER.exception("No exporter could be set up: no spans are sent")
-        return trace.NoOpTracerProvider()
-    return found
-
-
 def _build(service: str) -> trace.TracerProvider:
     if os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true":
         return trace.NoOpTracerProvider()
@@ -255,8 +255,4 @@ def _build(service: str) -> trace.TracerProvider:
     ours.open()
     if not ours.is_open:  # OTEL_TRACES_EXPORTER=none
         return trace.NoOpTracerProvider()
-    trace.set_tracer_provider(ours)
-    set_now = trace.get_tracer_provider()
-    if set_now is not ours:  # the program set its own in the meantime
-        ours.shutdown()
-    return set_now
+    return ours

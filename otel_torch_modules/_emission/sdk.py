@@ -8,6 +8,7 @@ Checked with opentelemetry-sdk 1.30.0 and 1.45.2. Where a later version renames 
 - `trace_exporters`, `sampler`, `id_generator`, `configure_from_file`: only used where the program has no provider;
   an error is logged and nothing is sent.
 - `span_limits`: limits that the program gave its provider are not obeyed, those of the environment are.
+- `stand_in`: spans that a program makes without a provider of its own are not sent.
 - `uninstrumented`: every traced HTTP client makes spans of our own exports.
 - `update_resource`: a forked child keeps its parent's process id in the resource.
 """
@@ -15,11 +16,13 @@ Checked with opentelemetry-sdk 1.30.0 and 1.45.2. Where a later version renames 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from opentelemetry import context as context_api
+from opentelemetry import trace
 from opentelemetry.environment_variables import OTEL_PYTHON_ID_GENERATOR, OTEL_TRACES_EXPORTER
 from opentelemetry.sdk import _configuration
 from opentelemetry.sdk.environment_variables import OTEL_TRACES_SAMPLER
@@ -103,6 +106,40 @@ def started_span(
 def span_limits(tracer: Tracer) -> SpanLimits:
     """Return the limits that spans of `tracer` obey."""
     return getattr(tracer, "_span_limits", None) or _DEFAULT_LIMITS
+
+
+def stand_in(provider: TracerProvider) -> Callable[[], None]:
+    """Serve the tracers that the program gets while it has no provider; return what undoes it.
+
+    They look for a provider at each span, and where the program sets one they are its own from then on.
+    """
+    proxy_class: Any = trace.ProxyTracer
+    own = vars(proxy_class).get("_tracer")
+    if not isinstance(own, property):
+        return lambda: None
+    made: WeakKeyDictionary[trace.Tracer, trace.Tracer] = WeakKeyDictionary()
+
+    def tracer(proxy: Any) -> trace.Tracer:
+        if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            found: trace.Tracer = own.__get__(proxy)
+            return found
+        known = made.get(proxy)
+        if known is None:
+            known = made[proxy] = provider.get_tracer(
+                proxy._instrumenting_module_name,
+                proxy._instrumenting_library_version,
+                proxy._schema_url,
+                getattr(proxy, "_attributes", None),
+            )
+        return known
+
+    served = proxy_class._tracer = property(tracer)
+
+    def stand_down() -> None:
+        if vars(proxy_class).get("_tracer") is served:
+            proxy_class._tracer = own
+
+    return stand_down
 
 
 def trace_exporters() -> list[SpanExporter]:

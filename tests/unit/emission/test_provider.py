@@ -49,7 +49,7 @@ def clean(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout
 
 
-def test_without_a_provider_one_is_made_and_is_the_programs_from_then_on(
+def test_without_a_provider_one_is_made_and_serves_the_programs_own_tracers_too(
     run_program: Run, tmp_path: Path
 ) -> None:
     source = """
@@ -65,7 +65,7 @@ with tracer.start_as_current_span("mine"):
     pass
 print(type(trace.get_tracer_provider()).__name__)
 """
-    assert clean(run_program(source, FILE)) == "OwnTracerProvider\n"
+    assert clean(run_program(source, FILE)) == "ProxyTracerProvider\n"
     assert sorted(names(tmp_path)) == ["mine", "step 0", "step 1"]
 
 
@@ -172,6 +172,51 @@ def test_sampling_and_switching_off_mean_what_they_mean_elsewhere(
 ) -> None:
     clean(run_program(TWO_STEPS, {**FILE, **variables}))
     assert names(tmp_path) == kept
+
+
+def test_a_provider_that_the_program_sets_after_its_first_step_is_handed_over_to(
+    run_program: Run, tmp_path: Path
+) -> None:
+    source = """
+import os
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from otel_torch_modules._emission.file_exporter import OtlpFileSpanExporter
+from program import Training
+early = trace.get_tracer("program")
+training = Training()
+training.step(0)
+training.pipeline.flush(30)
+training.step(1)
+training.pipeline.flush(30)
+outlasts = early.start_span("begun before")
+with early.start_as_current_span("before"):
+    pass
+assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+os.environ["OTEL_TORCH_MODULES_FILE"] = "theirs.jsonl"
+provider = TracerProvider(resource=Resource({"service.name": "theirs"}))
+provider.add_span_processor(BatchSpanProcessor(OtlpFileSpanExporter()))
+trace.set_tracer_provider(provider)
+with early.start_as_current_span("after"):
+    pass
+outlasts.end()
+for index in range(2, 5):
+    training.step(index)
+print(trace.get_tracer_provider() is provider)
+"""
+    assert clean(run_program(source, FILE)) == "True\n"
+    ours = set(names(tmp_path))
+    (tmp_path / "theirs.jsonl").rename(tmp_path / "traces.jsonl")
+    theirs = set(names(tmp_path))
+    assert ours | theirs == {
+        *(f"step {index}" for index in range(5)),
+        *("begun before", "before", "after"),
+    }
+    assert {"step 0", "before", "begun before"} <= ours
+    assert {"after", "step 2", "step 3", "step 4"} <= theirs
+    assert not ours & theirs
 
 
 def test_metrics_and_logs_are_not_set_up(run_program: Run) -> None:
