@@ -1,6 +1,6 @@
 """The plain data that crosses from recording to assembly and to emission.
 
-A :class:`Record` is one step, or one root forward outside any step. Its ``log`` is one flat list that the
+A :class:`Record` is one step, or root forwards outside any step. Its ``log`` is one flat list that the
 hot path only ever extends, :data:`WIDTH` slots an event, in the order in which things happened in the process.
 A flat list of integers and shared references costs no object of its own per event, so recording neither
 sets off the garbage collector nor needs it.
@@ -21,6 +21,8 @@ a ``Site``      thread code     sequence number     time      ``module.training`
 ``OPTIMIZER``   thread code     class name          time      None
 ``OPTIMIZED``   thread code     None                time      None or :class:`Raised`
 ``DATA``        thread code     time of the start   time      None
+``FETCH``       thread code     None                time      None; a wait in which a dataset calls modules begins
+``FETCHED``     thread code     None                time      None; it ends
 ``SPAN_ID``     thread code     span id             time      None
 ``NOTE``        thread code     method name         time      its arguments
 ==============  ==============  ==================  ========  =========================================
@@ -47,6 +49,8 @@ TASK_END: Final = "task_end"
 OPTIMIZER: Final = "optimizer"
 OPTIMIZED: Final = "optimized"
 DATA: Final = "data"
+FETCH: Final = "fetch"
+FETCHED: Final = "fetched"
 SPAN_ID: Final = "span_id"
 NOTE: Final = "note"
 
@@ -159,14 +163,16 @@ class SharedStep(NamedTuple):
 
 @dataclass(slots=True)
 class Record:
-    """One step, or one root forward outside any step, on its way from the training thread."""
+    """One step, or an evaluation: root forwards outside any step; on its way from the thread that made it."""
 
     kind: Literal["step", "eval"]
-    index: int | None  # of a step
+    index: (
+        int | None
+    )  # of a step; of an evaluation that of the last step; None of a forward by itself
     start: int  # perf_counter_ns
     clock_offset: int  # ns; add it to a perf_counter_ns for nanoseconds since the epoch
     end: int = 0
-    site: Site | None = None  # the root module of an evaluation
+    site: Site | None = None  # the root module of a forward by itself
     trace_id: int = 0
     span_id: int = 0
     parent: OuterParent | None = None
@@ -178,6 +184,7 @@ class Record:
     sampler_attributes: Mapping[str, Any] = field(default_factory=dict)  # of every span
     context: Any = None  # opentelemetry's, as it was when the record opened; until it is sent
     micro_batches: int = 0
+    forwards: int = 0  # of an evaluation
     truncated: bool = False
     failed: bool = False
     # No optimizer stepped: a scaler found infinities, or the gradients were dropped.
@@ -211,6 +218,9 @@ class StepContext(Protocol):
 
     def open(self, record: Record) -> bool:
         """Return whether `record`, which opens, is recorded: the provider's sampler may leave it out."""
+
+    def goes_on(self, record: Record) -> bool:
+        """Return whether the program's own current span in this thread is the one that `record` was opened below."""
 
     def attach(self, record: Record) -> None:
         """Make `record` current in this thread unless it is."""

@@ -90,6 +90,7 @@ class Config:
     record_shapes: bool = False
     ranks: str = "all"
     detail_ranks: str = "all"
+    data_workers: bool = False
     run_id: str = ""
 
     def __post_init__(self) -> None:
@@ -105,8 +106,9 @@ class Config:
             _refuse("schedule", self.schedule, "a Schedule")
         if self.max_overhead is not None and not _is_fraction(self.max_overhead):
             _refuse("max_overhead", self.max_overhead, _FRACTION)
-        if not isinstance(self.record_shapes, bool):
-            _refuse("record_shapes", self.record_shapes, "true or false")
+        for name in ("record_shapes", "data_workers"):
+            if not isinstance(getattr(self, name), bool):
+                _refuse(name, getattr(self, name), "true or false")
         for name in ("ranks", "detail_ranks"):
             try:
                 Ranks(getattr(self, name))
@@ -219,5 +221,6 @@ _PARSERS = {
     "record_shapes": _boolean,
     "ranks": _word,
     "detail_ranks": _word,
+    "data_workers": _boolean,
     "run_id": _word,
 }

@@ -73,6 +73,12 @@ OTEL_TORCH_MODULES_DETAIL_RANKS: Final = "OTEL_TORCH_MODULES_DETAIL_RANKS"
 The others record phases only: the step, data wait, root forwards, backward passes, optimizers.
 """
 
+OTEL_TORCH_MODULES_DATA_WORKERS: Final = "OTEL_TORCH_MODULES_DATA_WORKERS"
+"""Trace the modules that a dataset calls in the worker processes of a ``DataLoader``: each root forward is a trace.
+
+``true`` or ``false``; default ``false``: nothing is recorded there.
+"""
+
 OTEL_TORCH_MODULES_RUN_ID: Final = "OTEL_TORCH_MODULES_RUN_ID"
 """The name of the run, the same on all ranks and another one for each run: their steps share traces by it.
 

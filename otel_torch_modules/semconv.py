@@ -12,6 +12,7 @@ SCOPE_NAME: Final = "otel_torch_modules"
 
 # Span names: a fixed word, or a word and a label of low cardinality.
 STEP: Final = "train.step"
+EVALUATION: Final = "evaluate"
 BACKWARD_PASS: Final = "backward"
 DATA_WAIT: Final = "dataloader.next"
 FORWARD_PREFIX: Final = "forward "

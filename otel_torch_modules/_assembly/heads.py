@@ -9,6 +9,15 @@ from otel_torch_modules._assembly.span import INTERNAL, Span, Trace
 from otel_torch_modules._records import Record
 
 
+def head_of(record: Record) -> tuple[str, str]:
+    """Return the name and the phase of the root; of a forward by itself, what its name begins with."""
+    if record.kind == "step":
+        return semconv.STEP, semconv.PHASE_STEP
+    if record.site is None:
+        return semconv.EVALUATION, semconv.PHASE_EVALUATE
+    return semconv.FORWARD_PREFIX, semconv.PHASE_FORWARD
+
+
 def heads(record: Record) -> list[Span]:
     """Return the root of the tree of `record`, and the rank's span below it where several ranks share the step.
 
@@ -22,9 +31,9 @@ def heads(record: Record) -> list[Span]:
         record.parent,
         record.sampler_attributes,
     )
-    name, phase = semconv.STEP, semconv.PHASE_STEP
+    name, phase = head_of(record)
     if record.site is not None:
-        name, phase = semconv.FORWARD_PREFIX + record.site.fqn, semconv.PHASE_FORWARD
+        name += record.site.fqn
     root = Span(
         trace, None, name, phase, INTERNAL, record.start, record.end, {semconv.PHASE: phase}
     )
@@ -41,20 +50,23 @@ def heads(record: Record) -> list[Span]:
 
 
 def describe_heads(spans: list[Span], record: Record, truncated: bool) -> None:
-    """Give the `heads` of `record` the attributes of a step, if it is one.
+    """Give the `heads` of `record` their attributes, unless it is a forward by itself: that has a module's.
 
     Args:
         spans: the heads.
         record: what they are of.
         truncated: whether module spans are missing.
     """
-    if record.kind != "step":
+    if record.site is not None:
         return
     attributes: dict[str, Any] = {
-        semconv.PHASE: semconv.PHASE_STEP,
+        semconv.PHASE: spans[0].phase,
         semconv.STEP_INDEX: record.index,
-        semconv.STEP_MICRO_BATCHES: record.micro_batches,
     }
+    if record.kind == "step":
+        attributes[semconv.STEP_MICRO_BATCHES] = record.micro_batches
+    else:
+        attributes[semconv.EVALUATION_FORWARDS] = record.forwards
     if record.skipped:
         attributes[semconv.STEP_SKIPPED] = True
     if truncated:

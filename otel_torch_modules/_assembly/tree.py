@@ -15,6 +15,8 @@ from otel_torch_modules._records import (
     DATA,
     EXIT,
     EXIT_BARE,
+    FETCH,
+    FETCHED,
     MARK,
     OPTIMIZED,
     OPTIMIZER,
@@ -70,6 +72,7 @@ class RecordTree:
         self._counts: dict[Site, int] = {}  # calls of roots
         self._program_thread = 0  # the last one in which the program itself did something
         self._evaluation = record.site  # until its call has been seen
+        self._counts_roots = record.kind == "step"
         self.heads = heads(record)
         self._root = self.heads[0]
         self._top = self.heads[-1]  # of what happens in this process
@@ -111,10 +114,12 @@ class RecordTree:
                     self._task_end(value, time, detail)
                 elif tag is OPTIMIZER:
                     self._optimizer(thread, value, time)
-                elif tag is OPTIMIZED:
-                    self._optimized(thread, time)
+                elif tag in (OPTIMIZED, FETCHED):
+                    self._end_span(thread, time)
                 elif tag is DATA:
                     self._data(value, time)
+                elif tag is FETCH:
+                    self._stacks.setdefault(thread, []).append(self._data(time, time))
                 elif tag is SPAN_ID:
                     self._innermost_call(thread).span_id = value
                 else:
@@ -159,7 +164,9 @@ class RecordTree:
             top.recomputes(call)
         else:
             self._program_thread = thread
-            counts = self._counts
+            # No index where there may be thousands of calls: those of an evaluation, or of a dataset for each sample.
+            loads = isinstance(top, Span) and top.phase == semconv.PHASE_DATA
+            counts = self._counts if self._counts_roots and not loads else {}
             parent_span = self._current(stack)
             call = Call(site, None, first, training, label_of(site, None))
         call.start = call.end = time
@@ -174,7 +181,8 @@ class RecordTree:
             attributes = {**attributes, **_IN_OPTIMIZER}
         if isinstance(detail, CallDetail):
             attributes = {**attributes, **shape_attributes("input", detail.inputs)}
-        if site is self._evaluation and not stack:
+        # By name: threads that call a module for the first time at once may have a site each.
+        if self._evaluation is not None and not stack and site.fqn == self._evaluation.fqn:
             self._evaluation = None
             span = self._top
             span.attributes = attributes
@@ -296,7 +304,7 @@ class RecordTree:
         parent = self._current(stack)
         stack.append(Span(self._trace, parent, name, phase, INTERNAL, time, time, attributes))
 
-    def _optimized(self, thread: int, time: int) -> None:
+    def _end_span(self, thread: int, time: int) -> None:
         stack = self._stacks.get(thread) or []
         for place in reversed(range(len(stack))):
             span = stack[place]
@@ -305,18 +313,9 @@ class RecordTree:
                 del stack[place]
                 return
 
-    def _data(self, start: int, end: int) -> None:
-        phase = semconv.PHASE_DATA
-        Span(
-            self._trace,
-            self._top,
-            semconv.DATA_WAIT,
-            phase,
-            INTERNAL,
-            start,
-            end,
-            _DATA_ATTRIBUTES,
-        )
+    def _data(self, start: int, end: int) -> Span:
+        name, phase = semconv.DATA_WAIT, semconv.PHASE_DATA
+        return Span(self._trace, self._top, name, phase, INTERNAL, start, end, _DATA_ATTRIBUTES)
 
     # What the program says of our spans.
 

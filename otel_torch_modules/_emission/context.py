@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
 from otel_torch_modules import semconv
+from otel_torch_modules._assembly.heads import head_of
 from otel_torch_modules._emission import fork
 from otel_torch_modules._emission.identity import JobIdentity
 from otel_torch_modules._emission.ids import UrandomIdGenerator, chosen_generator, generate_ids
@@ -235,16 +236,21 @@ class RecordContext:
             record.trace_flags = SAMPLED_WITH_RANDOM_ID
             return True
         _draw_ids(record, ids)
-        name, phase = (
-            (semconv.STEP, semconv.PHASE_STEP)
-            if record.kind == "step"
-            else (semconv.FORWARD_PREFIX.strip(), semconv.PHASE_FORWARD)
-        )
-        decision = decide(tracer, record.trace_id, name, phase, context)
+        name, phase = head_of(record)
+        decision = decide(tracer, record.trace_id, name.strip(), phase, context)
         if decision is None:
             return False
         record.trace_flags, record.trace_state, record.sampler_attributes = decision
         return True
+
+    def goes_on(self, record: Record) -> bool:
+        """See :class:`StepContext`."""
+        _, outer = _program_context()
+        current = outer.get_span_context()
+        parent = record.parent
+        if parent is None:
+            return not current.is_valid
+        return (current.trace_id, current.span_id) == (parent.trace_id, parent.span_id)
 
     def settle(self, record: Record) -> None:
         """Give `record` its ids unless it has them: for the first who asks, in whatever thread.

@@ -49,7 +49,25 @@ def step_ids(run: str, step: int) -> StepIds:
         run: names one start of one run.
         step: its number.
     """
-    digest = hashlib.sha256(f"{run}\0{step}".encode()).digest()
+    return _ids(f"{run}\0{step}")
+
+
+def evaluation_ids(run: str, step: int, earlier: int) -> StepIds:
+    """Return the ids of an evaluation, like those of a step.
+
+    Ranks that evaluate in the same order agree. One that pauses in the middle, where others do not, has a part of its
+    evaluation in a trace of its own.
+
+    Args:
+        run: names one start of one run.
+        step: the number of the last step.
+        earlier: how many evaluations there were since that step.
+    """
+    return _ids(f"{run}\0evaluate\0{step}" + (f"\0{earlier}" if earlier else ""))
+
+
+def _ids(text: str) -> StepIds:
+    digest = hashlib.sha256(text.encode()).digest()
     return StepIds(
         int.from_bytes(digest[:16], "big") or 1, int.from_bytes(digest[16:24], "big") or 1
     )
@@ -84,6 +102,8 @@ class JobIdentity:
         self._run: str | None = None  # one start of one run; None until the first step
         self._last_step = -1
         self._round = 0  # counts how often the numbers of steps began anew
+        self._evaluated = (0, -1)  # after which step of which round the last evaluation was
+        self._evaluations = 0  # how many were after that before it
         # A child of a rank has the rank's environment, and, if forked, its process group, but is not the rank.
         self._child = multiprocessing.parent_process() is not None
         self._inherited_group = False
@@ -103,18 +123,29 @@ class JobIdentity:
         return self._part
 
     def shared_ids(self, record: Record) -> StepIds | None:
-        """Return the ids of the step of `record` that all ranks share, and say so in it; None where there are none."""
+        """Return the ids of the step or evaluation of `record` that all ranks share, and say so in it.
+
+        None where there are none.
+        """
         place = self._find_place()
-        if record.index is None or place.world_size == 1 or not self._is_rank():
+        index = record.index
+        if index is None or place.world_size == 1 or not self._is_rank():
             return None
         if self._run is None:
             self._run = self._name_run(place)
         if not self._run:
             return None
-        # A program that numbers its steps itself may begin again with each epoch: that is another step.
-        self._round += record.index <= self._last_step
-        self._last_step = record.index
-        ids = step_ids(f"{self._run}\0{self._round}", record.index)
+        if record.kind == "step":
+            # A program that numbers its steps itself may begin again with each epoch: that is another step.
+            self._round += index <= self._last_step
+            self._last_step = index
+            ids = step_ids(f"{self._run}\0{self._round}", index)
+        else:
+            # There may be several after one step: they are told apart by how many came before.
+            after = self._round, index
+            self._evaluations = self._evaluations + 1 if after == self._evaluated else 0
+            self._evaluated = after
+            ids = evaluation_ids(f"{self._run}\0{self._round}", index, self._evaluations)
         sender = self._ranks.lowest(place.world_size)
         record.shared = SharedStep(ids.span_id, place.rank, sent_here=place.rank == sender)
         return ids

@@ -10,7 +10,6 @@ from typing import Final
 
 from otel_torch_modules._recording.budget import Budget
 from otel_torch_modules._recording.calibration import FALLBACK, CallCost
-from otel_torch_modules._records import WIDTH, Record
 
 logger = logging.getLogger("otel_torch_modules")
 
@@ -40,7 +39,7 @@ class Account:
     ) -> None:
         self.budget = budget
         self.opened = 0
-        """How many records of this kind came before the one that is open."""
+        """How many of this kind came before the one that is open."""
         self.boundary_ns = 0
         """What the training thread did where records begin or end, since the last of them opened."""
         self._backward = backward
@@ -69,13 +68,18 @@ class Account:
         self.boundary_ns = 0
         self._taken = False
 
-    def take(self, record: Record) -> None:
-        """Take note of how much a record holds that is over."""
-        self._roots = max(record.micro_batches, 1)
+    def take(self, roots: int, events: int | None) -> None:
+        """Take note that the record is over which opened last.
+
+        Args:
+            roots: how many root forwards it has.
+            events: how many it holds; None where it has no modules.
+        """
+        self._roots = roots
         self._taken = True
-        self._modules = not record.phases_only
-        if self._modules:
-            self._events = len(record.log) // WIDTH
+        self._modules = events is not None
+        if events is not None:
+            self._events = events
 
     def keep_calibrated(self) -> None:
         """Measure what a call costs if that is not known, or not any more."""

@@ -5,23 +5,94 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
 from time import perf_counter_ns as now
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from torch.utils.data import get_worker_info
-
+from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._recording.torch_private import batches_given, index_sampler_id
+from otel_torch_modules._records import DATA, FETCH, FETCHED, WIDTH, Record
 
 # Waits that are kept: a thread that only fetches would keep them for ever.
 _MOST = 1024
+
+# Slots of the logs of what datasets called meanwhile, in those that are kept: 10 000 spans.
+_MOST_SLOTS = 100_000
+
+
+class Wait(NamedTuple):
+    """The loop waited for a batch."""
+
+    start: int
+    end: int
+    thread: int  # its code
+    calls: list[Any] | None  # a log of the module calls that the dataset made
+
+    def events(self, record: Record) -> list[Any]:
+        """Return it as the log of `record` has it."""
+        if not self.calls or record.phases_only:
+            return [DATA, self.thread, self.start, self.end, None]
+        before = (FETCH, self.thread, None, self.start, None)
+        return [*before, *self.calls, FETCHED, self.thread, None, self.end, None]
 
 
 class _Fetch(NamedTuple):
     iterator: weakref.ref[object]
     loader: int  # alike in all iterators of one loader
-    start: int
-    end: int
-    evaluations: int  # how many had begun before
+    wait: Wait
+    evaluations: int  # how many forwards outside any step had begun before
+
+
+class Waits:
+    """Those of a thread that may be an evaluation's. Another thread may ask for them when the evaluation is over.
+
+    Args:
+        kept: those that may as well be the next step's.
+        begun: how many forwards outside any step had begun before the evaluation.
+    """
+
+    def __init__(self, kept: deque[_Fetch], begun: int) -> None:
+        self._kept = kept
+        self._begun = begun
+        self._left: deque[_Fetch] = deque(maxlen=_MOST_SLOTS // 10)
+
+    def leave(self, fetch: _Fetch) -> None:
+        """Take note that `fetch`, after which a forward of the evaluation began, is no step's."""
+        self._left.append(fetch)
+
+    def settled(self) -> list[Wait]:
+        """Return the evaluation's, in order."""
+        for fetch in list(self._kept):
+            # An iterator that is gone, and was asked for more than one forward.
+            if fetch.iterator() is None and any(
+                other.iterator is fetch.iterator and other.evaluations != fetch.evaluations
+                for other in list(self._kept)
+            ):
+                self._left.append(fetch)
+        for fetch in self._left:
+            with suppress(ValueError):
+                self._kept.remove(fetch)
+        found = sorted(self._left, key=lambda fetch: fetch.wait.start)
+        before = [fetch for fetch in found if fetch.evaluations == self._begun]
+        asked = [fetch for fetch in found if fetch.evaluations > self._begun] + before[-1:]
+        own = {id(fetch.iterator) for fetch in asked}
+        return [fetch.wait for fetch in found if id(fetch.iterator) in own]
+
+
+def first_wait_before(log: list[Any], place: int) -> int:
+    """Return where the waits begin that come right before `place` in a log; that itself where there are none."""
+    while place and log[place - WIDTH] in (DATA, FETCHED):
+        place -= WIDTH
+        if log[place] is FETCHED:
+            while log[place] is not FETCH:
+                place -= WIDTH
+    return place
+
+
+def holds_wait(tags: list[Any]) -> bool:
+    """Return whether there is a wait among the events with these tags."""
+    return DATA in tags or FETCHED in tags
 
 
 class Fetches(threading.local):
@@ -33,50 +104,71 @@ class Fetches(threading.local):
     """
 
     def __init__(self) -> None:
-        self._kept: deque[_Fetch] = deque(maxlen=_MOST)
+        self._kept: deque[_Fetch] = deque()
+        self._slots = 0
         self._evaluations = 0
+        self._waits = Waits(self._kept, 0)
         self._of_evaluations: set[weakref.ref[object]] = set()  # iterators
         self.last_end = 0
         """When the loop last had a batch that no step has taken yet, else 0."""
         self.at_work = 0  # how many data loaders' iterators are, one inside the other
+        self.calls: OpenLog | None = None  # what the dataset calls meanwhile
 
-    @property
-    def loading(self) -> bool:
-        """Whether what runs now is a dataset's: in the loop's own thread, or in a worker process."""
-        return self.at_work > 0 or get_worker_info() is not None
+    def open_calls(self) -> OpenLog | None:
+        """Return what the module calls of the dataset that is at work are written to; None where there are too many."""
+        if self.calls is None and self._slots < _MOST_SLOTS:
+            self.calls = OpenLog()
+            self.calls.log = []
+            self.calls.has_room()
+        return self.calls
+
+    def wait(self, start: int, thread: int) -> Wait:
+        """Return the wait that ends now."""
+        calls = None
+        if self.calls is not None and not self.at_work:  # else of the iterator around this one
+            calls, self.calls = self.calls.log, None
+        return Wait(start, now(), thread, calls)
 
     def exhausted(self, iterator: object) -> None:
         """Take note that `iterator` has no more: what an evaluation followed was its own."""
-        for fetch in list(self._kept):
-            if fetch.iterator() is iterator and fetch.evaluations != self._evaluations:
-                self._kept.remove(fetch)
+        self._leave(
+            fetch
+            for fetch in list(self._kept)
+            if fetch.iterator() is iterator and fetch.evaluations != self._evaluations
+        )
+
+    def begin_evaluation(self) -> Waits:
+        """Return the waits of an evaluation whose first forward is about to begin."""
+        self._waits = Waits(self._kept, self._evaluations)
+        self._slots = 0
+        return self._waits
 
     def evaluation_begins(self) -> None:
         """Take note of a root forward outside any step."""
         self._evaluations += 1
 
-    def keep(self, iterator: object, start: int) -> None:
-        """Keep the wait that `iterator` ends now, for the step that comes next."""
+    def keep(self, iterator: object, wait: Wait) -> None:
+        """Keep the wait for what `iterator` has given, for the step that comes next."""
         if self._kept and batches_given(iterator) == 1:  # a loader may use one for several epochs
-            for fetch in list(self._kept):
-                if fetch.iterator() is iterator:
-                    self._kept.remove(fetch)
-        end = self.last_end = now()
+            self._leave(fetch for fetch in list(self._kept) if fetch.iterator() is iterator)
+        if len(self._kept) >= _MOST:
+            self._leave([self._kept[0]])
+        self._slots += len(wait.calls or ())
+        self.last_end = wait.end
         loader = index_sampler_id(iterator)
-        self._kept.append(_Fetch(weakref.ref(iterator), loader, start, end, self._evaluations))
+        self._kept.append(_Fetch(weakref.ref(iterator), loader, wait, self._evaluations))
 
     def drop(self) -> None:
         """Keep none: they were a step's that is lost."""
         self._kept.clear()
         self.last_end = 0
 
-    def take(self) -> list[tuple[int, int]]:
-        """Return starts and ends of those that belong to the step that begins now, and keep none."""
+    def take(self) -> list[Wait]:
+        """Return those that belong to the step that begins now, and keep none."""
         kept = list(self._kept)
         self.last_end = 0
         if not kept:
             return []
-        self._kept.clear()
         alive = [fetch for fetch in kept if fetch.iterator() is not None]
         if alive:
             known = self._of_evaluations
@@ -84,7 +176,17 @@ class Fetches(threading.local):
             last = alive[-1].evaluations
             own = {fetch.iterator for fetch in alive if fetch.evaluations == last}
             self._of_evaluations |= {fetch.iterator for fetch in alive} - own
-            kept = [fetch for fetch in alive if fetch.iterator in own - self._of_evaluations]
+            taken = [fetch for fetch in alive if fetch.iterator in own - self._of_evaluations]
         else:  # `next(iter(loader))`
-            kept = list({fetch.loader: fetch for fetch in kept}.values())
-        return sorted((fetch.start, fetch.end) for fetch in kept)
+            taken = list({fetch.loader: fetch for fetch in kept}.values())
+        self._leave(fetch for fetch in kept if not any(fetch is other for other in taken))
+        self._kept.clear()
+        self._slots = 0
+        return sorted((fetch.wait for fetch in taken), key=lambda wait: wait.start)
+
+    def _leave(self, fetches: Iterable[_Fetch]) -> None:
+        for fetch in list(fetches):
+            with suppress(ValueError):
+                self._kept.remove(fetch)
+            if fetch.evaluations != self._evaluations:
+                self._waits.leave(fetch)

@@ -82,6 +82,8 @@ class LoopHooks:
 
         def fetch(iterator: Any) -> Any:
             start = now()
+            if not fetches.at_work:
+                fetches.calls = None  # of one that raised
             fetches.at_work += 1
             try:
                 batch = original(iterator)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from torch import nn
 
+from otel_torch_modules._recording.fetches import first_wait_before, holds_wait
 from otel_torch_modules._records import DATA, MARK, WIDTH, Record, Site
 
 # What a backward writes after its last mark, recompute left out: two events of its end, and a few to spare.
@@ -127,18 +128,15 @@ class OpenStep:
             if root.module() is trained:
                 after = log[root.place : self.roots[first].place : WIDTH]
                 before = log[: root.place : WIDTH]
-                return number + 1 if DATA in after or DATA not in before else 0
+                return number + 1 if holds_wait(after) or not holds_wait(before) else 0
         return 0
 
     def place_of(self, number: int) -> int:
         """Return where in the log a root forward begins, with the waits for data right before it."""
-        log, place = self.record.log, self.roots[number].place
-        while place and log[place - WIDTH] is DATA:
-            place -= WIDTH
-        return place
+        return first_wait_before(self.record.log, self.roots[number].place)
 
     def start_at(self, place: int) -> int:
         """Return when the event at `place` began, a root forward or a wait for data."""
         log = self.record.log
-        start: int = log[place + 2] if log[place] is DATA else log[place + 3]
+        start: int = log[place + (2 if log[place] is DATA else 3)]
         return start

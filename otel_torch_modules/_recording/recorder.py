@@ -30,7 +30,6 @@ from otel_torch_modules._recording.descriptions import describe_tensors
 from otel_torch_modules._recording.dynamo import made_by_compiler
 from otel_torch_modules._recording.fqn import ModuleSites
 from otel_torch_modules._recording.interruption import is_interruption
-from otel_torch_modules._recording.live_marks import live_marks
 from otel_torch_modules._recording.marks import (
     input_nodes,
     is_view_of,
@@ -38,6 +37,7 @@ from otel_torch_modules._recording.marks import (
     output_nodes,
     view_node,
 )
+from otel_torch_modules._recording.open_log import SLOTS_PER_MARK, OpenLog
 from otel_torch_modules._recording.root_only import call_root
 from otel_torch_modules._recording.task_end import GraphTask, TaskEnd
 from otel_torch_modules._recording.thread_state import Threads, ThreadState
@@ -68,13 +68,10 @@ from otel_torch_modules.config import Config
 # Slots of a log that one span takes at least: half of the two events and the mark of a call.
 _SLOTS_PER_SPAN = 8
 
-# Slots of a log for each mark: a call has two events and marks two nodes, or says so.
-_SLOTS_PER_MARK = 5
-
 _ROOT = Site("", "")  # at the bottom of a thread's stack while a root call runs
 
 
-_NO_TASK = GraphTask(-1, selective=False)
+_NO_TASK = GraphTask(-1, -1, selective=False, into=OpenLog())
 
 
 class Recorder:
@@ -94,32 +91,29 @@ class Recorder:
         self._names: list[str] = []  # of what is wrapped
         self._wrapper: Callable[..., Any] | None = None
         self.sites = ModuleSites(config.records_module)
-        self.record: Record | None = None
-        self.log: list[Any] | None = None  # of `record`
-        self._phases_only = False  # `record` is of phases
-        self._marks_end = 0  # length of the log from which on nothing is marked
-        self.task = -1  # graph task of the last mark
+        self._shared = OpenLog()  # of the open step
         self._tasks: dict[int, GraphTask] = {}  # by the engine's number; those that have not ended
-        self._task = _NO_TASK  # what `task` is
-        self._threads = Threads(self.make_mark, count())
+        self._task = _NO_TASK  # that of the last mark
+        self._threads = Threads(self.make_mark, count(), self._shared)
 
     @property
     def thread(self) -> ThreadState:
         """The state of the thread that asks."""
         return self._threads.state
 
-    def write_to(self, record: Record | None) -> None:
-        """Record into `record` from now on, or nothing where it is None."""
-        self.record = record
-        self.log = None if record is None else record.log
-        self._phases_only = record is not None and record.phases_only
-        if record is not None:
-            self.has_room(len(record.log))
+    @property
+    def record(self) -> Record | None:
+        """The step that is recorded."""
+        return self._shared.record
 
-    def has_room(self, length: int) -> bool:
-        """Return whether nodes may be marked where the log has this length, and until when: see `live_marks`."""
-        self._marks_end = length + _SLOTS_PER_MARK * live_marks.room()
-        return length < self._marks_end
+    @property
+    def log(self) -> list[Any] | None:
+        """Its log."""
+        return self._shared.log
+
+    def write_to(self, record: Record | None) -> None:
+        """Record into the step `record` from now on, or nothing where it is None: what no thread has as its own."""
+        self._shared.turn_to(record)
 
     def install(self) -> None:
         """Wrap ``nn.Module.__call__``, by all of its names: pickle looks a function up by the one that it was given."""
@@ -181,7 +175,8 @@ class Recorder:
             args: tuple[Any, ...],
             kwargs: dict[str, Any],
         ) -> Any:
-            log = self.log
+            into = state.into
+            log = into.log
             try:
                 site = site_of(id(module)) or add_site(module, stack[-1])
                 length = 0 if log is None else len(log)
@@ -189,11 +184,11 @@ class Recorder:
                     (not site.recorded and site.wrapper in (None, stack[-1]))
                     or log is None
                     or len(stack) > max_depth
-                    or (length > log_limit and self.truncate())
+                    or (length > log_limit and into.truncate())
                 )
                 if log is not None and not left_out:
                     first = sequence_number()
-                    marking = length < self._marks_end or self.has_room(length)
+                    marking = length < into.marks_end or into.has_room()
                     if marking and grad_enabled():
                         if (
                             len(args) == 1
@@ -219,7 +214,7 @@ class Recorder:
                                             attach_mark(node, state.carrier)
                         else:
                             nodes = input_nodes(args, kwargs, site)
-                            self._marks_end -= _SLOTS_PER_MARK * len(nodes)
+                            into.marks_end -= SLOTS_PER_MARK * len(nodes)
                             for node in nodes:
                                 if node._sequence_nr() != state.last_output and not (
                                     state.recomputes and runs_in_backward(node)
@@ -252,7 +247,7 @@ class Recorder:
                 last = sequence_number()
                 if not marking:
                     tag = EXIT
-                    self.truncate()
+                    into.truncate()
                 elif last != first:  # else no node was made in here: there is nothing to mark
                     if type(output) is Tensor and not torch_function_modes():
                         is_view = output._is_view()
@@ -266,7 +261,7 @@ class Recorder:
                                 and output is args[0]
                                 and first - state.last_output > 2
                             ):
-                                self._marks_end -= _SLOTS_PER_MARK
+                                into.marks_end -= SLOTS_PER_MARK
                                 before = node_before(node, first)
                                 if before is not None:
                                     attach_mark(before, state.carrier)
@@ -277,7 +272,7 @@ class Recorder:
                                     attach_mark(node, state.carrier)
                     else:
                         nodes = output_nodes(output, first, site)
-                        self._marks_end -= _SLOTS_PER_MARK * len(nodes)
+                        into.marks_end -= SLOTS_PER_MARK * len(nodes)
                         for node in nodes:
                             tag = EXIT
                             if not (state.recomputes and runs_in_backward(node)):
@@ -307,24 +302,24 @@ class Recorder:
         """Return the hook of the nodes that the thread with this code makes."""
 
         def mark(_: Any) -> None:
-            log = self.log
-            if is_compiling() or log is None:  # compiled autograd traces through hooks
+            if is_compiling():  # compiled autograd traces through hooks
                 return
             time = now()
             try:
-                task = graph_task_id()
-                if task != self.task:
-                    self._enter_task(task, time)
-                    log = self.log
-                    if log is None:
-                        return
+                number = graph_task_id()
+                task = self._task
+                if number != task.number:
+                    task = self._enter_task(number, time)
+                log = task.into.log
+                if log is None:
+                    return
                 node = current_node()
                 if (
                     node is None
                 ):  # distributed autograd has an engine of its own, which does not say
                     return
-                if not (self._task.selective and stops_at(node)):
-                    log.extend((MARK, thread_code, node._sequence_nr(), time, self._task.code))
+                if not (task.selective and stops_at(node)):
+                    log.extend((MARK, thread_code, node._sequence_nr(), time, task.code))
             except BaseException:
                 if self.fail("in backward"):
                     raise
@@ -350,14 +345,18 @@ class Recorder:
             if graph and task == -1:
                 recorded = False
             elif task == -1:
+                state.own = None
                 recorded = self.boundary.root_opens(module)
-                if recorded and not self._phases_only:
+                state.into = into = state.own or self._shared
+                if recorded and not into.phases_only:
                     opened = self.sites.open(module)
                     opened.callers.add(state.code)
             else:  # a forward inside a backward: recompute
-                recorded = self.log is not None and not self._phases_only
-                if recorded and task != self.task:
-                    self._enter_task(task, now())
+                entered = self._task
+                if task != entered.number:
+                    entered = self._enter_task(task, now())
+                state.into = into = entered.into
+                recorded = into.log is not None and not into.phases_only
                 recorded = recorded and not graph  # else a compiled backward
         except BaseException:
             if not _is_made(module):
@@ -365,7 +364,7 @@ class Recorder:
             if self.fail("at the start of a root module's call"):
                 raise
             recorded = False
-        root_only = recorded and self._phases_only
+        root_only = recorded and state.into.phases_only
         state.stack = [_ROOT] if recorded and not root_only else None
         state.recomputes = task != -1
         failed = True
@@ -393,57 +392,65 @@ class Recorder:
                     if self.fail("at the end of a root module's call"):
                         raise
 
-    def _enter_task(self, task: int, time: int) -> None:
-        self.task = task
+    def _enter_task(self, number: int, time: int) -> GraphTask:
         if self._tasks:
             self.settle()
-        known = self._tasks.get(task)
+        known = self._tasks.get(number)
         if known is not None:
             self._task = known
-            return
+            return known
+        state = self._threads.state
+        if (state.own or self._shared).log is None:
+            return _NO_TASK
+        self.boundary.task_opens()
+        into = state.own or self._shared
         node: Node | None = current_node()  # None while a compiled or distributed backward runs
         code = 0
         if self._tasks:
-            taken = {other.code for other in self._tasks.values()}
+            taken = {other.code for other in list(self._tasks.values()) if other.into is into}
             code = next(code for code in count() if code not in taken)
         # With phases only there are so few marks that each is asked for itself.
-        selective = node is not None and (self._phases_only or leaves_nodes_out(node))
-        self._task = self._tasks[task] = entered = GraphTask(code, selective)
+        selective = node is not None and (into.phases_only or leaves_nodes_out(node))
+        self._task = self._tasks[number] = entered = GraphTask(number, code, selective, into)
         end = TaskEnd(
             lambda: self._task_ran(entered),
-            lambda: self._leave_task(task),
+            lambda: self._leave_task(entered),
             lambda: self.fail("at the end of backward"),
         )
         queue_callback(end)
-        self.boundary.task_opens()
-        state = self._threads.state
-        log = self.log
+        log = into.log
         if log is not None:
-            log.extend((TASK, state.code, entered.code, time, state.code_if_python))
+            log.extend((TASK, state.code, code, time, state.code_if_python))
         # Where recompute is all that is left it may be ended early, in the middle of a backward inside
         # it. An error that is one ends the backward around it too.
         entered.watch(end, state.code, log, expected=state.recomputes)
+        return entered
 
     def _task_ran(self, task: GraphTask) -> None:
-        if self.log is not None:
-            self.log.extend((TASK_END, self._threads.state.code, task.code, now(), None))
+        log = task.into.log
+        if log is not None:
+            log.extend((TASK_END, self._threads.state.code, task.code, now(), None))
 
-    def _leave_task(self, task: int) -> None:
+    def _leave_task(self, task: GraphTask) -> None:
         """Take note that the graph task came to its end."""
-        if self.task == task:
-            self.task = -1
-        left = self._tasks.pop(task, None)
+        known = self._tasks.pop(task.number, None)
         time = now()
-        if self.log is not None and left is not None:
-            self.log.extend((TASK_END, self._threads.state.code, left.code, time, True))
-        self.boundary.task_closes(time, failed=False)
+        log = task.into.log
+        if log is not None and known is not None:
+            log.extend((TASK_END, self._threads.state.code, task.code, time, True))
+        self._end_task(task, time, failed=False)
 
     def settle(self) -> None:
         """Take note of the graph tasks that were given up: that was written down, but nobody told."""
         for number, task in list(self._tasks.items()):
-            if task.given_up:
-                del self._tasks[number]
-                self.boundary.task_closes(task.given_up_at, failed=not task.expected)
+            if task.given_up and self._tasks.pop(number, None) is not None:
+                self._end_task(task, task.given_up_at, failed=not task.expected)
+
+    def _end_task(self, task: GraphTask, time: int, failed: bool) -> None:
+        if self._task is task:
+            self._task = _NO_TASK
+        if task.into.of_step:
+            self.boundary.task_closes(time, failed=failed)
 
     def forget_tasks(self) -> None:
         """Write nothing of the graph tasks that run: what comes is another record's, or another process's."""
@@ -471,39 +478,39 @@ class Recorder:
             if self.fail("while a module's call raised"):
                 raise
 
-    def truncate(self) -> bool:
-        """Take note that the record has not all; return True."""
-        if self.record is not None:
-            self.record.truncated = True
-        return True
-
     def span_id(self, record: Record) -> int:
         """Return the id of the innermost open span of `record` in this thread: see :class:`OpenSpan`."""
         state = self._threads.state
         depth = 2 if state.root_only else len(state.stack or ())
-        if record is not self.record or depth < 2:  # the bottom is not a call
+        log = state.into.log
+        if record is not state.into.record or log is None or depth < 2:  # the bottom is not a call
             return record.span_id
         minted = state.minted.get(depth)
         if minted is None:
             minted = state.minted[depth] = int.from_bytes(os.urandom(8), "big") or 1
-            record.log.extend((SPAN_ID, state.code, minted, now(), None))
+            log.extend((SPAN_ID, state.code, minted, now(), None))
         return minted
 
     def note(self, record: Record, method: str, arguments: tuple[Any, ...]) -> None:
         """Keep what the program says of the innermost open span: see :class:`OpenSpan`."""
-        record.log.extend((NOTE, self._threads.state.code, method, now(), arguments))
+        state = self._threads.state
+        log = state.into.log
+        if record is not state.into.record or log is None:
+            log = record.log
+        log.extend((NOTE, state.code, method, now(), arguments))
 
     def fail(self, where: str) -> bool:
         """Drop the record that is open in this thread for the exception that is being handled, and return whether to
         raise it: it is the program's where it came from a signal handler that struck in here, else it is ours.
         """
-        self.record = self.log = None
-        self.task = -1
-        self._tasks = {}
         error = sys.exc_info()[1]
         assert error is not None
         try:
             state = self._threads.state
+            into = state.own or self._shared
+            into.turn_to(None)
+            self._task = _NO_TASK
+            self._tasks = {n: task for n, task in self._tasks.items() if task.into is not into}
             state.last_input = state.last_output = -1
             self.sites.clear()  # some may be half known
             self.boundary.lose(error, where)

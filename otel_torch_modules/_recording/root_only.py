@@ -37,13 +37,13 @@ def call_root(
         kwargs: the same.
     """
     state = recorder.thread
-    log = recorder.log
+    log = state.into.log
     if log is None:
         return original(module, *args, **kwargs)
     try:
         site: Site = recorder.sites.root(module)
         first = sequence_number()
-        marking = recorder.has_room(len(log))
+        marking = state.into.has_room()
         if marking and torch.is_grad_enabled():
             for node in input_nodes(args, kwargs, site):
                 attach_mark(node, state.carrier)
@@ -72,7 +72,7 @@ def call_root(
             attach_mark(node, state.carrier)
         if site.recorded:
             if not marking:
-                recorder.truncate()
+                state.into.truncate()
             tag = EXIT if nodes or not marking else EXIT_BARE
             log.extend((tag, state.code, last, end, None))
     except BaseException:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from otel_torch_modules._recording.account import Account
 from otel_torch_modules._recording.budget import LARGEST_STRIDE, Budget
 from otel_torch_modules._recording.calibration import CallCost, calibrate
-from otel_torch_modules._records import Record
+from otel_torch_modules._records import WIDTH, Record
 from otel_torch_modules.config import Schedule
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ class Spending:
         self._evaluations = Account(Budget(fraction), False, measure, clock)
         self._current = self._steps  # whose boundaries are passed now
         self._warned = False
-        self._worked_on: tuple[Account, bool] | None = None  # whose record, and has it modules
+        self._worked_on: tuple[Account, bool, int] | None = (
+            None  # whose record, has it modules, of how many
+        )
         self._worker_ns = 0
 
     def watch(self, steps: Steps) -> None:
@@ -72,19 +74,20 @@ class Spending:
         self._set_depth(step, self._steps, self._schedule.recorded_before(step.index))
 
     def set_depth_of_evaluation(self, evaluation: Record) -> None:
-        """Decide whether `evaluation`, which opens, has modules; what is spent until it closes is on its account."""
+        """Decide whether the forward that opens in `evaluation` has modules; what it costs is on their account."""
         self._current = self._evaluations
         self._evaluations.turn()
         self._set_depth(evaluation, self._evaluations, self._evaluations.opened)
 
-    def evaluation_closes(self, evaluation: Record) -> None:
-        """Take note that `evaluation` is over."""
-        self._evaluations.take(evaluation)
+    def evaluation_closes(self, events: int | None) -> None:
+        """Take note that a forward of an evaluation is over that holds so many events; None where it has no modules."""
+        self._evaluations.take(1, events)
         self._current = self._steps
 
     def step_closes(self, step: Record) -> None:
         """Take note that `step` is over. May be called on the worker thread."""
-        self._steps.take(step)
+        events = None if step.phases_only else len(step.log) // WIDTH
+        self._steps.take(max(step.micro_batches, 1), events)
 
     def spend(self, ns: int) -> None:
         """Take note of the time that the training thread was busy with where a record begins or ends."""
@@ -100,10 +103,10 @@ class Spending:
         if (
             self._worked_on is not None and taken >= 0
         ):  # else it is another thread: in a forked child
-            account, modules = self._worked_on
-            account.budget.add_record(taken, modules=modules)
+            account, modules, forwards = self._worked_on
+            account.budget.add_record(taken // forwards, modules=modules)
         account = self._steps if record.kind == "step" else self._evaluations
-        self._worked_on = account, not record.phases_only
+        self._worked_on = account, not record.phases_only, max(record.forwards, 1)
 
     def _set_depth(self, record: Record, account: Account, ordinal: int) -> None:
         if record.phases_only:  # by the choice of ranks

@@ -22,18 +22,20 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils.data import get_worker_info
 
 from otel_torch_modules._recording.accumulating import Accumulating
 from otel_torch_modules._recording.evaluations import Evaluations, Forward
-from otel_torch_modules._recording.fetches import Fetches
+from otel_torch_modules._recording.fetches import Fetches, Wait
 from otel_torch_modules._recording.interruption import is_interruption
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.open_optimizers import OpenOptimizers
 from otel_torch_modules._recording.open_step import OpenStep, Root
 from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._recording.running import waits_in_a_module
 from otel_torch_modules._recording.spending import Spending, spends
 from otel_torch_modules._recording.torch_private import current_number
-from otel_torch_modules._records import DATA, OPTIMIZED, WIDTH, Record, StepContext
+from otel_torch_modules._records import OPTIMIZED, WIDTH, Record, StepContext
 from otel_torch_modules.config import Config
 
 logger = logging.getLogger("otel_torch_modules")
@@ -97,8 +99,8 @@ class Steps:
         self._context = context
         self._submit = submit
         self._losses = losses
-        self._evaluations = Evaluations(config, recorder, context, submit, spending)
         self.fetches = Fetches()
+        self._evaluations = Evaluations(config, recorder, context, submit, spending, self.fetches)
         self.optimizers = OpenOptimizers()
         self._accumulating = Accumulating()
         self.spending = spending
@@ -115,6 +117,7 @@ class Steps:
         self._by_hand = False
         self._straight_on = False  # there was no forward since an optimizer's step ended
         self._ended_before = 0  # the step before the last
+        self._has_modules = True  # the last step, or it would have
         self._spoiled = False  # what belongs to the step that opens next is lost
         self._ending = False  # what happens now may end the step
         self._unsure: weakref.ref[nn.Module] | None = None  # one that may be of them
@@ -131,26 +134,33 @@ class Steps:
     def root_opens(self, module: nn.Module) -> bool:
         """See :class:`Boundary`."""
         self._evaluations.forget()
+        if self.fetches.at_work:
+            return self._dataset_root()
+        if not self._config.data_workers and get_worker_info() is not None:
+            return False
         self._leave_raised(None)
         training = (
             torch.is_grad_enabled()
-            and not self.fetches.loading
             and (module.training or self._trained.get(id(module), _none)() is module)
+            and get_worker_info() is None
         )
         step = self._step
         if training and not (self._by_hand and step is None):
             return self._training_root(module)
-        if step is not None and not step.ended:  # a teacher, a metric: part of the step
+        if step is not None and not step.ended and self._is_of(step, module):
             step.root_opens(module)
             return step.recorded
-        self._straight_on = False
-        self._unsure = weakref.ref(module) if torch.is_grad_enabled() else None
-        self.fetches.evaluation_begins()
-        return self._evaluations.root_opens(module, max(self._index - 1, 0))
+        if not self._trains_elsewhere:
+            self._straight_on = False
+            self._unsure = weakref.ref(module) if torch.is_grad_enabled() else None
+        return self._evaluations.root_opens(module, self._last_step)
 
     @spends
     def root_closes(self, failed: bool) -> None:
         """See :class:`Boundary`."""
+        if self.fetches.at_work:
+            self.recorder.thread.own = None
+            return
         if self._evaluations.root_closes(failed):
             return
         if self._step is not None:
@@ -161,16 +171,17 @@ class Steps:
     @spends
     def task_opens(self) -> None:
         """See :class:`Boundary`."""
-        step = self._step
-        if (step is None or step.ended) and not self._by_hand:
-            forwards = self._evaluations.reached_by(current_number())
+        thread = self.recorder.thread
+        if thread.own is not None:
+            if self.fetches.at_work or self._trains_elsewhere:
+                return  # it is no step's
+            forwards = self._reached_forwards()
             if forwards:
                 self._open_with(forwards)
-        step = self._reclaim()
-        record = self.recorder.record
-        if record is not None and record.kind == "eval":  # another's backward, or it is gone
-            self.recorder.write_to(step.record if step is not None and step.recorded else None)
-        if step is not None:
+            elif thread.stack:
+                return
+            thread.own = None
+        if self._reclaim() is not None:
             self.optimizers.log(self.recorder)
 
     @spends
@@ -195,6 +206,7 @@ class Steps:
             lost = self._evaluations.lose()
             if lost is None:
                 lost = self._lose_step()
+            self._evaluations.end()
         except Exception as another:
             if is_interruption(another):
                 raise
@@ -217,12 +229,14 @@ class Steps:
         """It has given a batch for which the loop waited since `start`."""
         spoiled, self._spoiled = self._spoiled, True
         step = self._step
-        if self.recorder.thread.stack:
+        thread = self.recorder.thread
+        wait = self.fetches.wait(start, thread.code)
+        if thread.stack:
             pass
         elif step is None or step.ended:
-            self.fetches.keep(iterator, start)
+            self.fetches.keep(iterator, wait)
         elif step.thread == threading.get_ident():  # another's is a wait of nobody who trains
-            self._log(DATA, start)
+            self._log_waits([wait])
         self._spoiled = spoiled
 
     @spends
@@ -298,14 +312,17 @@ class Steps:
             if self._step is not None:
                 self._step.record.failed = self._step.record.failed or failed
             self._end = now()
-            self.finish()
+            self._finish_step()
         except BaseException:
             if self.recorder.fail("where a step ends that is set by hand"):
                 raise
 
     def finish(self) -> None:
-        """Send off the open step, whatever state it is in."""
+        """Send off what there is, whatever state it is in."""
         self._evaluations.release()
+        self._finish_step()
+
+    def _finish_step(self) -> None:
         self.recorder.settle()
         step = self._reclaim()
         if step is not None:
@@ -338,6 +355,35 @@ class Steps:
 
     # Below: the state machine.
 
+    @property
+    def _last_step(self) -> int | None:
+        """The number of the last step; None where there has been none."""
+        return self._index - 1 if self._index > 0 else None
+
+    @property
+    def _trains_elsewhere(self) -> bool:
+        step = self._step
+        return step is not None and step.thread != threading.get_ident()
+
+    def _is_of(self, step: OpenStep, module: nn.Module) -> bool:
+        """Return whether a root forward that is not training's is of `step`: a teacher's, a metric's, a replica's."""
+        return (
+            step.thread == threading.get_ident()
+            or getattr(module, "_is_replica", False)
+            or waits_in_a_module(step.thread)
+        )
+
+    def _dataset_root(self) -> bool:
+        """Return whether the root call that a dataset makes is recorded."""
+        step = self._step
+        if step is None or step.ended:
+            recorded = self._has_modules and self._config.schedule.records(self._index)
+        else:
+            recorded = step.recorded and not step.record.phases_only
+        calls = self.fetches.open_calls() if recorded and self.spending is None else None
+        self.recorder.thread.own = calls
+        return calls is not None
+
     def _training_root(self, module: nn.Module) -> bool:
         with self._opening:
             step = self._step
@@ -361,7 +407,7 @@ class Steps:
         step = self._reclaim()
         fetches = self.fetches.take()
         if step is not None:
-            self._log_fetches(fetches)  # this step goes on
+            self._log_waits(fetches)  # this step goes on
             self.optimizers.log(self.recorder)
             self._log(OPTIMIZED, None)
         self.optimizers.ends(optimizer)
@@ -421,16 +467,17 @@ class Steps:
         spoiled, self._spoiled = self._spoiled, True
         ended = self._end if self._went_straight_on(start) else start
         try:
-            self.finish()
+            self._finish_step()
         except BaseException:
             if self.recorder.fail("where a step is handed over"):
                 raise
         self._unsure = None
         fetches = self.fetches.take()
+        self._evaluations.end()
         if self._by_hand:
             fetches = []
         elif fetches:
-            start = min(start, fetches[0][0])
+            start = min(start, fetches[0].start)
         # After the last of too many errors nothing would ever end it.
         step = self._make(start, index, lost=spoiled or self._losses.given_up)
         self._end = start
@@ -440,22 +487,27 @@ class Steps:
         self.recorder.write_to(record if step.recorded else None)
         if step.recorded:
             self._context.attach(record)
-            self._log_fetches(fetches)
+            self._log_waits(fetches)
         return step
 
     def _open_with(self, forwards: list[Forward]) -> None:
         """Begin a step with forwards that a backward has come to, though nobody expected it to."""
-        step = self._open(forwards[0].record.start, None)
+        step = self._open(forwards[0].start, None)
         place = len(step.record.log)
         self._put_before(step, forwards)
         for forward in forwards:
-            step.roots.append(Root(forward.module, forward.record.start, place, 0))
-            place += len(forward.record.log)
+            step.roots.append(Root(forward.module, forward.start, place, 0))
+            place += len(forward.log)
             module = forward.module()
             if module is not None and module is step.root:
                 step.record.micro_batches += 1
                 step.training = module.training
                 self._remember_as_trained(forward.module)
+
+    def _reached_forwards(self) -> list[Forward]:
+        if self._by_hand or not (self._step is None or self._step.ended):
+            return []
+        return self._evaluations.reached_by(current_number())
 
     def _remember_as_trained(self, module: weakref.ref[nn.Module]) -> None:
         known = {id(one()): one for one in (*self._trained.values(), module)}
@@ -468,8 +520,8 @@ class Steps:
         if not forwards:
             return
         record = step.record
-        record.start = min(record.start, forwards[0].record.start)
-        *closed, last = [forward.record.log for forward in forwards]
+        record.start = min(record.start, forwards[0].start)
+        *closed, last = [forward.log for forward in forwards]
         last[:0] = [*record.log, *chain.from_iterable(closed)]
         record.log = last  # the list that a call which is open goes on writing to
         if step.recorded:
@@ -484,9 +536,13 @@ class Steps:
         self._context.detach(record)
         self.recorder.write_to(None)
         ends = [step.place_of(number) for number in range(1, len(step.roots))]
-        for root, end in zip(step.roots, [*ends, len(record.log)], strict=True):
-            log = record.log[root.place : end]
-            self._evaluations.adopt(root.module(), root.start, log, max(self._index - 1, 0))
+        self._evaluations.adopt(
+            [
+                Forward(root.module, root.start, record.log[root.place : end])
+                for root, end in zip(step.roots, [*ends, len(record.log)], strict=True)
+            ],
+            self._last_step,
+        )
 
     def _leave_early_roots(self, step: OpenStep) -> None:
         """Give root forwards back that turned out to be none of `step`."""
@@ -495,10 +551,13 @@ class Steps:
             return
         record = step.record
         places = [step.place_of(number) for number in range(early + 1)]
-        for number in range(early):
-            root = step.roots[number]
-            log = record.log[root.place : places[number + 1]]
-            self._evaluations.adopt(root.module(), root.start, log, max(self._index - 2, 0))
+        self._evaluations.adopt(
+            [
+                Forward(root.module, root.start, record.log[root.place : end])
+                for root, end in zip(step.roots, places[1:], strict=False)
+            ],
+            self._index - 2 if self._index > 1 else None,
+        )
         record.start = step.start_at(places[-1])
         del record.log[: places[-1]]
         trained = step.roots[early:]
@@ -529,6 +588,7 @@ class Steps:
         )
         if step.recorded and self.spending is not None:
             self.spending.set_depth_of_step(record)
+        self._has_modules = not record.phases_only
         return step
 
     def _begin_anew(self, step: OpenStep) -> None:
@@ -567,10 +627,11 @@ class Steps:
         step = self._step
         if step is not None and step.ended:  # it is whole, unless it was lost before
             try:
-                self.finish()
+                self._finish_step()
             finally:
                 self._ended_steps.clear()
                 step = self._step = None
+        self.fetches.drop()
         known = False
         if step is not None:
             self._spoiled = step.recorded = False
@@ -629,12 +690,11 @@ class Steps:
                 self.spending.step_closes(record)
             self._submit(record)
 
-    def _log_fetches(self, fetches: list[tuple[int, int]]) -> None:
-        log = self.recorder.log
-        if log is not None:
-            code = self.recorder.thread.code
-            for start, end in fetches:
-                log.extend((DATA, code, start, end, None))
+    def _log_waits(self, waits: list[Wait]) -> None:
+        record = self.recorder.record
+        if record is not None:
+            for wait in waits:
+                record.log.extend(wait.events(record))
 
     def _log(self, tag: str, value: Any) -> None:
         log = self.recorder.log

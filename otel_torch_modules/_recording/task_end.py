@@ -14,6 +14,7 @@ from time import perf_counter_ns as now
 from typing import Any
 from weakref import ref
 
+from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._recording.torch_private import queue_callback
 from otel_torch_modules._records import TASK_END
 
@@ -59,15 +60,19 @@ class GraphTask:
     """A graph task that runs, or was given up.
 
     Args:
+        number: the engine's.
         code: the least that no other has: alike in all steps, unlike the engine's numbers.
         selective: it may leave nodes out.
+        into: where its marks are written to.
     """
 
-    __slots__ = ("_end", "_given_up", "code", "expected", "selective")
+    __slots__ = ("_end", "_given_up", "code", "expected", "into", "number", "selective")
 
-    def __init__(self, code: int, selective: bool) -> None:
+    def __init__(self, number: int, code: int, selective: bool, into: OpenLog) -> None:
+        self.number = number
         self.code = code
         self.selective = selective
+        self.into = into
         self.expected = False  # where it is given up, that is no error
         self._end: ref[TaskEnd] | None = None
         self._given_up: Any = None

@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 
 from otel_torch_modules._recording.live_marks import live_marks
+from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._recording.torch_private import mark_carrier
 from otel_torch_modules._records import Site
 
@@ -19,17 +20,21 @@ class ThreadState:
         "carrier",
         "code",
         "code_if_python",
+        "into",
         "last_input",
         "last_output",
         "minted",
+        "own",
         "raised",
         "recomputes",
         "root_only",
         "stack",
     )
 
-    def __init__(self, code: int, mark: Callable[[Any], None]) -> None:
+    def __init__(self, code: int, mark: Callable[[Any], None], shared: OpenLog) -> None:
         self.code = code
+        self.into = shared  # what the last root call wrote to
+        self.own: OpenLog | None = None  # the thread's own, while what it does is no step's
         self.stack: list[Site] | None = []  # open calls; None while a root call is left out
         self.minted: dict[int, int] = {}  # depth of an open call -> span id the program asked for
         self.last_input = -1  # sequence numbers of the nodes marked last: a node that two
@@ -49,14 +54,18 @@ class Threads(threading.local):
     Args:
         make_mark: returns the hook of the nodes that the thread with this code makes.
         codes: gives each thread another code.
+        shared: what threads write to that do nothing of their own.
     """
 
     # Runs once in each thread that reads `state`.
     def __init__(
-        self, make_mark: Callable[[int], Callable[[Any], None]], codes: count[int]
+        self,
+        make_mark: Callable[[int], Callable[[Any], None]],
+        codes: count[int],
+        shared: OpenLog,
     ) -> None:
         code = next(codes)
-        self.state = ThreadState(code, make_mark(code))
+        self.state = ThreadState(code, make_mark(code), shared)
 
 
 def _is_python_thread() -> bool:

@@ -31,6 +31,7 @@ DEFAULTS = {
     "record_shapes": False,
     "ranks": "all",
     "detail_ranks": "all",
+    "data_workers": False,
     "run_id": "",
 }
 
@@ -56,6 +57,7 @@ GOOD = [
     ("MAX_SPANS_PER_STEP", "1", 1),
     ("RECORD_SHAPES", "TRUE", True),
     ("RECORD_SHAPES", "false", False),
+    ("DATA_WORKERS", "true", True),
     ("RANKS", "0,8-11,*/64", "0,8-11,*/64"),
     ("DETAIL_RANKS", "0", "0"),
     ("RUN_ID", "night-3", "night-3"),
@@ -91,6 +93,7 @@ BAD = [
     ("MAX_SPANS_PER_STEP", "many", INTEGER),
     ("RECORD_SHAPES", "1", "true or false"),
     ("RECORD_SHAPES", "yes", "true or false"),
+    ("DATA_WORKERS", "all", "true or false"),
     ("RANKS", "none", RANKS),
     ("DETAIL_RANKS", "8-0", RANKS),
 ]
@@ -147,6 +150,7 @@ def test_a_bad_variable_is_an_error_that_names_it_and_what_is_allowed(
         ("span_kind", None, "separate or internal"),
         ("schedule", "wait=1", "a Schedule"),
         ("record_shapes", 1, "true or false"),
+        ("data_workers", 1, "true or false"),
         ("ranks", 0, RANKS),
         ("run_id", 7, "a string"),
     ],

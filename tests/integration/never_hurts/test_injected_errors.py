@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from inspect import unwrap
+from textwrap import dedent
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
@@ -271,7 +272,9 @@ def faults_of(seam: Seam, occasion: str, caplog: pytest.LogCaptureFixture) -> li
         if (state.stack, state.minted, state.recomputes, state.root_only) != ([], {}, False, False):
             wrong.append("the thread's state is left")
     outlines = [tree.outline() for tree in captured.trees]
-    if any(outline not in expected_trees for outline in outlines):
+    # Where no step has opened yet, a forward is a record by itself.
+    by_itself = dedent(expected_trees[1].removeprefix("evaluate\n"))
+    if any(outline not in (*expected_trees, by_itself) for outline in outlines):
         wrong.append("half a record arrives")
     expected = 2 * (STEPS + 3) - lost if hooked else len(outlines)
     if (

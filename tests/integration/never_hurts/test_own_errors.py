@@ -33,7 +33,7 @@ from otel_torch_modules._recording.steps import Steps
 from otel_torch_modules.testing import capture_spans
 from tests.integration.steps.programs import Net, outline, step
 
-EVALUATION = "forward Net\n  forward fc\n  forward act\n"
+EVALUATION = "evaluate\n  forward Net\n    forward fc\n    forward act\n"
 PLAIN = nn.Module.__call__, _BaseDataLoaderIter.__next__
 
 
@@ -134,8 +134,12 @@ def test_the_next_step_says_that_one_was_lost_and_the_counter_to_what(
         losses(4)
         tracing = TorchModuleInstrumentor()._tracing
         assert tracing is not None
-    steps = {tree.attributes.get("torch.step"): tree.attributes for tree in captured.trees}
-    assert list(steps) == [0, 2, 3, None]
+    steps = {
+        tree.attributes["torch.step"]: tree.attributes
+        for tree in captured.trees
+        if tree.name == "train.step"
+    }
+    assert list(steps) == [0, 2, 3]
     assert [steps[index].get("torch.step.dropped") for index in (0, 2, 3)] == [None, 1, None]
     assert tracing._pipeline._worker.outcomes() == {"": 4, "queue_full": 0, "InjectedError": 1}
 
@@ -158,7 +162,7 @@ def test_a_handler_of_logs_that_raises_does_not_reach_training(
         logging.getLogger().removeHandler(handler)
 
 
-@pytest.mark.parametrize("name", ["_open", "finish"])
+@pytest.mark.parametrize("name", ["_open", "_finish_step"])
 def test_an_error_where_steps_are_set_by_hand_costs_the_step(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:

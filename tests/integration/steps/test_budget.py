@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from textwrap import indent
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +53,10 @@ def test_evaluations_have_their_own_first_ones_and_their_own_budget() -> None:
         with torch.no_grad():
             for _ in range(40):
                 model(batch())
-    assert outline(captured) == 4 * STEP + 2 * PHASES + 4 * EVALUATION + 36 * "forward Net\n"
-    assert set(strides(captured)[6:]) == {None}
+    evaluation = "evaluate\n" + indent(4 * EVALUATION + 36 * "forward Net\n", "  ")
+    assert outline(captured) == 4 * STEP + 2 * PHASES + evaluation
+    assert captured.trees[-1].attributes["torch.evaluate.forwards"] == 40
+    assert strides(captured)[6:] == [1_024]
 
 
 def test_ranks_of_phases_have_no_stride() -> None:

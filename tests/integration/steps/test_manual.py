@@ -19,7 +19,7 @@ from tests.integration.steps.programs import (
     train,
 )
 
-EVALUATION = "forward Net\n  forward fc\n  forward act\n"
+EVALUATION = "evaluate\n  forward Net\n    forward fc\n    forward act\n"
 
 
 @pytest.fixture

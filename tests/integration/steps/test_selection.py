@@ -22,7 +22,7 @@ from tests.integration.steps.programs import (
     train,
 )
 
-EVALUATION = "forward Net\n  forward fc\n  forward act\n"
+EVALUATION = "evaluate\n  forward Net\n    forward fc\n    forward act\n"
 
 
 class Deep(nn.Module):

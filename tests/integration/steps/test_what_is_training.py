@@ -195,7 +195,8 @@ def test_a_target_network_belongs_to_the_step_that_it_leads_to(grad: bool) -> No
             (model(batch()) - aim).sum().backward()
             sgd.step()
     whole = step("forward Target\nforward Q\nbackward\n  backward Q\n", optimizer())
-    assert outline(captured) == 3 * (4 * "forward Q\n" + whole)
+    evaluation = "evaluate\n" + 4 * "  forward Q\n"
+    assert outline(captured) == 4 * "forward Q\n" + whole + 2 * (evaluation + whole)
     assert steps(captured) == [(index, 1) for index in range(3)]
     assert action.requires_grad == grad
 

@@ -185,7 +185,7 @@ def test_an_epoch_is_the_parent_of_its_steps_and_evaluations(
                     train(model, sgd)
                 with torch.no_grad():
                     model.eval()(batch())
-    assert outline(captured) == 2 * below("epoch", 2 * STEP, FORWARD)
+    assert outline(captured) == 2 * below("epoch", 2 * STEP, "evaluate\n" + indent(FORWARD, "  "))
     for tree in captured.trees:
         assert tree.span.parent is None
 

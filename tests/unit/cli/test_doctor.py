@@ -84,6 +84,7 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
         "OTEL_TORCH_MODULES_RECORD_SHAPES": "false (default)",
         "OTEL_TORCH_MODULES_RANKS": "all (default)",
         "OTEL_TORCH_MODULES_DETAIL_RANKS": "all (default)",
+        "OTEL_TORCH_MODULES_DATA_WORKERS": "false (default)",
         "OTEL_TORCH_MODULES_RUN_ID": "from the launcher (default)",
         "OTEL_TORCH_MODULES_FILE": "traces-{pid}.jsonl (default)",
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{listening}",

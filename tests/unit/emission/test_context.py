@@ -446,7 +446,7 @@ def test_the_sampler_is_asked_once_a_record_and_has_the_last_word(
         kept.append(records.open(record))
         opened_records.append(record)
     assert asked == [
-        (record.trace_id, "train.step" if record.kind == "step" else "forward")
+        (record.trace_id, "train.step" if record.kind == "step" else "evaluate")
         for record in opened_records
     ]
     bound = 1 << 63

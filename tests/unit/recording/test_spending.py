@@ -67,7 +67,7 @@ class Process:
         self._spending.set_depth_of_evaluation(record)
         self._work(record)
         self._time += ns
-        self._spending.evaluation_closes(record)
+        self._spending.evaluation_closes(None if record.phases_only else EVENTS)
         return record
 
     def _work(self, record: Record) -> None:

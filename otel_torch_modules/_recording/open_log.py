@@ -1,0 +1,50 @@
+"""Where what happens in a thread is written to: into the open step, which all threads share, or into its own."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from otel_torch_modules._recording.live_marks import live_marks
+from otel_torch_modules._records import Record
+
+SLOTS_PER_MARK: Final = 5
+"""Slots of a log for each mark: a call has two events and marks two nodes, or says so."""
+
+
+class OpenLog:
+    """A log that is written, and what it is of."""
+
+    __slots__ = ("log", "marks_end", "phases_only", "record")
+
+    def __init__(self) -> None:
+        self.record: Record | None = None
+        self.log: list[Any] | None = None
+        """None where nothing is recorded."""
+        self.phases_only = False
+        self.marks_end = 0
+        """Length of the log from which on nothing is marked, unless there is room again."""
+
+    def turn_to(self, record: Record | None) -> None:
+        """Be the log of `record` from now on, or none where it is None."""
+        self.record = record
+        self.log = None if record is None else record.log
+        self.phases_only = record is not None and record.phases_only
+        if record is not None:
+            self.has_room()
+
+    def has_room(self) -> bool:
+        """Return whether nodes may be marked now, and note until when: see `live_marks`."""
+        length = 0 if self.log is None else len(self.log)
+        self.marks_end = length + SLOTS_PER_MARK * live_marks.room()
+        return length < self.marks_end
+
+    def truncate(self) -> bool:
+        """Take note that the record has not all; return True."""
+        if self.record is not None:
+            self.record.truncated = True
+        return True
+
+    @property
+    def of_step(self) -> bool:
+        """Whether it is no evaluation's."""
+        return self.record is None or self.record.kind == "step"
