@@ -22,6 +22,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 )
 
 from tests.backends.jaeger_query import StoredSpan, trees
+from tests.integration.training_program import without_stretches
 
 
 class Received(NamedTuple):
@@ -39,12 +40,15 @@ class Receiver:
         self.received: list[Received] = []
 
     def traces(self) -> list[StoredSpan]:
-        """Return the trees of all traces, in order of their start."""
+        """Return the trees of all traces, in order of their start.
+
+        The long stretches between phases are left out: whether there are any depends on what else the machine does.
+        """
         requests = [
             MessageToDict(received.request, use_integers_for_enums=True)
             for received in list(self.received)
         ]
-        return trees(requests)
+        return without_stretches(trees(requests))
 
     def outlines(self) -> list[list[str]]:
         """Return the names of all spans, tree by tree."""

@@ -101,7 +101,11 @@ def traces(folder: Path) -> list[StoredSpan]:
     The long stretches between phases are left out: whether there are any depends on what else the machine does.
     """
     lines = [line for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
-    roots = trees([json.loads(line) for line in lines])
+    return without_stretches(trees([json.loads(line) for line in lines]))
+
+
+def without_stretches(roots: list[StoredSpan]) -> list[StoredSpan]:
+    """Return `roots` without the spans of what passes between phases."""
     for root in roots:
         for span in root.walk():
             span.children[:] = [child for child in span.children if child.name != "between"]

@@ -85,7 +85,8 @@ def test_all_of_a_large_backlog_arrives_at_exit(tmp_path: Path, steps: int, call
         counts: dict[bytes, int] = {}
         for received in receiver.received:
             for span in received.request.resource_spans[0].scope_spans[0].spans:
-                counts[span.trace_id] = counts.get(span.trace_id, 0) + 1
+                if span.name != "between":  # as many as the machine makes long pauses
+                    counts[span.trace_id] = counts.get(span.trace_id, 0) + 1
     # The step, `Net`, `fc` and the calls; backward, of `Net` and of `fc`; the optimizer.
     assert list(counts.values()) == [calls + 7] * steps
 
