@@ -4,9 +4,10 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+CHECKABLE := $(VENV)/.checkable
 TESTABLE := $(VENV)/.testable
 
-.PHONY: help demo test test-compose bench soak scale frameworks test-versions clean
+.PHONY: help demo check test test-compose bench soak scale frameworks test-versions clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -14,6 +15,12 @@ help: ## list the targets
 
 demo: $(INSTALLED) ## train a small GPT with tracing on and show where its steps' time went
 	@$(VENV)/bin/otel-torch-modules demo
+
+check: $(CHECKABLE) ## check style and types, run the unit tests: under a minute once .venv is there
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/pytest -m 'not slow' tests/unit
 
 test: $(TESTABLE) ## check style and types, run the tests
 	$(VENV)/bin/ruff check .
@@ -49,6 +56,10 @@ $(INSTALLED): Makefile pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[cli]' numpy
 	touch $@
 
-$(TESTABLE): $(INSTALLED)
+$(CHECKABLE): $(INSTALLED)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[cli,test]'
+	touch $@
+
+$(TESTABLE): $(CHECKABLE)
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[cli,test,frameworks]'
 	touch $@

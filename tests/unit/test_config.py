@@ -15,7 +15,7 @@ from torch.profiler import ProfilerAction, schedule
 from otel_torch_modules import environment_variables
 from otel_torch_modules.config import Config, Schedule, is_enabled
 
-README = Path(__file__).parents[2] / "README.md"
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "variables.md"
 PREFIX = "OTEL_TORCH_MODULES_"
 VARIABLES = {name for name in vars(environment_variables) if name.startswith("OTEL_")}
 
@@ -264,10 +264,10 @@ def test_every_variable_is_an_option_or_read_elsewhere() -> None:
     assert all(getattr(environment_variables, name) == name for name in VARIABLES)
 
 
-def test_every_variable_has_a_docstring_and_a_row_in_the_readme() -> None:
+def test_every_variable_has_a_docstring_and_a_row_in_the_table() -> None:
     source = Path(environment_variables.__file__ or "").read_text()
     documented = re.findall(r'^(OTEL_\w+): Final = "\1"\n"""\S', source, re.MULTILINE)
-    rows = re.findall(rf"^\| `({PREFIX}\w+)` \|", README.read_text(), re.MULTILINE)
+    rows = re.findall(rf"^\| `({PREFIX}\w+)` \|", DOCUMENTED.read_text(), re.MULTILINE)
     assert documented == sorted(set(documented), key=documented.index)
     assert set(documented) == VARIABLES
     assert sorted(rows) == sorted(VARIABLES)

@@ -114,6 +114,7 @@ def test_it_is_logged_once(
         ),
     ],
 )
+@pytest.mark.slow
 def test_a_job_says_so_as_it_starts(variables: dict[str, str], said: str) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     process = subprocess.run(

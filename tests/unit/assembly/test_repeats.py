@@ -116,6 +116,7 @@ def test_a_step_like_two_before_it_is_repeated_and_has_the_same_tree(
         assert shape(tree_of(tree)) == shape(reading.assemble(record))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(
     st.lists(loops(), min_size=1, max_size=3),

@@ -192,6 +192,7 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.slow
 @given(content=mutated_files())
 @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_file_is_shown_or_refused_in_one_line(content: bytes) -> None:
@@ -209,6 +210,7 @@ def test_every_file_is_shown_or_refused_in_one_line(content: bytes) -> None:
                 assert not err
 
 
+@pytest.mark.slow
 def test_a_tree_may_be_deeper_than_python_recurses(tmp_path: Path) -> None:
     depth = sys.getrecursionlimit() + 200
     spans = [_span(1, 0, "train.step", "step", trace=1)]
@@ -241,6 +243,7 @@ def _at_all_places(text: str) -> Iterator[bytes]:
 PHASES = ("step", "rank", "forward", "backward", "exception")
 
 
+@pytest.mark.slow
 def test_no_text_of_a_file_reaches_the_terminal_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     for content in _at_all_places("".join(EVIL)):
@@ -272,6 +275,7 @@ file_names = evil_texts.map(lambda name: name.replace("/", "").replace("\0", "")
 )
 
 
+@pytest.mark.slow
 @given(name=file_names, exists=st.booleans())
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_name_of_a_file_reaches_the_terminal_as_it_is(name: str, exists: bool) -> None:

@@ -88,6 +88,7 @@ def started(record: RecordSpans) -> list[ReadableSpan]:
     return kept.spans
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(runs())
 def test_they_obey_the_same_limits_and_count_what_is_dropped(

@@ -6,6 +6,7 @@ import gc
 import weakref
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -111,6 +112,7 @@ def by_id(request: ExportTraceServiceRequest) -> ExportTraceServiceRequest:
     return request
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(runs())
 def test_it_writes_what_the_standard_encoder_writes(run: list[RecordSpans]) -> None:

@@ -99,6 +99,7 @@ def dead_endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_a_dead_collector_does_not_hold_a_program_up(
     run_program: Run, dead_endpoint: str, protocol: str
