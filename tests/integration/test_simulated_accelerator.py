@@ -22,7 +22,7 @@ _NOT_THERE = (
     # When the engine's thread lets go of a backward that failed, the program's may be at its next call already.
     "backward/test_functions.py::test_an_exception_in_backward_that_the_program_survives_within_a_step",
     "backward/test_checkpoint.py::test_an_exception_in_recompute",
-    # A limit that the README names: what a backward makes has numbers of the engine's thread.
+    # A limit that `docs/limits.md` names: what a backward makes has numbers of the engine's thread.
     "backward/test_lifetimes.py::test_a_backward_inside_a_checkpointed_forward",
 )
 

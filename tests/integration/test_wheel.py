@@ -73,6 +73,10 @@ def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
     assert {name for name in names if ".dist-info/" not in name} == here
 
 
+def test_the_readme_installs_the_wheel_by_its_name(wheel: Path) -> None:
+    assert f"pip install './{wheel.name}[cli]'" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_wheel_says_its_licence_and_brings_the_text(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         (folder,) = {name.split("/")[0] for name in archive.namelist() if ".dist-info/" in name}
