@@ -55,7 +55,7 @@ class Pipeline:
         self._assemble = assemble
         self._hand_over = hand_over
         self._finish = finish
-        self._at_exit = AtExit(lambda: self._end(exit_timeout_s))
+        self._at_exit = AtExit(lambda: self._end(self._exit_timeout_s))
         self._provider = LazyTracerProvider(tracer_provider, on_found=self._begin)
         self._deliveries = Deliveries()
         self._emitter = Emitter(self._provider.resolve, job_context, deliveries=self._deliveries)
@@ -68,6 +68,8 @@ class Pipeline:
             short_of_room=lambda: self._worker.queue.nearly_full,
         )
         self._at_exit.register()
+        self._exit_timeout_s = exit_timeout_s
+        self._before_exit = AtExit(self._hand_in)
         step_metrics.watch(self._worker)
 
     def put(self, record: Record) -> bool:
@@ -91,6 +93,7 @@ class Pipeline:
     def _end(self, timeout_s: float) -> bool:
         # At exit this is all: the program's meter provider ends after us, and reads the numbers once more.
         self._provider.wait(timeout_s)
+        self._before_exit.unregister()
         self._at_exit.unregister()
         self._finish()
         self.context.leave_closed()
@@ -103,9 +106,17 @@ class Pipeline:
         return in_time
 
     def _begin(self) -> None:
-        if not self._provider.is_ours:
+        if self._provider.is_ours:
+            self._before_exit.register()
+        else:
             self._at_exit.register()  # once more: before the callbacks of the provider just found
         self._worker.start()  # now: at exit, Python 3.12 starts no thread any more
+
+    def _hand_in(self) -> None:
+        """Send what there is, before what the program has registered at exit: that may train, or end the process."""
+        self._finish()
+        if not self._worker.flush(self._exit_timeout_s):
+            self._exit_timeout_s = 0.0  # nobody answers: once is enough to wait
 
     @property
     def ready(self) -> bool:

@@ -138,12 +138,17 @@ class Worker:
         return True
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until all that was put has been handled and exported; return False when that takes longer."""
+        """Wait until all that was put has been handled and exported.
+
+        Return False when nothing at all has been done for `timeout_s`, or the worker has stopped.
+        """
         if self._thread is None:
             return True
         exported = threading.Event()
         self._signals.put(exported)
-        return exported.wait(timeout_s)
+        return self._wait(lambda: not self._stopped and not exported.wait(_LOOK_S), timeout_s) and (
+            exported.is_set()
+        )
 
     def stop(self, timeout_s: float) -> bool:
         """Handle what was put, close, and end the thread; return False when it was broken off.
@@ -158,15 +163,18 @@ class Worker:
         if thread is None:
             return True
         self._signals.put(None)
+        self._broken_off = not self._wait(lambda: _is_busy(thread), timeout_s)
+        return not self._broken_off
+
+    def _wait(self, goes_on: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait while `goes_on`, which takes a moment to say so; return False when nothing is done for `timeout_s`."""
         done, since = self._done(), time.monotonic()
-        while thread.is_alive():
-            thread.join(_LOOK_S)
+        while goes_on():
             if self._done() != done:
                 done, since = self._done(), time.monotonic()
             elif time.monotonic() - since >= timeout_s:
-                self._broken_off = thread.is_alive()
-                break
-        return not self._broken_off
+                return False
+        return True
 
     def _done(self) -> int:
         """Return a number that grows with whatever the thread does."""
@@ -217,3 +225,8 @@ class Worker:
                     "Spans were lost; training goes on, and further errors are only counted"
                 )
         return True
+
+
+def _is_busy(thread: threading.Thread) -> bool:
+    thread.join(_LOOK_S)
+    return thread.is_alive()
