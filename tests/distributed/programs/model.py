@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import sys
@@ -97,6 +98,7 @@ def run(scenarios: dict[str, Callable[[], list[float]]]) -> None:
         gathered: list[list[float]] = [[] for _ in range(distributed.get_world_size())]
         distributed.all_gather_object(gathered, scenario())
         losses[name] = gathered
+        gc.collect()  # a model that is still there keeps its name, and the next of its class has another
     distributed.barrier()
     if distributed.get_rank() == 0:
         print(json.dumps(losses), flush=True)
