@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 CHECKABLE := $(VENV)/.checkable
 TESTABLE := $(VENV)/.testable
 
-.PHONY: help demo check test test-compose bench soak scale frameworks test-versions clean
+.PHONY: help demo check test test-properties test-compose bench soak scale frameworks test-versions clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -27,6 +27,9 @@ test: $(TESTABLE) ## check style and types, run the tests
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest
+
+test-properties: $(INSTALLED) ## run the tests over generated inputs with fifty times as many of them
+	$(VENV)/bin/pytest --hypothesis-profile=thorough $$(grep -rl 'from hypothesis' tests --include='test_*.py')
 
 test-compose: $(TESTABLE) ## run the compose demo for real; needs root and what tests/deploy/compose_up.py names
 	$(VENV)/bin/python tests/deploy/compose_up.py

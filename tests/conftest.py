@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from opentelemetry import context
 from torch import nn
 from torch.nn.modules import module as torch_module
@@ -17,6 +18,9 @@ from otel_torch_modules import TorchModuleInstrumentor
 from otel_torch_modules._assembly import between
 
 torch.set_num_threads(1)
+settings.register_profile(
+    "thorough", max_examples=5_000, deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 def _hooks() -> dict[str, object]:

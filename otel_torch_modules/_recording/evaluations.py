@@ -390,6 +390,7 @@ class Evaluations:
         It stays open until its root call ends, so that nothing else is recorded inside.
         """
         thread = self._thread
+        thread.last = None  # nothing goes on with it
         if thread.open is None:
             return None
         record = thread.open.record

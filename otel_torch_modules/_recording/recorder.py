@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import update_wrapper
 from itertools import count
 from time import perf_counter_ns as now
+from types import CodeType
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,6 +39,7 @@ from otel_torch_modules._recording.marks import (
     view_node,
 )
 from otel_torch_modules._recording.open_log import SLOTS_PER_MARK, OpenLog
+from otel_torch_modules._recording.own_frames import leave_out
 from otel_torch_modules._recording.root_only import call_root
 from otel_torch_modules._recording.task_end import GraphTask, TaskEnd
 from otel_torch_modules._recording.thread_state import Threads, ThreadState
@@ -89,6 +91,7 @@ class Recorder:
         self._log_limit = config.max_spans_per_step * _SLOTS_PER_SPAN
         self._original: Callable[..., Any] | None = None
         self._names: list[str] = []  # of what is wrapped
+        self._codes: frozenset[CodeType] = frozenset()  # of our frames around each call
         self._wrapper: Callable[..., Any] | None = None
         self.sites = ModuleSites(config.records_module)
         self._shared = OpenLog()  # of the open step
@@ -295,6 +298,7 @@ class Recorder:
                     raise
             return output
 
+        self._codes = frozenset({__call__.__code__, record_call.__code__, call_root.__code__})
         update_wrapper(__call__, original)
         return __call__
 
@@ -375,6 +379,9 @@ class Recorder:
                 output = (wrapper if recorded else original)(module, *args, **kwargs)
             failed = False
             return output
+        except BaseException as error:
+            self._leave_us_out(error)
+            raise
         finally:
             state.stack = []
             state.recomputes = False
@@ -391,6 +398,13 @@ class Recorder:
                 except BaseException:
                     if self.fail("at the end of a root module's call"):
                         raise
+
+    def _leave_us_out(self, error: BaseException) -> None:
+        try:
+            leave_out(self._codes, error)
+        except BaseException:
+            if self.fail("where a root module's call raised"):
+                raise
 
     def _enter_task(self, number: int, time: int) -> GraphTask:
         if self._tasks:
@@ -508,7 +522,7 @@ class Recorder:
         try:
             state = self._threads.state
             into = state.own or self._shared
-            into.turn_to(None)
+            into.record = into.log = None
             self._task = _NO_TASK
             self._tasks = {n: task for n, task in self._tasks.items() if task.into is not into}
             state.last_input = state.last_output = -1

@@ -466,14 +466,14 @@ class Steps:
             self._micro_batches.append(self._step.record.micro_batches)
         spoiled, self._spoiled = self._spoiled, True
         ended = self._end if self._went_straight_on(start) else start
-        try:
-            self._finish_step()
-        except BaseException:
-            if self.recorder.fail("where a step is handed over"):
-                raise
         self._unsure = None
         fetches = self.fetches.take()
-        self._evaluations.end()
+        for hand_over in (self._finish_step, self._evaluations.end):
+            try:
+                hand_over()
+            except BaseException:  # what that costs is not this step
+                if self.recorder.fail("where a record is handed over"):
+                    raise
         if self._by_hand:
             fetches = []
         elif fetches:

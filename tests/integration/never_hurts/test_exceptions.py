@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 import torch
 from opentelemetry.trace import StatusCode
@@ -121,19 +123,55 @@ def test_an_exception_in_forward_passes_through(error: BaseException) -> None:
     assert [failed(tree) for tree in whole] == [[], []]
 
 
-def test_the_traceback_has_one_frame_more_per_call_and_two_more_for_the_root() -> None:
-    def frames() -> list[str]:
-        model = Around(Raising(OutOfMemoryError("too much")))
+class Nested(nn.Module):
+    """Calls a module in one of several ways, and lets pass or raises anew what that raises."""
+
+    def __init__(self, inner: nn.Module, way: str) -> None:
+        super().__init__()
+        self.inner = inner
+        self.way = way
+
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            return self.inner(x)
+        except OutOfMemoryError as error:
+            if self.way == "from":
+                raise OutOfMemoryError("still too much") from error
+            if self.way == "while handling":
+                raise OutOfMemoryError("still too much")  # noqa: B904
+            raise
+
+
+@pytest.mark.parametrize("way", ["passes", "from", "while handling"])
+@pytest.mark.parametrize("config", [Config(), Config(max_depth=2)])
+def test_a_traceback_has_no_more_of_our_frames_than_of_one_call(way: str, config: Config) -> None:
+    def frames() -> list[list[str]]:
+        model: nn.Module = Raising(OutOfMemoryError("too much"))
+        for depth in range(13):
+            model = Nested(model, way if depth in (3, 8) else "passes")
         with pytest.raises(OutOfMemoryError) as caught:
             model(batch())
-        return [entry.name for entry in caught.traceback]
+        found = []
+        error: BaseException | None = caught.value
+        while error is not None:
+            found.append(
+                [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
+            )
+            error = error.__cause__ or error.__context__
+        return found
 
     untraced = frames()
-    calls = untraced.count("_call_impl")
-    with capture_spans():
+    with capture_spans(config):
         traced = frames()
-    assert traced.count("_call_impl") == calls
-    assert len(traced) == len(untraced) + calls + 2
+    ours = [[name for name in names if name in OURS] for names in traced]
+    theirs = [[name for name in names if name not in (*OURS, REPLACED)] for names in traced]
+    assert theirs == [[name for name in names if name != REPLACED] for names in untraced]
+    assert ours[0] == ["__call__", "_root_call"]
+    assert all(len(names) <= 1 for names in ours[1:])
+
+
+OURS = ("__call__", "_root_call", "record_call")
+REPLACED = "_wrapped_call_impl"  # by ours, where nothing else is compiled in its place
 
 
 def test_an_exception_caught_in_a_caller_marks_only_what_it_left() -> None:

@@ -115,6 +115,7 @@ class Seam(NamedTuple):
 # nobody knows yet what it costs. All that they call is tried.
 GUARDS = {
     "Recorder._root_call",
+    "Recorder._leave_us_out",
     "Recorder.leave_by_exception",
     "root_only.call_root",
     "_StepByHand.__enter__",
@@ -135,15 +136,10 @@ DETACHING = {"RecordContext.detach", "OpenStepSpan.close"}
 def modules(room: str) -> tuple[ModuleType, ...]:
     """Return the modules of `room`, or those that are in none."""
     package = importlib.import_module(f"{otel_torch_modules.__name__}{room}")
-    names = [info.name for info in pkgutil.iter_modules(package.__path__) if not info.ispkg]
     # What prints and what looks for itself takes no part in training.
-    names = [
-        name
-        for name in names
-        if not name.startswith(
-            ("live_backward", "live_calls", "live_frames", "live_stack", "tracker")
-        )
-    ]
+    apart = ("__main__", "live_backward", "live_calls", "live_frames", "live_stack", "tracker")
+    names = [info.name for info in pkgutil.iter_modules(package.__path__) if not info.ispkg]
+    names = [name for name in names if not name.startswith(apart)]
     return tuple(importlib.import_module(f"{package.__name__}.{name}") for name in names)
 
 
