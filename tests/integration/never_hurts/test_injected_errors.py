@@ -328,7 +328,7 @@ def test_all_that_runs_is_tried() -> None:
     names = {str(seam) for room in ROOMS for seam in tried(room)}
     assert names > {
         "Steps.root_opens",
-        "ModuleSites.add",
+        "Evaluations.root_opens",
         "RecordContext.attach",
         "Worker.put",
         "Tracing._submit",
