@@ -20,7 +20,8 @@ def examine_provider(environ: Mapping[str, str]) -> Iterator[Finding]:
 
     Under ``opentelemetry-instrument`` one is there already, in this very process.
     """
-    found = _here()
+    # Where the variable chooses one, to ask for it would make it, for the whole process.
+    found = None if _CHOICE in environ else _here()
     if found is not None:
         yield Finding(_SUBJECT, found)
     elif environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 
 from otel_torch_modules._emission import file_exporter
 from otel_torch_modules.cli import doctor, exporter_check
 from otel_torch_modules.cli.doctor import examine
+from otel_torch_modules.cli.provider_check import examine_provider
 
 
 @pytest.fixture
@@ -486,3 +488,10 @@ def test_neither_torch_nor_the_sdk_is_imported() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert output.stdout.splitlines()[-1] == "[]"
+
+
+def test_it_makes_no_provider_where_a_variable_chooses_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_PYTHON_TRACER_PROVIDER", "default_tracer_provider")
+    assert [finding.fault for finding in examine_provider(os.environ)] == [""]
+    monkeypatch.delenv("OTEL_PYTHON_TRACER_PROVIDER")
+    assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)

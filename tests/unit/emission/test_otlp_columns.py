@@ -52,6 +52,7 @@ def check(columns: SpanColumns, encoder: ColumnsEncoder, ids: list[int], flags: 
     return [block.span_count for block in blocks]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     loops(),
