@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from opentelemetry import context as context_api
+from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, Tracer, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
@@ -95,6 +96,16 @@ def test_trace_exporters(monkeypatch: pytest.MonkeyPatch, name: str, made: str) 
     assert [type(exporter).__name__ for exporter in exporters] == [made]
     for exporter in exporters:
         exporter.shutdown()
+
+
+def test_stand_in() -> None:
+    exporter = InMemorySpanExporter()
+    theirs = trace.ProxyTracerProvider().get_tracer("theirs")
+    stand_down = sdk.stand_in(provider_of(SimpleSpanProcessor(exporter)))
+    theirs.start_span("served").end()
+    stand_down()
+    theirs.start_span("not served").end()
+    assert [span.name for span in exporter.get_finished_spans()] == ["served"]
 
 
 def test_uninstrumented() -> None:

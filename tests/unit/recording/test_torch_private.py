@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from typing import Any
 
@@ -47,6 +48,14 @@ def test_current_node() -> None:
     out.register_hook(lambda _: nodes.append(torch_private.current_node()))
     out.sum().backward()
     assert nodes == [node_of(out)]
+
+
+def test_current_number() -> None:
+    numbers = []
+    out = leaf() * 2
+    out.register_hook(lambda _: numbers.append(torch_private.current_number()))
+    out.sum().backward()
+    assert numbers == [node_of(out)._sequence_nr()]
 
 
 def test_sequence_number() -> None:
@@ -118,6 +127,19 @@ def test_pytree_flattener() -> None:
     assert torch_private.pytree_flattener(int) is None
 
 
+def test_markhooks_are_held_once_by_each_node_that_lives() -> None:
+    carrier = torch_private.mark_carrier(lambda _: None)
+    hooks = carrier._backward_hooks
+    assert isinstance(hooks, torch_private.MarkHooks)
+    before = sys.getrefcount(hooks)
+    outs = [leaf() * 2 for _ in range(3)]
+    for out in outs:
+        torch_private.attach_mark(node_of(out), carrier)
+    assert sys.getrefcount(hooks) == before + 3
+    del out, outs
+    assert sys.getrefcount(hooks) == before
+
+
 def test_is_torch_call() -> None:
     assert torch_private.is_torch_call(nn.Module.__call__)
     assert not torch_private.is_torch_call(lambda module: None)
@@ -182,4 +204,4 @@ def test_skip_frames_of() -> None:
     ],
 )
 def test_each_has_a_test(name: str) -> None:
-    assert any(name in test for test in globals() if test.startswith("test_"))
+    assert any(name.lower() in test for test in globals() if test.startswith("test_"))
