@@ -28,8 +28,8 @@ test: $(TESTABLE) ## check style and types, run the tests
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest
 
-test-properties: $(INSTALLED) ## run the tests over generated inputs with fifty times as many of them
-	$(VENV)/bin/pytest --hypothesis-profile=thorough $$(grep -rl 'from hypothesis' tests --include='test_*.py')
+test-properties: $(TESTABLE) ## run the tests over generated inputs with fifty times as many of them
+	$(VENV)/bin/pytest --timeout=0 --hypothesis-profile=thorough $$(grep -rl 'from hypothesis' tests --include='test_*.py')
 
 test-compose: $(TESTABLE) ## run the compose demo for real; needs root and what tests/deploy/compose_up.py names
 	$(VENV)/bin/python tests/deploy/compose_up.py
