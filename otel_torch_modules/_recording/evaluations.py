@@ -25,6 +25,8 @@ import torch
 from torch import nn
 
 from otel_torch_modules._recording.fetches import Fetches, Wait, Waits
+from otel_torch_modules._recording.interruption import is_interruption
+from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.spending import Spending
@@ -103,6 +105,7 @@ class Evaluations:
         recorder: records into what is opened here.
         context: makes a record the program's current span.
         submit: takes a finished record; must not block.
+        losses: told of what an error of ours has cost.
         spending: decides how deep records go; None where there is no budget and all are full.
         fetches: the waits for data of each thread.
     """
@@ -113,6 +116,7 @@ class Evaluations:
         recorder: Recorder,
         context: StepContext,
         submit: Callable[[Record], object],
+        losses: Losses,
         spending: Spending | None,
         fetches: Fetches,
     ) -> None:
@@ -120,6 +124,7 @@ class Evaluations:
         self._recorder = recorder
         self._context = context
         self._submit = submit
+        self._losses = losses
         self._spending = spending
         self._fetches = fetches
         self._thread = _Thread()
@@ -373,6 +378,14 @@ class Evaluations:
                 self._send(evaluation)
 
     def _send(self, evaluation: _Evaluation) -> None:
+        try:
+            self._hand_over(evaluation)
+        except BaseException as error:  # it costs no other record, such as the step that opens
+            self._losses.add(error, "where an evaluation is handed over")
+            if is_interruption(error):
+                raise
+
+    def _hand_over(self, evaluation: _Evaluation) -> None:
         evaluation.into.turn_to(None)
         record = evaluation.record
         if not evaluation.recorded or not record.log:

@@ -100,7 +100,9 @@ class Steps:
         self._submit = submit
         self._losses = losses
         self.fetches = Fetches()
-        self._evaluations = Evaluations(config, recorder, context, submit, spending, self.fetches)
+        self._evaluations = Evaluations(
+            config, recorder, context, submit, losses, spending, self.fetches
+        )
         self.optimizers = OpenOptimizers()
         self._accumulating = Accumulating()
         self.spending = spending
@@ -631,7 +633,6 @@ class Steps:
             finally:
                 self._ended_steps.clear()
                 step = self._step = None
-        self.fetches.drop()
         known = False
         if step is not None:
             self._spoiled = step.recorded = False

@@ -58,7 +58,8 @@ def test_phases_have_spans_and_modules_have_none() -> None:
                 "  optimizer.step SGD",
             )
             * 2,
-            "forward Sequential",
+            "evaluate",
+            "  forward Sequential",
         ]
     )
 

@@ -86,7 +86,7 @@ def test_a_compiled_model_is_one_span_and_the_same_graphs(
             traced = run(make, backend)
     assert traced == expected
     assert expected[1]["stats"]["unique_graphs"] >= 1
-    assert outline(captured) == 3 * TRAINED + "forward Model\n"
+    assert outline(captured) == 3 * TRAINED + "evaluate\n  forward Model\n"
     (forward,) = captured.trees[0].find("forward Model")
     assert forward.attributes["torch.compiled"] is True
     assert forward.attributes["torch.module.fqn"] == "Model"

@@ -138,8 +138,7 @@ def test_a_subclass_that_overrides_the_call() -> None:
     assert captured.trees[0].outline() + "\n" == STEP.replace("Net", "Own")
     # A class whose calls never come to `nn.Module` shows by its children.
     assert [tree.outline() for tree in captured.trees[1:]] == [
-        "forward Silent.fc",
-        "forward Silent.act",
+        "evaluate\n  forward Silent.fc\n  forward Silent.act"
     ]
 
 
