@@ -66,6 +66,7 @@ class Site:
         "class_name",
         "compiled",
         "container",
+        "ends_in_function",
         "fqn",
         "function_name",
         "looks_left_out",
@@ -97,6 +98,8 @@ class Site:
         # Recording's: argument -> of how many next calls.
         self.looks_left_out: dict[int | str, int] = {}
         self.place: Any = None  # recording's: where it is now
+        # Recording's: whether its calls end in a Function of Python's that returns a view; None until that was asked.
+        self.ends_in_function: bool | None = None
         self.attributes: dict[Any, Any] | None = None  # assembly's: of its calls' spans
 
     @property

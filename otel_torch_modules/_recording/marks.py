@@ -18,6 +18,7 @@ from torch.autograd.graph import Node
 from otel_torch_modules._recording.contents import input_tensors, output_tensors
 from otel_torch_modules._recording.interruption import is_interruption
 from otel_torch_modules._recording.live_marks import count_seen
+from otel_torch_modules._recording.torch_private import made_in_function
 from otel_torch_modules._records import Site
 
 # As torch has them, whatever a subclass does.
@@ -52,7 +53,7 @@ def output_nodes(values: Any, first: int, site: Site) -> list[Node]:
     if found:
         with torch._C.DisableTorchFunction():
             for tensor in found:
-                node = _output_node(tensor, first)
+                node = _output_node(tensor, first, site)
                 if node is not None:
                     nodes[node._sequence_nr()] = node
     return list(nodes.values())
@@ -69,23 +70,35 @@ def node_of(tensor: Tensor) -> Node | None:
     return node
 
 
-def _output_node(tensor: Tensor, first: int) -> Node | None:
+def _output_node(tensor: Tensor, first: int, site: Site) -> Node | None:
     if not _requires_grad(tensor):
         return None
     base = _base(tensor)
     made = None if base is None else node_of(base)
-    return node_of(tensor) if made is None or made._sequence_nr() < first else made
+    if made is None or made._sequence_nr() < first or _ends_in_function(tensor, site):
+        return node_of(tensor)
+    return made
 
 
-def view_node(view: Tensor, first: int) -> Node | None:
+def view_node(view: Tensor, first: int, site: Site) -> Node | None:
     """Return the node of the base of `view` if it was made at or after `first`, else that of `view` itself.
 
-    A node that is not looked at has no object in Python, so that of the view is left alone where it is not needed.
+    A node that is not looked at has no object in Python, so that of the view is left alone where it is not needed. It
+    is where a call at `site` ends in a Function of Python's: what that does in backward is the call's, and nothing
+    changes such a view in place.
     """
     if not view.requires_grad:
         return None
     made: Node | None = view._base.grad_fn  # type: ignore[union-attr]
-    return node_of(view) if made is None or made._sequence_nr() < first else made
+    if made is None or made._sequence_nr() < first or _ends_in_function(view, site):
+        return node_of(view)
+    return made
+
+
+def _ends_in_function(view: Tensor, site: Site) -> bool:
+    if site.ends_in_function is None:  # asked once: it takes as long as a call
+        site.ends_in_function = made_in_function(view)
+    return site.ends_in_function
 
 
 def is_view_of(tensor: Tensor, number: int) -> bool:

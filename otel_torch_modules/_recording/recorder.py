@@ -138,6 +138,7 @@ class Recorder:
                 setattr(nn.Module, name, self._original)
         self._wrapper = None
         self.write_to(None)
+        self.settle()
         self.forget_tasks()
         self.sites.clear()
 
@@ -254,7 +255,7 @@ class Recorder:
                 elif last != first:  # else no node was made in here: there is nothing to mark
                     if type(output) is Tensor and not torch_function_modes():
                         is_view = output._is_view()
-                        node = view_node(output, first) if is_view else output.grad_fn
+                        node = view_node(output, first, site) if is_view else output.grad_fn
                         if node is not None:
                             tag = EXIT
                             # An input that went through an operation in place, unless it is such a view.

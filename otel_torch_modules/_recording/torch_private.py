@@ -20,6 +20,8 @@ from torch.utils.hooks import RemovableHandle
 
 _NEWEST_CHECKED: Final = (2, 14)
 
+_IN_FUNCTION: Final = torch._C._autograd.CreationMeta.IN_CUSTOM_FUNCTION
+
 graph_task_id: Callable[[], int] = torch._C._current_graph_task_id
 """The id of the backward that runs in this thread, -1 outside."""
 
@@ -60,6 +62,11 @@ def pytree_flattener(cls: type) -> Callable[[Any], tuple[Iterable[Any], Any]] | 
     """Return what flattens an instance of `cls`, where that is registered as a pytree."""
     node = SUPPORTED_NODES.get(cls)
     return None if node is None else node.flatten_fn
+
+
+def made_in_function(view: Tensor) -> bool:
+    """Return whether `view` is one because an ``autograd.Function`` of Python's returned its input or a view of it."""
+    return torch._C._autograd._get_creation_meta(view) == _IN_FUNCTION
 
 
 def is_torch_call(call: Callable[..., Any]) -> bool:

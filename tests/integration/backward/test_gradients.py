@@ -407,15 +407,15 @@ def test_a_forward_whose_backward_never_comes() -> None:
             model(torch.randn(3, 4)).sum().backward()
             optimizer.step()
     assert draw(captured) == tree("""
+        forward Sequential ->
+          forward 0 ->
+          forward 1 ->
         train.step
           forward Sequential ->
             forward 0 ->
             forward 1 ->
-          forward Sequential#1 ->
-            forward 0 ->
-            forward 1 ->
           backward
-            backward Sequential#1 <- forward
+            backward Sequential <- forward
               backward 1 <- forward
               backward 0 <- forward
           optimizer.step SGD

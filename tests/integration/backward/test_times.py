@@ -455,3 +455,61 @@ def test_real_sleeps_show() -> None:
     # What the others slept is not in it, however slow the machine is.
     assert lasted["forward Sequential"] >= lasted["forward 0"] + 20 * MS
     assert lasted["backward Sequential"] >= lasted["backward 1"] + 30 * MS
+
+
+class Region(torch.autograd.Function):
+    """Returns its input, and works in backward: as tensor parallel layers gather gradients there."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, clock: Clock) -> Tensor:
+        ctx.clock = clock
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        ctx.clock.sleep(100)
+        return gradient, None
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: (x, None)], ids=["lone", "in a tuple"])
+@pytest.mark.parametrize("view", [lambda x: x, lambda x: x.view(3, 1)], ids=["itself", "a view"])
+def test_a_function_that_returns_its_input_is_its_modules(
+    clock: Clock, wrap: Callable[[Tensor], Any], view: Callable[[Tensor], Tensor]
+) -> None:
+    class Parallel(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Work(clock, 1, 10)
+
+        def forward(self, x: Tensor) -> Any:
+            return wrap(Region.apply(view(self.inner(x)), clock))
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = Work(clock, 2, 20)
+            self.parallel = Parallel()
+            self.head = Work(clock, 4, 40)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.parallel(self.stem(x))
+            return self.head(x if isinstance(x, Tensor) else x[0])
+
+    model = Model()
+    for _ in range(2):
+        with capture_spans() as captured:
+            model(torch.ones(3)).sum().backward()
+        assert durations(captured) == tree("""
+            train.step: 177, 0 own
+              forward Model: 7, 0 own
+                forward stem: 2
+                forward parallel: 1, 0 own
+                  forward inner: 1
+                forward head: 4
+              backward: 170, 0 own
+                backward Model: 170, 0 own
+                  backward head: 40
+                  backward parallel: 110, 100 own
+                    backward inner: 10
+                  backward stem: 20
+        """)

@@ -140,6 +140,20 @@ def test_markhooks_are_held_once_by_each_node_that_lives() -> None:
     assert sys.getrefcount(hooks) == before
 
 
+def test_made_in_function() -> None:
+    class Same(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, values: Tensor) -> Tensor:
+            return values
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+            return gradients[0]
+
+    assert torch_private.made_in_function(Same.apply(leaf() * 2))  # type: ignore[no-untyped-call]
+    assert not torch_private.made_in_function((leaf() * 2).view(2, 1))
+
+
 def test_is_torch_call() -> None:
     assert torch_private.is_torch_call(nn.Module.__call__)
     assert not torch_private.is_torch_call(lambda module: None)
@@ -165,9 +179,10 @@ def test_queue_callback() -> None:
     assert events == ["node", "end"]
 
 
-def test_mark_carrier_and_attach_mark() -> None:
+def test_mark_carrier_and_attach_mark_by_MarkHooks() -> None:  # noqa: N802
     marked = []
     carrier = torch_private.mark_carrier(lambda _: marked.append(torch_private.current_node()))
+    assert type(carrier._backward_hooks) is torch_private.MarkHooks
     first = leaf() * 2
     second = first * 3
     for made in (first, second):
