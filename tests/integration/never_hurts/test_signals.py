@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import ast
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import otel_torch_modules
-from tests.integration.training_program import run
+from tests.integration.training_program import (
+    ENABLED,
+    TIME_LIMIT,
+    TRAIN,
+    environment,
+    run,
+    write,
+)
 
 STRIKES = 2_000
 
@@ -98,3 +109,27 @@ def test_nothing_of_ours_runs_where_an_exception_can_reach_nobody() -> None:
         if isinstance(node, ast.FunctionDef) and node.name == "__del__"
     ]
     assert found == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exporter", ["otlp", "otlp_file"])
+def test_an_interrupted_process_ends_by_the_signal(tmp_path: Path, exporter: str) -> None:
+    """Also where a thread of ours still imports what it needs to send: at several moments after the first step."""
+    script = write(tmp_path, f"{TRAIN}\ntrain(1)\nprint(flush=True)\nwhile True:\n    train(1)\n")
+    ends = []
+    for moment in (0.0, 0.1, 0.3):
+        with subprocess.Popen(
+            [sys.executable, script],
+            env=environment(tmp_path, **ENABLED, OTEL_TRACES_EXPORTER=exporter),
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(moment)
+            process.send_signal(signal.SIGINT)
+            _, complaints = process.communicate(timeout=TIME_LIMIT)
+            ends.append((process.returncode, complaints.splitlines()[-1]))
+    assert ends == 3 * [(-signal.SIGINT, "KeyboardInterrupt")]
