@@ -30,6 +30,7 @@ from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._recording.loop import LoopHooks
+from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.spending import Spending
 from otel_torch_modules._recording.steps import Steps
@@ -72,7 +73,8 @@ def _record(*, phases_only: bool) -> Record:
     records: list[Record] = []
     config = Config()
     recorder = Recorder(config)
-    steps = Steps(config, recorder, _Recorded(phases_only), records.append, lambda: None)
+    losses = Losses(lambda _: None, recorder.uninstall)
+    steps = Steps(config, recorder, _Recorded(phases_only), records.append, losses)
     hooks = LoopHooks(steps)
     train = runpy.run_path(str(DEMO))["train"]
     recorder.install()
