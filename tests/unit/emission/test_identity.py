@@ -163,6 +163,17 @@ def test_steps_that_are_numbered_anew_are_other_steps() -> None:
     assert len(set(ids[0])) == 7
 
 
+def test_evaluations_after_a_step_are_shared_too_and_told_apart() -> None:
+    def ids(run: JobIdentity) -> list[object]:
+        records = [step(0), *(Record("eval", 0, 0, 0) for _ in range(3)), step(1)]
+        return [run.shared_ids(record) for record in [*records, Record("eval", 1, 0, 0)]]
+
+    found = [ids(identity(rank)) for rank in (0, 3)]
+    assert found[0] == found[1]
+    assert len(set(found[0])) == 6
+    assert None not in found[0]
+
+
 def test_nothing_is_shared_by_a_job_of_one_process_or_outside_a_step() -> None:
     assert identity(0, {**TORCHRUN, "WORLD_SIZE": "1"}).shared_ids(step(0)) is None
     assert JobIdentity(Config(), {}, lambda: None).shared_ids(step(0)) is None
