@@ -2,6 +2,9 @@
 
 ``atexit`` calls back last in, first out. The SDK's own shutdown of a provider is such a callback, so ours
 registers again when a provider is seen for the first time: then it comes before.
+A process that was interrupted ends by SIGINT, and its parent may ask for that. CPython forgets it when any thread
+evaluates a text after that, as the import of a module with a named tuple does: so it is reminded, by a text.
+
 No signal handler is installed: a Python handler for SIGTERM would keep a rank that hangs in a collective from dying.
 """
 
@@ -10,7 +13,9 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import multiprocessing.util
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 
@@ -28,9 +33,17 @@ class AtExit:
         """Be called at exit, before all that has been registered until now."""
         self.unregister()
         self._registered = True
-        atexit.register(self._finish)
+        atexit.register(self._end)
         if multiprocessing.parent_process() is not None:  # a forked child ends without `atexit`
             self._finalizer = multiprocessing.util.Finalize(None, self._finish, exitpriority=0)
+
+    def _end(self) -> None:
+        try:
+            self._finish()
+        finally:
+            if _was_interrupted():
+                with suppress(KeyboardInterrupt):
+                    exec("raise KeyboardInterrupt")
 
     def _register_in_child(self) -> None:
         if self._registered:
@@ -39,7 +52,19 @@ class AtExit:
     def unregister(self) -> None:
         """Undo `register`."""
         self._registered = False
-        atexit.unregister(self._finish)
+        atexit.unregister(self._end)
         if self._finalizer is not None:
             self._finalizer.cancel()
             self._finalizer = None
+
+
+def _was_interrupted() -> bool:
+    """Return whether the program's main module was left by a KeyboardInterrupt, and no prompt is there to go on."""
+    traceback = getattr(sys, "last_traceback", None)
+    if traceback is None or hasattr(sys, "ps1") or sys.flags.interactive:
+        return False
+    outermost = traceback.tb_frame
+    return type(getattr(sys, "last_value", None)) is KeyboardInterrupt and (
+        outermost.f_globals is vars(sys.modules["__main__"])
+        or outermost.f_globals.get("__name__") == "runpy"
+    )

@@ -131,5 +131,5 @@ def test_an_interrupted_process_ends_by_the_signal(tmp_path: Path, exporter: str
             time.sleep(moment)
             process.send_signal(signal.SIGINT)
             _, complaints = process.communicate(timeout=TIME_LIMIT)
-            ends.append((process.returncode, complaints.splitlines()[-1]))
-    assert ends == 3 * [(-signal.SIGINT, "KeyboardInterrupt")]
+            ends.append((process.returncode, "KeyboardInterrupt" in complaints.splitlines()))
+    assert ends == 3 * [(-signal.SIGINT, True)]
