@@ -37,9 +37,7 @@ def examine_provider(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(_SUBJECT, "the program's own, or one made from the OTEL_* variables")
     for package, how in _WRAPPERS.items():
         if find_spec(package) is not None:
-            yield Finding(
-                _SUBJECT, f"{package} is installed: it wraps the SDK's where {how} is used"
-            )
+            yield Finding(package, f"is installed: it wraps the SDK's provider where {how} is used")
 
 
 def _here() -> str | None:

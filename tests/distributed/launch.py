@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PROGRAMS = Path(__file__).parent / "programs"
+_SITE = Path(__file__).parents[1] / "frameworks" / "site"  # Lightning imports torchvision
 STANDALONE = ("--standalone",)
 _TIMEOUT_S = 240
 
@@ -33,7 +34,7 @@ def environment(file: Path | None, **variables: str) -> dict[str, str]:
         kept["OTEL_TORCH_MODULES_ENABLED"] = "true"
         kept["OTEL_TRACES_EXPORTER"] = "otlp_file"
         kept["OTEL_TORCH_MODULES_FILE"] = str(file)
-    return {**kept, "OMP_NUM_THREADS": "1", **variables}
+    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(_SITE), **variables}
 
 
 def finish(process: subprocess.Popen[str]) -> str:
