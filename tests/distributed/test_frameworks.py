@@ -32,8 +32,8 @@ def test_accelerate(tmp_path: Path) -> None:
     file = tmp_path / "traces.jsonl"
     run([*launch, str(PROGRAMS / "accelerated.py")], file, **RUN)
     tree = in_ddp(FORWARD, BACKWARD) + "optimizer.step SGD\n"
-    # Its loader is one batch ahead: the last was fetched before the first step, right after the first.
-    expected = ["dataloader.next\n" + tree, tree]
+    # Its loader is one batch ahead: the first step waits for both.
+    expected = ["dataloader.next\n" * 2 + tree, tree]
     traces = read(file)
     assert [trace.step for trace in traces] == [0, 1]
     for trace, below in zip(traces, expected, strict=True):
