@@ -17,6 +17,7 @@ from torch import nn
 from otel_torch_modules._recording.holders import holder_of
 from otel_torch_modules._recording.module_names import RootNames, shown_class
 from otel_torch_modules._recording.module_tree import is_bare, parent_of
+from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._recording.places import Entry, Place, Root
 from otel_torch_modules._records import Site
 
@@ -49,6 +50,17 @@ class ModuleSites:
     def root(self, module: nn.Module) -> Site:
         """Return the site of `module`, which is called from no other one's call."""
         return self._root(module).sites[id(module)]
+
+    def running(self, module: nn.Module) -> OpenLog | None:
+        """Return what the call of a root writes to that runs in another thread and has `module`, its part, called here.
+
+        None where there is no such root.
+        """
+        known = self.by_id.get(id(module))
+        if known is None or id(module) in self._roots or known.place is None:
+            return None
+        callers: dict[int, OpenLog] = known.place.module.root.callers
+        return next(iter(callers.values()), None)
 
     def open(self, module: nn.Module) -> Root:
         """Return the root that gives `module`, which is called from no other one's call, and all below their names.

@@ -16,6 +16,7 @@ from otel_torch_modules._recording.module_tree import (
     parameter_counts,
     registry,
 )
+from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._records import Site
 from otel_torch_modules._texts import encodable
 
@@ -101,8 +102,8 @@ class Root:
         """The root itself."""
         self.sites: dict[int, Site] = {}
         """``id`` of each module that lives -> its site."""
-        self.callers: set[int] = set()
-        """Codes of the threads in which it runs now."""
+        self.callers: dict[int, OpenLog] = {}
+        """Codes of the threads in which it runs now, and what its call there writes to."""
         self.site: Site | None = None
         """That of the root itself."""
         self.shares = False

@@ -341,7 +341,7 @@ class Recorder:
     ) -> Any:
         state = self._threads.state
         task, graph = -1, False
-        opened = None
+        opened = around = None
         try:
             if self._tasks:
                 self.settle()
@@ -351,11 +351,17 @@ class Recorder:
                 recorded = False
             elif task == -1:
                 state.own = None
-                recorded = self.boundary.root_opens(module)
-                state.into = into = state.own or self._shared
-                if recorded and not into.phases_only:
-                    opened = self.sites.open(module)
-                    opened.callers.add(state.code)
+                around = self.sites.running(module)
+                if around is not None:  # a part of what another thread calls
+                    into = around
+                    recorded = into.log is not None and not into.phases_only
+                else:
+                    recorded = self.boundary.root_opens(module)
+                    into = state.own or self._shared
+                    if recorded and not into.phases_only:
+                        opened = self.sites.open(module)
+                        opened.callers[state.code] = into
+                state.into = into
             else:  # a forward inside a backward: recompute
                 entered = self._task
                 if task != entered.number:
@@ -388,10 +394,10 @@ class Recorder:
             state.recomputes = False
             state.raised = 0
             if opened is not None:
-                opened.callers.discard(state.code)
+                opened.callers.pop(state.code, None)
             if state.minted:
                 state.minted.clear()
-            if task == -1 and not graph:
+            if task == -1 and not graph and around is None:
                 try:
                     if self._tasks:
                         self.settle()

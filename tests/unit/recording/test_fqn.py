@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from otel_torch_modules._recording.fqn import ModuleSites
 from otel_torch_modules._recording.module_tree import parameter_counts
+from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._records import Site
 
 
@@ -169,10 +170,10 @@ def test_what_a_running_root_has_called_in_another_thread_keeps_its_name(
 ) -> None:
     model = GPT()
     root = sites.open(model)
-    root.callers.add(1)
+    root.callers[1] = OpenLog()
     assert sites.open(model.h[0]) is root
     assert sites.root(model.h[0]).fqn == "GPT.h.0"
-    root.callers.discard(1)
+    del root.callers[1]
     assert sites.root(model.h[0]).fqn == "Block"
 
 
