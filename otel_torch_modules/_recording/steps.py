@@ -347,10 +347,11 @@ class Steps:
                 self._send(record)
 
     def abandon(self) -> None:
-        """Drop what is open, step or evaluation: its log belongs to another process now."""
+        """Drop what is open, step or evaluation: its log belongs to another process now, which alone has trained."""
         self._evaluations.abandon()
         self._ended_steps.clear()
         self._step = None
+        self._index = 0
         self._opening = threading.RLock()  # another thread's hands may have been on it
         self.recorder.write_to(None)
         self.recorder.forget_tasks()

@@ -105,6 +105,40 @@ if child:
     assert by_process(tmp_path, parent, child) == [[evaluation], []]
 
 
+def test_a_child_has_not_trained_before_it_does_itself(tmp_path: Path) -> None:
+    source = f"""{TRAIN}
+import os, sys
+{WAIT}
+def evaluate():
+    with torch.no_grad():
+        for _ in range(2):
+            model.eval()(torch.ones(2, 4))
+    model.train()
+
+train(2)
+child = os.fork()
+if child:
+    wait()
+evaluate()
+if not child:
+    train(1)
+    evaluate()
+"""
+    parent, child, code = said(run(tmp_path, source, **ENABLED)).split()
+    assert code == "0"
+    forward = [line.removeprefix("  ") for line in STEP[1:4]]
+    evaluation = ["evaluate", *STEP[1:4] * 2]
+    of_parent, of_child = by_process(tmp_path, parent, child)
+    assert of_parent == [STEP, STEP, evaluation]
+    assert of_child == [forward, forward, STEP, evaluation]
+    numbers = [
+        root.attributes.get("torch.step")
+        for root in traces(tmp_path)
+        if str(root.resource["process.pid"]) == child
+    ]
+    assert numbers == [None, None, 0, 0]
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_the_workers_of_a_data_loader_send_nothing(tmp_path: Path, method: str) -> None:
     source = f"""{TRAIN}
