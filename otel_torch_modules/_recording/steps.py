@@ -322,6 +322,15 @@ class Steps:
     def finish(self) -> None:
         """Send off what there is, whatever state it is in."""
         self._evaluations.release()
+        self.recorder.settle()
+        step = self._step
+        if (
+            step is not None
+            and step.recorded
+            and not (step.ended or step.backwards or self._by_hand or self.recorder.runs_backward)
+            and step.record.micro_batches > self._usual_micro_batches
+        ):
+            self._undo(step)
         self._finish_step()
 
     def _finish_step(self) -> None:

@@ -109,6 +109,28 @@ def test_forwards_with_gradients_that_nobody_asks_for_are_no_steps(model: Net, m
         assert found == 32 * EVALUATION + step(8 * FORWARD)
 
 
+@pytest.mark.parametrize("micro_batches", [1, 2])
+@pytest.mark.parametrize("left", [1, 2, 3])
+def test_forwards_after_the_last_step_are_one_if_no_step_has_as_many(
+    model: Net, sgd: torch.optim.SGD, micro_batches: int, left: int
+) -> None:
+    with capture_spans(Config(max_depth=1)) as captured:
+        for _ in range(3):
+            for _ in range(micro_batches):
+                model(batch()).sum().backward()
+            sgd.step()
+        for _ in range(left):  # of the model as it came out: gradients are on
+            model(batch())
+    last = captured.trees[-1]
+    count = last.attributes.get("torch.evaluate.forwards")
+    assert steps(captured)[:3] == [(index, micro_batches) for index in range(3)]
+    if left > micro_batches:
+        assert (last.name, count, len(captured.trees)) == ("evaluate", left, 4)
+        assert last.attributes["torch.step"] == 2
+    else:  # it may have been broken off
+        assert steps(captured)[3:] == [(3, left)]
+
+
 def test_many_forwards_for_one_backward_are_believed_from_the_second_step_on(
     model: Net, sgd: torch.optim.SGD
 ) -> None:
