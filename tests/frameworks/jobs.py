@@ -35,7 +35,10 @@ class Job:
         program: its file's name, without the ending.
         framework: what a reader knows it by.
         package: whose version counts.
-        evaluations: how many passes of evaluation it makes, as their numbers of forwards.
+        before: how many root forwards there are before the first step, when the process may still be one that
+            serves: each is a trace of its own.
+        evaluations: how many passes of evaluation it makes after that, as their numbers of forwards.
+        steps: how many steps are shown, where these are not the optimizer steps of its loop.
         ranks: processes that torchrun starts; 0 where the program starts its own, or is alone.
         warns: whether it has to be told that its steps are guessed.
     """
@@ -43,7 +46,9 @@ class Job:
     program: str
     framework: str
     package: str
+    before: int = 0
     evaluations: tuple[int, ...] = ()
+    steps: int = 0
     ranks: int = 0
     warns: bool = False
 

@@ -21,10 +21,13 @@ def test_a_framework(job: Job, tmp_path: Path) -> None:
     traced = run(job, tmp_path / "traced", traced=True)
     assert traced.parameters == untraced.parameters
     assert traced.steps == untraced.steps
-    steps = [trace for trace in traced.traces if top(trace) == "train.step"]
-    assert [trace.step for trace in steps] == list(range(untraced.steps))
+    before = [top(trace) for trace in traced.traces if trace.step is None]
+    assert [name.partition(" ")[0] for name in before] == ["forward"] * job.before
+    rest = {top(trace) for trace in traced.traces if trace.step is not None}
+    assert rest <= {"train.step", "evaluate"}
+    steps = [trace.step for trace in traced.traces if top(trace) == "train.step"]
+    assert steps == list(range(job.steps or untraced.steps))
     assert evaluations(traced.traces) == job.evaluations
-    assert {top(trace) for trace in traced.traces} <= {"train.step", "evaluate"}
     assert bool(traced.said) is job.warns, traced.said
 
 
