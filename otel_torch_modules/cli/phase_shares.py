@@ -14,7 +14,7 @@ PHASES = (
     semconv.PHASE_RECOMPUTE,
     semconv.PHASE_OPTIMIZER,
 )
-BETWEEN = "between"  # phases: the loop's own code
+BETWEEN = semconv.PHASE_BETWEEN  # what lies in no span of these: the loop's own code
 
 
 def phase_shares(step: SpanNode) -> Mapping[str, float]:
