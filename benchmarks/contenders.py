@@ -33,7 +33,7 @@ from otel_torch_modules import Config, Schedule, TorchModuleInstrumentor, step
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 if TYPE_CHECKING:
-    from otel_torch_modules._recording.steps import Steps
+    from otel_torch_modules._recording.loop.steps import Steps
 
 Step = Callable[[], None]
 Run = Callable[[Step], None]

@@ -24,13 +24,13 @@ from benchmarks.figures import Row, median, ratio_of_medians
 from benchmarks.recorded import record_steps
 from otel_torch_modules import Config, semconv
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._assembly.columns import SpanColumns
 from otel_torch_modules._emission.ids import UrandomIdGenerator, generate_span_ids
-from otel_torch_modules._emission.otlp import SpanEncoder
-from otel_torch_modules._emission.otlp_columns import ColumnsEncoder
-from otel_torch_modules._emission.otlp_protobuf import Protobuf
+from otel_torch_modules._emission.otlp.columns import ColumnsEncoder
+from otel_torch_modules._emission.otlp.encoder import SpanEncoder
+from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
+from otel_torch_modules._spans.columns import SpanColumns
 
 _REQUEST = 512  # spans, the standard batch
 _BAR = 20

@@ -10,15 +10,15 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from benchmarks.toy import Toy, training_step
 from otel_torch_modules import Config
-from otel_torch_modules._emission.context import RecordContext
-from otel_torch_modules._emission.deliveries import Deliveries
-from otel_torch_modules._emission.identity import JobIdentity
+from otel_torch_modules._emission.current_span import RecordContext
 from otel_torch_modules._emission.provider import LazyTracerProvider
-from otel_torch_modules._emission.worker import Worker
+from otel_torch_modules._engine.deliveries import Deliveries
+from otel_torch_modules._engine.worker import Worker
+from otel_torch_modules._job.identity import JobIdentity
+from otel_torch_modules._job.process_group import rank_and_world_size
+from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules._recording.losses import Losses
-from otel_torch_modules._recording.process_group import rank_and_world_size
 from otel_torch_modules._recording.recorder import Recorder
-from otel_torch_modules._recording.steps import Steps
 from otel_torch_modules._records import Record, StepContext
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from otel_torch_modules.config import Config, Schedule
     from otel_torch_modules.instrumentor import TorchModuleInstrumentor, step, trace
-    from otel_torch_modules.tracker import ModuleTracker
+    from otel_torch_modules.tracker.module_tracker import ModuleTracker
 
 __all__ = ["Config", "ModuleTracker", "Schedule", "TorchModuleInstrumentor", "step", "trace"]
 

@@ -12,21 +12,21 @@ import torch
 from opentelemetry.trace import TracerProvider
 
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._assembly.columns import SpanColumns
-from otel_torch_modules._assembly.span import Span
-from otel_torch_modules._emission import fork
-from otel_torch_modules._emission.identity import JobIdentity
-from otel_torch_modules._emission.job_context import JobContext
 from otel_torch_modules._emission.pipeline import Pipeline
+from otel_torch_modules._engine import fork
+from otel_torch_modules._job.identity import JobIdentity
+from otel_torch_modules._job.process_group import rank_and_world_size
+from otel_torch_modules._job.starter import JobContext
+from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._recording.dynamo import skip_frames_of
-from otel_torch_modules._recording.loop import LoopHooks
+from otel_torch_modules._recording.loop.hooks import LoopHooks
+from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules._recording.losses import Losses
-from otel_torch_modules._recording.process_group import rank_and_world_size
 from otel_torch_modules._recording.recorder import Recorder
-from otel_torch_modules._recording.spending import Spending
-from otel_torch_modules._recording.steps import Steps
 from otel_torch_modules._recording.torch_private import is_unchecked
 from otel_torch_modules._records import Record
+from otel_torch_modules._spans.columns import SpanColumns
+from otel_torch_modules._spans.span import Span
 from otel_torch_modules.config import Config
 
 logger = logging.getLogger("otel_torch_modules")

@@ -15,7 +15,7 @@ from torch.optim import optimizer as torch_optimizer
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from otel_torch_modules import TorchModuleInstrumentor
-from otel_torch_modules._assembly import between
+from otel_torch_modules._assembly.reading import between
 
 torch.set_num_threads(1)
 settings.register_profile(

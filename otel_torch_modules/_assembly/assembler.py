@@ -6,17 +6,17 @@ from collections import deque
 from collections.abc import Callable
 from functools import cached_property, partial
 
-from otel_torch_modules._assembly.between import add_between, between
-from otel_torch_modules._assembly.call import Call, Calls
-from otel_torch_modules._assembly.columns import SpanColumns
-from otel_torch_modules._assembly.enclose import enclose
-from otel_torch_modules._assembly.heads import describe_heads, heads
-from otel_torch_modules._assembly.history import History, ReadCalls
-from otel_torch_modules._assembly.layout import Layout, with_moments
-from otel_torch_modules._assembly.pattern import Pattern
-from otel_torch_modules._assembly.span import CONSUMER, INTERNAL, PRODUCER, Kinds, Span
-from otel_torch_modules._assembly.tree import RecordTree
+from otel_torch_modules._assembly.reading.between import add_between, between
+from otel_torch_modules._assembly.reading.call import Call, Calls
+from otel_torch_modules._assembly.reading.enclose import enclose
+from otel_torch_modules._assembly.reading.heads import describe_heads, heads
+from otel_torch_modules._assembly.reading.history import History, ReadCalls
+from otel_torch_modules._assembly.reading.tree import RecordTree
+from otel_torch_modules._assembly.repeating.layout import Layout, with_moments
+from otel_torch_modules._assembly.repeating.pattern import Pattern
 from otel_torch_modules._records import Record
+from otel_torch_modules._spans.columns import SpanColumns
+from otel_torch_modules._spans.span import CONSUMER, INTERNAL, PRODUCER, Kinds, Span
 from otel_torch_modules.config import Config
 
 # Patterns that are kept: a loop has a few, such as that of its last batch; slots of logs that they may be of.
@@ -29,7 +29,7 @@ _TRIES = 3  # to make a layout
 class Assembler:
     """Makes trees of records.
 
-    A record that is like one before it in all but times is not read: see :mod:`otel_torch_modules._assembly.layout`.
+    A record that is like one before it in all but times is not read: see `repeating.layout`.
 
     Args:
         config: the kinds of spans and how many there may be.

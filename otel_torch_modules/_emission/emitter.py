@@ -26,22 +26,22 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import TraceFlags
 
 from otel_torch_modules import semconv
-from otel_torch_modules._assembly.between import without_between
-from otel_torch_modules._assembly.columns import SpanColumns
-from otel_torch_modules._assembly.span import Span
+from otel_torch_modules._assembly.reading.between import without_between
 from otel_torch_modules._emission import sampling, sdk
-from otel_torch_modules._emission.deliveries import Deliveries
 from otel_torch_modules._emission.ids import (
     UrandomIdGenerator,
     chosen_generator,
     generate_span_ids,
 )
-from otel_torch_modules._emission.job_context import JobContext
-from otel_torch_modules._emission.otlp import SpanEncoder
-from otel_torch_modules._emission.outbox import Outbox
+from otel_torch_modules._emission.otlp.encoder import SpanEncoder
+from otel_torch_modules._emission.otlp.outbox import Outbox
+from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
 from otel_torch_modules._emission.provider import OwnTracerProvider
 from otel_torch_modules._emission.record_spans import RecordSpans, context_with_parent
-from otel_torch_modules._emission.request_exporter import RequestExporter
+from otel_torch_modules._engine.deliveries import Deliveries
+from otel_torch_modules._job.starter import JobContext
+from otel_torch_modules._spans.columns import SpanColumns
+from otel_torch_modules._spans.span import Span
 
 _LOGGER = logging.getLogger(__name__)
 

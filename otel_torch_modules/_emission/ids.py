@@ -11,7 +11,7 @@ import struct
 
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 
-from otel_torch_modules._emission import fork
+from otel_torch_modules._engine import fork
 
 _DRAWN_AT_ONCE = 512  # numbers
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from otel_torch_modules._emission.answer import ENDED
-from otel_torch_modules._emission.deliveries import Deliveries
-from otel_torch_modules._emission.log import warn
-from otel_torch_modules._emission.request_exporter import NO_ANSWER, RequestExporter
+from otel_torch_modules._emission.otlp.answer import ENDED
+from otel_torch_modules._emission.otlp.request_exporter import NO_ANSWER, RequestExporter
+from otel_torch_modules._engine.deliveries import Deliveries
+from otel_torch_modules._log import warn
 
 _LOGGER = logging.getLogger(__name__)
 

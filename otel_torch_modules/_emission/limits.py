@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace import Event, SpanLimits, Tracer
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link
 
-from otel_torch_modules._assembly.span import SharedAttributes
 from otel_torch_modules._emission import sdk
+from otel_torch_modules._spans.span import SharedAttributes
 
 _MOST_ATTRIBUTES = 32  # of a span of ours; the SDK's default limit is 128
 _MOST_KNOWN = 10_000

@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 from opentelemetry import trace
 
-from otel_torch_modules._assembly.columns import SpanColumns
-from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._emission import step_metrics
-from otel_torch_modules._emission.context import RecordContext
-from otel_torch_modules._emission.deliveries import Deliveries
+from otel_torch_modules._emission.current_span import RecordContext
 from otel_torch_modules._emission.emitter import Emitter
-from otel_torch_modules._emission.identity import JobIdentity
-from otel_torch_modules._emission.job_context import JobContext
 from otel_torch_modules._emission.last_words import say_last_words
-from otel_torch_modules._emission.process_exit import AtExit
 from otel_torch_modules._emission.provider import LazyTracerProvider
-from otel_torch_modules._emission.worker import Worker
+from otel_torch_modules._engine.deliveries import Deliveries
+from otel_torch_modules._engine.process_exit import AtExit
+from otel_torch_modules._engine.worker import Worker
+from otel_torch_modules._job.identity import JobIdentity
+from otel_torch_modules._job.starter import JobContext
 from otel_torch_modules._records import OpenSpan, Record
+from otel_torch_modules._spans.columns import SpanColumns
+from otel_torch_modules._spans.span import Span
 
 EXIT_TIMEOUT_S = 4.5
 """How long exit waits for a collector that does not answer; with what breaking off takes, less than five seconds."""

@@ -20,11 +20,12 @@ from opentelemetry.sdk.environment_variables import OTEL_BSP_SCHEDULE_DELAY, OTE
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter
 
-from otel_torch_modules._emission import fork, sdk
+from otel_torch_modules._emission import sdk
 from otel_torch_modules._emission.ids import UrandomIdGenerator
-from otel_torch_modules._emission.request_exporter import RequestExporter
-from otel_torch_modules._emission.resource import build_resource, service_name
-from otel_torch_modules.resource import process_resource
+from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
+from otel_torch_modules._engine import fork
+from otel_torch_modules._job.resource import build_resource, service_name
+from otel_torch_modules._job.resource_detector import process_resource
 from otel_torch_modules.semconv import SCOPE_NAME
 
 _LOGGER = logging.getLogger(__name__)

@@ -26,10 +26,10 @@ from opentelemetry.trace import (
 )
 
 from otel_torch_modules import semconv
-from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._emission import sampling, sdk
 from otel_torch_modules._emission.limits import Limits
 from otel_torch_modules._records import Raised
+from otel_torch_modules._spans.span import Span
 
 _KINDS = {kind.value: kind for kind in SpanKind}
 _UNSET = Status(StatusCode.UNSET)

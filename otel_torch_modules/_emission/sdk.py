@@ -155,11 +155,11 @@ def trace_exporters() -> list[SpanExporter]:
 def _with_requests(standard: type[SpanExporter]) -> type[SpanExporter]:
     """Return the subclass that takes encoded requests too, where there is one."""
     if standard.__module__ == "opentelemetry.exporter.otlp.proto.grpc.trace_exporter":
-        from otel_torch_modules._emission.otlp_grpc import GrpcRequestExporter
+        from otel_torch_modules._emission.otlp.grpc import GrpcRequestExporter
 
         return GrpcRequestExporter
     if standard.__module__ == "opentelemetry.exporter.otlp.proto.http.trace_exporter":
-        from otel_torch_modules._emission.otlp_http import HttpRequestExporter
+        from otel_torch_modules._emission.otlp.http import HttpRequestExporter
 
         return HttpRequestExporter
     return standard

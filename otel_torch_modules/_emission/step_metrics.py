@@ -23,8 +23,8 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from otel_torch_modules import semconv
-from otel_torch_modules._emission import fork
-from otel_torch_modules._emission.worker import Worker
+from otel_torch_modules._engine import fork
+from otel_torch_modules._engine.worker import Worker
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -25,11 +25,11 @@ from torch.autograd.graph import Node
 from torch.compiler import is_compiling, is_dynamo_compiling
 from torch.utils.checkpoint import _StopRecomputationError
 
+from otel_torch_modules._recording.backward_tasks import GraphTask, TaskEnd
 from otel_torch_modules._recording.boundary import Boundary
 from otel_torch_modules._recording.captures import leaves_nodes_out, runs_in_backward, stops_at
 from otel_torch_modules._recording.descriptions import describe_tensors
 from otel_torch_modules._recording.dynamo import made_by_compiler
-from otel_torch_modules._recording.fqn import ModuleSites
 from otel_torch_modules._recording.interruption import is_interruption
 from otel_torch_modules._recording.marks import (
     input_nodes,
@@ -38,10 +38,10 @@ from otel_torch_modules._recording.marks import (
     output_nodes,
     view_node,
 )
+from otel_torch_modules._recording.modules.fqn import ModuleSites
 from otel_torch_modules._recording.open_log import SLOTS_PER_MARK, OpenLog
 from otel_torch_modules._recording.own_frames import leave_out
-from otel_torch_modules._recording.root_only import call_root
-from otel_torch_modules._recording.task_end import GraphTask, TaskEnd
+from otel_torch_modules._recording.root_call import call_root
 from otel_torch_modules._recording.thread_state import Threads, ThreadState
 from otel_torch_modules._recording.torch_private import (
     attach_mark,

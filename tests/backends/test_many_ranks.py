@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from otel_torch_modules import Config
-from otel_torch_modules._emission.identity import step_ids
+from otel_torch_modules._job.identity import step_ids
 from tests.backends.servers import Collector, Jaeger
 from tests.distributed.simulation import SimulatedRank, record_demo_step
 

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
-from otel_torch_modules._emission.otlp import SpanEncoder
-from otel_torch_modules._emission.otlp_columns import ColumnsEncoder
-from otel_torch_modules._emission.otlp_grpc import _Stub
-from otel_torch_modules._emission.otlp_protobuf import Protobuf
+from otel_torch_modules._emission.otlp.columns import ColumnsEncoder
+from otel_torch_modules._emission.otlp.encoder import SpanEncoder
+from otel_torch_modules._emission.otlp.grpc import _Stub
+from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from tests.backends.programs import Program, find, free_ports

@@ -20,20 +20,20 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_torch_modules import Config, semconv
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._emission.context import RecordContext
+from otel_torch_modules._emission.current_span import RecordContext
 from otel_torch_modules._emission.emitter import Emitter
-from otel_torch_modules._emission.identity import JobIdentity
-from otel_torch_modules._emission.job_context import JobContext
-from otel_torch_modules._emission.otlp import SpanEncoder
-from otel_torch_modules._emission.otlp_protobuf import Protobuf
+from otel_torch_modules._emission.otlp.encoder import SpanEncoder
+from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
-from otel_torch_modules._recording.loop import LoopHooks
+from otel_torch_modules._job.identity import JobIdentity
+from otel_torch_modules._job.starter import JobContext
+from otel_torch_modules._recording.cost.spending import Spending
+from otel_torch_modules._recording.loop.hooks import LoopHooks
+from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
-from otel_torch_modules._recording.spending import Spending
-from otel_torch_modules._recording.steps import Steps
 from otel_torch_modules._records import Record
 
 WORLD_SIZE = 1_024

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from otel_torch_modules import Config
-from otel_torch_modules._recording.calibration import CallCost
-from otel_torch_modules._recording.spending import Spending
+from otel_torch_modules._recording.cost.calibration import CallCost
+from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules.testing import Captured, CapturedSpan
 from tests.distributed.simulation import DemoStep, SimulatedRank, record_demo_step
 

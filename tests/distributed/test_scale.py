@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
 from otel_torch_modules import Config
-from otel_torch_modules._emission.identity import step_ids
+from otel_torch_modules._job.identity import step_ids
 from tests.distributed.simulation import (
     WORLD_SIZE,
     DemoStep,

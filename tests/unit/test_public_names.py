@@ -47,12 +47,12 @@ def test_star_import_gives_the_public_names() -> None:
         (
             "opentelemetry_traces_exporter",
             "otlp_file",
-            "otel_torch_modules._emission.file_exporter:OtlpFileSpanExporter",
+            "otel_torch_modules._emission.otlp.file:OtlpFileSpanExporter",
         ),
         (
             "opentelemetry_resource_detector",
             "torch_distributed",
-            "otel_torch_modules.resource:TorchDistributedResourceDetector",
+            "otel_torch_modules._job.resource_detector:TorchDistributedResourceDetector",
         ),
     ],
 )

@@ -14,9 +14,9 @@ import torch
 from opentelemetry.sdk.resources import Resource
 from torch import distributed
 
-from otel_torch_modules._emission import launchers
-from otel_torch_modules._emission.resource import build_resource
-from otel_torch_modules.resource import TorchDistributedResourceDetector
+from otel_torch_modules._job import launchers
+from otel_torch_modules._job.resource import build_resource
+from otel_torch_modules._job.resource_detector import TorchDistributedResourceDetector
 
 TORCHRUN = {
     "RANK": "5",

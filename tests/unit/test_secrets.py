@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_torch_modules._emission.log import warn
+from otel_torch_modules._log import warn
 from otel_torch_modules._misspelt import OURS, STANDARD
 from otel_torch_modules._secrets import text_without_secrets, without_secrets
 from otel_torch_modules.cli.doctor import examine

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from otel_torch_modules._slices import slices
+from otel_torch_modules._engine.pauses import slices
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from otel_torch_modules import ModuleTracker
-from otel_torch_modules import tracker as tracker_module
+from otel_torch_modules.tracker import module_tracker as tracker_module
 
 Event = tuple[str, "str | None", list[str], bool]
 

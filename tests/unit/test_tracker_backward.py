@@ -622,7 +622,7 @@ def test_programs_that_transform_modules(watch: Watch) -> None:
 
 def test_no_sdk_is_imported() -> None:
     code = (
-        "import sys, otel_torch_modules.tracker as t, torch\n"
+        "import sys, otel_torch_modules.tracker.module_tracker as t, torch\n"
         "with t.ModuleTracker() as tracker: torch.nn.Linear(1, 1)(torch.ones(1)).backward()\n"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )

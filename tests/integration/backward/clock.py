@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from otel_torch_modules._recording import recorder, steps, task_end
+from otel_torch_modules._recording import backward_tasks, recorder
+from otel_torch_modules._recording.loop.hooks import steps
 from otel_torch_modules.testing import Captured, CapturedSpan
 
 _MS = 1_000_000
@@ -21,7 +22,7 @@ class Clock:
         self.time = 10**12
         monkeypatch.setattr(recorder, "now", lambda: self.time)
         monkeypatch.setattr(steps, "now", lambda: self.time)
-        monkeypatch.setattr(task_end, "now", lambda: self.time)
+        monkeypatch.setattr(backward_tasks, "now", lambda: self.time)
 
     def sleep(self, milliseconds: float) -> None:
         """Let time pass."""

@@ -11,7 +11,7 @@ import logfire
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from otel_torch_modules._emission.file_exporter import OtlpFileSpanExporter
+from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
 
 logfire.configure(
     service_name="theirs",

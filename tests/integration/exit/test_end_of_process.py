@@ -13,7 +13,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from otel_torch_modules._emission.file_exporter import OtlpFileSpanExporter
+from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
 
 provider = TracerProvider(resource=Resource({"service.name": "theirs"}))
 provider.add_span_processor(BatchSpanProcessor(OtlpFileSpanExporter()))

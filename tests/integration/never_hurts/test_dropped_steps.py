@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from otel_torch_modules import TorchModuleInstrumentor
 from otel_torch_modules._emission import pipeline
-from otel_torch_modules._emission.file_exporter import OtlpFileSpanExporter
+from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
 
 SOON = 60
 

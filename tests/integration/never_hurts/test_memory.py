@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from otel_torch_modules import Config, Schedule
 from otel_torch_modules._emission.pipeline import Pipeline
-from otel_torch_modules._recording.fqn import ModuleSites
+from otel_torch_modules._recording.loop.steps import Steps
+from otel_torch_modules._recording.modules.fqn import ModuleSites
 from otel_torch_modules._recording.recorder import Recorder
-from otel_torch_modules._recording.steps import Steps
 from otel_torch_modules._records import Record
 from otel_torch_modules.testing import capture_spans
 from tests.integration.steps.programs import Net, batch, train

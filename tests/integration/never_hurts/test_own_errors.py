@@ -29,7 +29,7 @@ from otel_torch_modules import Config, TorchModuleInstrumentor, trace
 from otel_torch_modules import step as manual_step
 from otel_torch_modules._assembly.assembler import Assembler
 from otel_torch_modules._emission.emitter import Emitter
-from otel_torch_modules._recording.steps import Steps
+from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules.testing import capture_spans
 from tests.integration.steps.programs import Net, outline, step
 

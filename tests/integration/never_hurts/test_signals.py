@@ -28,7 +28,7 @@ import signal, sys
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from otel_torch_modules._assembly import between
+from otel_torch_modules._assembly.reading import between
 from otel_torch_modules.testing import capture_spans
 
 between.SHORTEST = 1 << 62  # the machine may have other work

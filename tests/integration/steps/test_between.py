@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from otel_torch_modules import step as manual_step
-from otel_torch_modules._assembly import between
+from otel_torch_modules._assembly.reading import between
 from otel_torch_modules.testing import capture_spans
 from tests.integration.steps.programs import BACKWARD, FORWARD, Net, batch, optimizer, outline, step
 from tests.integration.training_program import ENABLED, run, said

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from otel_torch_modules._assembly import between
-from otel_torch_modules._assembly.span import Span, Trace
+from otel_torch_modules._assembly.reading import between
+from otel_torch_modules._spans.span import Span, Trace
 
 MS = 1_000_000
 

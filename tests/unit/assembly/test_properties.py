@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._assembly.span import CONSUMER, PRODUCER, Span
 from otel_torch_modules._records import EXIT, EXIT_BARE, MARK, TASK, TASK_END, WIDTH, Record, Site
+from otel_torch_modules._spans.span import CONSUMER, PRODUCER, Span
 from otel_torch_modules.config import Config
 from tests.unit.assembly.logs import Made, Module, Program, any_logs, modules
 

@@ -11,8 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._assembly.columns import SpanColumns
-from otel_torch_modules._assembly.span import Span
 from otel_torch_modules._records import (
     EXIT,
     MARK,
@@ -25,6 +23,8 @@ from otel_torch_modules._records import (
     SharedStep,
     Site,
 )
+from otel_torch_modules._spans.columns import SpanColumns
+from otel_torch_modules._spans.span import Span
 from otel_torch_modules.config import Config
 from tests.unit.assembly.logs import Made, Module, Program, any_logs, modules
 from tests.unit.assembly.test_properties import shape

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from opentelemetry import trace
 
-from otel_torch_modules._emission import file_exporter
+from otel_torch_modules._emission.otlp import file as file_exporter
 from otel_torch_modules.cli import doctor, exporter_check
 from otel_torch_modules.cli.doctor import examine
 from otel_torch_modules.cli.provider_check import examine_provider

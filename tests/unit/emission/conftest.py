@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otel_torch_modules._assembly.span import Span, Trace
+from otel_torch_modules._spans.span import Span, Trace
 
 TRACE_ID = 0xABC
 OFFSET = 1_000_000

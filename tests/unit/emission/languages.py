@@ -9,9 +9,9 @@ from typing import Any
 from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_torch_modules._emission.language import Language
-from otel_torch_modules._emission.otlp_json import Json
-from otel_torch_modules._emission.otlp_protobuf import Protobuf
+from otel_torch_modules._emission.otlp.json import Json
+from otel_torch_modules._emission.otlp.language import Language
+from otel_torch_modules._emission.otlp.protobuf import Protobuf
 
 LANGUAGES: list[Language] = [Protobuf(), Json()]
 

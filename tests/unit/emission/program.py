@@ -7,11 +7,11 @@ from typing import Any
 
 from opentelemetry import trace
 
-from otel_torch_modules._assembly.span import Span, Trace
-from otel_torch_modules._emission.identity import JobIdentity
-from otel_torch_modules._emission.job_context import JobContext
 from otel_torch_modules._emission.pipeline import EXIT_TIMEOUT_S, Pipeline
+from otel_torch_modules._job.identity import JobIdentity
+from otel_torch_modules._job.starter import JobContext
 from otel_torch_modules._records import Record
+from otel_torch_modules._spans.span import Span, Trace
 from otel_torch_modules.config import Config
 
 

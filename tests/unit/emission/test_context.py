@@ -28,15 +28,15 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from otel_torch_modules._assembly.heads import heads
-from otel_torch_modules._assembly.span import Note, Span
+from otel_torch_modules._assembly.reading.heads import heads
 from otel_torch_modules._emission import ids
-from otel_torch_modules._emission.context import OpenStepSpan, RecordContext
+from otel_torch_modules._emission.current_span import OpenStepSpan, RecordContext
 from otel_torch_modules._emission.emitter import Emitter
-from otel_torch_modules._emission.identity import JobIdentity
-from otel_torch_modules._emission.job_context import JobContext
 from otel_torch_modules._emission.provider import LazyTracerProvider
+from otel_torch_modules._job.identity import JobIdentity
+from otel_torch_modules._job.starter import JobContext
 from otel_torch_modules._records import Record, Site
+from otel_torch_modules._spans.span import Note, Span
 from otel_torch_modules.config import Config
 
 ALONE = JobIdentity(Config(), {}, lambda: None)

@@ -20,10 +20,10 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from opentelemetry.trace import SpanKind, StatusCode
 
-from otel_torch_modules._assembly.span import Note, Span, Trace
 from otel_torch_modules._emission.emitter import Emitter
-from otel_torch_modules._emission.job_context import JobContext
+from otel_torch_modules._job.starter import JobContext
 from otel_torch_modules._records import OuterParent, Raised
+from otel_torch_modules._spans.span import Note, Span, Trace
 
 TRACE_ID = 0xABC
 OFFSET = 1_000_000

@@ -13,11 +13,11 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from otel_torch_modules._assembly.span import Note, Span
 from otel_torch_modules._emission.emitter import Emitter
-from otel_torch_modules._emission.file_exporter import OtlpFileSpanExporter
-from otel_torch_modules._emission.job_context import JobContext
+from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
+from otel_torch_modules._job.starter import JobContext
 from otel_torch_modules._records import OuterParent, Raised
+from otel_torch_modules._spans.span import Note, Span
 from tests.unit.emission.languages import parsed_line as parsed
 
 

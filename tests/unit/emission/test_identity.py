@@ -9,9 +9,9 @@ import pytest
 from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 
 from otel_torch_modules import Config
-from otel_torch_modules._emission import launchers
-from otel_torch_modules._emission.identity import JobIdentity, step_ids
-from otel_torch_modules._emission.launchers import Place
+from otel_torch_modules._job import launchers
+from otel_torch_modules._job.identity import JobIdentity, step_ids
+from otel_torch_modules._job.launchers import Place
 from otel_torch_modules._records import Record, SharedStep
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "a", "TORCHELASTIC_RESTART_COUNT": "0", "WORLD_SIZE": "4"}

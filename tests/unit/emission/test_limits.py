@@ -19,11 +19,11 @@ from opentelemetry.sdk.trace import (
     TracerProvider,
 )
 
-from otel_torch_modules._assembly.span import SharedAttributes
-from otel_torch_modules._emission.otlp import SpanEncoder
-from otel_torch_modules._emission.otlp_protobuf import Protobuf
+from otel_torch_modules._emission.otlp.encoder import SpanEncoder
+from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
+from otel_torch_modules._spans.span import SharedAttributes
 from otel_torch_modules.semconv import PHASE, STEP_INDEX
 from tests.unit.emission.test_otlp import SCOPE, attributes, by_id, ours, records, texts
 

@@ -16,12 +16,12 @@ from opentelemetry.sdk.trace import Tracer, TracerProvider
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import TraceState
 
-from otel_torch_modules._assembly.span import SharedAttributes, Span, Trace
-from otel_torch_modules._emission.otlp import SpanEncoder
-from otel_torch_modules._emission.otlp_protobuf import Protobuf
+from otel_torch_modules._emission.otlp.encoder import SpanEncoder
+from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._records import OuterParent, Raised
+from otel_torch_modules._spans.span import SharedAttributes, Span, Trace
 from tests.unit.emission.languages import LANGUAGES, parsed
 
 SCOPE = InstrumentationScope("otel_torch_modules", "1.2.3", "https://schema.test/1")

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._assembly.columns import SpanColumns
-from otel_torch_modules._emission.language import Language
-from otel_torch_modules._emission.otlp import SpanEncoder
-from otel_torch_modules._emission.otlp_columns import ColumnsEncoder
-from otel_torch_modules._emission.otlp_protobuf import Protobuf
+from otel_torch_modules._emission.otlp.columns import ColumnsEncoder
+from otel_torch_modules._emission.otlp.encoder import SpanEncoder
+from otel_torch_modules._emission.otlp.language import Language
+from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._records import CallDetail, Record, Shapes, SharedStep, Site
+from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules.config import Config
 from tests.unit.assembly.test_repeats import Loop, Training, loops, simple, ticks_from
 from tests.unit.emission.languages import LANGUAGES, parsed

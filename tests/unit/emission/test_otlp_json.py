@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from otel_torch_modules._emission.otlp_json import encode_line
+from otel_torch_modules._emission.otlp.json import encode_line
 
 texts = st.sampled_from(["", "forward h.0", '"spans":[]', "äö\n"])
 ids = st.binary(min_size=8, max_size=8)

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from otel_torch_modules import semconv
-from otel_torch_modules._assembly.span import Span, Trace
-from otel_torch_modules._emission import otlp_steps
-from otel_torch_modules._emission.language import Language
-from otel_torch_modules._emission.otlp import SpanEncoder
-from otel_torch_modules._emission.otlp_protobuf import Protobuf
+from otel_torch_modules._emission.otlp import steps as otlp_steps
+from otel_torch_modules._emission.otlp.encoder import SpanEncoder
+from otel_torch_modules._emission.otlp.language import Language
+from otel_torch_modules._emission.otlp.protobuf import Protobuf
+from otel_torch_modules._emission.otlp.wire import long_varint, varint
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
-from otel_torch_modules._emission.wire import long_varint, varint
 from otel_torch_modules._records import OuterParent, Raised
+from otel_torch_modules._spans.span import Span, Trace
 from tests.unit.emission.languages import LANGUAGES, parsed
 from tests.unit.emission.test_otlp import SCOPE, by_id, span_ids, times, trace_ids, tracer
 

@@ -17,15 +17,15 @@ from opentelemetry.sdk.trace.export import (
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import TraceState
 
-from otel_torch_modules._assembly.span import Note, SharedAttributes, Span, Trace
-from otel_torch_modules._emission import outbox as outbox_module
 from otel_torch_modules._emission import sdk
-from otel_torch_modules._emission.answer import TAKEN, Answer
 from otel_torch_modules._emission.emitter import Emitter
-from otel_torch_modules._emission.job_context import JobContext
+from otel_torch_modules._emission.otlp import outbox as outbox_module
+from otel_torch_modules._emission.otlp.answer import TAKEN, Answer
+from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._emission.provider import OwnTracerProvider
-from otel_torch_modules._emission.request_exporter import EncodedRequest, RequestExporter
+from otel_torch_modules._job.starter import JobContext
 from otel_torch_modules._records import Raised
+from otel_torch_modules._spans.span import Note, SharedAttributes, Span, Trace
 from tests.integration.otlp_receivers import RECEIVERS
 
 

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from otel_torch_modules import Config
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._emission.phases import cut_to_phases
+from otel_torch_modules._engine.phases import cut_to_phases
 from otel_torch_modules._records import NOTE, SPAN_ID, WIDTH, Record
 from otel_torch_modules.testing import capture_spans
 

@@ -122,7 +122,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from otel_torch_modules._emission.file_exporter import OtlpFileSpanExporter
+from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
 from program import Training
 training = Training()
 provider = TracerProvider(resource=Resource({"service.name": "theirs"}))
@@ -144,7 +144,7 @@ def test_a_provider_handed_in_is_used_and_the_global_one_left_alone(
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from otel_torch_modules._emission.file_exporter import OtlpFileSpanExporter
+from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
 from program import Training
 provider = TracerProvider()
 provider.add_span_processor(SimpleSpanProcessor(OtlpFileSpanExporter()))
@@ -183,7 +183,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from otel_torch_modules._emission.file_exporter import OtlpFileSpanExporter
+from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
 from program import Training
 early = trace.get_tracer("program")
 training = Training()

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from otel_torch_modules._emission import record_queue
-from otel_torch_modules._emission.record_queue import RecordQueue
+from otel_torch_modules._engine import record_queue
+from otel_torch_modules._engine.record_queue import RecordQueue
 from otel_torch_modules._records import Record, Site
 
 SITE = Site("Net", "Net")

@@ -15,7 +15,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Sum
 
 from otel_torch_modules._emission.step_metrics import StepMetrics
-from otel_torch_modules._emission.worker import Worker
+from otel_torch_modules._engine.worker import Worker
 from otel_torch_modules._records import Record
 from tests.unit.emission.test_worker import EMPTY_RECORD, make_worker
 

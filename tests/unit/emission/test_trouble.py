@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from otel_torch_modules._emission.answer import TAKEN, Answer
-from otel_torch_modules._emission.trouble import Trouble
+from otel_torch_modules._emission.otlp.answer import TAKEN, Answer
+from otel_torch_modules._emission.otlp.trouble import Trouble
 
 LOST = Answer("400", "here answers 400 no")
 AGAIN = Answer("UNAVAILABLE", "nothing answers at here", again=True)

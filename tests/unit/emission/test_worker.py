@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from otel_torch_modules._emission.deliveries import Deliveries
-from otel_torch_modules._emission.record_queue import _BYTES_PER_SLOT, _SLOTS_PER_RECORD
-from otel_torch_modules._emission.worker import Worker
+from otel_torch_modules._engine.deliveries import Deliveries
+from otel_torch_modules._engine.record_queue import _BYTES_PER_SLOT, _SLOTS_PER_RECORD
+from otel_torch_modules._engine.worker import Worker
 from otel_torch_modules._records import Record
 
 SOON = 30.0  # s; reached only when something hangs

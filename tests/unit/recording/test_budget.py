@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_torch_modules._recording.budget import FULL_AT_FIRST, LARGEST_STRIDE, Budget
+from otel_torch_modules._recording.cost.budget import FULL_AT_FIRST, LARGEST_STRIDE, Budget
 
 MS = 1_000_000
 STRIDES = [1 << power for power in range(LARGEST_STRIDE.bit_length())]

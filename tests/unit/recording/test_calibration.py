@@ -15,7 +15,7 @@ from torch.nn.modules import module as torch_module
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from otel_torch_modules._recording.calibration import CallCost, calibrate
+from otel_torch_modules._recording.cost.calibration import CallCost, calibrate
 
 
 class SeenFunctions(TorchFunctionMode):

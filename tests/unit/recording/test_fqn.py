@@ -12,8 +12,8 @@ from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.overrides import TorchFunctionMode
 
-from otel_torch_modules._recording.fqn import ModuleSites
-from otel_torch_modules._recording.module_tree import parameter_counts
+from otel_torch_modules._recording.modules.fqn import ModuleSites
+from otel_torch_modules._recording.modules.module_tree import parameter_counts
 from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._records import Site
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from otel_torch_modules._recording.live_backward import Backward
-from otel_torch_modules._recording.live_calls import Call, Ruler
-from otel_torch_modules._recording.live_frames import Place
-from otel_torch_modules._recording.live_stack import Stack
 from otel_torch_modules._recording.torch_private import graph_task_id
+from otel_torch_modules.tracker.backward import Backward
+from otel_torch_modules.tracker.calls import Call, Ruler
+from otel_torch_modules.tracker.frames import Place
+from otel_torch_modules.tracker.stack import Stack
 
 
 def call_at(place: Place) -> Call:

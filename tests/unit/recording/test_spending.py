@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
-from otel_torch_modules._recording.budget import LARGEST_STRIDE
-from otel_torch_modules._recording.calibration import CalibrationError, CallCost
-from otel_torch_modules._recording.spending import Spending
+from otel_torch_modules._recording.cost.budget import LARGEST_STRIDE
+from otel_torch_modules._recording.cost.calibration import CalibrationError, CallCost
+from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._records import WIDTH, Record
 from otel_torch_modules.config import Schedule
 

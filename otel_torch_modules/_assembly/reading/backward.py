@@ -1,0 +1,187 @@
+"""The sweep: the marks of one backward become its tree of spans.
+
+The engine runs the node with the highest number first, so it walks the ruler from right to left, and at the time of a
+mark it stands at the mark's number: open are the backward spans of the call that made this node and of the calls
+around it. Structure comes from forward, times from marks.
+
+Recompute (activation checkpointing) happens inside the first node that needs a saved tensor, when the spans around that
+node are open already and may have done some work. It is drawn below the span of the module that it recomputes, *before*
+what lies deeper: the two change places, so that all durations stay true and no module's backward holds another's
+recompute. See :mod:`otel_torch_modules._assembly.reading.recompute` for which calls belong together.
+"""
+
+from __future__ import annotations
+
+from otel_torch_modules import semconv
+from otel_torch_modules._assembly.reading.call import Call, attributes_of
+from otel_torch_modules._assembly.reading.history import KnownCalls
+from otel_torch_modules._assembly.reading.recompute import Recompute, Run
+from otel_torch_modules._records import Raised
+from otel_torch_modules._spans.span import Span
+
+FAILED = Raised("", "an exception ended the backward pass", "")
+
+
+class Room:
+    """How many module spans a record may still have."""
+
+    __slots__ = ("left", "truncated")
+
+    def __init__(self, left: int, truncated: bool) -> None:
+        self.left = left
+        self.truncated = truncated
+
+    def take(self) -> bool:
+        """Return whether there is room for one more span."""
+        if self.left <= 0:
+            self.truncated = True
+            return False
+        self.left -= 1
+        return True
+
+
+class Backward:
+    """One graph task: its own span and those of modules below it.
+
+    Args:
+        span: the task's own span.
+        kind: the span kind of module spans.
+        room: for how many of them.
+        known: the calls that a recompute may repeat.
+    """
+
+    __slots__ = (
+        "_depths",
+        "_kind",
+        "_path",
+        "_recompute",
+        "_room",
+        "_spans",
+        "span",
+    )
+
+    def __init__(
+        self,
+        span: Span,
+        kind: int,
+        room: Room,
+        known: KnownCalls,
+    ) -> None:
+        self.span = span
+        self._recompute = Recompute(known)
+        self._kind = kind
+        self._room = room
+        self._spans: dict[Call, Span] = {}
+        self._path: list[Call] = []  # calls whose spans are open, outermost first
+        self._depths: dict[Call, int] = {}  # where they are in it
+
+    @property
+    def innermost(self) -> Span:
+        """The innermost span that is open."""
+        return self._spans[self._path[-1]] if self._path else self.span
+
+    def reach(self, owner: Call | None, time: int) -> None:
+        """The engine has come to a node that `owner` made, or one made outside all calls."""
+        self.settle()
+        path, depths = self._path, self._depths
+        if path and path[-1] is owner:
+            return  # another node of the call that it stood in
+        entered = []
+        call = owner
+        while call is not None and call not in depths:
+            entered.append(call)
+            call = call.parent
+        self._close(0 if call is None else depths[call] + 1, time)
+        parent = self.innermost
+        for call in reversed(entered):
+            span = self._spans.get(call)
+            if span is None:
+                if call.span is None or not self._room.take():
+                    continue
+                span = self._open(call, parent, time)
+            depths[call] = len(path)
+            path.append(call)
+            parent = span
+
+    def _open(self, call: Call, parent: Span, time: int) -> Span:
+        attributes = attributes_of(call, semconv.PHASE_BACKWARD)
+        name = semconv.BACKWARD_PREFIX + call.label
+        span = Span(
+            parent.trace, parent, name, semconv.PHASE_BACKWARD, self._kind, time, time, attributes
+        )
+        span.link = call.span
+        self._spans[call] = span
+        return span
+
+    def recomputes(self, call: Call) -> None:
+        """`call` is made directly from this backward."""
+        self._recompute.add(call)
+
+    def settle(self) -> None:
+        """Nothing is recomputed any more where the engine stands now: give the spans of what was their place."""
+        if not self._recompute.calls:
+            return
+        for run in self._recompute.runs(self._path):
+            # A run before it may have closed the call that it was found in: where a recompute calls other modules.
+            depth = min(run.depth, len(self._path) - 1)
+            host = self._spans[self._path[depth]] if depth >= 0 else self.span
+            for call in run.calls:
+                if call.span is not None:
+                    _place(call, call.span, host)
+            if depth + 1 < len(self._path):
+                self._put_first(run, self._path[depth + 1])
+            for call in run.calls:
+                call.repeats = None  # else a step's calls would keep those of all steps before
+
+    def _put_first(self, run: Run, inside: Call) -> None:
+        """Draw `run` before the open backward of `inside`, the call in which it happened."""
+        if not run.repeats_a_caller_of(inside):  # that one is over: nothing said so
+            self._close(run.depth + 1, run.start)
+            return
+        span = self._spans[inside]
+        worked = run.start - span.start
+        for call in run.calls:
+            if call.span is not None:
+                _shift(call.span, -worked)
+        _shift(span, run.end - run.start)
+
+    def close_modules(self, time: int) -> None:
+        """All nodes have run."""
+        self.settle()
+        self._close(0, time)
+
+    def fail(self, time: int) -> None:
+        """An exception ended this backward."""
+        for call in self._path:
+            self._spans[call].error = FAILED
+        self.span.error = FAILED
+        self.end(time)
+
+    def end(self, time: int) -> None:
+        """The graph task is over."""
+        self.close_modules(time)
+        self.span.end = time
+
+    def _close(self, depth: int, time: int) -> None:
+        for call in self._path[depth:]:
+            self._spans[call].end = time
+            del self._depths[call]
+        del self._path[depth:]
+
+
+def _place(call: Call, span: Span, host: Span) -> None:
+    span.parent = host
+    host.adopt(span)
+    repeated = call.repeats
+    if repeated is not None:
+        call.label = repeated.label
+        call.index = repeated.index
+        span.name = semconv.RECOMPUTE_PREFIX + call.label
+        if call.index:
+            span.attributes = {**span.attributes, semconv.MODULE_CALL_INDEX: call.index}
+
+
+def _shift(span: Span, by: int) -> None:
+    for below in span.walk():
+        below.start += by
+        below.end += by

@@ -1,0 +1,72 @@
+"""The time of a step that lies between its phases: the loop's own code, and what it waits for that nothing tells of.
+
+Data that no `DataLoader` gives, a copy to the device, a loss that is looked at, an optimizer of the program's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from otel_torch_modules import semconv
+from otel_torch_modules._spans.span import INTERNAL, SharedAttributes, Span
+
+# What is shorter has no span: a hundredth of the step, and a millisecond (ns), which no loop is made faster by.
+SHARE = 100
+SHORTEST = 1_000_000
+
+
+def between(above: Span, phases: Iterable[tuple[int, int]]) -> list[Span]:
+    """Return a span for each long stretch of `above` in which there is none of its `phases`; put none of them below it.
+
+    Args:
+        above: the span of a step, or of a rank.
+        phases: starts and ends of the spans below it, in the order of their starts.
+    """
+    shortest = max((above.end - above.start) // SHARE, SHORTEST)
+    stretches = [
+        (start, end) for start, end in _stretches(above, phases) if end - start >= shortest
+    ]
+    return [_span(above, start, end) for start, end in stretches]
+
+
+def add_between(above: Span) -> None:
+    """Put these spans below `above`, whose children are in order."""
+    found = between(above, [(child.start, child.end) for child in above.children])
+    if found:
+        above.children = sorted([*above.children, *found], key=lambda span: (span.start, span.end))
+
+
+def is_between(span: Span) -> bool:
+    """Return whether `span` is one of these."""
+    return span.phase is semconv.PHASE_BETWEEN
+
+
+def without_between(spans: Sequence[Span]) -> list[Span]:
+    """Return the spans that a layout knows of."""
+    return [span for span in spans if not is_between(span)]
+
+
+def _stretches(above: Span, phases: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    now = above.start
+    for start, end in phases:
+        yield now, start
+        now = max(now, end)
+    yield now, above.end
+
+
+def _span(above: Span, start: int, end: int) -> Span:
+    span = Span(
+        above.trace,
+        None,
+        semconv.BETWEEN,
+        semconv.PHASE_BETWEEN,
+        INTERNAL,
+        start,
+        end,
+        _ATTRIBUTES,
+    )
+    span.parent = above
+    return span
+
+
+_ATTRIBUTES = SharedAttributes({semconv.PHASE: semconv.PHASE_BETWEEN})

@@ -1,0 +1,84 @@
+"""The first spans of a tree: the step's own, or the evaluation's, and in a job of several ranks the rank's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otel_torch_modules import semconv
+from otel_torch_modules._records import Record
+from otel_torch_modules._spans.span import INTERNAL, Span, Trace
+
+
+def head_of(record: Record) -> tuple[str, str]:
+    """Return the name and the phase of the root; of a forward by itself, what its name begins with."""
+    if record.kind == "step":
+        return semconv.STEP, semconv.PHASE_STEP
+    if record.site is None:
+        return semconv.EVALUATION, semconv.PHASE_EVALUATE
+    return semconv.FORWARD_PREFIX, semconv.PHASE_FORWARD
+
+
+def heads(record: Record) -> list[Span]:
+    """Return the root of the tree of `record`, and the rank's span below it where several ranks share the step.
+
+    All else that happened in this process hangs below the last of them. Their attributes are for `describe_heads`.
+    """
+    trace = Trace(
+        record.trace_id,
+        record.clock_offset,
+        record.trace_flags,
+        record.trace_state,
+        record.parent,
+        record.sampler_attributes,
+    )
+    name, phase = head_of(record)
+    if record.site is not None:
+        name += record.site.fqn
+    root = Span(
+        trace, None, name, phase, INTERNAL, record.start, record.end, {semconv.PHASE: phase}
+    )
+    root.span_id = record.span_id
+    shared = record.shared
+    if shared is None:
+        return [root]
+    root.span_id = shared.span_id
+    root.remote = not shared.sent_here
+    name = f"{semconv.RANK_PREFIX}{shared.rank}"
+    rank = Span(trace, root, name, semconv.PHASE_RANK, INTERNAL, record.start, record.end, {})
+    rank.span_id = record.span_id
+    return [root, rank]
+
+
+def describe_heads(spans: list[Span], record: Record, truncated: bool) -> None:
+    """Give the `heads` of `record` their attributes, unless it is a forward by itself: that has a module's.
+
+    Args:
+        spans: the heads.
+        record: what they are of.
+        truncated: whether module spans are missing.
+    """
+    if record.site is not None:
+        return
+    attributes: dict[str, Any] = {
+        semconv.PHASE: spans[0].phase,
+        semconv.STEP_INDEX: record.index,
+    }
+    if record.kind == "step":
+        attributes[semconv.STEP_MICRO_BATCHES] = record.micro_batches
+    else:
+        attributes[semconv.EVALUATION_FORWARDS] = record.forwards
+    if record.skipped:
+        attributes[semconv.STEP_SKIPPED] = True
+    if truncated:
+        attributes[semconv.STEP_TRUNCATED] = True
+    if record.stride is not None:
+        attributes[semconv.STEP_STRIDE] = record.stride
+    if record.dropped_before:
+        attributes[semconv.STEP_DROPPED] = record.dropped_before
+    spans[0].attributes = attributes
+    if record.shared is not None:
+        spans[1].attributes = {
+            **attributes,
+            semconv.PHASE: semconv.PHASE_RANK,
+            semconv.DISTRIBUTED_RANK: record.shared.rank,
+        }

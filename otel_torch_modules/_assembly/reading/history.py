@@ -1,0 +1,122 @@
+"""The calls of the last records: a backward may come after the record of its forward, and may recompute it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from typing import Protocol
+
+from otel_torch_modules._assembly.reading.call import Call, Calls
+from otel_torch_modules._assembly.reading.ruler import Ruler
+from otel_torch_modules._records import Site
+
+# How many records are kept, the one that is read included. A backward through an older forward is counted, not shown.
+_STEPS_KEPT = 2
+_EVALUATIONS_KEPT = 1
+
+# How many calls of a module are looked at for the one that a recompute repeats.
+_CALLS_LOOKED_AT = 64
+
+
+class RecordCalls(Protocol):
+    """The calls of one record."""
+
+    @property
+    def calls(self) -> Calls:
+        """All of them."""
+
+    def ends(self, thread: int) -> tuple[int, int] | None:
+        """Return between which numbers the thread's nodes may be those of calls; None where it made no calls."""
+
+    def owner(self, thread: int, number: int) -> Call | None:
+        """Return the innermost call that made the thread's node `number`, which lies between `ends`."""
+
+
+class ReadCalls:
+    """The calls of a record that was read event by event."""
+
+    def __init__(self) -> None:
+        self.calls = Calls()
+        self._rulers: dict[int, Ruler] = {}
+
+    def ends(self, thread: int) -> tuple[int, int] | None:
+        """See :class:`RecordCalls`."""
+        ruler = self._rulers.get(thread)
+        return None if ruler is None else ruler.ends
+
+    def owner(self, thread: int, number: int) -> Call | None:
+        """See :class:`RecordCalls`."""
+        return self._rulers[thread].owner(number)
+
+    def ruler(self, thread: int) -> Ruler:
+        """Return the thread's ruler, made where there is none."""
+        ruler = self._rulers.get(thread)
+        if ruler is None:
+            ruler = self._rulers[thread] = Ruler()
+        return ruler
+
+
+class History:
+    """The calls of the last records."""
+
+    def __init__(self) -> None:
+        self._last: RecordCalls = ReadCalls()
+        self._steps: deque[RecordCalls] = deque(maxlen=_STEPS_KEPT)
+        self._evaluations: deque[RecordCalls] = deque(maxlen=_EVALUATIONS_KEPT)
+        self.lost_marks = 0
+        """How many marks were of nodes made too long ago: if a module made them, its backward has no span."""
+
+    def begin(self, calls: RecordCalls, is_step: bool) -> RecordCalls:
+        """Take in the calls of the next record, now or while they are read; return those of the one before it."""
+        before, self._last = self._last, calls
+        (self._steps if is_step else self._evaluations).append(calls)
+        return before
+
+    def owner(self, thread: int, number: int) -> Call | None:
+        """Return the call that made the node `number`, if it was made by one and is still known."""
+        kept = [
+            (ends, record)
+            for record in (*self._steps, *self._evaluations)
+            if (ends := record.ends(thread)) is not None and ends[0] <= number
+        ]
+        if not kept:
+            self.lost_marks += 1
+            return None
+        (_, last), record = max(kept, key=lambda entry: entry[0][0])
+        return None if number >= last else record.owner(thread, number)
+
+    def end(self, thread: int) -> int:
+        """Return the number from which on the nodes of a thread were made by no call of the records until now."""
+        ends = [record.ends(thread) for record in (*self._steps, *self._evaluations)]
+        return max((end[1] for end in ends if end is not None), default=0)
+
+
+class KnownCalls:
+    """The calls that a recompute may repeat: those of the record that is read, and of the one before it.
+
+    Args:
+        own: of the record that is read.
+        earlier: of the one before it.
+        first: order of the first call of the record that is read.
+    """
+
+    def __init__(self, own: Calls, earlier: RecordCalls, first: int) -> None:
+        self._own = own
+        self._earlier = earlier
+        self._first = first
+        self.own_only = True
+        """Whether the earlier record's have not been asked for."""
+
+    def of(self, site: Site) -> Iterator[Call]:
+        """Return the latest calls of `site` in the record that is read, the last first."""
+        return islice(reversed(self._own.of(site)), _CALLS_LOOKED_AT)
+
+    def before(self, site: Site) -> Iterator[Call]:
+        """Return the latest calls of `site` in the earlier record, the last first."""
+        self.own_only = False
+        return islice(reversed(self._earlier.calls.of(site)), _CALLS_LOOKED_AT)
+
+    def beside(self, call: Call, site: Site) -> Iterator[Call]:
+        """Return the latest calls of `site` in the record of `call`, the last first."""
+        return self.of(site) if call.order >= self._first else self.before(site)

@@ -1,0 +1,365 @@
+"""A record becomes a tree of spans, in one pass over its log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from otel_torch_modules import semconv
+from otel_torch_modules._assembly.reading.backward import FAILED, Backward, Room
+from otel_torch_modules._assembly.reading.call import (
+    Call,
+    attributes_of,
+    label_of,
+    shape_attributes,
+)
+from otel_torch_modules._assembly.reading.heads import describe_heads, heads
+from otel_torch_modules._assembly.reading.history import History, KnownCalls, ReadCalls
+from otel_torch_modules._engine.pauses import slices
+from otel_torch_modules._records import (
+    DATA,
+    EXIT,
+    EXIT_BARE,
+    FETCH,
+    FETCHED,
+    MARK,
+    OPTIMIZED,
+    OPTIMIZER,
+    SPAN_ID,
+    TASK,
+    TASK_END,
+    WIDTH,
+    CallDetail,
+    Raised,
+    Record,
+    Shapes,
+    Site,
+)
+from otel_torch_modules._spans.span import INTERNAL, Kinds, Note, SharedAttributes, Span
+
+_EVENTS_AT_ONCE = 512  # about a millisecond
+
+# What can be open in a thread: a module's call, an optimizer's step, a backward.
+_Open = Call | Span | Backward
+
+
+class RecordTree:
+    """One record on its way to being a tree.
+
+    Args:
+        record: what is read.
+        kinds: of module spans.
+        max_spans: how many module spans there may be.
+        order: of its first call among those of all records.
+        history: the calls of the records before it.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        kinds: Kinds,
+        max_spans: int,
+        order: int,
+        history: History,
+    ) -> None:
+        self._record = record
+        self._kinds = kinds
+        self.order = order
+        """Of the next call."""
+        self._history = history
+        self._made = ReadCalls()
+        earlier = history.begin(self._made, is_step=record.kind == "step")
+        self._known = KnownCalls(self._made.calls, earlier, order)
+        self._own_marks_only = True
+        self._room = Room(max_spans, record.truncated)
+        self._stacks: dict[int, list[_Open]] = {}
+        self._backwards: dict[int, Backward] = {}
+        self._counts: dict[Site, int] = {}  # calls of roots
+        self._program_thread = 0  # the last one in which the program itself did something
+        self._evaluation = record.site  # until its call has been seen
+        self._counts_roots = record.kind == "step"
+        self.heads = heads(record)
+        self._root = self.heads[0]
+        self._top = self.heads[-1]  # of what happens in this process
+        self._trace = self._root.trace
+
+    @property
+    def made(self) -> ReadCalls:
+        """The calls of the record."""
+        return self._made
+
+    @property
+    def self_contained(self) -> bool:
+        """Whether no call of an earlier record made any difference."""
+        return self._own_marks_only and self._known.own_only
+
+    @property
+    def truncated(self) -> bool:
+        """Whether module spans are missing."""
+        return self._room.truncated
+
+    def read(self, log: list[Any]) -> None:
+        """Take in all events."""
+        enter, leave, mark = self._enter, self._exit, self._mark
+        forward_kind = self._kinds.forward
+        for events in slices(log, _EVENTS_AT_ONCE * WIDTH):
+            for place in range(0, len(events) - WIDTH + 1, WIDTH):
+                tag, thread, value, time, detail = events[place : place + WIDTH]
+                if tag is MARK:
+                    mark(thread, value, time, detail)
+                elif tag is EXIT:
+                    leave(thread, value, time, detail, forward_kind)
+                elif isinstance(tag, Site):
+                    enter(tag, thread, value, time, detail)
+                elif tag is EXIT_BARE:
+                    leave(thread, value, time, detail, INTERNAL)
+                elif tag is TASK:
+                    self._task(thread, value, time, detail)
+                elif tag is TASK_END:
+                    self._task_end(value, time, detail)
+                elif tag is OPTIMIZER:
+                    self._optimizer(thread, value, time)
+                elif tag in (OPTIMIZED, FETCHED):
+                    self._end_span(thread, time)
+                elif tag is DATA:
+                    self._data(value, time)
+                elif tag is FETCH:
+                    self._stacks.setdefault(thread, []).append(self._data(time, time))
+                elif tag is SPAN_ID:
+                    self._innermost_call(thread).span_id = value
+                else:
+                    self._note(thread, Note(value, detail, time))
+
+    def finish(self) -> Span:
+        """Close what is open and return the root."""
+        for stack in self._stacks.values():
+            for opened in reversed(stack):
+                _end(opened, self._record.end)
+        if self._record.failed and self._top.error is None:
+            self._top.error = FAILED
+        describe_heads(self.heads, self._record, self.truncated)
+        self._root.error = self._top.error
+        return self._root
+
+    # Module calls.
+
+    def _enter(self, site: Site, thread: int, first: int, time: int, detail: Any) -> None:
+        stack = self._stacks.get(thread)
+        if stack is None:
+            stack = self._stacks[thread] = []
+        top = stack[-1] if stack else None
+        training = detail.training if isinstance(detail, CallDetail) else detail
+        recompute = False
+        parent_span: Span | None
+        if isinstance(top, Call):
+            recompute = top.recompute
+            counts = top.counts
+            if counts is None:
+                counts = top.counts = {}
+            parent_span = top.span or self._current(stack)
+            call = Call(site, top, first, training, label_of(site, top))
+        elif isinstance(top, Backward):
+            recompute = True
+            counts = {}  # its index is that of the call that it repeats
+            parent_span = None  # until it is known where it belongs
+            repeats = self._last_call_of(site)  # until it is known which call it is
+            label = label_of(site, None) if repeats is None else repeats.label
+            call = Call(site, None, first, training, label)
+            call.repeats = repeats
+            top.recomputes(call)
+        else:
+            self._program_thread = thread
+            # No index where there may be thousands of calls: those of an evaluation, or of a dataset for each sample.
+            loads = isinstance(top, Span) and top.phase == semconv.PHASE_DATA
+            counts = self._counts if self._counts_roots and not loads else {}
+            parent_span = self._current(stack)
+            call = Call(site, None, first, training, label_of(site, None))
+        call.start = call.end = time
+        call.order = self.order
+        self.order += 1
+        call.index = counts.get(site, 0)
+        counts[site] = call.index + 1
+        call.recompute = recompute
+        phase = semconv.PHASE_RECOMPUTE if recompute else semconv.PHASE_FORWARD
+        attributes: Mapping[str, Any] = attributes_of(call, phase)
+        if isinstance(top, Span):
+            attributes = {**attributes, **_IN_OPTIMIZER}
+        if isinstance(detail, CallDetail):
+            attributes = {**attributes, **shape_attributes("input", detail.inputs)}
+        # By name: threads that call a module for the first time at once may have a site each.
+        if self._evaluation is not None and not stack and site.fqn == self._evaluation.fqn:
+            self._evaluation = None
+            span = self._top
+            span.attributes = attributes
+            span.start = time
+            call.span = span
+        elif self._room.take():
+            prefix = semconv.RECOMPUTE_PREFIX if recompute else semconv.FORWARD_PREFIX
+            name = prefix + call.label
+            call.span = Span(
+                self._trace, parent_span, name, phase, INTERNAL, time, time, attributes
+            )
+        self._made.calls.add(call)
+        stack.append(call)
+        self._made.ruler(thread).turn(first, call)
+
+    def _exit(self, thread: int, last: int, time: int, detail: Any, kind: int) -> None:
+        stack = self._stacks.get(thread, [])
+        call = stack[-1] if stack else None
+        if not isinstance(call, Call):  # an exception passed through what is open
+            call = _innermost_call(stack)
+            if call is None:
+                return  # it was open when the record began
+        while (opened := stack.pop()) is not call:
+            _end(opened, time)
+        call.end = time
+        outer = call.parent or _innermost_call(stack)
+        self._made.ruler(thread).turn(last, outer)
+        span = call.span
+        if span is None:
+            return
+        span.end = time
+        if last > call.first and not call.recompute and kind != INTERNAL:
+            span.kind = kind
+        if span.kind != INTERNAL and call.parent is not None and call.parent.span is not None:
+            call.parent.span.kind = span.kind  # its nodes are its caller's too
+        if isinstance(detail, Raised):
+            span.error = detail
+            if not stack and not call.recompute:
+                self._top.error = detail if span is self._top else Raised(*detail[:2], "")
+        elif isinstance(detail, Shapes):
+            span.attributes = {**span.attributes, **shape_attributes("output", detail)}
+
+    def _last_call_of(self, site: Site) -> Call | None:
+        return next(self._known.of(site), None) or next(self._known.before(site), None)
+
+    # Backward.
+
+    def _mark(self, thread: int, number: int, time: int, task: int) -> None:
+        backward = self._backwards.get(task)
+        if backward is None:  # it began in an earlier record
+            backward = self._open_backward(thread, task, time, [])
+        ruler = self._made.ruler(thread)
+        if ruler.starts_by(number):
+            owner = ruler.owner(number)
+        else:
+            owner = self._history.owner(thread, number)
+            self._own_marks_only = self._own_marks_only and owner is None
+        backward.reach(owner, time)
+
+    def _task(self, thread: int, task: int, time: int, caller: int | None) -> None:
+        stack = self._stacks.get(thread, [])
+        if caller is None and not stack:
+            # A device thread of the engine: who called it is not known.
+            stack = self._stacks.get(self._program_thread, [])
+        if stack and isinstance(stack[-1], Backward):
+            stack[-1].settle()
+        self._open_backward(thread, task, time, stack)
+
+    def _open_backward(self, thread: int, task: int, time: int, around: list[_Open]) -> Backward:
+        in_optimizer = bool(around) and isinstance(around[-1], Span)
+        span = Span(
+            self._trace,
+            self._current(around),
+            semconv.BACKWARD_PASS,
+            semconv.PHASE_BACKWARD,
+            INTERNAL,
+            time,
+            time,
+            _BACKWARD_IN_OPTIMIZER_ATTRIBUTES if in_optimizer else _BACKWARD_ATTRIBUTES,
+        )
+        backward = Backward(
+            span,
+            self._kinds.backward,
+            self._room,
+            self._known,
+        )
+        self._backwards[task] = backward
+        self._stacks.setdefault(thread, []).append(backward)
+        return backward
+
+    def _task_end(self, task: int, time: int, finished: bool | None) -> None:
+        backward = self._backwards.get(task)
+        if backward is None:
+            return
+        if finished is None:
+            backward.close_modules(time)
+            return
+        if finished:
+            backward.end(time)
+        else:
+            backward.fail(time)
+        del self._backwards[task]
+        for stack in self._stacks.values():
+            if backward in stack:
+                stack.remove(backward)
+
+    # The loop.
+
+    def _optimizer(self, thread: int, class_name: str, time: int) -> None:
+        stack = self._stacks.setdefault(thread, [])
+        self._program_thread = thread
+        attributes = {
+            semconv.PHASE: semconv.PHASE_OPTIMIZER,
+            semconv.OPTIMIZER_CLASS: class_name,
+            **(_IN_OPTIMIZER if stack and isinstance(stack[-1], Span) else {}),
+        }
+        name = semconv.OPTIMIZER_PREFIX + class_name
+        phase = semconv.PHASE_OPTIMIZER
+        parent = self._current(stack)
+        stack.append(Span(self._trace, parent, name, phase, INTERNAL, time, time, attributes))
+
+    def _end_span(self, thread: int, time: int) -> None:
+        stack = self._stacks.get(thread) or []
+        for place in reversed(range(len(stack))):
+            span = stack[place]
+            if isinstance(span, Span):
+                span.end = time
+                del stack[place]
+                return
+
+    def _data(self, start: int, end: int) -> Span:
+        name, phase = semconv.DATA_WAIT, semconv.PHASE_DATA
+        return Span(self._trace, self._top, name, phase, INTERNAL, start, end, _DATA_ATTRIBUTES)
+
+    # What the program says of our spans.
+
+    def _innermost_call(self, thread: int) -> Span:
+        call = _innermost_call(self._stacks.get(thread, []))
+        return call.span if call is not None and call.span is not None else self._top
+
+    def _note(self, thread: int, note: Note) -> None:
+        span = self._innermost_call(thread)
+        if span.notes is None:
+            span.notes = []
+        span.notes.append(note)
+
+    def _current(self, stack: list[_Open]) -> Span:
+        for opened in reversed(stack):
+            if isinstance(opened, Span):
+                return opened
+            if isinstance(opened, Backward):
+                return opened.innermost
+            if opened.span is not None:
+                return opened.span
+        return self._top
+
+
+# Of what a closure does: the forward, the backward pass, an optimizer inside another one.
+_IN_OPTIMIZER = {semconv.PHASE_PARENT: semconv.PHASE_OPTIMIZER}
+_BACKWARD_ATTRIBUTES = SharedAttributes({semconv.PHASE: semconv.PHASE_BACKWARD})
+_BACKWARD_IN_OPTIMIZER_ATTRIBUTES = SharedAttributes({**_BACKWARD_ATTRIBUTES, **_IN_OPTIMIZER})
+_DATA_ATTRIBUTES = SharedAttributes({semconv.PHASE: semconv.PHASE_DATA})
+
+
+def _end(opened: _Open, time: int) -> None:
+    if isinstance(opened, Backward):
+        opened.end(time)
+        return
+    span = opened.span if isinstance(opened, Call) else opened
+    if span is not None:
+        span.end = time
+
+
+def _innermost_call(stack: list[_Open]) -> Call | None:
+    return next((opened for opened in reversed(stack) if isinstance(opened, Call)), None)

@@ -1,0 +1,332 @@
+"""Makes a record the program's current span, so that its own spans, attributes and logs find their place.
+
+The current span is one proxy for the whole record. It looks for the innermost open call when somebody asks
+it, so calls that nobody asks about cost nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from opentelemetry import context as context_api
+from opentelemetry import trace
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk.trace import Tracer
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
+
+from otel_torch_modules import semconv
+from otel_torch_modules._assembly.reading.heads import head_of
+from otel_torch_modules._emission.ids import UrandomIdGenerator, chosen_generator, generate_ids
+from otel_torch_modules._emission.provider import LazyTracerProvider
+from otel_torch_modules._emission.sampling import SAMPLED_WITH_RANDOM_ID, decide, takes_all
+from otel_torch_modules._engine import fork
+from otel_torch_modules._job.identity import JobIdentity
+from otel_torch_modules._records import OpenSpan, OuterParent, Record
+from otel_torch_modules._texts import (
+    describe_error,
+    encodable,
+    encodable_attributes,
+    encodable_value,
+)
+
+
+class OpenStepSpan(trace.Span):
+    """The innermost open span of a record.
+
+    Once the record is closed it is transparent: whoever still has it current, or puts a context with it
+    back, sees the span that was current before it.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        open_span: OpenSpan,
+        settle: Callable[[Record], None],
+        before: trace.Span,
+        outer: context_api.Context,
+    ) -> None:
+        self._record: Record | None = record
+        self._open_span = open_span
+        self._settle = settle
+        self.before = before
+        self.outer = outer  # the whole context that `before` was current in
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the record has not been closed yet."""
+        return self._record is not None
+
+    def shows(self, record: Record) -> bool:
+        """Return whether this is the span of `record`, and still open."""
+        return self._record is record
+
+    def close(self) -> None:
+        """Become transparent, and let go of the record."""
+        self._record = None
+
+    def get_span_context(self) -> SpanContext:
+        record = self._record
+        if record is None:
+            return self.before.get_span_context()
+        try:
+            self._settle(record)
+            return SpanContext(
+                record.trace_id,
+                self._open_span.span_id(record),
+                False,
+                TraceFlags(record.trace_flags),
+                record.trace_state,
+            )
+        except BaseException:
+            if self._open_span.fail("where the program asks for its span"):
+                raise
+            return self.before.get_span_context()
+
+    def is_recording(self) -> bool:
+        return self.before.is_recording() if self._record is None else True
+
+    def end(self, end_time: int | None = None) -> None:
+        """Do nothing: the record ends when the step does."""
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        self._note("set_attributes", lambda: (_cleaned(attributes),))
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        self._note("set_attributes", lambda: (_cleaned({key: value}),))
+
+    def add_event(
+        self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None
+    ) -> None:
+        self._note("add_event", lambda: (encodable_value(name), _cleaned(attributes), timestamp))
+
+    def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
+        self._note("add_link", lambda: (context, _cleaned(attributes)))
+
+    def update_name(self, name: str) -> None:
+        self._note("update_name", lambda: (encodable_value(name),))
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        if isinstance(status, Status) and status.description:
+            status = Status(status.status_code, encodable(status.description))
+        self._note("set_status", lambda: (status, encodable_value(description)))
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Mapping[str, Any] | None = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        # As text, now: the exception's frames would keep the program's tensors alive.
+        module, name = type(exception).__module__, type(exception).__qualname__
+        raised = describe_error(exception, with_stacktrace=True)
+        described: dict[str, Any] = {
+            semconv.EXCEPTION_TYPE: name if module == "builtins" else f"{module}.{name}",
+            semconv.EXCEPTION_MESSAGE: raised.message,
+            semconv.EXCEPTION_STACKTRACE: raised.stacktrace,
+            **({semconv.EXCEPTION_TRUNCATED: True} if raised.truncated else {}),
+            **(attributes or {}),
+        }
+        self.add_event(semconv.EXCEPTION_EVENT, described, timestamp)
+
+    def _note(self, method: str, arguments: Callable[[], tuple[Any, ...]]) -> None:
+        record = self._record
+        if record is None:
+            getattr(self.before, method)(*arguments())
+            return
+        try:
+            self._open_span.note(record, method, arguments())
+        except BaseException:
+            if self._open_span.fail("where the program speaks of its span"):
+                raise
+
+
+def _cleaned(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return plain values, as the SDK would keep them: a note must not hold on to what the program goes on using."""
+    return encodable_attributes(BoundedAttributes(attributes=attributes))
+
+
+class _Attachment(NamedTuple):
+    record: Record
+    span: OpenStepSpan
+    context: context_api.Context
+
+
+class _Attachments(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[_Attachment] = []
+
+
+class RecordContext:
+    """The `StepContext` of OpenTelemetry: identity, sampling and currency of a record.
+
+    Args:
+        open_span: knows the innermost open call of a thread.
+        provider: whose sampler is asked, once it is known.
+        prepare: called when a record opens and the provider is not known yet.
+        identity: what this process is in its job.
+        short_of_room: whether a step that opens should do without its modules, as too much waits to be sent.
+    """
+
+    def __init__(
+        self,
+        open_span: OpenSpan,
+        provider: LazyTracerProvider,
+        prepare: Callable[[], None],
+        identity: JobIdentity,
+        short_of_room: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._short_of_room = short_of_room
+        self._open_span = open_span
+        self._provider = provider
+        self._prepare = prepare
+        self._identity = identity
+        self._ids = UrandomIdGenerator()
+        self._attachments = _Attachments()
+        fork.prepare(self)
+
+    def before_fork(self) -> None:
+        """Settle what is open in this thread: the child may have spans below it, which the parent sends."""
+        for attachment in self._attachments.stack:
+            self.settle(attachment.record)
+
+    def open(self, record: Record) -> bool:
+        """Return False when the provider's sampler or the choice of ranks leaves `record` out.
+
+        Ids are drawn here only where a sampler or a generator of somebody's has to be asked: see `settle`. While there
+        is no provider yet, the record counts as not sampled and the sampler is asked when it is sent.
+        """
+        part = self._identity.part()
+        if not part.records:
+            return False
+        record.phases_only = not part.records_modules
+        if self._short_of_room():
+            record.phases_only = record.truncated = True
+        record.trace_flags = TraceFlags.DEFAULT
+        tracer = self._provider.peek_tracer()
+        # In this order: an abstract class takes its time to say that something is none of its instances.
+        if not isinstance(tracer, Tracer) and isinstance(tracer, trace.NoOpTracer):
+            return False
+        context, outer = _program_context()
+        record.context = context
+        parent = outer.get_span_context()
+        if parent.is_valid:
+            record.parent = OuterParent(
+                parent.trace_id,
+                parent.span_id,
+                parent.trace_flags,
+                parent.trace_state,
+                parent.is_remote,
+            )
+            record.trace_id = parent.trace_id
+        else:
+            shared = self._identity.shared_ids(record)
+            if shared is not None:
+                record.trace_id = shared.trace_id
+        if not isinstance(tracer, Tracer):
+            if tracer is None:
+                self._prepare()
+            _draw_ids(record, self._ids)
+            return True
+        ids = chosen_generator(tracer.id_generator, self._ids)
+        if record.parent is None and takes_all(tracer) and isinstance(ids, UrandomIdGenerator):
+            record.trace_flags = SAMPLED_WITH_RANDOM_ID
+            return True
+        _draw_ids(record, ids)
+        name, phase = head_of(record)
+        decision = decide(tracer, record.trace_id, name.strip(), phase, context)
+        if decision is None:
+            return False
+        record.trace_flags, record.trace_state, record.sampler_attributes = decision
+        return True
+
+    def goes_on(self, record: Record) -> bool:
+        """See :class:`StepContext`."""
+        _, outer = _program_context()
+        current = outer.get_span_context()
+        parent = record.parent
+        if parent is None:
+            return not current.is_valid
+        return (current.trace_id, current.span_id) == (parent.trace_id, parent.span_id)
+
+    def settle(self, record: Record) -> None:
+        """Give `record` its ids unless it has them: for the first who asks, in whatever thread.
+
+        In most steps that is the worker, and the training thread draws none.
+        """
+        if not record.span_id:
+            _draw_ids(record, self._ids)
+
+    def attach(self, record: Record) -> None:
+        """Make `record` current in this thread unless it is."""
+        outer = context_api.get_current()
+        before = trace.get_current_span(outer)
+        if isinstance(before, OpenStepSpan) and before.shows(record):
+            return
+        stack = self._attachments.stack
+        if stack and stack[-1].record is not record:  # one that was broken off
+            self.detach(stack[-1].record)
+        if isinstance(before, OpenStepSpan):
+            self.leave_closed()
+            outer, before = _without_closed(context_api.get_current())
+        span = OpenStepSpan(record, self._open_span, self.settle, before, outer)
+        context = trace.set_span_in_context(span, outer)
+        stack.append(_Attachment(record, span, context))
+        context_api.attach(context)
+
+    def detach(self, record: Record) -> None:
+        """Undo `attach` where `record` is still current in this thread.
+
+        Where another context is, the program has put it there: resetting with a stale token would bring back one that
+        is over.
+        """
+        stack = self._attachments.stack
+        while stack and stack[-1].record is record:
+            attachment = stack.pop()
+            try:
+                attachment.span.close()
+            finally:
+                if context_api.get_current() is attachment.context:
+                    # Not by the token: the API's `detach` swallows what a signal handler raises in it.
+                    context_api.attach(attachment.span.outer)
+
+    def leave_closed(self) -> None:
+        """Go back to what was current before a record that is closed, where the program has put its context back.
+
+        That is what the end of a ``with span:`` does which was opened in a step and outlived it.
+        """
+        current = context_api.get_current()
+        span = trace.get_current_span(current)
+        if (
+            isinstance(span, OpenStepSpan)
+            and not span.is_open
+            and current == trace.set_span_in_context(span, span.outer)
+        ):
+            context_api.attach(span.outer)
+
+
+def _draw_ids(record: Record, ids: IdGenerator) -> None:
+    # No lock: a signal handler that asks in the middle would wait for ever. The first that is put is what all take.
+    drawn = (record.trace_id, ids.generate_span_id()) if record.trace_id else generate_ids(ids)
+    record.drawn_ids.append(drawn)
+    record.trace_id, record.span_id = record.drawn_ids[0]
+
+
+def _without_closed(context: context_api.Context) -> tuple[context_api.Context, trace.Span]:
+    """Return `context` and its span, or what that shows where it is closed, so that closed ones do not pile up."""
+    shown = span = trace.get_current_span(context)
+    while isinstance(span, OpenStepSpan) and not span.is_open:
+        span = span.before
+    return (context if span is shown else trace.set_span_in_context(span, context)), span
+
+
+def _program_context() -> tuple[context_api.Context, trace.Span]:
+    """Return the current context and its span as they would be without us; the span may be `INVALID_SPAN`."""
+    context = context_api.get_current()
+    shown = span = trace.get_current_span(context)
+    while isinstance(span, OpenStepSpan):
+        span = span.before
+    return (context if span is shown else trace.set_span_in_context(span, context)), span

@@ -1,0 +1,146 @@
+"""``OTEL_TRACES_EXPORTER=otlp_file``: traces in a file, no server needed.
+
+One line of OTLP JSON for each request, as the Collector's file exporter writes it and its ``otlpjsonfile``
+receiver reads it: https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace import ReadableSpan
+
+from otel_torch_modules._emission.otlp.answer import TAKEN, Answer
+from otel_torch_modules._emission.otlp.json import Json, encode_line
+from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
+from otel_torch_modules._engine import fork
+from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_FILE
+
+_DEFAULT_FILE = "traces-{pid}.jsonl"
+_PATIENCE_S = 10.0
+
+
+class OtlpFileSpanExporter(RequestExporter):
+    """Appends to the file that ``OTEL_TORCH_MODULES_FILE`` names; by default ``traces-{pid}.jsonl`` right here.
+
+    ``{pid}`` stands for the process id and ``{rank}`` for the launcher's ``RANK``, 0 where there is none, so that
+    processes do not share a file unless they are meant to. Folders are made. Each export is one write, so that
+    lines of several processes in one file stay whole. A file that it makes is for its owner alone: exceptions and names
+    in it may tell more than others should know.
+
+    A line that was cut off, by a full disk or the end of a process, is left as it is, and what follows begins a new
+    one. A file that is gone from its path, removed or renamed, is made anew.
+
+    Args:
+        path: used instead of the variable.
+
+    Example:
+        >>> OtlpFileSpanExporter("/tmp/traces-{rank}.jsonl").path
+        '/tmp/traces-0.jsonl'
+    """
+
+    language = Json()
+
+    def __init__(self, path: str | None = None) -> None:
+        self._pattern = path or os.environ.get(OTEL_TORCH_MODULES_FILE) or _DEFAULT_FILE
+        self._renew()
+        fork.watch(self)
+
+    def _renew(self) -> None:
+        self._descriptor: int | None = None
+        self._torn = False  # the file ends within a line
+        self.set_up(self.path, _PATIENCE_S)
+
+    def after_fork_in_child(self) -> None:
+        """Open a file of the child's own at its next export."""
+        self._close()
+        self._renew()
+
+    @property
+    def path(self) -> str:
+        """Where this process writes."""
+        return self._pattern.replace("{pid}", str(os.getpid())).replace(
+            "{rank}", os.environ.get("RANK", "0")
+        )
+
+    @property
+    def silence(self) -> str:
+        """What to say of a write that does not end."""
+        return f"{self.path} takes nothing: the write hangs"
+
+    def encode_request(self, spans: Sequence[ReadableSpan]) -> bytes:
+        """Return the line that holds finished `spans`."""
+        return encode_line(encode_spans(spans))
+
+    def attempt(self, request: EncodedRequest) -> Answer:
+        """Append `request` as one line."""
+        try:
+            self._write(request.data)
+        except OSError as error:
+            kind = errno.errorcode.get(error.errno or 0, "OSError")
+            return Answer(kind, f"{self.path} cannot be written: {error.strerror or error}")
+        return TAKEN
+
+    def _write(self, line: bytes) -> None:
+        if self._descriptor is not None and not _is_at(self.path, self._descriptor):
+            self._close()
+        if self._descriptor is None:
+            self._descriptor = _open(self.path)
+            self._torn = _ends_within_a_line(self.path)
+        left = memoryview(b"\n" + line if self._torn else line)
+        while left:  # a disk that is nearly full takes a part
+            written = os.write(self._descriptor, left)
+            left = left[written:]
+            self._torn = bool(left)
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Return True: every export is written at once."""
+        return True
+
+    def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
+        """Close the file, unless a write hangs in it."""
+        super().shutdown()
+        if self._one_at_a_time.acquire(blocking=False):
+            self._close()
+            self._one_at_a_time.release()
+
+
+def _open(path: str) -> int:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+    try:
+        made = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(path, flags)
+    with suppress(OSError):  # file systems without modes
+        os.chmod(path, 0o600)  # whatever the umask
+    return made
+
+
+def _is_at(path: str, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except OSError:
+        return False
+
+
+def _ends_within_a_line(path: str) -> bool:
+    if not os.path.isfile(path) or not os.path.getsize(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:  # it may be written, but not read
+        return True

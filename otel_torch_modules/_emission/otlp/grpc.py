@@ -1,0 +1,104 @@
+"""The standard OTLP exporter over gRPC, which also sends what is encoded already, one attempt at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
+from grpc import Channel, RpcError, StatusCode  # type: ignore[import-untyped]
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+from otel_torch_modules._emission.otlp.answer import TAKEN, Answer
+from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
+
+# https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/collector/trace/v1/trace_service.proto
+_METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+
+# https://opentelemetry.io/docs/specs/otlp/#failures: RESOURCE_EXHAUSTED only where the server says when.
+_AGAIN = {
+    StatusCode.CANCELLED,
+    StatusCode.DEADLINE_EXCEEDED,
+    StatusCode.ABORTED,
+    StatusCode.OUT_OF_RANGE,
+    StatusCode.UNAVAILABLE,
+    StatusCode.DATA_LOSS,
+}
+_RETRY_INFO = "google.rpc.retryinfo-bin"
+_NO_CONNECTION = ("failed to connect", "DNS resolution", "Socket closed", "connections to all")
+
+
+class GrpcRequestExporter(RequestExporter, OTLPSpanExporter):
+    """Transport, TLS, headers and compression are the standard one's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_up(str(self._endpoint).rpartition("@")[2], self._timeout)
+
+    def attempt(self, request: EncodedRequest) -> Answer:
+        """Send `request` once, in the time that ``OTEL_EXPORTER_OTLP_TIMEOUT`` allows."""
+        data = request.data
+        try:
+            # Early versions have the generated stub, which takes a message.
+            client: Any = self._client
+            response = client.Export(
+                data if isinstance(client, _Stub) else ExportTraceServiceRequest.FromString(data),
+                metadata=self._headers,
+                timeout=self._timeout,
+            )
+        except RpcError as error:
+            return self._failure(error)
+        rejected = response.partial_success
+        if rejected.rejected_spans:
+            reason = f"{self.place} rejects some: {rejected.error_message}"
+            return Answer("partial_success", reason)
+        return TAKEN
+
+    def _failure(self, error: RpcError) -> Answer:
+        code, details = error.code(), error.details() or ""
+        trailing = dict(error.trailing_metadata() or ())
+        after_s = 0.0
+        if _RETRY_INFO in trailing:
+            delay = RetryInfo.FromString(trailing[_RETRY_INFO]).retry_delay
+            after_s = delay.seconds + delay.nanos / 1e9
+        again = code in _AGAIN or (
+            code is StatusCode.RESOURCE_EXHAUSTED and _RETRY_INFO in trailing
+        )
+        if code is StatusCode.UNAVAILABLE:
+            self._reconnect()
+        if code is StatusCode.DEADLINE_EXCEEDED or (
+            code is StatusCode.UNAVAILABLE and any(text in details for text in _NO_CONNECTION)
+        ):
+            reason = self.silence
+        else:
+            reason = f"{self.place} answers {code.name}: {details}"
+        return Answer(code.name, reason, again, after_s)
+
+    def _reconnect(self) -> None:
+        # A channel waits for up to two minutes before it looks for its server again.
+        if hasattr(self, "_channel") and not self._ended.is_set():
+            self._close_channel()
+            self._initialize_channel_and_stub()
+            if self._ended.is_set():
+                self._close_channel()
+
+    def _close_channel(self) -> None:
+        channel: Any = self._channel
+        channel.close()
+
+    def _initialize_channel_and_stub(self) -> None:
+        # Early versions do not call it.
+        super()._initialize_channel_and_stub()  # type: ignore[no-untyped-call]
+        self._client = _Stub(self._channel)  # type: ignore[assignment]
+
+
+class _Stub:
+    """The generated stub but for the serializer: requests are encoded already."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.Export = channel.unary_unary(
+            _METHOD, response_deserializer=ExportTraceServiceResponse.FromString
+        )

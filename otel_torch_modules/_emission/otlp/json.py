@@ -1,0 +1,109 @@
+"""OTLP as JSON, a line for each request, as the Collector's file exporter writes it.
+
+What OTLP asks of JSON beyond protobuf's own mapping is that ids are hexadecimal and enums are numbers:
+https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import ReadableSpan
+
+from otel_torch_modules._emission.otlp.language import Pieces
+
+_IDS = {"trace_id": "traceId", "span_id": "spanId", "parent_span_id": "parentSpanId"}
+
+
+class Json:
+    """What `otlp_file` writes."""
+
+    name = "json"
+    between = b","
+
+    def encode(self, spans: Sequence[ReadableSpan]) -> bytes:
+        """Return the items of the list ``spans``."""
+        scope_spans = encode_spans(spans).resource_spans[0].scope_spans[0]
+        return b",".join(_span(span) for span in scope_spans.spans)
+
+    def around(self, span: ReadableSpan) -> tuple[bytes, bytes]:
+        """Return what a line begins with, and what it ends with."""
+        request = encode_spans([span])
+        request.resource_spans[0].scope_spans[0].ClearField("spans")
+        message = _mapped(request)
+        message["resourceSpans"][0]["scopeSpans"][0]["spans"] = []
+        before, _, after = _text(message).rpartition(b'"spans":[]')
+        return before + b'"spans":[', b"]" + after + b"\n"
+
+    def request(self, resource: bytes, scope: bytes, spans: Iterable[bytes]) -> bytes:
+        """Return the line."""
+        return b"".join((resource, b",".join(spans), scope))
+
+    def split(self, encoded: bytes, span_count: int, most: int) -> Iterable[tuple[bytes, int]]:
+        """Yield all: a line may be as long as it is."""
+        return [(encoded, span_count)]
+
+    def trace_id(self, trace_id: int) -> bytes:
+        """Return 32 digits."""
+        return b"%032x" % trace_id
+
+    def span_ids(self, span_ids: Sequence[int]) -> Pieces:
+        """Return 16 digits each."""
+        digits = "%016x" * len(span_ids) % tuple(span_ids)
+        return struct.unpack("16s" * len(span_ids), digits.encode())
+
+    def times(self, times: Sequence[int]) -> Pieces:
+        """Return decimal digits."""
+        return tuple(("%d " * len(times) % tuple(times)).encode().split())
+
+    def number(self, number: int) -> bytes:
+        """Return decimal digits."""
+        return b"%d" % number
+
+
+def encode_line(request: ExportTraceServiceRequest) -> bytes:
+    """Return `request`, whatever is in it, as one line, line feed included."""
+    message = _mapped(request)
+    for resource_spans, resource_message in zip(
+        request.resource_spans, message.get("resourceSpans", ()), strict=True
+    ):
+        for scope_spans, scope_message in zip(
+            resource_spans.scope_spans, resource_message.get("scopeSpans", ()), strict=True
+        ):
+            for span, span_message in zip(
+                scope_spans.spans, scope_message.get("spans", ()), strict=True
+            ):
+                _write_ids(span, span_message)
+    return _text(message) + b"\n"
+
+
+def _span(span: Any) -> bytes:
+    message = _mapped(span)
+    _write_ids(span, message)
+    return _text(message)
+
+
+def _write_ids(span: Any, message: dict[str, Any]) -> None:
+    """Put hexadecimal ids in the place of what the mapping makes of bytes."""
+    for source, target in (
+        (span, message),
+        *zip(span.links, message.get("links", ()), strict=True),
+    ):
+        for field, key in _IDS.items():
+            if key in target:
+                target[key] = getattr(source, field).hex()
+
+
+def _mapped(message: Any) -> dict[str, Any]:
+    mapped: dict[str, Any] = MessageToDict(message, use_integers_for_enums=True)
+    return mapped
+
+
+def _text(message: dict[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode()

@@ -1,0 +1,174 @@
+"""Encoded spans that wait to be sent, gathered into requests of bounded size.
+
+It is to encoded spans what a `BatchSpanProcessor` is to finished ones, without a queue that could overflow: the worker
+that fills it also empties it, and takes no further record while requests wait for a receiver that takes none.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from opentelemetry.sdk.environment_variables import (
+    OTEL_BSP_MAX_EXPORT_BATCH_SIZE,
+    OTEL_BSP_SCHEDULE_DELAY,
+)
+
+from otel_torch_modules import semconv
+from otel_torch_modules._emission import sdk
+from otel_torch_modules._emission.otlp.columns import ColumnsEncoder
+from otel_torch_modules._emission.otlp.encoder import SpanEncoder
+from otel_torch_modules._emission.otlp.request_exporter import (
+    EncodedRequest,
+    RequestExporter,
+    pauses,
+)
+from otel_torch_modules._emission.record_spans import RecordSpans
+from otel_torch_modules._engine import fork
+from otel_torch_modules._engine.deliveries import Deliveries, Delivery
+from otel_torch_modules._engine.pauses import slices
+from otel_torch_modules._spans.columns import SpanColumns
+from otel_torch_modules._spans.span import Span
+
+_MOST_BYTES = 1 << 20  # gRPC servers take 4 MiB by default
+_MOST_SPANS = 2_048
+_DELAY_MS = 500
+_SLICE = 512  # spans encoded at once
+
+# Of requests that wait for an answer: from the first on no further record is taken, which has its place in the queue;
+# the second bounds what several exporters, of which one takes nothing, and very large records may come to.
+_ENOUGH_BYTES = 4 << 20
+_TOO_MANY_BYTES = 64 << 20
+
+
+class _Waiting(NamedTuple):
+    request: EncodedRequest
+    deliveries: list[Delivery]  # whose spans it holds
+
+
+class Outbox:
+    """All methods are called on the worker thread.
+
+    ``OTEL_BSP_SCHEDULE_DELAY`` says how long spans may wait, and ``OTEL_BSP_MAX_EXPORT_BATCH_SIZE`` how many of them
+    make a request. A request that may be tried again stays here, and the others behind it, until it is taken.
+
+    Args:
+        exporter: where requests go.
+        encoder: makes them.
+        deliveries: is told what became of them.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        exporter: RequestExporter,
+        encoder: SpanEncoder,
+        deliveries: Deliveries,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.exporter = exporter
+        self.encoder = encoder
+        self._deliveries = deliveries
+        self._clock = clock
+        self._delay_s = _positive(OTEL_BSP_SCHEDULE_DELAY, _DELAY_MS) / 1e3
+        self._most_spans = _positive(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, _MOST_SPANS)
+        self._slice = min(_SLICE, self._most_spans)
+        self._columns_encoder = ColumnsEncoder(encoder.template, encoder.language, self._slice)
+        self.after_fork_in_child()
+        fork.watch(self)
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's spans: the parent sends them."""
+        self._clear()
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
+        self._pauses = pauses()
+        self._due = 0.0  # when to try again
+
+    def _clear(self) -> None:
+        self._encoded: list[bytes] = []
+        self._gathered: list[Delivery] = []
+        self._bytes = 0
+        self._spans = 0
+        self._since = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes more than it has."""
+        return self._waiting_bytes < _ENOUGH_BYTES
+
+    def put(self, record: RecordSpans, spans: list[Span]) -> None:
+        """Take `spans` of `record`."""
+        for part in slices(spans, self._slice):
+            self._add_parts(self.encoder.encode(record, part), len(part))
+
+    def put_columns(self, columns: SpanColumns, span_ids: list[int], flags: int) -> None:
+        """Take all spans of `columns` but the heads."""
+        for block in self._columns_encoder.encode(columns, span_ids, flags):
+            self._add_parts(*block)
+
+    def _add_parts(self, encoded: bytes, spans: int) -> None:
+        if len(encoded) <= _MOST_BYTES:
+            self._add(encoded, spans)
+            return
+        for part, count in self.encoder.language.split(encoded, spans, _MOST_BYTES):
+            self._add(part, count)
+
+    def _add(self, encoded: bytes, spans: int) -> None:
+        if self._bytes + len(encoded) > _MOST_BYTES or self._spans + spans > self._most_spans:
+            self._seal()
+            self._try()
+        if not self._encoded:
+            self._since = self._clock()
+        self._deliveries.join(self._gathered)
+        self._encoded.append(encoded)
+        self._bytes += len(encoded)
+        self._spans += spans
+
+    def idle(self) -> None:
+        """Send what has waited long enough."""
+        if self._spans and self._clock() - self._since >= self._delay_s:
+            self._seal()
+        self._try()
+
+    def send(self) -> bool:
+        """Send what there is, without another pause; return whether all was answered."""
+        self._seal()
+        self._due = 0.0
+        self._try()
+        return not self._waiting
+
+    def _seal(self) -> None:
+        """Make a request of what was gathered."""
+        if self._spans:
+            request = self.encoder.request(self._encoded, self._spans)
+            self._waiting.append(_Waiting(request, self._gathered))
+            self._waiting_bytes += len(request.data)
+            self._clear()
+        while self._waiting_bytes > _TOO_MANY_BYTES:
+            self._answered(semconv.QUEUE_FULL)
+
+    def _try(self) -> None:
+        """Send requests until one has to be tried again."""
+        while self._waiting and self._clock() >= self._due:
+            with sdk.uninstrumented():
+                answer = self.exporter.export_request(self._waiting[0].request)
+            if answer.again:
+                self._due = self._clock() + max(answer.after_s, next(self._pauses))
+                return
+            self._answered(answer.error)
+            self._pauses = pauses()
+
+    def _answered(self, error: str) -> None:
+        request, deliveries = self._waiting.popleft()
+        self._waiting_bytes -= len(request.data)
+        self._deliveries.answered(deliveries, error)
+
+
+def _positive(variable: str, default: int) -> int:
+    """Return what `variable` says; the SDK reports what is wrong with it."""
+    text = os.environ.get(variable, "").strip()
+    return int(text) if text.isdecimal() and int(text) > 0 else default

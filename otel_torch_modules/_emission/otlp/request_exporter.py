@@ -1,0 +1,114 @@
+"""An exporter of encoded requests: one attempt each time, and an answer that says whether another one makes sense.
+
+The standard exporters try again by themselves, for up to a minute, in which nothing else happens on the thread; they
+draw their pauses from Python's global `random`, whose numbers are the program's; and they log each attempt.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from random import SystemRandom
+from typing import Any, Final, NamedTuple
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from otel_torch_modules._emission.otlp.answer import ENDED, Answer
+from otel_torch_modules._emission.otlp.language import Language
+from otel_torch_modules._emission.otlp.protobuf import Protobuf
+from otel_torch_modules._emission.otlp.trouble import Trouble
+
+NO_ANSWER: Final = "nothing answers at"
+"""How the reason begins of a receiver that is not there."""
+
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 8.0
+
+# Draws from the operating system: a thousand ranks whose collector is back do not all come at once.
+_RANDOM = SystemRandom()
+
+
+class EncodedRequest(NamedTuple):
+    """An ``ExportTraceServiceRequest`` as the bytes that are sent."""
+
+    data: bytes
+    span_count: int
+
+
+def pauses() -> Iterator[float]:
+    """Yield how many seconds to wait after each attempt that failed."""
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        yield pause_s * _RANDOM.uniform(0.8, 1.2)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+class RequestExporter(SpanExporter, ABC):
+    """Takes encoded requests as well as spans. It comes before the standard exporter that it is built on."""
+
+    language: Language = Protobuf()
+
+    def set_up(self, place: str, timeout_s: float) -> None:
+        """Begin, when the standard exporter has.
+
+        Args:
+            place: where it sends to, for people.
+            timeout_s: how long it tries to send what a processor of the SDK hands it.
+        """
+        self.place = place
+        self.trouble = Trouble()
+        self._patience_s = timeout_s
+        self._one_at_a_time = threading.Lock()  # what the specification promises an exporter
+        self._ended = threading.Event()
+
+    @property
+    def silence(self) -> str:
+        """What to say where it is not known whether a request was taken."""
+        return f"{NO_ANSWER} {self.place}"
+
+    @abstractmethod
+    def attempt(self, request: EncodedRequest) -> Answer:
+        """Send `request` once."""
+
+    def encode_request(self, spans: Sequence[ReadableSpan]) -> bytes:
+        """Return the request that sends finished `spans`."""
+        data: bytes = encode_spans(spans).SerializePartialToString()
+        return data
+
+    def export_request(self, request: EncodedRequest) -> Answer:
+        """Send `request` once, and say in the log what has to be said."""
+        if self._ended.is_set():
+            return ENDED
+        with self._one_at_a_time:
+            try:
+                answer = self.attempt(request)
+            except Exception as error:
+                answer = Answer(type(error).__qualname__, f"{self.place}: {error}")
+        if self._ended.is_set() and answer.error:
+            return ENDED
+        self.trouble.heard(answer)
+        return answer
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send what a processor of the SDK hands over, and try again for as long as the time-out says."""
+        request = EncodedRequest(self.encode_request(spans), len(spans))
+        deadline = time.monotonic() + self._patience_s
+        for pause_s in pauses():
+            answer = self.export_request(request)
+            if not answer.error:
+                return SpanExportResult.SUCCESS
+            pause_s = max(pause_s, answer.after_s)
+            if not answer.again or time.monotonic() + pause_s > deadline:
+                break
+            self._ended.wait(pause_s)
+        return SpanExportResult.FAILURE
+
+    def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
+        """Break off what is being tried, and close."""
+        if not self._ended.is_set():
+            self._ended.set()
+            super().shutdown()

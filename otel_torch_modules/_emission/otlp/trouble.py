@@ -1,0 +1,81 @@
+"""What the log says of a receiver that takes nothing: a few lines, however long that goes on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from otel_torch_modules._emission.otlp.answer import Answer
+from otel_torch_modules._log import warn
+
+_LOGGER = logging.getLogger(__name__)
+
+_PATIENCE_S = 5.0  # what may be tried again is lost to nobody yet
+_FIRST_INTERVAL_S = 10.0
+
+
+class Trouble:
+    """One line at the first failure, then at doubling intervals with a count, and one when it is over.
+
+    Args:
+        clock: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._since = 0.0
+        self._next = 0.0  # when there is something to say again
+        self._interval_s = _FIRST_INTERVAL_S
+        self._said = False
+        self.muted = False
+        self.last: Answer | None = None
+        """The last answer, where that was a failure."""
+
+    def heard(self, answer: Answer) -> None:
+        """Take note of `answer`, and say what there is to say."""
+        if answer.error:
+            self._failed(answer)
+        else:
+            self._is_well()
+
+    def _failed(self, answer: Answer) -> None:
+        now = self._clock()
+        if self.last is None:
+            self._failures = 0
+            self._since = now
+            self._next = now + (_PATIENCE_S if answer.again else 0.0)
+            self._interval_s = _FIRST_INTERVAL_S
+            self._said = False
+        elif not answer.again and not self._said:
+            self._next = now
+        self.last = answer
+        self._failures += 1
+        if now < self._next or self.muted:
+            return
+        fate = "wait, as many as there is room for" if answer.again else "are lost"
+        if self._said:
+            warn(
+                _LOGGER,
+                "Spans still %s, %.0f s later; attempts that failed: %d: %s",
+                fate,
+                now - self._since,
+                self._failures,
+                answer.reason,
+            )
+        else:
+            warn(_LOGGER, "Spans %s: %s", fate, answer.reason)
+        self._said = True
+        self._next = now + self._interval_s
+        self._interval_s *= 2
+
+    def _is_well(self) -> None:
+        if self.last is not None and self._said and not self.muted:
+            warn(
+                _LOGGER,
+                "Spans are sent again, %.0f s later; attempts that failed: %d",
+                self._clock() - self._since,
+                self._failures,
+            )
+        self.last = None

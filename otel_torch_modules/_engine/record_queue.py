@@ -1,0 +1,131 @@
+"""Records that wait for the worker, bounded by the memory that they take.
+
+When there is no room for another one, evaluations go first, the oldest first; then what steps say of their modules; and
+only then whole steps, the newest, for half a trace is worse than none.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+
+from otel_torch_modules._engine.phases import cut_to_phases
+from otel_torch_modules._log import warn
+from otel_torch_modules._records import Record
+
+_LOGGER = logging.getLogger(__name__)
+
+_BYTES_PER_SLOT = 21  # measured: 313 bytes a module call, most of them for times
+_SLOTS_PER_RECORD = 50  # for what it has beside its log
+_NEARLY_FULL = 0.75
+
+
+class _Waiting:
+    __slots__ = ("order", "record", "size")
+
+    def __init__(self, order: int, record: Record, size: int) -> None:
+        self.order = order
+        self.record = record
+        self.size = size  # slots
+
+
+class RecordQueue:
+    """First in, first out. `put` is called on the program's threads, `take` on the worker's.
+
+    Args:
+        capacity: bytes of records that may wait.
+        lose: called with the kind of each record that there is no room for.
+    """
+
+    def __init__(self, capacity: int, lose: Callable[[str], None]) -> None:
+        self.capacity = capacity
+        self._most = capacity // _BYTES_PER_SLOT
+        self._lose = lose
+        self._warned = False
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what waits: in a forked child, for the parent sends it."""
+        # A signal handler of the program's may train where its thread is in here.
+        self._lock = threading.RLock()
+        self._steps: deque[_Waiting] = deque()
+        self._cut = 0  # of `_steps`, the oldest: there is nothing more to leave out
+        self._evaluations: deque[_Waiting] = deque()
+        self._slots = 0
+        self._orders = count()
+
+    def __len__(self) -> int:
+        return len(self._steps) + len(self._evaluations)
+
+    @property
+    def bytes(self) -> int:
+        """How much waits."""
+        return self._slots * _BYTES_PER_SLOT
+
+    @property
+    def nearly_full(self) -> bool:
+        """Whether a step that opens now should do without its modules."""
+        return self._slots > self._most * _NEARLY_FULL
+
+    def put(self, record: Record) -> bool:
+        """Add `record`; return False where there is no room for it."""
+        size = _size(record)
+        with self._lock:
+            if self._slots + size > self._most and not self._make_room(record, size):
+                self._lose(record.kind)
+                return False
+            waiting = _Waiting(next(self._orders), record, size)
+            self._slots += size
+            (self._steps if record.kind == "step" else self._evaluations).append(waiting)
+        return True
+
+    def take(self) -> Record | None:
+        """Return the record that came first; None where there is none."""
+        with self._lock:
+            steps, evaluations = self._steps, self._evaluations
+            if steps and (not evaluations or steps[0].order < evaluations[0].order):
+                taken = steps.popleft()
+                self._cut = max(0, self._cut - 1)
+            elif evaluations:
+                taken = evaluations.popleft()
+            else:
+                return None
+            self._slots -= taken.size
+            return taken.record
+
+    def _make_room(self, record: Record, size: int) -> bool:
+        if not self._warned:
+            self._warned = True
+            warn(
+                _LOGGER,
+                "%d MB of steps wait to be sent: evaluations are left out from here on, then the modules of steps, "
+                "then whole steps; all are counted",
+                self.capacity >> 20,
+            )
+        if record.kind != "step":
+            return False
+        while self._slots + size > self._most and self._evaluations:
+            gone = self._evaluations.popleft()
+            self._slots -= gone.size
+            self._lose(gone.record.kind)
+        while self._slots + size > self._most and self._cut < len(self._steps):
+            self._leave_modules_out(self._steps[self._cut])
+            self._cut += 1
+        return self._slots + size <= self._most
+
+    def _leave_modules_out(self, waiting: _Waiting) -> None:
+        record = waiting.record
+        if record.phases_only:
+            return
+        record.log = cut_to_phases(record.log)
+        record.phases_only = record.truncated = True
+        self._slots -= waiting.size
+        waiting.size = _size(record)
+        self._slots += waiting.size
+
+
+def _size(record: Record) -> int:
+    return _SLOTS_PER_RECORD + len(record.log)

@@ -1,0 +1,232 @@
+"""The one thread that assembles and sends, so that the training thread never does.
+
+`Worker.put` is all that the training thread calls: it appends to a queue or drops, and never waits. A record is dropped
+whole, for half a trace is worse than none; the next step that is taken says how many were.
+
+Small records are handled several at a time. To wake a thread for each costs the training thread as much as recording a
+dozen calls does, and takes the interpreter lock and the processor's caches from it each time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from otel_torch_modules import semconv
+from otel_torch_modules._engine import fork
+from otel_torch_modules._engine.deliveries import Deliveries
+from otel_torch_modules._engine.pauses import progress
+from otel_torch_modules._engine.record_queue import RecordQueue
+from otel_torch_modules._records import Record
+
+_LOGGER = logging.getLogger(__name__)
+
+# The thread is woken for so many records, or for so many slots of their logs: about two milliseconds of work. What is
+# less waits for the next look at the queue.
+_WAKING_RECORDS = 32
+_WAKING_SLOTS = 8_192
+
+_LOOK_S = 0.05  # between two looks at what the thread does, or still has to do, while somebody waits for it
+
+
+class Sender(Protocol):
+    """What the thread does with records. All methods are called on it, and may raise."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can take another record: else what it has must be sent first."""
+
+    def handle(self, record: Record) -> None:
+        """Assemble `record` and send it, now or later."""
+
+    def idle(self) -> None:
+        """Do what is due. Called when what waited has been handled, and every so often."""
+
+    def export(self) -> bool:
+        """Try to send all that was handled; return whether nothing is left."""
+
+    def close(self) -> None:
+        """End. Called once, after the last record."""
+
+
+class Worker:
+    """A bounded queue of records and one daemon thread, started at the first `put`.
+
+    Args:
+        sender: what is done with them. What it raises is logged with a traceback the first time and counted from then
+            on.
+        deliveries: counts what becomes of them.
+        capacity: bytes of records that may wait.
+        interval_s: seconds between two looks at the queue; a record waits no longer while there is nothing else to do.
+    """
+
+    def __init__(
+        self, sender: Sender, deliveries: Deliveries, *, capacity: int, interval_s: float = 0.2
+    ) -> None:
+        self._sender = sender
+        self._deliveries = deliveries
+        self._interval_s = interval_s
+        self.queue = RecordQueue(capacity, self._has_no_room)
+        self._stopped = False
+        self._renew()
+        fork.watch(self)
+
+    def _renew(self) -> None:
+        # Since the thread last looked at the queue; threads may race for them.
+        self._records = 0
+        self._slots = 0  # of the logs that came
+        self._woken = False
+        self._signals: SimpleQueue[threading.Event | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._broken_off = False
+        self.failures = 0
+        self._said = 0  # of those that got lost, by steps that were taken
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's records: the parent sends them."""
+        self.queue.clear()
+        self._deliveries.clear()
+        self._renew()
+
+    def outcomes(self) -> dict[str, int]:
+        """Return how many records are done with, by what went wrong; those that were sent have an empty string."""
+        return self._deliveries.outcomes()
+
+    def lose(self, error_type: str) -> None:
+        """Count a record that an error of this type has cost before it could be put."""
+        self._deliveries.recorded["step"] += 1
+        self._deliveries.lose("step", error_type)
+
+    def _has_no_room(self, kind: str) -> None:
+        self._deliveries.lose(kind, semconv.QUEUE_FULL)
+
+    def start(self) -> None:
+        """Start the thread unless it runs."""
+        with self._lock:
+            if self._thread is None and not self._stopped:
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._signals,), name="otel-torch-modules", daemon=True
+                )
+                self._thread.start()
+
+    def put(self, record: Record) -> bool:
+        """Hand `record` over without waiting; return False where it was dropped."""
+        if self._stopped:
+            return False
+        self._deliveries.recorded[record.kind] += 1
+        before = self._deliveries.lost - self._said
+        if record.kind == "step":
+            record.dropped_before = before
+        slots = len(record.log)
+        if self._thread is None:
+            self.start()
+        if not self.queue.put(record):
+            return False
+        if record.kind == "step":
+            self._said += before
+        self._records += 1
+        self._slots += slots
+        waits = self._records >= _WAKING_RECORDS or self._slots >= _WAKING_SLOTS
+        if waits and not self._woken:
+            self._woken = True
+            self._signals.put(None)
+        return True
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all that was put has been handled and exported.
+
+        Return False when nothing at all has been done for `timeout_s`, or the worker has stopped.
+        """
+        if self._thread is None:
+            return True
+        exported = threading.Event()
+        self._signals.put(exported)
+        return self._wait(lambda: not self._stopped and not exported.wait(_LOOK_S), timeout_s) and (
+            exported.is_set()
+        )
+
+    def stop(self, timeout_s: float) -> bool:
+        """Handle what was put, close, and end the thread; return False when it was broken off.
+
+        It is when nothing at all has been done for `timeout_s`. The thread is a daemon: one that is still busy does not
+        keep the process alive.
+        """
+        with self._lock:
+            self._stopped = True
+            thread = self._thread
+        fork.unwatch(self)
+        if thread is None:
+            return True
+        self._signals.put(None)
+        self._broken_off = not self._wait(lambda: _is_busy(thread), timeout_s)
+        return not self._broken_off
+
+    def _wait(self, goes_on: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait while `goes_on`, which takes a moment to say so; return False when nothing is done for `timeout_s`."""
+        done, since = self._done(), time.monotonic()
+        while goes_on():
+            if self._done() != done:
+                done, since = self._done(), time.monotonic()
+            elif time.monotonic() - since >= timeout_s:
+                return False
+        return True
+
+    def _done(self) -> int:
+        """Return a number that grows with whatever the thread does."""
+        return self._deliveries.progress + progress.slices
+
+    def _run(self, signals: SimpleQueue[threading.Event | None]) -> None:
+        waiting: list[threading.Event] = []
+        while not self._broken_off:
+            try:
+                signal = signals.get(
+                    timeout=_LOOK_S if waiting or self._stopped else self._interval_s
+                )
+            except Empty:
+                signal = None
+            if signal is not None:
+                waiting.append(signal)
+            ends = self._stopped
+            self._woken = False
+            self._records = self._slots = 0
+            handled = self._handle_what_waits()
+            self._guarded(self._sender.idle)
+            if (waiting or ends) and handled and self._guarded(self._sender.export):
+                for exported in waiting:
+                    exported.set()
+                waiting.clear()
+                if ends:
+                    break
+        self._guarded(self._sender.close)
+
+    def _handle_what_waits(self) -> bool:
+        """Handle what is in the queue now; return False where some of it has to wait."""
+        for _ in range(len(self.queue)):
+            if self._broken_off or not self._sender.ready:
+                return False
+            record = self.queue.take()
+            if record is not None:
+                self._guarded(self._sender.handle, record)
+        return True
+
+    def _guarded(self, function: Callable[..., Any], *arguments: Record) -> Any:
+        """Call `function` and return what it returns; True where it raises."""
+        try:
+            return function(*arguments)
+        except Exception:
+            self.failures += 1
+            if self.failures == 1:
+                _LOGGER.exception(
+                    "Spans were lost; training goes on, and further errors are only counted"
+                )
+        return True
+
+
+def _is_busy(thread: threading.Thread) -> bool:
+    thread.join(_LOOK_S)
+    return thread.is_alive()

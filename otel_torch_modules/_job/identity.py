@@ -1,0 +1,190 @@
+"""Which trace a step belongs to, in a job of many ranks: computed by each rank alone, never exchanged.
+
+With a run id, the ids of a step's trace and of its span are a hash of the run, its start and the step. So all ranks
+write into one trace, and a rank that is late, skips a step or dies takes nothing from the others. The span of a rank
+in that trace has an id of its own, drawn like any other: should two runs have the same name by mistake, their spans
+stand side by side and none replaces another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import multiprocessing
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from otel_torch_modules._engine import fork
+from otel_torch_modules._job import launchers
+from otel_torch_modules._job.launchers import Place
+from otel_torch_modules._records import Record, SharedStep
+from otel_torch_modules._texts import encodable
+from otel_torch_modules.config import Config
+from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_RUN_ID
+from otel_torch_modules.ranks import Ranks
+
+_LOGGER = logging.getLogger("otel_torch_modules")
+
+
+class StepIds(NamedTuple):
+    """The ids that all ranks compute alike."""
+
+    trace_id: int
+    span_id: int
+
+
+class Part(NamedTuple):
+    """What a process does in its job."""
+
+    place: Place
+    records: bool  # anything
+    records_modules: bool  # else phases only
+
+
+def step_ids(run: str, step: int) -> StepIds:
+    """Return the ids of a step, uniform in all their bits and never zero.
+
+    Uniform low bits are what samplers by ratio look at: all ranks decide alike.
+
+    Args:
+        run: names one start of one run.
+        step: its number.
+    """
+    return _ids(f"{run}\0{step}")
+
+
+def evaluation_ids(run: str, step: int, earlier: int) -> StepIds:
+    """Return the ids of an evaluation, like those of a step.
+
+    Ranks that evaluate in the same order agree. One that pauses in the middle, where others do not, has a part of its
+    evaluation in a trace of its own.
+
+    Args:
+        run: names one start of one run.
+        step: the number of the last step.
+        earlier: how many evaluations there were since that step.
+    """
+    return _ids(f"{run}\0evaluate\0{step}" + (f"\0{earlier}" if earlier else ""))
+
+
+def _ids(text: str) -> StepIds:
+    digest = hashlib.sha256(text.encode()).digest()
+    return StepIds(
+        int.from_bytes(digest[:16], "big") or 1, int.from_bytes(digest[16:24], "big") or 1
+    )
+
+
+class JobIdentity:
+    """What this process is in its job. All methods run on the training thread.
+
+    Args:
+        config: the run's name and which ranks record what.
+        environ: the process's environment, read when the first record opens: some launchers set it late.
+        process_group: rank and world size of ``torch.distributed``, None while it is not initialised.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        process_group: Callable[[], tuple[int, int] | None],
+    ) -> None:
+        self._config = config
+        self._environ = environ
+        self._process_group = process_group
+        self._ranks = Ranks(config.ranks)
+        self._detail_ranks = Ranks(config.detail_ranks)
+        self._part: Part | None = None
+        self._place: Place | None = None
+        self._launched_place = Place(0, 1)
+        self._environ_length = (
+            -1
+        )  # when that was found; a launcher that says it late adds variables
+        self._run: str | None = None  # one start of one run; None until the first step
+        self._last_step = -1
+        self._round = 0  # counts how often the numbers of steps began anew
+        self._evaluated = (0, -1)  # after which step of which round the last evaluation was
+        self._evaluations = 0  # how many were after that before it
+        # A child of a rank has the rank's environment, and, if forked, its process group, but is not the rank.
+        self._child = multiprocessing.parent_process() is not None
+        self._inherited_group = False
+        fork.watch(self)
+
+    def after_fork_in_child(self) -> None:
+        """Be no rank of the job, unless a process group is made for this process."""
+        self._child = True
+        self._inherited_group = self._process_group() is not None
+
+    def part(self) -> Part:
+        """Return what this rank records: the same object as long as it is the same rank."""
+        place = self._find_place()
+        if self._part is None or self._part.place is not place:
+            rank = place.rank
+            self._part = Part(place, rank in self._ranks, rank in self._detail_ranks)
+        return self._part
+
+    def shared_ids(self, record: Record) -> StepIds | None:
+        """Return the ids of the step or evaluation of `record` that all ranks share, and say so in it.
+
+        None where there are none.
+        """
+        place = self._find_place()
+        index = record.index
+        if index is None or place.world_size == 1 or not self._is_rank():
+            return None
+        if self._run is None:
+            self._run = self._name_run(place)
+        if not self._run:
+            return None
+        if record.kind == "step":
+            # A program that numbers its steps itself may begin again with each epoch: that is another step.
+            self._round += index <= self._last_step
+            self._last_step = index
+            ids = step_ids(f"{self._run}\0{self._round}", index)
+        else:
+            # There may be several after one step: they are told apart by how many came before.
+            after = self._round, index
+            self._evaluations = self._evaluations + 1 if after == self._evaluated else 0
+            self._evaluated = after
+            ids = evaluation_ids(f"{self._run}\0{self._round}", index, self._evaluations)
+        sender = self._ranks.lowest(place.world_size)
+        record.shared = SharedStep(ids.span_id, place.rank, sent_here=place.rank == sender)
+        return ids
+
+    def _is_rank(self) -> bool:
+        return not self._child or (not self._inherited_group and self._process_group() is not None)
+
+    def _find_place(self) -> Place:
+        """Return rank and world size, kept from when they are known for certain.
+
+        The process group comes first: a launcher that starts one process for each node knows nothing of the
+        processes that these start.
+        """
+        if self._place is None:
+            group = self._process_group()
+            if group is None:
+                return self._find_launched_place()
+            self._place = Place(*group)
+        return self._place
+
+    def _find_launched_place(self) -> Place:
+        # Looking through the environment takes longer than all else that a step's opening does.
+        if len(self._environ) != self._environ_length:
+            self._environ_length = len(self._environ)
+            self._launched_place = launchers.place(self._environ) or Place(0, 1)
+        return self._launched_place
+
+    def _name_run(self, place: Place) -> str:
+        name = self._config.run_id or launchers.run_id(self._environ)
+        if not name and place.rank == self._ranks.lowest(place.world_size):
+            _LOGGER.warning(
+                "Each of the %d ranks has traces of its own: nothing in the environment names the run. Set %s "
+                "to the same value on all ranks, another one for each run, to see each step as one trace",
+                place.world_size,
+                OTEL_TORCH_MODULES_RUN_ID,
+            )
+        if not name:
+            return ""
+        # The world's size too: where a node is lost, torchrun on the others counts no restart.
+        restarts = launchers.restart_count(self._environ)
+        return encodable(f"{name}\0{restarts}\0{place.world_size}")

@@ -1,0 +1,111 @@
+"""What the records of one kind cost on the training thread, and the time that they are measured against."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from statistics import median
+from typing import Final
+
+from otel_torch_modules._recording.cost.budget import Budget
+from otel_torch_modules._recording.cost.calibration import FALLBACK, CallCost
+
+logger = logging.getLogger("otel_torch_modules")
+
+_CALIBRATIONS: Final = 5  # the last ones count, by their median
+
+# How long a calibration holds (ns): the first, and each later one twice as long as the one before, but no longer than:
+_FIRST_HOLDS: Final = 4_000_000_000
+_HOLDS: Final = 60_000_000_000
+
+
+class Account:
+    """Tells a budget what its records cost.
+
+    Args:
+        budget: of steps, or of evaluations.
+        backward: whether a backward belongs to a record.
+        measure: returns what a module call costs; told whether a backward follows.
+        clock: nanoseconds.
+    """
+
+    def __init__(
+        self,
+        budget: Budget,
+        backward: bool,
+        measure: Callable[[bool], CallCost],
+        clock: Callable[[], int],
+    ) -> None:
+        self.budget = budget
+        self.opened = 0
+        """How many of this kind came before the one that is open."""
+        self.boundary_ns = 0
+        """What the training thread did where records begin or end, since the last of them opened."""
+        self._backward = backward
+        self._measure = measure
+        self._clock = clock
+        self._cost = FALLBACK
+        self._calibrations: deque[CallCost] = deque(maxlen=_CALIBRATIONS)
+        self._calibrate_at: int | None = None
+        self._calibration_holds_ns = _FIRST_HOLDS
+        self._opened_at: int | None = None
+        self._events = 0  # of the last record in full
+        self._roots = 1  # of the last record
+        self._taken = False  # the record that opened last is over
+        self._modules = False  # it had modules
+
+    def turn(self) -> None:
+        """Take note that a record opens, and so of the time and the cost of the one before."""
+        time = self._clock()
+        if self._opened_at is not None:
+            own_ns: float = self.boundary_ns
+            if self._taken:
+                own_ns = self._settle()
+            self.budget.add_interval(max(time - self._opened_at - own_ns, 0))
+            self.opened += 1
+        self._opened_at = time
+        self.boundary_ns = 0
+        self._taken = False
+
+    def take(self, roots: int, events: int | None) -> None:
+        """Take note that the record is over which opened last.
+
+        Args:
+            roots: how many root forwards it has.
+            events: how many it holds; None where it has no modules.
+        """
+        self._roots = roots
+        self._taken = True
+        self._modules = events is not None
+        if events is not None:
+            self._events = events
+
+    def keep_calibrated(self) -> None:
+        """Measure what a call costs if that is not known, or not any more."""
+        start = self._clock()
+        if self._calibrate_at is not None and start < self._calibrate_at:
+            return
+        self._calibrate_at = start + self._calibration_holds_ns
+        self._calibration_holds_ns = min(2 * self._calibration_holds_ns, _HOLDS)
+        try:
+            self._calibrations.append(self._measure(self._backward))
+            self._cost = CallCost(*map(median, zip(*self._calibrations, strict=True)))
+        except Exception:
+            logger.warning("What a module call costs is guessed, not measured", exc_info=True)
+            self._measure = self._known
+        self._opened_at = self._clock()
+        self.boundary_ns -= (
+            self._opened_at - start
+        )  # comes up once a minute, and not in what a record costs
+
+    def _settle(self) -> float:
+        """Tell the budget what the record cost; return it."""
+        cost = self._cost
+        phases_ns = self.boundary_ns + self._roots * cost.root + self._events * cost.left_out
+        modules_ns = self._events * cost.event
+        self.budget.add_cost(phases_ns, modules_ns)
+        return phases_ns + modules_ns if self._modules else phases_ns
+
+    def _known(self, backward: bool) -> CallCost:
+        return self._cost

@@ -1,0 +1,149 @@
+"""What tracing costs in this process, gathered where it is spent, and so how deep each record goes.
+
+Steps and evaluations have a budget each: an evaluation's forwards are compared with the time of one, so a thousand
+of them in a row cost no larger share than training does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from time import perf_counter_ns, thread_time_ns
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from otel_torch_modules._recording.cost.account import Account
+from otel_torch_modules._recording.cost.budget import LARGEST_STRIDE, Budget
+from otel_torch_modules._recording.cost.calibration import CallCost, calibrate
+from otel_torch_modules._records import WIDTH, Record
+from otel_torch_modules.config import Schedule
+
+if TYPE_CHECKING:
+    from otel_torch_modules._recording.loop.steps import Steps
+
+logger = logging.getLogger("otel_torch_modules")
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class Spending:
+    """Keeps the costs of a process under a share of its time. On the training thread, unless a method says else.
+
+    Args:
+        fraction: the most that tracing may cost, as a share of the time of the same program untraced.
+        schedule: which steps are recorded at all.
+        measure: returns what a module call costs; told whether a backward follows.
+        clock: nanoseconds.
+        worker_clock: nanoseconds of processor time of the thread that asks.
+    """
+
+    def __init__(
+        self,
+        fraction: float,
+        schedule: Schedule,
+        *,
+        measure: Callable[[bool], CallCost] = calibrate,
+        clock: Callable[[], int] = perf_counter_ns,
+        worker_clock: Callable[[], int] = thread_time_ns,
+    ) -> None:
+        self._schedule = schedule
+        self._worker_clock = worker_clock
+        self._steps = Account(Budget(fraction / schedule.share), True, measure, clock)
+        self._evaluations = Account(Budget(fraction), False, measure, clock)
+        self._current = self._steps  # whose boundaries are passed now
+        self._warned = False
+        self._worked_on: tuple[Account, bool, int] | None = (
+            None  # whose record, has it modules, of how many
+        )
+        self._worker_ns = 0
+
+    def watch(self, steps: Steps) -> None:
+        """Have the time on account that the methods of `steps` take which are marked with `spends`."""
+        for name in _BOUNDARIES:
+            setattr(steps, name, _measured(getattr(steps, name), self.spend))
+
+    def step_opens(self) -> None:
+        """Take note of the time of the step before, recorded or not."""
+        self._current = self._steps
+        self._steps.turn()
+
+    def set_depth_of_step(self, step: Record) -> None:
+        """Decide whether `step`, which opens and is recorded, has modules."""
+        assert step.index is not None
+        self._set_depth(step, self._steps, self._schedule.recorded_before(step.index))
+
+    def set_depth_of_evaluation(self, evaluation: Record) -> None:
+        """Decide whether the forward that opens in `evaluation` has modules; what it costs is on their account."""
+        self._current = self._evaluations
+        self._evaluations.turn()
+        self._set_depth(evaluation, self._evaluations, self._evaluations.opened)
+
+    def evaluation_closes(self, events: int | None) -> None:
+        """Take note that a forward of an evaluation is over that holds so many events; None where it has no modules."""
+        self._evaluations.take(1, events)
+        self._current = self._steps
+
+    def step_closes(self, step: Record) -> None:
+        """Take note that `step` is over. May be called on the worker thread."""
+        events = None if step.phases_only else len(step.log) // WIDTH
+        self._steps.take(max(step.micro_batches, 1), events)
+
+    def spend(self, ns: int) -> None:
+        """Take note of the time that the training thread was busy with where a record begins or ends."""
+        self._current.boundary_ns += ns
+
+    def worker_turns_to(self, record: Record) -> None:
+        """Take note that the worker has `record` next. Called on the worker thread.
+
+        Whatever that thread did since it had the one before is what that one cost, sending included.
+        """
+        time = self._worker_clock()
+        taken, self._worker_ns = time - self._worker_ns, time
+        if (
+            self._worked_on is not None and taken >= 0
+        ):  # else it is another thread: in a forked child
+            account, modules, forwards = self._worked_on
+            account.budget.add_record(taken // forwards, modules=modules)
+        account = self._steps if record.kind == "step" else self._evaluations
+        self._worked_on = account, not record.phases_only, max(record.forwards, 1)
+
+    def _set_depth(self, record: Record, account: Account, ordinal: int) -> None:
+        if record.phases_only:  # by the choice of ranks
+            return
+        account.keep_calibrated()
+        record.phases_only = not account.budget.records_modules(ordinal)
+        record.stride = account.budget.stride
+        self._warn(account.budget)
+
+    def _warn(self, budget: Budget) -> None:
+        if budget.out_of_reach and not self._warned:
+            self._warned = True
+            logger.warning(
+                "Phases alone cost %.0f µs a step, more than the %.0f that OTEL_TORCH_MODULES_MAX_OVERHEAD allows: "
+                "one step in %d has modules. OTEL_TORCH_MODULES_SCHEDULE leaves out whole steps",
+                budget.phases_ns / 1e3,
+                budget.allowed_ns / 1e3,
+                LARGEST_STRIDE,
+            )
+
+
+_BOUNDARIES: list[str] = []  # names of the methods of `Steps` whose time is spent on tracing
+
+
+def spends(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Mark a method of `Steps` whose time is on account where there is a budget, see `Spending.watch`."""
+    _BOUNDARIES.append(method.__name__)
+    return method
+
+
+def _measured(method: Callable[_P, _R], spend: Callable[[int], None]) -> Callable[_P, _R]:
+    @wraps(method)
+    def measured(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        start = perf_counter_ns()
+        try:
+            return method(*args, **kwargs)
+        finally:
+            spend(perf_counter_ns() - start)
+
+    return measured

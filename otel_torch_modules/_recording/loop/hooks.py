@@ -1,0 +1,153 @@
+"""The hooks outside modules: what a training loop does with optimizers, gradients and data loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from time import perf_counter_ns as now
+from typing import Any
+
+import torch
+from torch import nn
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+from torch.utils.hooks import RemovableHandle
+
+from otel_torch_modules._recording.loop.steps import Steps
+
+_Method = Callable[..., Any]
+
+
+class LoopHooks:
+    """Tells `steps` when an optimizer steps or is skipped, when gradients are dropped and when the loop has waited.
+
+    Optimizers have torch's global hooks, the others are wrapped.
+    """
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self._handles: list[RemovableHandle] = []
+        self._wrapped = (
+            _Wrapped(_BaseDataLoaderIter, "__next__", self._around_fetch),
+            _Wrapped(GradScaler, "step", self._around_scaler),
+            _Wrapped(Optimizer, "zero_grad", self._before_zero_grad),
+            _Wrapped(nn.Module, "zero_grad", self._before_zero_grad),
+        )
+
+    def install(self) -> None:
+        """Put the hooks on."""
+        self._handles = [
+            register_optimizer_step_pre_hook(
+                self._guarded(self._steps.optimizer_starts, "before an optimizer's step")
+            ),
+            register_optimizer_step_post_hook(
+                self._guarded(self._steps.optimizer_ends, "after an optimizer's step")
+            ),
+        ]
+        for wrapped in self._wrapped:
+            wrapped.install()
+
+    def uninstall(self) -> None:
+        """Undo `install`. A wrapper that somebody has wrapped since stays and only passes calls on."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        for wrapped in self._wrapped:
+            wrapped.uninstall()
+
+    def _guarded(self, hook: Callable[..., None], where: str) -> Callable[..., None]:
+        is_compiling = torch.compiler.is_compiling
+
+        def guarded(*arguments: Any) -> None:
+            # The step of an optimizer inside compiled code: no graph breaks for our sake.
+            if is_compiling():
+                return
+            try:
+                hook(*arguments)
+            except BaseException:
+                if self._steps.recorder.fail(where):
+                    raise
+
+        return guarded
+
+    def _around_fetch(self, original: _Method) -> _Method:
+        fetches = self._steps.fetches
+        fetch_fails = self._guarded(self._steps.fetch_fails, "where a data loader has no batch")
+        fetched = self._guarded(self._steps.fetched, "after a data loader's batch")
+
+        def fetch(iterator: Any) -> Any:
+            start = now()
+            if not fetches.at_work:
+                fetches.calls = None  # of one that raised
+            fetches.at_work += 1
+            try:
+                batch = original(iterator)
+            except BaseException as error:  # StopIteration, most often: that was no batch
+                fetch_fails(iterator, error)
+                raise
+            finally:
+                # Not by a call: a signal handler that raises could come between.
+                fetches.at_work -= 1
+            fetched(iterator, start)
+            return batch
+
+        return fetch
+
+    def _around_scaler(self, original: _Method) -> _Method:
+        optimizers = self._steps.optimizers
+        scaler_ends = self._guarded(self._steps.scaler_ends, "after a gradient scaler's step")
+
+        def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            ended_before = optimizers.ended
+            result = original(scaler, optimizer, *args, **kwargs)
+            scaler_ends(optimizer, ended_before)
+            return result
+
+        return step
+
+    def _before_zero_grad(self, original: _Method) -> _Method:
+        dropped = self._guarded(self._steps.gradients_dropped, "before gradients are dropped")
+
+        def zero_grad(*args: Any, **kwargs: Any) -> Any:
+            dropped()
+            return original(*args, **kwargs)
+
+        return zero_grad
+
+
+class _Wrapped:
+    """A method of a class of torch's with something around it.
+
+    Args:
+        owner: the class.
+        name: of the method.
+        wrap: returns what is called in the place of the method that it is given.
+    """
+
+    def __init__(self, owner: type, name: str, wrap: Callable[[_Method], _Method]) -> None:
+        self._owner = owner
+        self._name = name
+        self._wrap = wrap
+        self._original: _Method | None = None
+        self._wrapper: _Method | None = None
+
+    def install(self) -> None:
+        self._original = original = getattr(self._owner, self._name)
+        around = self._wrap(original)
+
+        @wraps(original)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return (original if self._wrapper is None else around)(*args, **kwargs)
+
+        self._wrapper = wrapper
+        setattr(self._owner, self._name, wrapper)
+
+    def uninstall(self) -> None:
+        if vars(self._owner).get(self._name) is self._wrapper:
+            setattr(self._owner, self._name, self._original)
+        self._wrapper = None

@@ -1,0 +1,142 @@
+"""The step that is open, and what has happened in it so far."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from time import perf_counter_ns as now
+from typing import NamedTuple
+
+from torch import nn
+
+from otel_torch_modules._recording.loop.fetches import first_wait_before, holds_wait
+from otel_torch_modules._records import DATA, MARK, WIDTH, Record, Site
+
+# What a backward writes after its last mark, recompute left out: two events of its end, and a few to spare.
+_EVENTS_AFTER_MARK = 8
+
+
+class Root(NamedTuple):
+    """A root forward in a step."""
+
+    module: weakref.ref[nn.Module]
+    start: int
+    place: int  # of its first event in the log
+    backwards: int  # how many had ended before it
+
+
+class OpenStep:
+    """One step from its opening to its end.
+
+    Args:
+        record: what is recorded of it.
+        recorded: whether that is anything.
+    """
+
+    __slots__ = (
+        "backwards",
+        "dropped",
+        "ended",
+        "first_reached",
+        "raised",
+        "record",
+        "recorded",
+        "released",
+        "roots",
+        "stepped",
+        "thread",
+        "training",
+    )
+
+    def __init__(self, record: Record, recorded: bool) -> None:
+        self.record = record
+        self.thread = threading.get_ident()  # the one that trains
+        self.recorded = recorded
+        self.roots: list[Root] = []
+        self.training = True  # the first root's mode
+        self.backwards = 0  # how many have ended
+        self.first_reached: int | None = None  # place in `roots`; 0 is the last word
+        self.dropped = False  # gradients have been, since the last backward
+        self.stepped = False  # an optimizer has, or a scaler kept it from it
+        self.raised = False  # an optimizer's step did
+        self.ended = False  # the next root forward in training opens another one
+        self.released = False  # it has been put where the worker may take it
+
+    @property
+    def root(self) -> nn.Module | None:
+        """The module whose forward is the first of the step."""
+        return self.roots[0].module() if self.roots else None
+
+    def root_opens(self, module: nn.Module) -> None:
+        """Take note of a root forward."""
+        if not self.roots:
+            self.training = module.training
+        elif not self.recorded or self.record.truncated:  # there is no use for more
+            return
+        place = len(self.record.log)
+        self.roots.append(Root(weakref.ref(module), now(), place, self.backwards))
+
+    def backward_ended(self) -> None:
+        """Take note of it, and of the first root forward that any has come to."""
+        self.backwards += 1
+        self.dropped = False
+        if self.first_reached != 0:
+            reached = 0 if len(self.roots) < 2 else self._reached_last()
+            self.first_reached = min(reached, self.first_reached or reached)
+
+    @property
+    def reached_what_was_before(self) -> bool:
+        """Whether the backward that ended last has come to nodes from before the step."""
+        log = self.record.log
+        if not self.roots or not self.record.log or not isinstance(log[0], Site):
+            return False
+        marks = range(len(log) - WIDTH, max(len(log) - _EVENTS_AFTER_MARK * WIDTH, 0) - 1, -WIDTH)
+        return any(log[place] is MARK and log[place + 2] < log[2] for place in marks)
+
+    def _reached_last(self) -> int:
+        # Backward goes from the highest sequence number to the lowest, so its last mark has come furthest.
+        log = self.record.log
+        end = len(log)
+        for place in range(end - WIDTH, max(end - _EVENTS_AFTER_MARK * WIDTH, 0) - 1, -WIDTH):
+            if log[place] is MARK:
+                for number in range(len(self.roots) - 1, 0, -1):
+                    begun = self.roots[number].place
+                    if (
+                        begun < end
+                        and isinstance(log[begun], Site)
+                        and log[begun + 1] == log[place + 1]  # of one thread
+                        and log[begun + 2] <= log[place + 2]
+                    ):
+                        return number
+                break
+        return 0
+
+    def early_roots(self) -> int:
+        """Return how many of the first root forwards are none of this step's.
+
+        That are those of the module that is trained to which no backward came before the first to which one did,
+        unless it was called for a batch that the step had waited for: a count of operations before the loop, the choice
+        of an action.
+        """
+        first = self.first_reached
+        if not first or self.record.truncated or self.record.lost:
+            return 0
+        trained = self.roots[first].module()
+        log = self.record.log
+        for number in range(first - 1, -1, -1):
+            root = self.roots[number]
+            if root.module() is trained:
+                after = log[root.place : self.roots[first].place : WIDTH]
+                before = log[: root.place : WIDTH]
+                return number + 1 if holds_wait(after) or not holds_wait(before) else 0
+        return 0
+
+    def place_of(self, number: int) -> int:
+        """Return where in the log a root forward begins, with the waits for data right before it."""
+        return first_wait_before(self.record.log, self.roots[number].place)
+
+    def start_at(self, place: int) -> int:
+        """Return when the event at `place` began, a root forward or a wait for data."""
+        log = self.record.log
+        start: int = log[place + (2 if log[place] is DATA else 3)]
+        return start
