@@ -17,7 +17,7 @@ __all__ = ["Config", "ModuleTracker", "Schedule", "TorchModuleInstrumentor", "st
 
 _HOMES = {
     "Config": "config",
-    "ModuleTracker": "tracker",
+    "ModuleTracker": "tracker.module_tracker",
     "Schedule": "config",
     "TorchModuleInstrumentor": "instrumentor",
     "step": "instrumentor",
