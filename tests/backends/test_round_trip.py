@@ -21,6 +21,7 @@ from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from tests.backends.programs import Program, find, free_ports
+from tests.support.examples import examples
 from tests.unit.assembly.test_repeats import Loop, Training, loops, ticks_from
 from tests.unit.emission.test_otlp import SCOPE, ours, runs, span_ids, standard, tracer
 from tests.unit.emission.test_otlp_columns import repeated
@@ -78,7 +79,7 @@ def file_collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileCol
         yield FileCollector(channel, path)
 
 
-_SETTINGS = settings(max_examples=50, deadline=None)
+_SETTINGS = settings(max_examples=examples(50), deadline=None)
 
 
 @_SETTINGS

@@ -13,6 +13,7 @@ from otel_torch_modules._log import warn
 from otel_torch_modules._misspelt import OURS, STANDARD
 from otel_torch_modules._secrets import text_without_secrets, without_secrets
 from otel_torch_modules.cli.doctor import examine
+from tests.support.examples import examples
 
 SECRET = "s3cr3t"
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
@@ -58,13 +59,13 @@ secret_values = st.one_of(
 
 
 @given(variable=secret_values)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_no_secret_is_left_of_a_value(variable: tuple[str, str]) -> None:
     assert SECRET not in repr(without_secrets(dict([variable])))
 
 
 @given(url=urls(), before=words, after=st.sampled_from(("", " (refused)", "'", "\n")))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_no_secret_is_left_in_a_sentence(url: str, before: str, after: str) -> None:
     url = "".join(url.split()).replace("'", "").replace('"', "").replace("<", "").replace(">", "")
     assert SECRET not in text_without_secrets(f"{before} {url}{after}")
@@ -84,7 +85,9 @@ def test_what_others_say_is_logged_on_one_line_without_secrets(
 
 @given(variable=secret_values)
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(30),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_the_doctor_prints_none(
     variable: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

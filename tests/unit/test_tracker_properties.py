@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from otel_torch_modules import ModuleTracker
+from tests.support.examples import examples
 
 
 @dataclass
@@ -111,7 +112,7 @@ def follow(tracker: ModuleTracker) -> Observed:
     return observed
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(model=steps, leaf=st.booleans())
 def test_backward_sees_what_forward_saw(model: Step, leaf: bool) -> None:
     with ModuleTracker() as tracker:
@@ -125,7 +126,7 @@ def test_backward_sees_what_forward_saw(model: Step, leaf: bool) -> None:
     assert properly_nested(observed.hooks)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(model=steps, use_reentrant=st.booleans())
 def test_recompute_sees_what_forward_saw(model: Step, use_reentrant: bool) -> None:
     outer = Step("sin", ["checkpointed"], [model])
@@ -144,7 +145,7 @@ def test_recompute_sees_what_forward_saw(model: Step, use_reentrant: bool) -> No
     assert properly_nested(observed.hooks)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     model=steps,
     at=st.integers(0, 8),

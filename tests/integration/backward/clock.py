@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from otel_torch_modules._recording import backward_tasks, recorder
-from otel_torch_modules._recording.loop.hooks import steps
+from otel_torch_modules._recording.loop import steps
 from otel_torch_modules.testing import Captured, CapturedSpan
 
 _MS = 1_000_000

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from otel_torch_modules import Config
 from otel_torch_modules.testing import capture_spans
+from tests.support.examples import examples
 
 characters = st.one_of(
     st.characters(exclude_characters="."),
@@ -59,7 +60,7 @@ class Raises(nn.Module):
         raise self.error
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(odd_texts)
 def test_every_text_that_enters_arrives_as_one_that_can_be_sent(text: str) -> None:
     names = {"__qualname__": text, "__module__": text}

@@ -13,6 +13,7 @@ from otel_torch_modules._assembly.assembler import Assembler
 from otel_torch_modules._records import EXIT, EXIT_BARE, MARK, TASK, TASK_END, WIDTH, Record, Site
 from otel_torch_modules._spans.span import CONSUMER, PRODUCER, Span
 from otel_torch_modules.config import Config
+from tests.support.examples import examples
 from tests.unit.assembly.logs import Made, Module, Program, any_logs, modules
 
 Shape = tuple[str, list["Shape"]]
@@ -202,7 +203,7 @@ def test_a_log_that_begins_in_the_middle_gives_a_tree(
     check_structure(assemble(record))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(any_logs(), min_size=1, max_size=3), st.sampled_from(["step", "eval"]))
 def test_no_log_makes_assembly_fail(logs: list[list[Any]], kind: Any) -> None:
     assembler = Assembler(Config(max_spans_per_step=20))

@@ -26,6 +26,7 @@ from otel_torch_modules._records import (
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.span import Span
 from otel_torch_modules.config import Config
+from tests.support.examples import examples
 from tests.unit.assembly.logs import Made, Module, Program, any_logs, modules
 from tests.unit.assembly.test_properties import shape
 
@@ -117,7 +118,7 @@ def test_a_step_like_two_before_it_is_repeated_and_has_the_same_tree(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(
     st.lists(loops(), min_size=1, max_size=3),
     st.lists(st.integers(0, 2), min_size=3, max_size=12),
@@ -133,7 +134,7 @@ def test_whatever_steps_come_in_whatever_order_the_trees_are_the_same(
         assert shape(tree_of(assembler.assemble(record))) == shape(reading.assemble(record))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.lists(any_logs(), min_size=1, max_size=2), st.integers(2, 5))
 def test_logs_that_no_recorder_writes_have_the_same_trees_too(
     logs: list[list[Any]], times: int

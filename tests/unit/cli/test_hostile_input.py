@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 import otel_torch_modules.cli
 from otel_torch_modules._misspelt import OURS, STANDARD
 from otel_torch_modules.cli.main import main
+from tests.support.examples import examples
 
 # What Python's own JSON cannot write: put in as text.
 NESTED, HUGE, INFINITE = "@nested@", "@huge@", "@infinite@"
@@ -194,7 +195,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.mark.slow
 @given(content=mutated_files())
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(250), deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_file_is_shown_or_refused_in_one_line(content: bytes) -> None:
     with folder() as inside:
         path = inside / "run.jsonl"
@@ -277,7 +278,7 @@ file_names = evil_texts.map(lambda name: name.replace("/", "").replace("\0", "")
 
 @pytest.mark.slow
 @given(name=file_names, exists=st.booleans())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_name_of_a_file_reaches_the_terminal_as_it_is(name: str, exists: bool) -> None:
     # As the shell hands them on: bytes that are no UTF-8 are surrogates.
     name = name.encode("utf-8", "replace").decode() + os.fsdecode(b"\xff\x9b")
@@ -297,7 +298,7 @@ def test_no_name_of_a_file_reaches_the_terminal_as_it_is(name: str, exists: bool
         max_size=8,
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_no_variable_reaches_the_terminal_as_it_is(environ: dict[str, str]) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise ConnectionRefusedError(111, "Connection refused")
@@ -317,7 +318,7 @@ def test_no_variable_reaches_the_terminal_as_it_is(environ: dict[str, str]) -> N
 
 
 @given(word=evil_texts)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_no_word_of_the_command_line_reaches_the_terminal_as_it_is(word: str) -> None:
     for arguments in (
         [word],

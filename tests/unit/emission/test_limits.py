@@ -25,6 +25,7 @@ from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._spans.span import SharedAttributes
 from otel_torch_modules.semconv import PHASE, STEP_INDEX
+from tests.support.examples import examples
 from tests.unit.emission.test_otlp import SCOPE, attributes, by_id, ours, records, texts
 
 counts = st.sampled_from([SpanLimits.UNSET, 0, 1, 2, 3, 5])
@@ -89,7 +90,7 @@ def started(record: RecordSpans) -> list[ReadableSpan]:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(runs())
 def test_they_obey_the_same_limits_and_count_what_is_dropped(
     run: tuple[Tracer, list[RecordSpans]],

@@ -22,6 +22,7 @@ from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._records import OuterParent, Raised
 from otel_torch_modules._spans.span import SharedAttributes, Span, Trace
+from tests.support.examples import examples
 from tests.unit.emission.languages import LANGUAGES, parsed
 
 SCOPE = InstrumentationScope("otel_torch_modules", "1.2.3", "https://schema.test/1")
@@ -113,7 +114,7 @@ def by_id(request: ExportTraceServiceRequest) -> ExportTraceServiceRequest:
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(runs())
 def test_it_writes_what_the_standard_encoder_writes(run: list[RecordSpans]) -> None:
     """In both languages in turn, from templates that are kept side by side."""
