@@ -8,18 +8,16 @@ stop the import. So nothing is raised here, and nothing is imported while nobody
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+
+from otel_torch_modules import _until_torch
 
 _ENABLED = "OTEL_TORCH_MODULES_ENABLED"  # nothing more is imported to read it
-
-waiting: Callable[[], None] | None = None
-"""What an instrumentor that was there before torch wants to do once torch is."""
 
 
 def autoload() -> None:
     """Instrument this process if ``OTEL_TORCH_MODULES_ENABLED`` says so, or an instrumentor waits; never raise."""
     try:
-        if waiting is None and not os.environ.get(_ENABLED):
+        if _until_torch.start is None and not os.environ.get(_ENABLED):
             _look_for_misspelt()
         else:
             _instrument()
@@ -42,9 +40,8 @@ def _look_for_misspelt() -> None:
 
 
 def _instrument() -> None:
-    global waiting
-    if waiting is not None:
-        start, waiting = waiting, None
+    start, _until_torch.start = _until_torch.start, None
+    if start is not None:
         start()
         return
     from otel_torch_modules.config import is_enabled

@@ -16,7 +16,7 @@ from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-de
     BaseInstrumentor,
 )
 
-from otel_torch_modules import _autoload, _misspelt
+from otel_torch_modules import _misspelt, _until_torch
 from otel_torch_modules.config import Config
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         if "torch" in sys.modules:
             self._start(config, tracer_provider)
         else:
-            _autoload.waiting = lambda: self._start(config, tracer_provider)
+            _until_torch.start = lambda: self._start(config, tracer_provider)
 
     def _start(self, config: Config, tracer_provider: TracerProvider | None) -> None:
         from otel_torch_modules._tracing import Tracing
@@ -77,7 +77,7 @@ class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         self._tracing.start()
 
     def _uninstrument(self, **kwargs: Any) -> None:
-        _autoload.waiting = None
+        _until_torch.start = None
         tracing, self._tracing = self._tracing, None
         if tracing is not None:
             tracing.stop()

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch import is_grad_enabled as grad_enabled
 from torch.autograd.graph import Node
 from torch.compiler import is_compiling, is_dynamo_compiling
-from torch.utils.checkpoint import _StopRecomputationError
 
 from otel_torch_modules._recording.backward_tasks import GraphTask, TaskEnd
 from otel_torch_modules._recording.boundary import Boundary
@@ -64,7 +63,6 @@ from otel_torch_modules._records import (
     Record,
     Site,
 )
-from otel_torch_modules._texts import describe_error
 from otel_torch_modules.config import Config
 
 # Slots of a log that one span takes at least: half of the two events and the mark of a call.
@@ -97,7 +95,7 @@ class Recorder:
         self._shared = OpenLog()  # of the open step
         self._tasks: dict[int, GraphTask] = {}  # by the engine's number; those that have not ended
         self._task = _NO_TASK  # that of the last mark
-        self._threads = Threads(self.make_mark, count(), self._shared)
+        self._threads = Threads(self.make_mark, count(), self._shared, self.fail)
 
     @property
     def thread(self) -> ThreadState:
@@ -242,7 +240,7 @@ class Recorder:
                 else:
                     output = original(module, *args, **kwargs)
             except BaseException as error:
-                self.leave_by_exception(log, stack, error)
+                state.leave_by_exception(log, stack, error)
                 raise
 
             try:
@@ -341,7 +339,7 @@ class Recorder:
     ) -> Any:
         state = self._threads.state
         task, graph = -1, False
-        opened = around = None
+        opened = around = site = None
         try:
             if self._tasks:
                 self.settle()
@@ -358,7 +356,9 @@ class Recorder:
                 else:
                     recorded = self.boundary.root_opens(module)
                     into = state.own or self._shared
-                    if recorded and not into.phases_only:
+                    if recorded and into.phases_only:
+                        site = self.sites.root(module)
+                    elif recorded:
                         opened = self.sites.open(module)
                         opened.callers[state.code] = into
                 state.into = into
@@ -375,13 +375,12 @@ class Recorder:
             if self.fail("at the start of a root module's call"):
                 raise
             recorded = False
-        root_only = recorded and state.into.phases_only
-        state.stack = [_ROOT] if recorded and not root_only else None
+        state.stack = [_ROOT] if recorded and site is None else None
         state.recomputes = task != -1
         failed = True
         try:
-            if root_only:
-                output = call_root(self, original, module, args, kwargs)
+            if site is not None:
+                output = call_root(state, site, original, module, args, kwargs)
             else:
                 output = (wrapper if recorded else original)(module, *args, **kwargs)
             failed = False
@@ -481,23 +480,6 @@ class Recorder:
     def runs_backward(self) -> bool:
         """Whether a graph task runs, in whatever thread."""
         return any(not task.given_up for task in list(self._tasks.values()))
-
-    def leave_by_exception(self, log: list[Any], stack: list[Site], error: BaseException) -> None:
-        """Take note that the innermost call of `stack` raised `error`."""
-        try:
-            end = now()
-            state = self._threads.state
-            raised = None
-            if not isinstance(error, _StopRecomputationError):  # how recompute ends early: no error
-                raised = describe_error(error, with_stacktrace=state.raised != id(error))
-                state.raised = id(error)
-            log.extend((EXIT, state.code, sequence_number(), end, raised))
-            if state.minted:
-                state.minted.pop(len(stack), None)
-            stack.pop()
-        except BaseException:
-            if self.fail("while a module's call raised"):
-                raise
 
     def span_id(self, record: Record) -> int:
         """Return the id of the innermost open span of `record` in this thread: see :class:`OpenSpan`."""

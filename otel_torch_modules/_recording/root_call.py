@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter_ns as now
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from otel_torch_modules._recording.marks import input_nodes, output_nodes
+from otel_torch_modules._recording.thread_state import ThreadState
 from otel_torch_modules._recording.torch_private import attach_mark, sequence_number
 from otel_torch_modules._records import EXIT, EXIT_BARE, Site
 
-if TYPE_CHECKING:
-    from otel_torch_modules._recording.recorder import Recorder
-
 
 def call_root(
-    recorder: Recorder,
+    state: ThreadState,
+    site: Site,
     original: Callable[..., Any],
     module: nn.Module,
     args: tuple[Any, ...],
@@ -30,18 +29,17 @@ def call_root(
     """Call `module` and record the call alone.
 
     Args:
-        recorder: whose record it goes to; no call below is open to it.
+        state: of the thread, which says where to it is recorded.
+        site: of the module.
         original: ``nn.Module.__call__``.
         module: the root.
         args: what it is called with.
         kwargs: the same.
     """
-    state = recorder.thread
     log = state.into.log
     if log is None:
         return original(module, *args, **kwargs)
     try:
-        site: Site = recorder.sites.root(module)
         first = sequence_number()
         marking = state.into.has_room()
         if marking and torch.is_grad_enabled():
@@ -50,7 +48,7 @@ def call_root(
         if site.recorded:
             log.extend((site, state.code, first, now(), module.training))
     except BaseException:
-        if recorder.fail("at the start of a root module's call"):
+        if state.fail("at the start of a root module's call"):
             raise
         return original(module, *args, **kwargs)
 
@@ -59,7 +57,7 @@ def call_root(
         output = original(module, *args, **kwargs)
     except BaseException as error:
         if site.recorded:
-            recorder.leave_by_exception(log, [site], error)
+            state.leave_by_exception(log, [site], error)
         raise
     finally:
         state.root_only = False
@@ -76,6 +74,6 @@ def call_root(
             tag = EXIT if nodes or not marking else EXIT_BARE
             log.extend((tag, state.code, last, end, None))
     except BaseException:
-        if recorder.fail("at the end of a root module's call"):
+        if state.fail("at the end of a root module's call"):
             raise
     return output

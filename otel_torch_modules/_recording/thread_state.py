@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from itertools import count
+from time import perf_counter_ns as now
 from typing import Any
+
+from torch.utils.checkpoint import _StopRecomputationError
 
 from otel_torch_modules._recording.live_marks import live_marks
 from otel_torch_modules._recording.open_log import OpenLog
-from otel_torch_modules._recording.torch_private import mark_carrier
-from otel_torch_modules._records import Site
+from otel_torch_modules._recording.torch_private import mark_carrier, sequence_number
+from otel_torch_modules._records import EXIT, Site
+from otel_torch_modules._texts import describe_error
 
 
 class ThreadState:
@@ -20,6 +24,7 @@ class ThreadState:
         "carrier",
         "code",
         "code_if_python",
+        "fail",
         "into",
         "last_input",
         "last_output",
@@ -31,8 +36,15 @@ class ThreadState:
         "stack",
     )
 
-    def __init__(self, code: int, mark: Callable[[Any], None], shared: OpenLog) -> None:
+    def __init__(
+        self,
+        code: int,
+        mark: Callable[[Any], None],
+        shared: OpenLog,
+        fail: Callable[[str], bool],
+    ) -> None:
         self.code = code
+        self.fail = fail  # see `Recorder.fail`
         self.into = shared  # what the last root call wrote to
         self.own: OpenLog | None = None  # the thread's own, while what it does is no step's
         self.stack: list[Site] | None = []  # open calls; None while a root call is left out
@@ -47,6 +59,22 @@ class ThreadState:
         # Autograd's device threads are not Python's: there is no telling who called backward.
         self.code_if_python = self.code if _is_python_thread() else None
 
+    def leave_by_exception(self, log: list[Any], stack: list[Site], error: BaseException) -> None:
+        """Take note that the innermost call of `stack` raised `error`."""
+        try:
+            end = now()
+            raised = None
+            if not isinstance(error, _StopRecomputationError):  # how recompute ends early: no error
+                raised = describe_error(error, with_stacktrace=self.raised != id(error))
+                self.raised = id(error)
+            log.extend((EXIT, self.code, sequence_number(), end, raised))
+            if self.minted:
+                self.minted.pop(len(stack), None)
+            stack.pop()
+        except BaseException:
+            if self.fail("while a module's call raised"):
+                raise
+
 
 class Threads(threading.local):
     """The state of each thread.
@@ -55,6 +83,7 @@ class Threads(threading.local):
         make_mark: returns the hook of the nodes that the thread with this code makes.
         codes: gives each thread another code.
         shared: what threads write to that do nothing of their own.
+        fail: see `Recorder.fail`.
     """
 
     # Runs once in each thread that reads `state`.
@@ -63,9 +92,10 @@ class Threads(threading.local):
         make_mark: Callable[[int], Callable[[Any], None]],
         codes: count[int],
         shared: OpenLog,
+        fail: Callable[[str], bool],
     ) -> None:
         code = next(codes)
-        self.state = ThreadState(code, make_mark(code), shared)
+        self.state = ThreadState(code, make_mark(code), shared, fail)
 
 
 def _is_python_thread() -> bool:

@@ -32,7 +32,7 @@ print("torch" in sys.modules)
 print(sorted(name for name in sys.modules if name.startswith("otel_torch_modules.")))
 """
     assert said(run(tmp_path, source, command=COMMAND, **TRACES_ONLY)) == (
-        "False\n['otel_torch_modules._autoload', 'otel_torch_modules._emission', "
+        "False\n['otel_torch_modules._emission', "
         "'otel_torch_modules._emission.otlp', 'otel_torch_modules._emission.otlp.answer', "
         "'otel_torch_modules._emission.otlp.file', 'otel_torch_modules._emission.otlp.json', "
         "'otel_torch_modules._emission.otlp.language', "
@@ -42,7 +42,8 @@ print(sorted(name for name in sys.modules if name.startswith("otel_torch_modules
         "'otel_torch_modules._emission.otlp.wire', 'otel_torch_modules._engine', "
         "'otel_torch_modules._engine.fork', 'otel_torch_modules._log', "
         "'otel_torch_modules._misspelt', 'otel_torch_modules._printable', "
-        "'otel_torch_modules._secrets', 'otel_torch_modules.config', "
+        "'otel_torch_modules._secrets', 'otel_torch_modules._until_torch', "
+        "'otel_torch_modules.config', "
         "'otel_torch_modules.environment_variables', 'otel_torch_modules.instrumentor', "
         "'otel_torch_modules.ranks']\n"
     )

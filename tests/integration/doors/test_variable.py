@@ -90,7 +90,7 @@ def test_a_program_that_nobody_asked_to_trace_loads_the_door_and_nothing_else(
 ) -> None:
     variables = {} if value is None else {"OTEL_TORCH_MODULES_ENABLED": value}
     assert said(run(tmp_path, f"{TRAIN}train()\n{LOADED}", **variables)) == (
-        "['torch']\n['otel_torch_modules', 'otel_torch_modules._autoload']\n"
+        "['torch']\n['otel_torch_modules', 'otel_torch_modules._autoload', 'otel_torch_modules._until_torch']\n"
     )
     assert outlines(tmp_path) == []
 

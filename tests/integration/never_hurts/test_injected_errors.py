@@ -116,7 +116,7 @@ class Seam(NamedTuple):
 GUARDS = {
     "Recorder._root_call",
     "Recorder._leave_us_out",
-    "Recorder.leave_by_exception",
+    "ThreadState.leave_by_exception",
     "root_call.call_root",
     "_StepByHand.__enter__",
     "_StepByHand.__exit__",
