@@ -185,6 +185,7 @@ class RecordContext:
         self._prepare = prepare
         self._identity = identity
         self._ids = UrandomIdGenerator()
+        self._ids_are_ours = True
         self._attachments = _Attachments()
         fork.prepare(self)
 
@@ -227,6 +228,7 @@ class RecordContext:
             if shared is not None:
                 record.trace_id = shared.trace_id
         if not isinstance(tracer, Tracer):
+            self._ids_are_ours = tracer is None
             if tracer is None:
                 self._prepare()
             _draw_ids(record, self._ids)
@@ -261,7 +263,9 @@ class RecordContext:
             _draw_ids(record, self._ids)
 
     def attach(self, record: Record) -> None:
-        """Make `record` current in this thread unless it is."""
+        """Make `record` current in this thread unless it is, or unless its spans get ids that are not known yet."""
+        if not self._ids_are_ours:
+            return
         outer = context_api.get_current()
         before = trace.get_current_span(outer)
         if isinstance(before, OpenStepSpan) and before.shows(record):

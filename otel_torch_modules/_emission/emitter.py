@@ -1,8 +1,8 @@
 """Span tree -> finished spans -> the span processors of a tracer provider.
 
-Nothing here goes through ``tracer.start_span``: the spans are over, their ids are known, and the sampler was
-asked once for the whole record. Finished spans are handed to ``on_end``; real ones are made where a processor has an
-``on_start``, or where the program itself set attributes or events.
+Nothing here goes through ``tracer.start_span`` where the provider is the SDK's: the spans are over, their ids are
+known, and the sampler was asked once for the whole record. Finished spans are handed to ``on_end``; real ones are made
+where a processor has an ``on_start``, or where the program itself set attributes or events.
 
 No span may be lost on the way. A `BatchSpanProcessor` drops what its queue (2 048 spans by default) cannot
 hold, which is less than one step of a large model. So the provider is asked to export before that many are in it.
@@ -27,7 +27,7 @@ from opentelemetry.trace import TraceFlags
 
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.reading.between import without_between
-from otel_torch_modules._emission import sampling, sdk
+from otel_torch_modules._emission import api_spans, sampling, sdk
 from otel_torch_modules._emission.ids import (
     UrandomIdGenerator,
     chosen_generator,
@@ -88,8 +88,13 @@ class Emitter:
         """
         root = tree if isinstance(tree, Span) else tree.root
         provider = self._resolve()
-        tracer = self._tracer(provider)
-        if tracer is None:
+        tracer = self._tracer_of(provider)
+        if isinstance(tracer, trace.NoOpTracer):  # switched off on purpose
+            return
+        if not isinstance(tracer, Tracer):
+            self._send_by_api(tree, tracer, context)
+            return
+        if not sdk.is_enabled(tracer):
             return
         processors = sdk.span_processors(tracer.span_processor)
         if not processors:
@@ -123,6 +128,15 @@ class Emitter:
             self._send_started(batch, context)
         else:
             self._send_finished(batch, batch.spans, context)
+
+    def _send_by_api(
+        self, tree: Span | SpanColumns, tracer: trace.Tracer, context: Context | None
+    ) -> None:
+        root = tree if isinstance(tree, Span) else tree.tree()
+        self._job.link(root)
+        if context is None:
+            context = context_with_parent(root)
+        api_spans.send(root, tracer, context, self._count_one)
 
     def _send_columns(
         self,
@@ -197,15 +211,6 @@ class Emitter:
             )
         return self._outboxes
 
-    def _tracer(self, provider: trace.TracerProvider) -> Tracer | None:
-        tracer = self._tracer_of(provider)
-        if isinstance(tracer, trace.NoOpTracer):  # switched off on purpose
-            return None
-        if not isinstance(tracer, Tracer):
-            self._warn("The tracer provider is not one of the OpenTelemetry SDK: no spans are sent")
-            return None
-        return tracer if sdk.is_enabled(tracer) else None
-
     def _tracer_of(self, provider: trace.TracerProvider) -> trace.Tracer:
         # Making one takes as long as a hundred spans. It has the resource that its provider had at that time.
         source = provider, getattr(provider, "resource", None)
@@ -239,9 +244,7 @@ class Emitter:
     def _send_finished(self, batch: RecordSpans, spans: list[Span], context: Context) -> None:
         on_end = batch.tracer.span_processor.on_end
         for span in spans:
-            if self._unflushed >= _FLUSH_EVERY:
-                self._flush_provider()
-            self._unflushed += 1
+            self._count_one()
             if span.notes is None:
                 on_end(batch.finished(span))
             else:
@@ -261,7 +264,11 @@ class Emitter:
             self._end(batch, *is_open.pop())
 
     def _end(self, batch: RecordSpans, span: Span, started: SdkSpan) -> None:
+        self._count_one()
+        batch.end(span, started)
+
+    def _count_one(self) -> None:
+        """Make room for a span that is about to end."""
         if self._unflushed >= _FLUSH_EVERY:
             self._flush_provider()
         self._unflushed += 1
-        batch.end(span, started)

@@ -131,17 +131,7 @@ class RecordSpans:
 
     def end(self, span: Span, started: SdkSpan) -> None:
         """Do to `started` what the program did to `span`, and end it."""
-        for note in span.notes or ():
-            arguments = note.arguments
-            if note.method in _TIMED:
-                first, attributes, at, *rest = (*arguments, None, None)[: max(3, len(arguments))]
-                arguments = (first, attributes, at or note.time + self._offset, *rest)
-            getattr(started, note.method)(*arguments)
-        if span.error is not None:
-            for event in _exception_events(span.error, span.end + self._offset):
-                started.add_event(event.name, event.attributes, event.timestamp)
-            started.set_status(_error_status(span.error))
-        started.end(span.end + self._offset)
+        finish(span, started, self._offset)
 
     def _link(self, target: Span) -> Link:
         other = target.trace
@@ -149,6 +139,27 @@ class RecordSpans:
             return Link(self._context(target))
         flags = TraceFlags(other.trace_flags)
         return Link(SpanContext(other.trace_id, target.span_id, False, flags, other.trace_state))
+
+
+def finish(span: Span, started: trace.Span, offset: int) -> None:
+    """Do to `started` what the program did to `span`, and end it.
+
+    Args:
+        span: as it was.
+        started: of any provider.
+        offset: nanoseconds to add to the times of `span`.
+    """
+    for note in span.notes or ():
+        arguments = note.arguments
+        if note.method in _TIMED:
+            first, attributes, at, *rest = (*arguments, None, None)[: max(3, len(arguments))]
+            arguments = (first, attributes, at or note.time + offset, *rest)
+        getattr(started, note.method)(*arguments)
+    if span.error is not None:
+        for event in _exception_events(span.error, span.end + offset):
+            started.add_event(event.name, event.attributes, event.timestamp)
+        started.set_status(_error_status(span.error))
+    started.end(span.end + offset)
 
 
 def parent_context(root: Span) -> SpanContext | None:

@@ -51,7 +51,9 @@ def _here() -> str | None:
         return _name(provider)
     wrapped = next(filter(_is_of_sdk, vars(provider).values()), None)
     return f"{_name(provider)}, which " + (
-        "is not one of the SDK's" if wrapped is None else f"wraps {_name(wrapped)}"
+        "has nothing of the SDK: spans get ids of its own"
+        if wrapped is None
+        else f"wraps {_name(wrapped)}"
     )
 
 

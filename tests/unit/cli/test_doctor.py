@@ -388,7 +388,10 @@ class Wrapping:
             "Wrapping(TracerProvider())",
             "__main__.Wrapping, which wraps opentelemetry.sdk.trace.TracerProvider",
         ),
-        ("Wrapping(None)", "__main__.Wrapping, which is not one of the SDK's"),
+        (
+            "Wrapping(None)",
+            "__main__.Wrapping, which has nothing of the SDK: spans get ids of its own",
+        ),
         ("None", "the program's own, or one made from the OTEL_* variables"),
     ],
 )

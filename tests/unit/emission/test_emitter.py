@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -54,21 +53,6 @@ class Starts(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         self.log.append(f"end {span.name}")
-
-
-class ForeignTracer(trace.Tracer):
-    def start_span(self, *args: Any, **kwargs: Any) -> trace.Span:
-        return trace.INVALID_SPAN
-
-    def start_as_current_span(self, *args: Any, **kwargs: Any) -> Any:
-        return nullcontext(trace.INVALID_SPAN)
-
-
-class Foreign(trace.TracerProvider):
-    """Another implementation of the API than the SDK's."""
-
-    def get_tracer(self, *args: Any, **kwargs: Any) -> trace.Tracer:
-        return ForeignTracer()
 
 
 def emit(provider: trace.TracerProvider, root: Span) -> None:
@@ -312,13 +296,9 @@ def test_a_record_opened_before_the_provider_was_known_is_sampled_when_it_is_sen
             TracerProvider(shutdown_on_exit=False),
             ["The tracer provider has no span processor: no spans are sent"],
         ),
-        (
-            Foreign(),
-            ["The tracer provider is not one of the OpenTelemetry SDK: no spans are sent"],
-        ),
         (trace.NoOpTracerProvider(), []),
     ],
-    ids=["empty", "foreign", "no-op"],
+    ids=["empty", "no-op"],
 )
 def test_a_provider_that_sends_nothing_is_told_once(
     provider: trace.TracerProvider,
