@@ -43,6 +43,7 @@ _TOOLS = (
     "rich",
 )
 _OPENTELEMETRY = ("sdk", "exporter-otlp")
+_OF_OPENTELEMETRY = ("opentelemetry-", "protobuf==", "googleapis-", "importlib", "wrapt==")
 
 _PAGE = """# Versions
 
@@ -82,7 +83,7 @@ _ROWS = (
 
 def main() -> None:
     """Run all and write the page."""
-    pins = dict(re.findall(r"^([\w-]+)==([\w.]+)", _PINS.read_text(), re.MULTILINE))
+    pins = _pins()
     rows = []
     for versions in _ROWS:
         print(versions, file=sys.stderr, flush=True)
@@ -102,13 +103,13 @@ def main() -> None:
 def _result(versions: Versions) -> str:
     """Return what the tests of a row came to, or why they were not run."""
     interpreter = f"python{versions.python}"
+    if not _runs(interpreter):
+        return f"not run: no {interpreter} here"
     folder = _ENVIRONMENTS / "-".join(
         (versions.python, versions.torch or "torch", versions.opentelemetry or "opentelemetry")
     )
     try:
         _make(folder, interpreter, versions)
-    except FileNotFoundError:
-        return f"not run: no {interpreter} here"
     except subprocess.CalledProcessError as error:
         return f"not run: {' '.join(map(str, error.cmd[3:6]))} … cannot be had here"
     finished = subprocess.run(
@@ -121,6 +122,14 @@ def _result(versions: Versions) -> str:
     return re.sub(r" in [\d.]+s.*", "", finished.stdout.strip().splitlines()[-1])
 
 
+def _runs(interpreter: str) -> bool:
+    # pyenv has a program of that name also for versions that are not chosen here.
+    try:
+        return subprocess.run([interpreter, "-c", ""], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
 def _make(folder: Path, interpreter: str, versions: Versions) -> None:
     """Make the environment of a row unless it is there."""
     made = folder / ".made"
@@ -130,8 +139,7 @@ def _make(folder: Path, interpreter: str, versions: Versions) -> None:
     pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
     pins = folder / "constraints.txt"
     pins.write_text("\n".join(_pins_but_for(versions)))
-    if versions.torch is not None:
-        _install_torch(folder, [*map(str, pip)], versions.torch)
+    _install_torch(folder, [*map(str, pip)], versions.torch or _pins()["torch"])
     wanted = [*_TOOLS, *_dependencies(versions)]
     subprocess.run([*pip, "-c", pins, *wanted], check=True)
     subprocess.run([*pip, "--no-deps", "-e", _ROOT], check=True)
@@ -159,12 +167,15 @@ def _install_torch(folder: Path, pip: list[str], version: str) -> None:
     cuda_stand_ins.make(site_packages)
 
 
+def _pins() -> dict[str, str]:
+    return dict(re.findall(r"^([\w-]+)==([\w.]+)", _PINS.read_text(), re.MULTILINE))
+
+
 def _pins_but_for(versions: Versions) -> Iterator[str]:
     """Yield the lines of `constraints.txt` that say nothing of what the row asks for otherwise."""
     for line in _PINS.read_text().splitlines():
         asked = (versions.torch is not None and line.startswith(("torch==", "sympy=="))) or (
-            versions.opentelemetry is not None
-            and line.startswith(("opentelemetry-", "protobuf==", "googleapis-"))
+            versions.opentelemetry is not None and line.startswith(_OF_OPENTELEMETRY)
         )
         if not asked:
             yield line
@@ -175,7 +186,7 @@ def _dependencies(versions: Versions) -> Iterator[str]:
         requirement = Requirement(line)
         if requirement.marker is not None and "extra" in str(requirement.marker):
             continue
-        if requirement.name == "torch" and versions.torch is not None:
+        if requirement.name == "torch":
             continue
         short = requirement.name.removeprefix("opentelemetry-")
         if versions.opentelemetry is not None and short in _OPENTELEMETRY:
