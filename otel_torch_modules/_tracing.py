@@ -67,7 +67,7 @@ class Tracing:
             losses=self._losses,
             spending=self._spending,
         )
-        self._hooks = LoopHooks(self._steps)
+        self._hooks = LoopHooks(self._steps.loop)
 
     def start(self) -> None:
         """Put the hooks on."""

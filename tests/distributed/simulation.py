@@ -75,7 +75,7 @@ def _record(*, phases_only: bool) -> Record:
     recorder = Recorder(config)
     losses = Losses(lambda _: None, recorder.uninstall)
     steps = Steps(config, recorder, _Recorded(phases_only), records.append, losses)
-    hooks = LoopHooks(steps)
+    hooks = LoopHooks(steps.loop)
     train = runpy.run_path(str(DEMO))["train"]
     recorder.install()
     hooks.install()

@@ -10,16 +10,13 @@ import logging
 from collections.abc import Callable
 from functools import wraps
 from time import perf_counter_ns, thread_time_ns
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from otel_torch_modules._recording.cost.account import Account
 from otel_torch_modules._recording.cost.budget import LARGEST_STRIDE, Budget
 from otel_torch_modules._recording.cost.calibration import CallCost, calibrate
 from otel_torch_modules._records import WIDTH, Record
 from otel_torch_modules.config import Schedule
-
-if TYPE_CHECKING:
-    from otel_torch_modules._recording.loop.steps import Steps
 
 logger = logging.getLogger("otel_torch_modules")
 
@@ -58,10 +55,11 @@ class Spending:
         )
         self._worker_ns = 0
 
-    def watch(self, steps: Steps) -> None:
-        """Have the time on account that the methods of `steps` take which are marked with `spends`."""
-        for name in _BOUNDARIES:
-            setattr(steps, name, _measured(getattr(steps, name), self.spend))
+    def watch(self, owner: object) -> None:
+        """Have the time on account that the methods of `owner` take which are marked with `spends`."""
+        for name, value in vars(type(owner)).items():
+            if value in _BOUNDARIES:
+                setattr(owner, name, _measured(getattr(owner, name), self.spend))
 
     def step_opens(self) -> None:
         """Take note of the time of the step before, recorded or not."""
@@ -128,12 +126,12 @@ class Spending:
             )
 
 
-_BOUNDARIES: list[str] = []  # names of the methods of `Steps` whose time is spent on tracing
+_BOUNDARIES: list[object] = []  # functions whose time is spent on tracing
 
 
 def spends(method: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Mark a method of `Steps` whose time is on account where there is a budget, see `Spending.watch`."""
-    _BOUNDARIES.append(method.__name__)
+    """Mark a method whose time is on account where there is a budget, see `Spending.watch`."""
+    _BOUNDARIES.append(method)
     return method
 
 

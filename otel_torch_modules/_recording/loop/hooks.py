@@ -18,19 +18,19 @@ from torch.optim.optimizer import (
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 from torch.utils.hooks import RemovableHandle
 
-from otel_torch_modules._recording.loop.steps import Steps
+from otel_torch_modules._recording.loop.training_loop import TrainingLoop
 
 _Method = Callable[..., Any]
 
 
 class LoopHooks:
-    """Tells `steps` when an optimizer steps or is skipped, when gradients are dropped and when the loop has waited.
+    """Tells `loop` when an optimizer steps or is skipped, when gradients are dropped and when the loop has waited.
 
     Optimizers have torch's global hooks, the others are wrapped.
     """
 
-    def __init__(self, steps: Steps) -> None:
-        self._steps = steps
+    def __init__(self, loop: TrainingLoop) -> None:
+        self._loop = loop
         self._handles: list[RemovableHandle] = []
         self._wrapped = (
             _Wrapped(_BaseDataLoaderIter, "__next__", self._around_fetch),
@@ -43,10 +43,10 @@ class LoopHooks:
         """Put the hooks on."""
         self._handles = [
             register_optimizer_step_pre_hook(
-                self._guarded(self._steps.optimizer_starts, "before an optimizer's step")
+                self._guarded(self._loop.optimizer_starts, "before an optimizer's step")
             ),
             register_optimizer_step_post_hook(
-                self._guarded(self._steps.optimizer_ends, "after an optimizer's step")
+                self._guarded(self._loop.optimizer_ends, "after an optimizer's step")
             ),
         ]
         for wrapped in self._wrapped:
@@ -70,15 +70,15 @@ class LoopHooks:
             try:
                 hook(*arguments)
             except BaseException:
-                if self._steps.recorder.fail(where):
+                if self._loop.recorder.fail(where):
                     raise
 
         return guarded
 
     def _around_fetch(self, original: _Method) -> _Method:
-        fetches = self._steps.fetches
-        fetch_fails = self._guarded(self._steps.fetch_fails, "where a data loader has no batch")
-        fetched = self._guarded(self._steps.fetched, "after a data loader's batch")
+        fetches = self._loop.fetches
+        fetch_fails = self._guarded(self._loop.fetch_fails, "where a data loader has no batch")
+        fetched = self._guarded(self._loop.fetched, "after a data loader's batch")
 
         def fetch(iterator: Any) -> Any:
             start = now()
@@ -99,8 +99,8 @@ class LoopHooks:
         return fetch
 
     def _around_scaler(self, original: _Method) -> _Method:
-        optimizers = self._steps.optimizers
-        scaler_ends = self._guarded(self._steps.scaler_ends, "after a gradient scaler's step")
+        optimizers = self._loop.optimizers
+        scaler_ends = self._guarded(self._loop.scaler_ends, "after a gradient scaler's step")
 
         def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
             ended_before = optimizers.ended
@@ -111,7 +111,7 @@ class LoopHooks:
         return step
 
     def _before_zero_grad(self, original: _Method) -> _Method:
-        dropped = self._guarded(self._steps.gradients_dropped, "before gradients are dropped")
+        dropped = self._guarded(self._loop.gradients_dropped, "before gradients are dropped")
 
         def zero_grad(*args: Any, **kwargs: Any) -> Any:
             dropped()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import weakref
 from time import perf_counter_ns as now
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
+from otel_torch_modules._recording.loop.evaluation import Forward
 from otel_torch_modules._recording.loop.fetches import first_wait_before, holds_wait
 from otel_torch_modules._records import DATA, MARK, WIDTH, Record, Site
 
@@ -111,7 +112,7 @@ class OpenStep:
                 break
         return 0
 
-    def early_roots(self) -> int:
+    def _early_roots(self) -> int:
         """Return how many of the first root forwards are none of this step's.
 
         That are those of the module that is trained to which no backward came before the first to which one did,
@@ -131,12 +132,48 @@ class OpenStep:
                 return number + 1 if holds_wait(after) or not holds_wait(before) else 0
         return 0
 
-    def place_of(self, number: int) -> int:
+    def first_forwards(self, count: int) -> list[Forward]:
+        """Return the first `count` root forwards, each with its log."""
+        ends = [self._place_of(number) for number in range(1, count + 1)]
+        return [
+            Forward(root.module, root.start, self.record.log[root.place : end])
+            for root, end in zip(self.roots, ends, strict=False)
+        ]
+
+    def leave_early_roots(self) -> list[Forward]:
+        """Return the first root forwards that are none of this step's, and give them up."""
+        early = self._early_roots()
+        if not early:
+            return []
+        left = self.first_forwards(early)
+        record, place = self.record, self._place_of(early)
+        record.start = start_of(record.log, place)
+        del record.log[:place]
+        trained = self.roots[early:]
+        record.micro_batches = sum(root.module() is trained[0].module() for root in trained)
+        self.roots = trained
+        self.first_reached = 0
+        return left
+
+    def leave_last_root(self) -> tuple[list[Any], Root]:
+        """Return the log from the last root forward on and that forward itself, which opens another step."""
+        place = self._place_of(len(self.roots) - 1)
+        last = self.roots.pop()
+        record, log = self.record, self.record.log
+        record.micro_batches -= 1
+        record.log = log[:place]
+        record.end = record.log[3 - WIDTH]
+        del log[:place]  # the list that open calls go on writing to
+        return log, Root(last.module, last.start, last.place - place, 0)
+
+    def _place_of(self, number: int) -> int:
         """Return where in the log a root forward begins, with the waits for data right before it."""
+        if number == len(self.roots):
+            return len(self.record.log)
         return first_wait_before(self.record.log, self.roots[number].place)
 
-    def start_at(self, place: int) -> int:
-        """Return when the event at `place` began, a root forward or a wait for data."""
-        log = self.record.log
-        start: int = log[place + (2 if log[place] is DATA else 3)]
-        return start
+
+def start_of(log: list[Any], place: int) -> int:
+    """Return when the event at `place` of a log began, a root forward or a wait for data."""
+    start: int = log[place + (2 if log[place] is DATA else 3)]
+    return start

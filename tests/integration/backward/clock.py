@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from time import perf_counter_ns
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from otel_torch_modules._recording import backward_tasks, recorder
-from otel_torch_modules._recording.loop import steps
+from otel_torch_modules import _recording
 from otel_torch_modules.testing import Captured, CapturedSpan
 
 _MS = 1_000_000
@@ -20,9 +21,12 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.time = 10**12
-        monkeypatch.setattr(recorder, "now", lambda: self.time)
-        monkeypatch.setattr(steps, "now", lambda: self.time)
-        monkeypatch.setattr(backward_tasks, "now", lambda: self.time)
+        for module in list(sys.modules.values()):
+            if (
+                module.__name__.startswith(_recording.__name__)
+                and getattr(module, "now", None) is perf_counter_ns
+            ):
+                monkeypatch.setattr(module, "now", lambda: self.time)
 
     def sleep(self, milliseconds: float) -> None:
         """Let time pass."""

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 import otel_torch_modules
 from otel_torch_modules import Config
-from otel_torch_modules._recording.loop.hooks import evaluations
+from otel_torch_modules._recording.loop import evaluations
 from otel_torch_modules.testing import capture_spans
 from tests.integration.steps.programs import (
     BACKWARD,

@@ -29,6 +29,7 @@ from otel_torch_modules import Config, TorchModuleInstrumentor, trace
 from otel_torch_modules import step as manual_step
 from otel_torch_modules._assembly.assembler import Assembler
 from otel_torch_modules._emission.emitter import Emitter
+from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules.testing import capture_spans
 from tests.integration.steps.programs import Net, outline, step
@@ -162,7 +163,7 @@ def test_a_handler_of_logs_that_raises_does_not_reach_training(
         logging.getLogger().removeHandler(handler)
 
 
-@pytest.mark.parametrize("name", ["_open", "_finish_step"])
+@pytest.mark.parametrize("name", ["make", "hand_over"])
 def test_an_error_where_steps_are_set_by_hand_costs_the_step(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
@@ -177,7 +178,7 @@ def test_an_error_where_steps_are_set_by_hand_costs_the_step(
 
     with capture_spans() as captured:
         with monkeypatch.context() as patched:
-            patched.setattr(Steps, name, failing(getattr(Steps, name), 0))
+            patched.setattr(CurrentStep, name, failing(getattr(CurrentStep, name), 0))
             assert by_hand() == expected
         assert not current_span().get_span_context().is_valid
         assert by_hand() == expected

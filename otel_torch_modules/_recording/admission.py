@@ -1,0 +1,90 @@
+"""Which records are recorded and how deep, and the way that they leave by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from otel_torch_modules._recording.cost.spending import Spending
+from otel_torch_modules._records import Record, StepContext
+from otel_torch_modules.config import Config
+
+
+class Admission:
+    """Asked where a record opens, and told where it closes.
+
+    Args:
+        config: which phases and which steps are recorded.
+        context: makes a record the program's current span.
+        submit: takes a finished record; must not block.
+        spending: decides how deep records go; None where there is no budget and all are full.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        context: StepContext,
+        submit: Callable[[Record], object],
+        spending: Spending | None,
+    ) -> None:
+        self._config = config
+        self._submit = submit
+        self._spending = spending
+        self.context = context
+
+    def admits_step(self, index: int) -> bool:
+        """Return whether the step of this number is one of those that are recorded."""
+        return self._config.schedule.records(index)
+
+    def open_step(self, record: Record) -> bool:
+        """Return whether `record`, a step that opens, is recorded."""
+        assert record.index is not None
+        if self._spending is not None:
+            self._spending.step_opens()
+        recorded = (
+            not record.lost
+            and "train" in self._config.phases
+            and self.admits_step(record.index)
+            and self.context.open(record)
+        )
+        if recorded and self._spending is not None:
+            self._spending.set_depth_of_step(record)
+        return recorded
+
+    def close_step(self, record: Record) -> None:
+        """Send off a step that is over. May be called on the worker thread."""
+        if record.log and not record.lost:
+            if self._spending is not None:
+                self._spending.step_closes(record)
+            self._submit(record)
+
+    @property
+    def admits_dataset_calls(self) -> bool:
+        """Whether what datasets call is recorded: not where there is a budget, which knows nothing of it."""
+        return self._spending is None
+
+    @property
+    def admits_worker_processes(self) -> bool:
+        """Whether anything is recorded in the worker processes of data loaders."""
+        return self._config.data_workers
+
+    def admits_evaluation(self, last_step: int | None) -> bool:
+        """Return whether root forwards outside any step are recorded after the step of this number, or before any."""
+        return "eval" in self._config.phases and self.admits_step(last_step or 0)
+
+    def open_evaluation(self, record: Record) -> bool:
+        """Return whether `record`, an evaluation that opens, is recorded."""
+        return self.context.open(record)
+
+    def open_forward(self, record: Record) -> None:
+        """Decide whether the forward that opens in the evaluation `record` has modules."""
+        if self._spending is not None:
+            self._spending.set_depth_of_evaluation(record)
+
+    def close_forward(self, events: int | None) -> None:
+        """Take note that a forward of an evaluation is over that holds so many events; None where it has no modules."""
+        if self._spending is not None:
+            self._spending.evaluation_closes(events)
+
+    def close_evaluation(self, record: Record) -> None:
+        """Send off an evaluation that is over. May be called on the worker thread."""
+        self._submit(record)

@@ -1,0 +1,128 @@
+"""The border between steps and evaluations, which hindsight moves: forwards go from the one side to the other.
+
+A root forward is taken for a step's or an evaluation's when it begins; what follows may show that it was not. Here is
+how its events get where they belong, and what is remembered of it for the next time.
+"""
+
+from __future__ import annotations
+
+import weakref
+from itertools import chain
+from time import perf_counter_ns as now
+from time import time_ns
+
+import torch
+from torch import nn
+
+from otel_torch_modules._recording.admission import Admission
+from otel_torch_modules._recording.loop.evaluation import Forward
+from otel_torch_modules._recording.loop.open_step import OpenStep, Root
+from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._records import WIDTH, Record, Site
+
+
+class Border:
+    """Takes forwards across, and knows modules that are trained though they are in no training mode.
+
+    Args:
+        recorder: goes on where it has written to what is moved.
+        admission: whether evaluations are recorded, and where they go.
+    """
+
+    def __init__(self, recorder: Recorder, admission: Admission) -> None:
+        self._recorder = recorder
+        self._admission = admission
+        # Modules that backward came to though they were in no training mode, by id.
+        self._trained: dict[int, weakref.ref[nn.Module]] = {}
+        self._unsure: weakref.ref[nn.Module] | None = None  # one that may be of them
+
+    # What is known of modules.
+
+    def is_trained(self, module: nn.Module) -> bool:
+        """Return whether a forward of `module` that begins now is one of training."""
+        known = self._trained.get(id(module))
+        return torch.is_grad_enabled() and (
+            module.training or (known is not None and known() is module)
+        )
+
+    def passes(self, module: nn.Module) -> None:
+        """Take note of a forward of `module` outside any step: what follows may show that it was trained."""
+        self._unsure = weakref.ref(module) if torch.is_grad_enabled() else None
+
+    def step_opens(self) -> None:
+        """Take note that what follows says nothing of the forwards before."""
+        self._unsure = None
+
+    def optimizer_steps(self) -> bool:
+        """Return whether an optimizer's step shows that the last forward outside any step was trained."""
+        if self._unsure is None:
+            return False
+        self._remember(self._unsure)
+        return True
+
+    def _remember(self, module: weakref.ref[nn.Module]) -> None:
+        known = {id(one()): one for one in (*self._trained.values(), module)}
+        known.pop(id(None), None)
+        self._trained = known
+        self._unsure = None
+
+    # From evaluations to a step.
+
+    def put_before(self, step: OpenStep, forwards: list[Forward]) -> None:
+        """Let `step` begin with forwards that were outside it, behind the waits for data that it begins with."""
+        if not forwards:
+            return
+        record = step.record
+        record.start = min(record.start, forwards[0].start)
+        *closed, last = [forward.log for forward in forwards]
+        last[:0] = [*record.log, *chain.from_iterable(closed)]
+        record.log = last  # the list that a call which is open goes on writing to
+        if step.recorded:
+            self._recorder.write_to(record)
+
+    def open_with(self, step: OpenStep, forwards: list[Forward]) -> None:
+        """Let `step` begin with forwards that a backward has come to, though nobody expected it to."""
+        place = len(step.record.log)
+        self.put_before(step, forwards)
+        for forward in forwards:
+            step.roots.append(Root(forward.module, forward.start, place, 0))
+            place += len(forward.log)
+            module = forward.module()
+            if module is not None and module is step.root:
+                step.record.micro_batches += 1
+                step.training = module.training
+                self._remember(forward.module)
+
+    # From a step to an evaluation.
+
+    def give_back(self, forwards: list[Forward], last_step: int | None) -> None:
+        """Record forwards that turned out to be none of a step's.
+
+        Args:
+            forwards: with their logs.
+            last_step: the number of the step before; None where there has been none.
+        """
+        forwards = [forward for forward in forwards if forward.log]
+        if not forwards or not self._admission.admits_evaluation(last_step):
+            return
+        if last_step is None:
+            for forward in forwards:
+                self._send([forward], None)
+        else:
+            self._send(forwards, last_step)
+
+    def _send(self, forwards: list[Forward], last_step: int | None) -> None:
+        record = Record("eval", last_step, forwards[0].start, time_ns() - now())
+        if last_step is None:
+            record.site = next(
+                (tag for tag in forwards[0].log[::WIDTH] if isinstance(tag, Site)), None
+            )
+            if record.site is None:
+                return
+        if not self._admission.open_evaluation(record):
+            return
+        record.forwards = len(forwards)
+        for forward in forwards:
+            record.log += forward.log
+        record.end = record.log[3 - WIDTH]
+        self._admission.close_evaluation(record)

@@ -1,0 +1,258 @@
+"""The step that is open, or has ended last: how it begins, ends, and leaves for the worker.
+
+A step that has ended may turn out to go on, by a second optimizer. So it is not sent at once but lies where the loop or
+the worker take it away, whoever comes first.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from contextlib import suppress
+from time import perf_counter_ns as now
+from time import time_ns
+from typing import Any
+
+from torch.optim import Optimizer
+
+from otel_torch_modules._recording.admission import Admission
+from otel_torch_modules._recording.loop.border import Border
+from otel_torch_modules._recording.loop.fetches import Fetches, Wait
+from otel_torch_modules._recording.loop.open_optimizers import OpenOptimizers
+from otel_torch_modules._recording.loop.open_step import OpenStep, start_of
+from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._records import Record
+
+# A loop that does nothing that is seen for longer (ns), and than two of its iterations take, has paused.
+_PAUSE = 500_000_000
+
+# A step that has ended leaves for the worker when nothing has happened for so long (ns).
+_IDLE = 300_000_000
+
+
+class CurrentStep:
+    """Opens and ends steps. All methods but `hand_over_idle` run on the training thread.
+
+    Args:
+        recorder: records into what is opened here.
+        admission: whether steps are recorded, and where they go.
+        border: takes forwards that turn out to be no step's.
+    """
+
+    def __init__(self, recorder: Recorder, admission: Admission, border: Border) -> None:
+        self.recorder = recorder
+        self._admission = admission
+        self._border = border
+        self.fetches = Fetches()
+        self.optimizers = OpenOptimizers()
+        self.step: OpenStep | None = None
+        """The open one, or one that has ended and that nobody has taken."""
+        self.index = 0
+        """The number of the next step."""
+        self.end = 0
+        """When something happened last in the open step (ns)."""
+        self.by_hand = False
+        """The program says where steps are."""
+        self.spoiled = False
+        """What belongs to the step that opens next is lost."""
+        self.ending = False
+        """What happens now may end the step."""
+        self.has_modules = True
+        """The last step has modules, or would have."""
+        self.straight_on = False
+        """There was no forward since an optimizer's step ended."""
+        self._ended_before = 0  # the step before the last
+        # An ended step lies here until the loop or the worker pops it; who does owns it.
+        self._ended: deque[Record] = deque()
+
+    @property
+    def last_index(self) -> int | None:
+        """The number of the last step; None where there has been none."""
+        return self.index - 1 if self.index > 0 else None
+
+    @property
+    def is_of_another_thread(self) -> bool:
+        """Whether it is another thread that trains."""
+        return self.step is not None and self.step.thread != threading.get_ident()
+
+    # It begins.
+
+    def make(self, start: int, index: int | None, *, lost: bool) -> OpenStep:
+        """Begin a step; the one before has been handed over.
+
+        Args:
+            start: when it begins (ns).
+            index: its number; None for the next.
+            lost: what belongs to it is lost, as far as is known.
+        """
+        if index is None:
+            index = self.index
+        self.index = index + 1
+        record = Record("step", index, start, time_ns() - now(), lost=lost)
+        step = self.step = OpenStep(record, recorded=False)
+        self.spoiled = False
+        step.recorded = self._admission.open_step(record)
+        self.has_modules = not record.phases_only
+        self.recorder.write_to(record if step.recorded else None)
+        return step
+
+    def start_after(self, start: int) -> int:
+        """Return when a step begins whose first root is called at `start`: with the end of the last one, unless
+        something else lies between.
+        """
+        iteration, self._ended_before = self.end - self._ended_before, self.end
+        straight, self.straight_on = self.straight_on, False
+        went_straight_on = straight and 0 <= start - self.end <= max(_PAUSE, 2 * iteration)
+        return self.end if went_straight_on else start
+
+    def begin_anew(self, step: OpenStep) -> None:
+        """Let a step begin with the last root forward of `step`, which was skipped and ended before it."""
+        step.record.skipped = True
+        log, root = step.leave_last_root()
+        self._admission.context.detach(step.record)
+        self.step = None  # from here on it is another's
+        self._admission.close_step(step.record)
+        step = self.make(start_of(log, 0), None, lost=False)
+        step.record.log = log
+        step.record.micro_batches = 1
+        step.roots.append(root)
+        if step.recorded:
+            self.recorder.write_to(step.record)
+            self._admission.context.attach(step.record)
+
+    # It ends.
+
+    def end_step(self, step: OpenStep) -> None:
+        """Let `step` have ended, as far as is known."""
+        if not self.by_hand:
+            step.ended = True
+            self._admission.context.detach(step.record)
+            if not step.released:
+                self._border.give_back(step.leave_early_roots(), self._index_before)
+                step.released = True
+                self._ended.append(step.record)
+
+    def end_by_optimizer(self, step: OpenStep) -> None:
+        """Let it have ended as most do."""
+        self.straight_on = True
+        step.stepped = True
+        step.dropped = step.raised = False
+        self.end_step(step)
+
+    def break_off(self, step: OpenStep) -> None:
+        """Let it have ended by an exception."""
+        step.record.failed = True
+        self.end = max(self.end, self.optimizers.log_raised(self.recorder))
+        self.end_step(step)
+
+    def leave_raised(self, starting: Optimizer | None) -> None:
+        """Take note of optimizers whose step has left the stack by an exception; `starting` is none of them."""
+        if self.optimizers and self.optimizers.leave_raised(sys._getframe(1), starting):
+            step = self.reclaim()
+            if step is not None:
+                step.raised = True  # unless an optimizer steps in it after all, it is over
+
+    def reclaim(self) -> OpenStep | None:
+        """Return the step that what happens now can be put into, taken back if it had ended; None if there is none."""
+        step = self.step
+        if step is not None and step.released:
+            step.released = False
+            try:
+                self._ended.pop()
+            except IndexError:  # the worker has it
+                self.step = None
+                self.recorder.write_to(None)
+        return self.step
+
+    # It leaves.
+
+    def hand_over(self) -> None:
+        """Send off what there is, whatever state it is in."""
+        self.recorder.settle()
+        step = self.reclaim()
+        if step is not None:
+            self._admission.context.detach(step.record)
+            if self.recorder.record is step.record:
+                self.recorder.write_to(None)
+                self.recorder.forget_tasks()
+            self._border.give_back(step.leave_early_roots(), self._index_before)
+            step.record.end = self.end
+            self.step = None  # from here on it is another's
+            self._admission.close_step(step.record)
+
+    def hand_over_idle(self) -> None:
+        """Send off what ended a while ago. Runs on the worker thread."""
+        if not self.recorder.runs_backward and now() - self.end > _IDLE:
+            with suppress(IndexError):
+                record = self._ended.pop()
+                record.end = self.end
+                self._admission.close_step(record)
+
+    def undo(self, step: OpenStep) -> None:
+        """Take back that `step` was opened: its forwards are an evaluation's."""
+        self.step = None
+        self.index -= 1
+        self._admission.context.detach(step.record)
+        self.recorder.write_to(None)
+        self._border.give_back(step.first_forwards(len(step.roots)), self.last_index)
+
+    def lose(self) -> bool:
+        """Drop the open step; return whether it was not lost before.
+
+        It stays open until it would have ended: half a step is worse than none.
+        """
+        step = self.step
+        if step is not None and step.ended:  # it is whole, unless it was lost before
+            try:
+                self.hand_over()
+            finally:
+                self._ended.clear()
+                step = self.step = None
+        known = False
+        if step is not None:
+            self.spoiled = step.recorded = False
+            known, step.record.lost = step.record.lost, True
+            step.record.log = []
+        if self.ending:  # there is no better moment
+            self.ending = False
+            self.end_lost(step)
+        if step is not None:
+            self._admission.context.detach(step.record)
+        return not known
+
+    def end_lost(self, step: OpenStep | None) -> None:
+        """Let what is lost have ended: `step`, or where it is None what would have opened one."""
+        self.spoiled = False
+        self.fetches.drop()
+        self.optimizers.clear()
+        self.fetches.take()
+        if step is not None:
+            step.ended = not self.by_hand
+
+    def abandon(self) -> None:
+        """Drop what is open: its log belongs to another process now, which alone has trained."""
+        self._ended.clear()
+        self.step = None
+        self.index = 0
+        self.recorder.write_to(None)
+        self.recorder.forget_tasks()
+
+    # What is written into it.
+
+    def log_waits(self, waits: list[Wait]) -> None:
+        """Write down waits for data."""
+        record = self.recorder.record
+        if record is not None:
+            for wait in waits:
+                record.log.extend(wait.events(record))
+
+    def log(self, tag: str, value: Any) -> None:
+        """Write down an event of the thread that asks."""
+        log = self.recorder.log
+        if log is not None:
+            log.extend((tag, self.recorder.thread.code, value, now(), None))
+
+    @property
+    def _index_before(self) -> int | None:
+        return self.index - 2 if self.index > 1 else None

@@ -1,0 +1,98 @@
+"""Whether a step is over though no optimizer has stepped in it: what the iterations before say of it.
+
+A loop may skip a step, update its parameters by itself, or call its model before it trains. Each looks like a loop that
+accumulates, until something is there that an accumulating loop does not do.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import deque
+
+from torch import nn
+from torch.optim import Optimizer
+
+from otel_torch_modules._recording.loop.accumulating import Accumulating
+from otel_torch_modules._recording.loop.open_step import OpenStep
+
+logger = logging.getLogger("otel_torch_modules")
+
+# After so many backward passes of the same root without an optimizer's step, each is a step if no optimizer is there.
+_BACKWARDS_WITHOUT_OPTIMIZER = 2
+
+# A step that has seen so many root forwards and no backward was none, unless earlier ones had more.
+_FORWARDS_WITHOUT_BACKWARD = 32
+
+# Steps whose numbers of micro-batches say how many the next may have.
+_STEPS_COMPARED = 8
+
+
+class Iterations:
+    """What the last steps of the loop were like."""
+
+    def __init__(self) -> None:
+        self._accumulating = Accumulating()
+        self._micro_batches: deque[int] = deque(maxlen=_STEPS_COMPARED)
+        self._patience = _FORWARDS_WITHOUT_BACKWARD
+        self._undone = False  # a step was, for want of patience
+        self.by_forward = False
+        """Each forward with its backward is a step: a loop without an optimizer of torch's."""
+
+    @property
+    def usual_micro_batches(self) -> int:
+        """The most that the last steps had; more than any can have where none has ended."""
+        return max(self._micro_batches, default=sys.maxsize)
+
+    def step_left(self, step: OpenStep) -> None:
+        """Take note of a step that another one follows."""
+        if step.stepped:
+            self._micro_batches.append(step.record.micro_batches)
+
+    def optimizer_stepped(self, optimizer: Optimizer, root: nn.Module | None) -> None:
+        """Take note that `optimizer` has stepped in a step of `root`."""
+        self._accumulating.stepped(optimizer, root)
+        self.by_forward = False
+
+    def backward_ended(self, step: OpenStep) -> None:
+        """Take note of a backward in `step`; one that comes to what was before it says that it opened too late."""
+        step.backward_ended()
+        if self._undone and step.reached_what_was_before:
+            self._patience = sys.maxsize
+
+    def outgrows(self, step: OpenStep) -> bool:
+        """Return whether `step` has more micro-batches than the last ones had."""
+        return step.record.micro_batches > self.usual_micro_batches
+
+    def was_none(self, step: OpenStep) -> bool:
+        """Return whether `step`, whose root is called once more, was none: so many forwards, and no backward."""
+        none = (
+            step.recorded
+            and not step.backwards
+            and step.record.micro_batches >= max(self._patience, *self._micro_batches, 0)
+        )
+        self._undone |= none
+        return none
+
+    def skips(self, step: OpenStep) -> bool:
+        """Return whether `step`, whose root is called once more, was skipped: its gradients were dropped."""
+        return step.dropped and step.record.micro_batches >= self.usual_micro_batches
+
+    def ends_by_itself(self, step: OpenStep, module: nn.Module) -> bool:
+        """Return whether `step` of the root `module`, which is called once more, has no optimizer that would end it."""
+        # The backward passes of a step that is left out are not seen.
+        backwards = step.backwards if step.recorded else step.record.micro_batches
+        if (
+            not self.by_forward
+            and backwards >= _BACKWARDS_WITHOUT_OPTIMIZER
+            and not self._accumulating.holds(module)
+        ):
+            self.by_forward = True
+            logger.warning(
+                "%d backward passes of %s have ended without a step of an optimizer, and no torch.optim optimizer "
+                "holds its parameters: from now on each forward with its backward is a step. "
+                "`with otel_torch_modules.step(index):` around each step of the loop says where it is",
+                backwards,
+                type(module).__name__,
+            )
+        return self.by_forward and backwards > 0

@@ -1,0 +1,129 @@
+"""What the program's loop does between modules: it waits for data, its optimizers step, it drops gradients."""
+
+from __future__ import annotations
+
+import threading
+from time import perf_counter_ns as now
+from typing import Any
+
+from torch.optim import Optimizer
+
+from otel_torch_modules._recording.cost.spending import spends
+from otel_torch_modules._recording.loop.border import Border
+from otel_torch_modules._recording.loop.current_step import CurrentStep
+from otel_torch_modules._recording.loop.iterations import Iterations
+from otel_torch_modules._records import OPTIMIZED
+
+
+class TrainingLoop:
+    """Told by the hooks, on the thread that does it.
+
+    Args:
+        current: the step that it is put into, or that ends with it.
+        border: told of an optimizer's step that shows what was trained.
+        iterations: told of what ended a step.
+    """
+
+    def __init__(self, current: CurrentStep, border: Border, iterations: Iterations) -> None:
+        self.recorder = current.recorder
+        self.fetches = current.fetches
+        self.optimizers = current.optimizers
+        self._current = current
+        self._border = border
+        self._iterations = iterations
+
+    def fetch_fails(self, iterator: object, error: BaseException) -> None:
+        """A data loader's `iterator` has no batch, or raised."""
+        if isinstance(error, StopIteration):
+            self.fetches.exhausted(iterator)
+
+    @spends
+    def fetched(self, iterator: object, start: int) -> None:
+        """It has given a batch for which the loop waited since `start`."""
+        current = self._current
+        spoiled, current.spoiled = current.spoiled, True
+        step = current.step
+        thread = self.recorder.thread
+        wait = self.fetches.wait(start, thread.code)
+        if thread.stack:
+            pass
+        elif step is None or step.ended:
+            self.fetches.keep(iterator, wait)
+        elif step.thread == threading.get_ident():  # another's is a wait of nobody who trains
+            current.log_waits([wait])
+        current.spoiled = spoiled
+
+    @spends
+    def optimizer_starts(self, optimizer: Optimizer, *_: Any) -> None:
+        """Hook for `register_optimizer_step_pre_hook`."""
+        self._current.leave_raised(optimizer)
+        self.optimizers.starts(optimizer)
+
+    @spends
+    def optimizer_ends(self, optimizer: Optimizer, *_: Any) -> None:
+        """Hook for `register_optimizer_step_post_hook`."""
+        current = self._current
+        current.ending = True
+        step = current.step
+        if current.spoiled if step is None else step.record.lost:
+            current.end_lost(step)
+        elif self.optimizers.holds(optimizer):
+            self._optimizer_ended(optimizer)
+        current.ending = False
+
+    def _optimizer_ended(self, optimizer: Optimizer) -> None:
+        current = self._current
+        self.recorder.settle()
+        step = current.reclaim()
+        fetches = self.fetches.take()
+        if step is not None:
+            current.log_waits(fetches)  # this step goes on
+            self.optimizers.log(self.recorder)
+            current.log(OPTIMIZED, None)
+        self.optimizers.ends(optimizer)
+        if self.optimizers:
+            return
+        if self._border.optimizer_steps():
+            current.index += 1  # of a step that is not recorded
+        if step is not None:
+            self._iterations.optimizer_stepped(optimizer, step.root)
+            current.end = now()
+            current.end_by_optimizer(step)
+
+    @spends
+    def scaler_ends(self, optimizer: object, ended_before: int) -> None:
+        """A gradient scaler is through with `optimizer`: its step has ended since, or was skipped."""
+        current = self._current
+        current.ending = True
+        if self.optimizers.ended == ended_before and not self.optimizers:
+            step = current.reclaim()
+            if step is not None:
+                if isinstance(optimizer, Optimizer):  # else it has no hooks: who knows
+                    step.record.skipped = True
+                current.end = now()
+                current.end_by_optimizer(step)
+        current.ending = False
+
+    @spends
+    def gradients_dropped(self) -> None:
+        """``zero_grad`` of an optimizer or a module is called."""
+        step = self._current.step
+        if (
+            step is None
+            or step.ended
+            or not step.backwards
+            or self._current.by_hand
+            or self.optimizers
+            or not step.roots
+        ):
+            return
+        last = step.roots[-1]
+        if last.backwards < step.backwards:
+            step.dropped = True  # if this step goes on, its next forward says so
+        elif (
+            step.recorded
+            and not step.record.truncated
+            and last.module() is step.root
+            and self._iterations.outgrows(step)
+        ):
+            self._current.begin_anew(step)  # they are those of the iteration before
