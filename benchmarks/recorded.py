@@ -40,9 +40,6 @@ class _Drops:
 
     ready = True
 
-    def handle(self, record: Record) -> None:
-        pass
-
     def idle(self) -> None:
         pass
 
@@ -54,6 +51,10 @@ class _Drops:
 
 
 def _do_nothing() -> None:
+    pass
+
+
+def _drop(record: Record) -> None:
     pass
 
 
@@ -79,7 +80,7 @@ def recording_phases() -> Iterator[Steps]:
     identity = JobIdentity(config, {}, rank_and_world_size)
     context = RecordContext(recorder, provider, provider.prepare, identity)
     deliveries = Deliveries()
-    worker = Worker(_Drops(), deliveries, capacity=64_000_000)
+    worker = Worker(_Drops(), deliveries, _drop, _do_nothing, capacity=64_000_000)
     with _recording(config, recorder, context, worker.put) as steps:
         yield steps
     worker.stop(1.0)

@@ -1,4 +1,7 @@
-"""Recording, assembly and emission put together, for as long as a process is instrumented."""
+"""The whole route of a record, for as long as a process is instrumented. Nothing else knows all four of its rooms.
+
+The program's threads record, and put what is finished. The engine's thread assembles it and emits the spans.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,11 @@ import torch
 from opentelemetry.trace import TracerProvider
 
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._emission.pipeline import Pipeline
+from otel_torch_modules._emission import step_metrics
+from otel_torch_modules._emission.emission import Emission
 from otel_torch_modules._engine import fork
+from otel_torch_modules._engine.deliveries import Deliveries
+from otel_torch_modules._engine.engine import Engine
 from otel_torch_modules._job.identity import JobIdentity
 from otel_torch_modules._job.process_group import rank_and_world_size
 from otel_torch_modules._job.starter import JobContext
@@ -25,8 +31,6 @@ from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.torch_private import is_unchecked
 from otel_torch_modules._records import Record
-from otel_torch_modules._spans.columns import SpanColumns
-from otel_torch_modules._spans.span import Span
 from otel_torch_modules.config import Config
 
 logger = logging.getLogger("otel_torch_modules")
@@ -44,26 +48,34 @@ class Tracing:
 
     def __init__(self, config: Config, tracer_provider: TracerProvider | None) -> None:
         self._recorder = Recorder(config)
-        self._assembler = Assembler(config)
         self._spending = (
             None if config.max_overhead is None else Spending(config.max_overhead, config.schedule)
         )
+        self._assembler = Assembler(config)
         self._job_context = JobContext(os.environ)
-        self._pipeline = Pipeline(
-            assemble=self._assemble,
+        self._deliveries = Deliveries()
+        self._emission = Emission(
             open_span=self._recorder,
-            hand_over=self._hand_over,
-            finish=self._finish,
             identity=JobIdentity(config, os.environ, rank_and_world_size),
             job_context=self._job_context,
+            deliveries=self._deliveries,
             tracer_provider=tracer_provider,
+            on_found=lambda is_theirs: self._engine.start(ends_first=is_theirs),
+            short_of_room=lambda: self._engine.worker.queue.nearly_full,
         )
-        self._losses = Losses(self._pipeline.lose, self._unhook)
+        self._engine = Engine(
+            self._emission,
+            self._deliveries,
+            handle=self._handle,
+            hand_over=lambda: self._steps.hand_over_idle(),
+            finish=self._finish,
+        )
+        self._losses = Losses(self._engine.worker.lose, self._unhook)
         self._steps = Steps(
             config,
             self._recorder,
-            self._pipeline.context,
-            self._submit,
+            self._emission.context,
+            self._put,
             losses=self._losses,
             spending=self._spending,
         )
@@ -74,6 +86,7 @@ class Tracing:
         if is_unchecked():
             logger.info("Tracing has not been tried with torch %s yet", torch.__version__)
         fork.watch(self)
+        step_metrics.watch(self._engine.worker)
         skip_frames_of(*_own_modules())
         self._job_context.attach()
         self._recorder.install()
@@ -83,7 +96,8 @@ class Tracing:
         """Take the hooks off, send what was recorded and end all threads."""
         fork.unwatch(self)
         self._unhook()
-        self._pipeline.stop(_STOP_TIMEOUT_S)
+        self._engine.stop(_STOP_TIMEOUT_S)
+        step_metrics.unwatch(self._engine.worker)
         self._job_context.detach()
 
     def step(self, index: int | None) -> AbstractContextManager[None]:
@@ -98,18 +112,22 @@ class Tracing:
         self._hooks.uninstall()
         self._recorder.uninstall()
 
-    def _assemble(self, record: Record) -> Span | SpanColumns:
-        if self._spending is not None:
-            self._spending.worker_turns_to(record)
-        return self._assembler.assemble(record)
-
-    def _submit(self, record: Record) -> bool:
-        taken = self._pipeline.put(record)
+    def _put(self, record: Record) -> None:
+        """Recording is through with `record`: on one of the program's threads, or the worker's."""
+        self._engine.worker.put(record)
         self._losses.end_with_a_whole_record()
-        return taken
 
-    def _hand_over(self) -> None:
-        self._steps.hand_over_idle()
+    def _handle(self, record: Record) -> None:
+        """Assemble `record` and send it: on the worker's thread."""
+        with self._deliveries.assembling(record):
+            # Assembly keeps the last records for a while, and a context may hold what is the program's.
+            context, record.context = record.context, None
+            self._emission.context.settle(record)
+            if self._spending is not None:
+                self._spending.worker_turns_to(record)
+            tree = self._assembler.assemble(record)
+            self._emission.emit(tree, context)
+            tree.release()
 
     def _finish(self) -> None:
         try:

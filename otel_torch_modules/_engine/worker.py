@@ -34,14 +34,11 @@ _LOOK_S = 0.05  # between two looks at what the thread does, or still has to do,
 
 
 class Sender(Protocol):
-    """What the thread does with records. All methods are called on it, and may raise."""
+    """Where what was handled goes. All is called on the thread, and may raise."""
 
     @property
     def ready(self) -> bool:
         """Whether it can take another record: else what it has must be sent first."""
-
-    def handle(self, record: Record) -> None:
-        """Assemble `record` and send it, now or later."""
 
     def idle(self) -> None:
         """Do what is due. Called when what waited has been handled, and every so often."""
@@ -57,18 +54,29 @@ class Worker:
     """A bounded queue of records and one daemon thread, started at the first `put`.
 
     Args:
-        sender: what is done with them. What it raises is logged with a traceback the first time and counted from then
-            on.
+        sender: where they go. What it raises, as the next two may, is logged with a traceback the first time and
+            counted from then on.
         deliveries: counts what becomes of them.
+        handle: what is done with each.
+        hand_over: puts what is due; called often.
         capacity: bytes of records that may wait.
         interval_s: seconds between two looks at the queue; a record waits no longer while there is nothing else to do.
     """
 
     def __init__(
-        self, sender: Sender, deliveries: Deliveries, *, capacity: int, interval_s: float = 0.2
+        self,
+        sender: Sender,
+        deliveries: Deliveries,
+        handle: Callable[[Record], None],
+        hand_over: Callable[[], None],
+        *,
+        capacity: int,
+        interval_s: float = 0.2,
     ) -> None:
         self._sender = sender
         self._deliveries = deliveries
+        self._handle = handle
+        self._hand_over = hand_over
         self._interval_s = interval_s
         self.queue = RecordQueue(capacity, self._has_no_room)
         self._stopped = False
@@ -195,6 +203,7 @@ class Worker:
             self._woken = False
             self._records = self._slots = 0
             handled = self._handle_what_waits()
+            self._guarded(self._hand_over)
             self._guarded(self._sender.idle)
             if (waiting or ends) and handled and self._guarded(self._sender.export):
                 for exported in waiting:
@@ -211,7 +220,7 @@ class Worker:
                 return False
             record = self.queue.take()
             if record is not None:
-                self._guarded(self._sender.handle, record)
+                self._guarded(self._handle, record)
         return True
 
     def _guarded(self, function: Callable[..., Any], *arguments: Record) -> Any:

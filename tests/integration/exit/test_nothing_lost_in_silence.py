@@ -136,9 +136,9 @@ reader = InMemoryMetricReader()
 metrics.set_meter_provider(MeterProvider([reader]))
 tracing = TorchModuleInstrumentor()._tracing
 train(20)
-tracing._pipeline.flush(30)
+tracing._engine.worker.flush(30)
 train(1)
-tracing._pipeline.flush(30)
+tracing._engine.worker.flush(30)
 train(1)
 print([
     (dict(point.attributes).get("error.type"), point.value)
@@ -252,7 +252,7 @@ from otel_torch_modules import TorchModuleInstrumentor
 tracing = TorchModuleInstrumentor()._tracing
 for _ in range(10):
     train(20)
-    tracing._pipeline.flush(30)
+    tracing._engine.worker.flush(30)
 os.unlink({str(ballast)!r})
 train(20)
 """
@@ -298,7 +298,7 @@ from otel_torch_modules import TorchModuleInstrumentor
 tracing = TorchModuleInstrumentor()._tracing
 path = {str(path)!r}
 train(2)
-tracing._pipeline.flush(30)
+tracing._engine.worker.flush(30)
 {gone}
 train(3)
 """

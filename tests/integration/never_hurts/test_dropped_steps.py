@@ -19,7 +19,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from otel_torch_modules import TorchModuleInstrumentor
-from otel_torch_modules._emission import pipeline
+from otel_torch_modules._engine import engine
 from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
 
 SOON = 60
@@ -43,7 +43,7 @@ def points():
         for point in metric.data.data_points
     ]
 
-pipeline._CAPACITY = {CAPACITY}
+engine._CAPACITY = {CAPACITY}
 provider = TracerProvider()
 provider.add_span_processor(SimpleSpanProcessor(Stuck()))
 TorchModuleInstrumentor().instrument(tracer_provider=provider)
@@ -56,9 +56,9 @@ train({STEPS_UNDER_PRESSURE})
 under_pressure = points()
 Stuck.go_on.set()
 tracing = TorchModuleInstrumentor()._tracing
-assert tracing._pipeline.flush(SOON)
+assert tracing._engine.worker.flush(SOON)
 train(3)
-assert tracing._pipeline.flush(SOON)
+assert tracing._engine.worker.flush(SOON)
 afterwards = points()
 TorchModuleInstrumentor().uninstrument()
 print(json.dumps([under_pressure, afterwards, points()]))

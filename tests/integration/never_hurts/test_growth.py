@@ -20,10 +20,10 @@ import torch
 from torch import nn
 
 torch.set_num_threads(1)
-traced = "otel_torch_modules._emission.pipeline" in sys.modules
+traced = "otel_torch_modules._engine.worker" in sys.modules
 if traced:
-    from otel_torch_modules._emission.pipeline import Pipeline
-    (pipeline,) = [found for found in gc.get_objects() if type(found) is Pipeline]
+    from otel_torch_modules._engine.worker import Worker
+    (worker,) = [found for found in gc.get_objects() if type(found) is Worker]
 
 class Block(nn.Module):
     def __init__(self):
@@ -54,7 +54,7 @@ def several(numbers):
 
 def flush():
     if traced:
-        pipeline.flush(60)
+        worker.flush(60)
 
 def held():
     flush()

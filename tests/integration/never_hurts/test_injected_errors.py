@@ -257,7 +257,7 @@ def faults_of(seam: Seam, occasion: str, caplog: pytest.LogCaptureFixture) -> li
         tracing = TorchModuleInstrumentor()._tracing
         assert tracing is not None
         hooked = nn.Module.__call__ is not PLAIN[0]
-        lost = tracing._pipeline._worker.outcomes().get("InjectedError", 0)
+        lost = tracing._engine.worker.outcomes().get("InjectedError", 0)
         results_later = program.run(3)
         if (results, results_later) != expected_results:
             wrong.append("results differ")
@@ -333,5 +333,5 @@ def test_all_that_runs_is_tried() -> None:
         "Evaluations.root_opens",
         "RecordContext.attach",
         "Worker.put",
-        "Tracing._submit",
+        "Tracing._put",
     }

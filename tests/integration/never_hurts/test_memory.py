@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from otel_torch_modules import Config, Schedule
-from otel_torch_modules._emission.pipeline import Pipeline
+from otel_torch_modules._engine.engine import Engine
 from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules._recording.modules.fqn import ModuleSites
 from otel_torch_modules._recording.recorder import Recorder
@@ -153,7 +153,7 @@ def test_modules_made_as_the_program_runs_do_not_pile_up() -> None:
 
 def test_nothing_of_ours_lives_on_when_tracing_is_off() -> None:
     model = Net()
-    kinds = (Recorder, Steps, Pipeline)
+    kinds = (Recorder, Steps, Engine)
     before = [len(living(kind)) for kind in kinds]  # Dynamo may keep what it once traced through
     with capture_spans():
         train(model, torch.optim.SGD(model.parameters(), lr=0.01))

@@ -142,7 +142,7 @@ def test_the_next_step_says_that_one_was_lost_and_the_counter_to_what(
     }
     assert list(steps) == [0, 2, 3]
     assert [steps[index].get("torch.step.dropped") for index in (0, 2, 3)] == [None, 1, None]
-    assert tracing._pipeline._worker.outcomes() == {"": 4, "queue_full": 0, "InjectedError": 1}
+    assert tracing._engine.worker.outcomes() == {"": 4, "queue_full": 0, "InjectedError": 1}
 
 
 def test_a_handler_of_logs_that_raises_does_not_reach_training(

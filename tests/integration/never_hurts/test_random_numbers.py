@@ -53,7 +53,7 @@ train(3)
 from otel_torch_modules import TorchModuleInstrumentor
 tracing = TorchModuleInstrumentor()._tracing
 if tracing is not None:
-    tracing._pipeline.flush(0.5)  # long enough for some attempts
+    tracing._engine.worker.flush(0.5)  # long enough for some attempts
     with __import__("opentelemetry.trace").trace.get_tracer("program").start_as_current_span("own"):
         pass
 train(3)

@@ -7,7 +7,10 @@ from typing import Any
 
 from opentelemetry import trace
 
-from otel_torch_modules._emission.pipeline import EXIT_TIMEOUT_S, Pipeline
+from otel_torch_modules._emission import step_metrics
+from otel_torch_modules._emission.emission import Emission
+from otel_torch_modules._engine.deliveries import Deliveries
+from otel_torch_modules._engine.engine import EXIT_TIMEOUT_S, Engine
 from otel_torch_modules._job.identity import JobIdentity
 from otel_torch_modules._job.starter import JobContext
 from otel_torch_modules._records import Record
@@ -37,7 +40,7 @@ def assemble(record: Record) -> Span:
 
 
 class Training:
-    """Steps and the pipeline that they go through; the last step is held back until the end."""
+    """Steps and the way that they go, without recording; the last step is held back until the end."""
 
     def __init__(
         self,
@@ -46,31 +49,52 @@ class Training:
         exit_timeout_s: float = EXIT_TIMEOUT_S,
     ) -> None:
         self.held: Record | None = None
-        self.pipeline = Pipeline(
-            assemble=assemble,
+        self._deliveries = Deliveries()
+        self._emission = Emission(
             open_span=NoCalls(),
-            hand_over=lambda: None,
-            finish=self.hand_over,
             identity=JobIdentity(Config(), {}, lambda: None),
             job_context=JobContext({}),
+            deliveries=self._deliveries,
             tracer_provider=tracer_provider,
+            on_found=lambda is_theirs: self._engine.start(ends_first=is_theirs),
+            short_of_room=lambda: False,
+        )
+        self._engine = Engine(
+            self._emission,
+            self._deliveries,
+            handle=self._handle,
+            hand_over=lambda: None,
+            finish=self.hand_over,
             exit_timeout_s=exit_timeout_s,
         )
+        self.flush = self._engine.worker.flush
+        step_metrics.watch(self._engine.worker)
+
+    def stop(self, timeout_s: float) -> bool:
+        in_time = self._engine.stop(timeout_s)
+        step_metrics.unwatch(self._engine.worker)
+        return in_time
+
+    def _handle(self, record: Record) -> None:
+        with self._deliveries.assembling(record):
+            context, record.context = record.context, None
+            self._emission.context.settle(record)
+            self._emission.emit(assemble(record), context)
 
     def hand_over(self) -> None:
         record, self.held = self.held, None
         if record is not None:
-            self.pipeline.put(record)
+            self._engine.worker.put(record)
 
     def step(self, index: int, spans: int = 0) -> bool:
         """Make one step with `spans` spans below it; return whether it is recorded."""
         self.hand_over()
         now = time.perf_counter_ns()
         record = Record("step", index, now, time.time_ns() - now, micro_batches=spans)
-        recorded = self.pipeline.context.open(record)
+        recorded = self._emission.context.open(record)
         if recorded:
-            self.pipeline.context.attach(record)
-            self.pipeline.context.detach(record)
+            self._emission.context.attach(record)
+            self._emission.context.detach(record)
             record.end = time.perf_counter_ns()
             self.held = record
         return recorded

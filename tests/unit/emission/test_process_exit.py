@@ -122,7 +122,7 @@ before = [signal.getsignal(number) for number in signal.valid_signals()]
 """
         + STEPS
         + """
-training.pipeline.flush(30)
+training.flush(30)
 print([signal.getsignal(number) for number in signal.valid_signals()] == before)
 """
     )

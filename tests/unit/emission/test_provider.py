@@ -58,9 +58,9 @@ from program import Training
 tracer = trace.get_tracer("program")
 training = Training()
 training.step(0)
-training.pipeline.flush(30)
+training.flush(30)
 training.step(1)
-training.pipeline.flush(30)
+training.flush(30)
 with tracer.start_as_current_span("mine"):
     pass
 print(type(trace.get_tracer_provider()).__name__)
@@ -188,9 +188,9 @@ from program import Training
 early = trace.get_tracer("program")
 training = Training()
 training.step(0)
-training.pipeline.flush(30)
+training.flush(30)
 training.step(1)
-training.pipeline.flush(30)
+training.flush(30)
 outlasts = early.start_span("begun before")
 with early.start_as_current_span("before"):
     pass
@@ -224,7 +224,7 @@ def test_metrics_and_logs_are_not_set_up(run_program: Run) -> None:
         TWO_STEPS
         + """
 from opentelemetry import metrics, _logs
-training.pipeline.flush(30)
+training.flush(30)
 print(type(metrics.get_meter_provider()).__name__, type(_logs.get_logger_provider()).__name__)
 """
     )
@@ -265,7 +265,7 @@ def test_an_exporter_that_does_not_exist_is_one_error_and_no_more(run_program: R
     assert "nonsense" in done.stderr
 
 
-def test_stopping_ends_all_threads_and_a_new_pipeline_goes_on_with_the_same_provider(
+def test_stopping_ends_all_threads_and_a_new_one_goes_on_with_the_same_provider(
     run_program: Run, tmp_path: Path
 ) -> None:
     source = """
@@ -276,7 +276,7 @@ providers = []
 for index in range(2):
     training = Training()
     training.step(index)
-    assert training.pipeline.stop(30)
+    assert training.stop(30)
     providers.append(trace.get_tracer_provider())
     print([thread.name for thread in threading.enumerate()])
 print(providers[0] is providers[1])
@@ -292,7 +292,7 @@ from program import Training
 training = Training()
 training.step(0)
 training.held = None
-assert training.pipeline.stop(30)
+assert training.stop(30)
 print([thread.name for thread in threading.enumerate()])
 """
     assert clean(run_program(source, FILE)) == "['MainThread']\n"
@@ -308,12 +308,12 @@ warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
 training = Training()
 training.step(0)
 training.step(1)
-training.pipeline.flush(30)
+training.flush(30)
 child = os.fork()
 if child == 0:
     training.held = None
     training.step(2)
-    training.pipeline.stop(30)
+    training.stop(30)
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
 training.step(3)

@@ -116,18 +116,18 @@ def test_the_bound_holds_whatever_comes_and_goes(lost: list[str]) -> None:
 
 def test_a_slot_is_counted_as_what_it_takes() -> None:
     """Measured over the log of real steps: the list, and the numbers that belong to it alone."""
-    from otel_torch_modules._tracing import Tracing
+    from otel_torch_modules._assembly.assembler import Assembler
     from otel_torch_modules.testing import capture_spans
 
     records: list[Record] = []
-    assemble = Tracing._assemble
+    assemble = Assembler.assemble
 
-    def keep(self: Tracing, record: Record) -> object:
+    def keep(self: Assembler, record: Record) -> object:
         records.append(record)
         return assemble(self, record)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Tracing, "_assemble", keep)
+        patched.setattr(Assembler, "assemble", keep)
         model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(50)))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         with capture_spans():

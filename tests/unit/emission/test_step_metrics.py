@@ -215,23 +215,23 @@ def train(steps):
     training = Training(provider)
     for index in range(steps):
         training.step(index)
-    return training.pipeline
+    return training
 """
 
 
 @pytest.mark.parametrize(
     "source",
     [
-        "set_provider(); pipeline = train(3)",
-        "pipeline = train(3); set_provider()",
-        "train(1).stop(30); set_provider(); pipeline = train(2)",
+        "set_provider(); training = train(3)",
+        "training = train(3); set_provider()",
+        "train(1).stop(30); set_provider(); training = train(2)",
     ],
     ids=["before", "after", "between"],
 )
 def test_the_programs_meter_provider_is_used_whenever_it_comes(
     run_program: Callable[..., subprocess.CompletedProcess[str]], source: str
 ) -> None:
-    ending = "pipeline.flush(30); before = handled(); pipeline.stop(30); print(before, handled())"
+    ending = "training.flush(30); before = handled(); training.stop(30); print(before, handled())"
     done = run_program(f"{TRAINING}\n{source}\n{ending}\n")
     # The last step is held back until the end.
     assert (done.stdout, done.stderr) == ("[2] []\n", "")
@@ -242,7 +242,7 @@ def test_at_exit_the_numbers_are_there_until_the_meter_provider_has_read_them(
 ) -> None:
     # Called last in, first out: ours is registered by the first step.
     source = "import atexit\natexit.register(lambda: print(handled()))\nset_provider()\n"
-    done = run_program(f"{TRAINING}\n{source}\npipeline = train(3)\n")
+    done = run_program(f"{TRAINING}\n{source}\ntraining = train(3)\n")
     assert (done.stdout, done.stderr) == ("[3]\n", "")
 
 
@@ -251,7 +251,7 @@ def test_a_meter_provider_that_cannot_be_loaded_stops_nothing(
 ) -> None:
     source = """
 os.environ["OTEL_PYTHON_METER_PROVIDER"] = "nowhere"
-print(Training(provider).pipeline.stop(30))
+print(Training(provider).stop(30))
 """
     done = run_program(TRAINING + source)
     said = done.stdout.splitlines()

@@ -27,7 +27,7 @@ EMPTY_RECORD = _BYTES_PER_SLOT * _SLOTS_PER_RECORD
 
 
 class Handling:
-    """Does with records what a test says, and counts them as the pipeline does."""
+    """Does with records what a test says, and counts them as tracing does."""
 
     def __init__(
         self,
@@ -65,7 +65,14 @@ def make_worker(
     """Return a worker with room for so many empty records."""
     deliveries = Deliveries()
     sender = Handling(handle, deliveries, **given)
-    return Worker(sender, deliveries, capacity=capacity * EMPTY_RECORD, interval_s=interval_s)
+    return Worker(
+        sender,
+        deliveries,
+        sender.handle,
+        lambda: None,
+        capacity=capacity * EMPTY_RECORD,
+        interval_s=interval_s,
+    )
 
 
 @pytest.fixture

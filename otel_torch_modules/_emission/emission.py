@@ -1,0 +1,81 @@
+"""Emission as a whole: the provider, the current span, the emitter and the last words, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from opentelemetry import trace
+
+from otel_torch_modules._emission.current_span import RecordContext
+from otel_torch_modules._emission.emitter import Emitter
+from otel_torch_modules._emission.last_words import say_last_words
+from otel_torch_modules._emission.provider import LazyTracerProvider
+from otel_torch_modules._engine.deliveries import Deliveries
+from otel_torch_modules._job.identity import JobIdentity
+from otel_torch_modules._job.starter import JobContext
+from otel_torch_modules._records import OpenSpan
+
+
+class Emission:
+    """Sends the spans of records: see `Outlet`, whose methods these are.
+
+    Args:
+        open_span: what is open in a thread, for the program's own spans.
+        identity: what this process is in its job.
+        job_context: what started the job.
+        deliveries: is told what became of records.
+        tracer_provider: to use instead of the program's global one.
+        on_found: called when the tracer provider is known; told whether it is the program's.
+        short_of_room: whether a record that opens should do without its modules.
+    """
+
+    def __init__(
+        self,
+        *,
+        open_span: OpenSpan,
+        identity: JobIdentity,
+        job_context: JobContext,
+        deliveries: Deliveries,
+        tracer_provider: trace.TracerProvider | None,
+        on_found: Callable[[bool], None],
+        short_of_room: Callable[[], bool],
+    ) -> None:
+        self._deliveries = deliveries
+        self._provider = LazyTracerProvider(
+            tracer_provider, on_found=lambda: on_found(not self._provider.is_ours)
+        )
+        self._emitter = Emitter(self._provider.resolve, job_context, deliveries=deliveries)
+        self.emit = self._emitter.emit
+        self.context = RecordContext(
+            open_span,
+            self._provider,
+            self._provider.prepare,
+            identity,
+            short_of_room=short_of_room,
+        )
+
+    @property
+    def ready(self) -> bool:
+        return self._emitter.ready
+
+    def idle(self) -> None:
+        self._emitter.idle()
+
+    def export(self) -> bool:
+        return self._emitter.flush()
+
+    def close(self) -> None:
+        self._provider.close()
+
+    def wait(self, timeout_s: float) -> None:
+        self._provider.wait(timeout_s)
+
+    def expect_end(self) -> None:
+        self.context.leave_closed()
+        for exporter in self._provider.exporters:
+            exporter.trouble.muted = True  # there will be one line for all
+
+    def end(self, in_time: bool) -> None:
+        say_last_words(self._deliveries, self._provider.exporters)
+        if not in_time:
+            self._provider.abort()

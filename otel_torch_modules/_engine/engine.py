@@ -1,0 +1,87 @@
+"""The thread between recording and sending, from the first record to the end of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from otel_torch_modules._engine.deliveries import Deliveries
+from otel_torch_modules._engine.process_exit import AtExit
+from otel_torch_modules._engine.worker import Sender, Worker
+from otel_torch_modules._records import Record
+
+EXIT_TIMEOUT_S = 4.5
+"""How long exit waits for a collector that does not answer; with what breaking off takes, less than five seconds."""
+
+_CAPACITY = 64 << 20  # bytes of records that may wait
+
+
+class Outlet(Sender, Protocol):
+    """A sender that has a beginning and an end. Called on the thread that ends the engine."""
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until what is being prepared is there."""
+
+    def expect_end(self) -> None:
+        """Take note that the last record has been put."""
+
+    def end(self, in_time: bool) -> None:
+        """Say what was not sent; break off what is being sent, unless all was `in_time`."""
+
+
+class Engine:
+    """A worker, and its end at the right moment.
+
+    Args:
+        outlet: where what was handled goes.
+        deliveries: counts what becomes of records.
+        handle: what is done with a record; called on the worker's thread.
+        hand_over: puts what is finished but was not handed over yet; called on the worker's thread, often.
+        finish: puts what is not finished either; called once, at exit and at `stop`.
+        exit_timeout_s: how long the end of the process may wait for a collector that does not answer.
+    """
+
+    def __init__(
+        self,
+        outlet: Outlet,
+        deliveries: Deliveries,
+        *,
+        handle: Callable[[Record], None],
+        hand_over: Callable[[], None],
+        finish: Callable[[], None],
+        exit_timeout_s: float = EXIT_TIMEOUT_S,
+    ) -> None:
+        self.worker = Worker(outlet, deliveries, handle, hand_over, capacity=_CAPACITY)
+        self._outlet = outlet
+        self._finish = finish
+        self._exit_timeout_s = exit_timeout_s
+        # At exit this is all: the program's meter provider ends after us, and reads the numbers once more.
+        self._at_exit = AtExit(lambda: self.stop(self._exit_timeout_s))
+        self._before_exit = AtExit(self._hand_in)
+        self._at_exit.register()
+
+    def start(self, *, ends_first: bool) -> None:
+        """Start the thread now: at exit, Python 3.12 starts none any more.
+
+        Args:
+            ends_first: what was registered at exit until now, as a program's tracer provider is, needs what we send.
+        """
+        (self._at_exit if ends_first else self._before_exit).register()
+        self.worker.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Send what there is, end all threads; return False where that took longer and was broken off."""
+        self._outlet.wait(timeout_s)
+        self._before_exit.unregister()
+        self._at_exit.unregister()
+        self._finish()
+        self._outlet.expect_end()
+        in_time = self.worker.stop(timeout_s)
+        self._outlet.end(in_time)
+        return in_time
+
+    def _hand_in(self) -> None:
+        """Send what there is, before what the program has registered at exit: that may train, or end the process."""
+        self._finish()
+        if not self.worker.flush(self._exit_timeout_s):
+            self._exit_timeout_s = 0.0  # nobody answers: once is enough to wait
