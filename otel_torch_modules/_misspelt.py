@@ -13,7 +13,7 @@ from otel_torch_modules import environment_variables
 from otel_torch_modules._printable import printable
 
 PREFIX = "OTEL_TORCH_MODULES_"
-OURS = tuple(name for name in vars(environment_variables) if name.startswith(PREFIX))
+OURS = tuple([name for name in vars(environment_variables) if name.startswith(PREFIX)])
 
 _STANDARD_PREFIX = "OTEL_"
 _OF_TESTS = PREFIX + "TEST_"  # where this project's own tests find their programs

@@ -34,7 +34,7 @@ def encodable_value(value: Any) -> Any:
     if isinstance(value, str):
         return encodable(value)
     if isinstance(value, (list, tuple)):
-        return tuple(map(encodable_value, value))
+        return (*map(encodable_value, value),)
     if isinstance(value, Mapping):
         return encodable_attributes(value)
     return value
@@ -43,6 +43,16 @@ def encodable_value(value: Any) -> Any:
 def encodable_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return `attributes` with all texts in them `encodable`."""
     return {encodable(name): encodable_value(value) for name, value in attributes.items()}
+
+
+def error_type(error: BaseException) -> str:
+    """Return the name of the class of `error`, for ``error.type``.
+
+    Example:
+        >>> error_type(OSError())
+        'OSError'
+    """
+    return encodable(type(error).__qualname__)
 
 
 def describe_error(error: BaseException, with_stacktrace: bool) -> Raised:

@@ -191,7 +191,7 @@ def _fraction(name: str, text: str) -> float:
 
 
 def _list(name: str, text: str) -> tuple[str, ...]:
-    return tuple(item.strip() for item in text.split(",") if item.strip())
+    return tuple([item.strip() for item in text.split(",") if item.strip()])
 
 
 def _word(name: str, text: str) -> str:

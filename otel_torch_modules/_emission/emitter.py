@@ -4,6 +4,9 @@ Nothing here goes through ``tracer.start_span`` where the provider is the SDK's:
 known, and the sampler was asked once for the whole record. Finished spans are handed to ``on_end``; real ones are made
 where a processor has an ``on_start``, or where the program itself set attributes or events.
 
+The root comes last, as where a program ends spans: what a process that is killed has sent of a step is then without
+the step's own span, and does not pass for the whole.
+
 No span may be lost on the way. A `BatchSpanProcessor` drops what its queue (2 048 spans by default) cannot
 hold, which is less than one step of a large model. So the provider is asked to export before that many are in it.
 
@@ -127,7 +130,7 @@ class Emitter:
         elif sdk.needs_started_spans(processors):
             self._send_started(batch, context)
         else:
-            self._send_finished(batch, batch.spans, context)
+            self._send_finished(batch, _root_last(batch.spans), context)
 
     def _send_by_api(
         self, tree: Span | SpanColumns, tracer: trace.Tracer, context: Context | None
@@ -152,14 +155,14 @@ class Emitter:
         columns.span_ids = [*(head.span_id for head in heads), *drawn]
         self._assign_ids(columns.between, tracer)
         spans = [*heads, *columns.between]
-        self._send_encoded(RecordSpans(spans, decision, tracer, self._scope), outboxes, context)
         for outbox in outboxes:
             outbox.put_columns(columns, columns.span_ids, decision.trace_flags)
+        self._send_encoded(RecordSpans(spans, decision, tracer, self._scope), outboxes, context)
 
     def _send_encoded(
         self, batch: RecordSpans, outboxes: tuple[Outbox, ...], context: Context
     ) -> None:
-        encoded = [span for span in batch.spans if span.notes is None]
+        encoded = [span for span in _root_last(batch.spans) if span.notes is None]
         for outbox in outboxes:
             outbox.put(batch, encoded)
         noted = [span for span in batch.spans if span.notes is not None]
@@ -193,7 +196,7 @@ class Emitter:
     def _outboxes_to(
         self, exporters: tuple[RequestExporter, ...], tracer: Tracer
     ) -> tuple[Outbox, ...]:
-        known = tuple(outbox.exporter for outbox in self._outboxes)
+        known = tuple([outbox.exporter for outbox in self._outboxes])
         if exporters != known or (
             known and self._outboxes[0].encoder.resource is not tracer.resource
         ):
@@ -201,13 +204,15 @@ class Emitter:
                 outbox.send()
             maker = object()
             self._outboxes = tuple(
-                Outbox(
-                    exporter,
-                    SpanEncoder(tracer, self._scope, exporter.language, maker),
-                    self._deliveries,
-                    self._clock,
-                )
-                for exporter in exporters
+                [
+                    Outbox(
+                        exporter,
+                        SpanEncoder(tracer, self._scope, exporter.language, maker),
+                        self._deliveries,
+                        self._clock,
+                    )
+                    for exporter in exporters
+                ]
             )
         return self._outboxes
 
@@ -272,3 +277,7 @@ class Emitter:
         if self._unflushed >= _FLUSH_EVERY:
             self._flush_provider()
         self._unflushed += 1
+
+
+def _root_last(spans: list[Span]) -> list[Span]:
+    return [*spans[1:], *spans[:1]]

@@ -98,5 +98,5 @@ def _cut(value: Any, length: int | None) -> Any:
     if isinstance(value, str):
         return value[:length]
     if isinstance(value, (list, tuple)):
-        return tuple(_cut(item, length) for item in value)
+        return tuple([_cut(item, length) for item in value])
     return value

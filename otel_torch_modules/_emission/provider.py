@@ -182,10 +182,10 @@ class OwnTracerProvider(TracerProvider):
     def open(self) -> None:
         """Make the exporters that the environment names, in place of any former ones."""
         self._exporters = sdk.trace_exporters()
-        self.processors = tuple(_processor(exporter) for exporter in self._exporters)
+        self.processors = tuple([_processor(exporter) for exporter in self._exporters])
         sdk.replace_span_processors(self, self.processors)
         self._request_exporters = tuple(
-            exporter for exporter in self._exporters if isinstance(exporter, RequestExporter)
+            [exporter for exporter in self._exporters if isinstance(exporter, RequestExporter)]
         )
 
     def request_exporters(

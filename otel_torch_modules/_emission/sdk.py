@@ -54,7 +54,7 @@ def span_processors(active: SpanProcessor) -> tuple[SpanProcessor, ...]:
     inner = getattr(active, "_span_processors", None)
     if inner is None:
         return (active,)
-    return tuple(found for processor in inner for found in span_processors(processor))
+    return tuple([found for processor in inner for found in span_processors(processor)])
 
 
 def needs_started_spans(processors: Sequence[SpanProcessor]) -> bool:

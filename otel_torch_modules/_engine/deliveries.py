@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from otel_torch_modules import semconv
 from otel_torch_modules._records import Record
+from otel_torch_modules._texts import error_type
 
 _SENT = ""
 
@@ -56,7 +57,7 @@ class Deliveries:
         try:
             yield
         except Exception as error:
-            delivery.error = type(error).__qualname__
+            delivery.error = error_type(error)
             raise
         finally:
             self._current = None

@@ -20,7 +20,7 @@ def describe_tensors(values: Any) -> Shapes:
     """Return shapes and dtypes of the tensors in `values`, those that are held outermost first."""
     with torch._C.DisableTorchFunction():
         found = [(_shape(tensor), str(_dtype(tensor))) for tensor in tensors(values)]
-    return Shapes(tuple(shape for shape, _ in found), tuple(dtype for _, dtype in found))
+    return Shapes(tuple([shape for shape, _ in found]), tuple([dtype for _, dtype in found]))
 
 
 def _shape(tensor: Tensor) -> str:

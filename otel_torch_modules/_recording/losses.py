@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 from otel_torch_modules._recording.interruption import is_interruption
+from otel_torch_modules._texts import error_type
 
 logger = logging.getLogger("otel_torch_modules")
 
@@ -38,8 +39,7 @@ class Losses:
         """Take note that `error`, which came up at the place that `where` names, has cost a record."""
         if self.given_up:
             return
-        kind = type(error).__qualname__
-        self._count(kind)
+        self._count(error_type(error))
         if is_interruption(error):  # the program's: it hears of it
             return
         self._in_a_row += 1

@@ -122,4 +122,4 @@ def attach_mark(node: Node, carrier: Tensor) -> None:
 
 def is_unchecked() -> bool:
     """Return whether this torch is newer than all that this was checked on; then it may still do."""
-    return tuple(map(int, torch.__version__.split(".")[:2])) > _NEWEST_CHECKED
+    return (*map(int, torch.__version__.split(".")[:2]),) > _NEWEST_CHECKED

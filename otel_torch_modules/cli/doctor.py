@@ -84,7 +84,7 @@ def _examine_versions() -> Iterator[Finding]:
             fault = f"{distribution} is not installed; version {wanted} or later is needed"
             yield Finding(distribution, "missing", fault)
             continue
-        numbers = tuple(int(number) for number in re.findall(r"\d+", found)[: len(least)])
+        numbers = tuple([int(number) for number in re.findall(r"\d+", found)[: len(least)]])
         fault = f"{distribution} {found} is too old; {wanted} or later is needed"
         yield Finding(distribution, found, "" if numbers >= least else fault)
     try:

@@ -71,15 +71,17 @@ class Call:
         self, number: int, gradients: tuple[Tensor | None, ...]
     ) -> tuple[Tensor | None, ...]:
         """Return those of the `gradients` of the node `number` that are of outputs of this call."""
-        return tuple(gradients[edge.output] for edge in self.outputs if edge.number == number)
+        return tuple([gradients[edge.output] for edge in self.outputs if edge.number == number])
 
     def grad_inputs(
         self, number: int, gradients: tuple[Tensor | None, ...]
     ) -> tuple[Tensor | None, ...]:
         """Return a gradient for each input that requires one; None where the node `number` did not make it."""
         return tuple(
-            gradients[edge.output] if edge is not None and edge.number == number else None
-            for edge in self.inputs
+            [
+                gradients[edge.output] if edge is not None and edge.number == number else None
+                for edge in self.inputs
+            ]
         )
 
 

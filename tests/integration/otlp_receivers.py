@@ -69,9 +69,9 @@ def grpc_receiver() -> Iterator[Receiver]:
 
 @contextmanager
 def answering(protocol: str, status: Callable[[], Any], port: int = 0) -> Iterator[Receiver]:
-    """Answer each export with what `status` returns: a number over HTTP, a `grpc.StatusCode` over gRPC.
+    """Answer each export with what `status` returns: a number over HTTP, a `grpc.StatusCode` over gRPC, or a response.
 
-    What was not taken is not in `received`.
+    What was not taken at all is not in `received`.
     """
     with (_grpc if protocol == "grpc" else _http)(status, port) as receiver:
         yield receiver
@@ -87,7 +87,7 @@ def refusing(protocol: str, *, again: bool) -> Iterator[Receiver]:
 
 
 @contextmanager
-def _http(status: Callable[[], int], port: int = 0) -> Iterator[Receiver]:
+def _http(status: Callable[[], Any], port: int = 0) -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
@@ -96,12 +96,16 @@ def _http(status: Callable[[], int], port: int = 0) -> Iterator[Receiver]:
             if headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)
             answer = status()
+            said = b""
+            if isinstance(answer, ExportTraceServiceResponse):
+                answer, said = 200, answer.SerializeToString()
             if answer == 200:
                 request = ExportTraceServiceRequest.FromString(body)
                 receiver.received.append(Received(headers, request))
             self.send_response(answer)
-            self.send_header("content-length", "0")
+            self.send_header("content-length", str(len(said)))
             self.end_headers()
+            self.wfile.write(said)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -118,17 +122,20 @@ def _http(status: Callable[[], int], port: int = 0) -> Iterator[Receiver]:
 
 
 @contextmanager
-def _grpc(status: Callable[[], grpc.StatusCode], port: int = 0) -> Iterator[Receiver]:
+def _grpc(status: Callable[[], Any], port: int = 0) -> Iterator[Receiver]:
     class Servicer(TraceServiceServicer):
         def Export(  # noqa: N802
             self, request: ExportTraceServiceRequest, context: grpc.ServicerContext
         ) -> ExportTraceServiceResponse:
             answer = status()
-            if answer is not grpc.StatusCode.OK:
+            response = ExportTraceServiceResponse()
+            if isinstance(answer, ExportTraceServiceResponse):
+                response = answer
+            elif answer is not grpc.StatusCode.OK:
                 context.abort(answer, "no")
             headers = {str(name): str(value) for name, value in context.invocation_metadata()}
             receiver.received.append(Received(headers, request))
-            return ExportTraceServiceResponse()
+            return response
 
     with ThreadPoolExecutor(2) as threads:
         server = grpc.server(threads)

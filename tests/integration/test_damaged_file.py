@@ -81,6 +81,21 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return file.read_bytes()
 
 
+def test_wherever_a_file_ends_between_two_lines_no_part_of_a_step_passes_for_the_whole(
+    whole: bytes, tmp_path: Path
+) -> None:
+    """As where a process is killed between two writes."""
+    file = tmp_path / "killed.jsonl"
+    cut = 0
+    for at, byte in enumerate(whole):
+        if byte == ord("\n"):
+            file.write_bytes(whole[: at + 1])
+            read = TraceFile.read(file)
+            assert_what_is_not_marked_is_whole(read)
+            cut += any("no root" in loss for loss in read.losses())
+    assert cut
+
+
 def test_wherever_a_line_is_torn_no_part_of_a_step_passes_for_the_whole(
     whole: bytes, tmp_path: Path
 ) -> None:

@@ -110,7 +110,7 @@ def pick(places: list[int]) -> Callable[[Any], tuple[Any, ...]]:
     """Return what takes the entries at `places` out of a list."""
     if len(places) > 1:
         return itemgetter(*places)
-    return lambda entries: tuple(entries[place] for place in places)
+    return lambda entries: tuple([entries[place] for place in places])
 
 
 def _about(record: Record) -> tuple[Any, ...]:

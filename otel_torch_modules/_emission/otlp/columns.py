@@ -138,4 +138,4 @@ class _Block:
 
 
 def _written(write: Callable[[list[int]], Pieces], numbers: list[int]) -> Pieces:
-    return tuple(chain.from_iterable(map(write, slices(numbers, _NUMBERS_AT_ONCE))))
+    return (*chain.from_iterable(map(write, slices(numbers, _NUMBERS_AT_ONCE))),)

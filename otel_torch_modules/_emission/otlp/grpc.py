@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from otel_torch_modules._emission.otlp.answer import TAKEN, Answer
+from otel_torch_modules._emission.otlp.answer import Answer
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 
 # https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/collector/trace/v1/trace_service.proto
@@ -51,11 +51,7 @@ class GrpcRequestExporter(RequestExporter, OTLPSpanExporter):
             )
         except RpcError as error:
             return self._failure(error)
-        rejected = response.partial_success
-        if rejected.rejected_spans:
-            reason = f"{self.place} rejects some: {rejected.error_message}"
-            return Answer("partial_success", reason)
-        return TAKEN
+        return self.taken(response, request)
 
     def _failure(self, error: RpcError) -> Answer:
         code, details = error.code(), error.details() or ""

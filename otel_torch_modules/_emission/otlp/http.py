@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_torch_modules._emission.otlp.answer import TAKEN, Answer
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
+from otel_torch_modules._texts import error_type
 
 _AGAIN = {429, 502, 503, 504}  # https://opentelemetry.io/docs/specs/otlp/#failures-1
 
@@ -46,7 +47,9 @@ class HttpRequestExporter(RequestExporter, OTLPSpanExporter):
             return Answer(
                 str(response.status), reason, response.status in _AGAIN, _wanted_pause(response)
             )
-        return self._partial_success(response.body) or TAKEN
+        with suppress(DecodeError):  # a proxy may answer in words of its own
+            return self.taken(ExportTraceServiceResponse.FromString(response.body), request)
+        return TAKEN
 
     def _post(self, data: bytes) -> _Response | Answer:
         """Return what came back, or why nothing did."""
@@ -69,16 +72,8 @@ class HttpRequestExporter(RequestExporter, OTLPSpanExporter):
 
     def _no_answer(self, error: Exception, *, again: bool) -> Answer:
         if again:
-            return Answer(type(error).__qualname__, self.silence, again)
-        return Answer(type(error).__qualname__, f"{self.place}: {error}")
-
-    def _partial_success(self, body: bytes) -> Answer | None:
-        with suppress(DecodeError):  # a proxy may answer in words of its own
-            said = ExportTraceServiceResponse.FromString(body).partial_success
-            if said.rejected_spans:
-                reason = f"{self.place} rejects some: {said.error_message}"
-                return Answer("partial_success", reason)
-        return None
+            return Answer(error_type(error), self.silence, again)
+        return Answer(error_type(error), f"{self.place}: {error}")
 
 
 def _wanted_pause(response: _Response) -> float:

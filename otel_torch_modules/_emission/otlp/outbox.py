@@ -22,6 +22,7 @@ from otel_torch_modules._emission import sdk
 from otel_torch_modules._emission.otlp.columns import ColumnsEncoder
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.otlp.request_exporter import (
+    MOST_BYTES,
     EncodedRequest,
     RequestExporter,
     pauses,
@@ -33,7 +34,6 @@ from otel_torch_modules._engine.pauses import slices
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.span import Span
 
-_MOST_BYTES = 1 << 20  # gRPC servers take 4 MiB by default
 _MOST_SPANS = 2_048
 _DELAY_MS = 500
 _SLICE = 512  # spans encoded at once
@@ -111,14 +111,14 @@ class Outbox:
             self._add_parts(*block)
 
     def _add_parts(self, encoded: bytes, spans: int) -> None:
-        if len(encoded) <= _MOST_BYTES:
+        if len(encoded) <= MOST_BYTES:
             self._add(encoded, spans)
             return
-        for part, count in self.encoder.language.split(encoded, spans, _MOST_BYTES):
+        for part, count in self.encoder.language.split(encoded, spans, MOST_BYTES):
             self._add(part, count)
 
     def _add(self, encoded: bytes, spans: int) -> None:
-        if self._bytes + len(encoded) > _MOST_BYTES or self._spans + spans > self._most_spans:
+        if self._bytes + len(encoded) > MOST_BYTES or self._spans + spans > self._most_spans:
             self._seal()
             self._try()
         if not self._encoded:

@@ -17,13 +17,17 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otel_torch_modules._emission.otlp.answer import ENDED, Answer
+from otel_torch_modules._emission.otlp.answer import ENDED, TAKEN, Answer
 from otel_torch_modules._emission.otlp.language import Language
 from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.otlp.trouble import Trouble
+from otel_torch_modules._texts import error_type
 
 NO_ANSWER: Final = "nothing answers at"
 """How the reason begins of a receiver that is not there."""
+
+MOST_BYTES: Final = 1 << 20
+"""Of a request with more than one span: gRPC servers take 4 MiB by default."""
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 8.0
@@ -74,6 +78,17 @@ class RequestExporter(SpanExporter, ABC):
     def attempt(self, request: EncodedRequest) -> Answer:
         """Send `request` once."""
 
+    def taken(self, response: Any, request: EncodedRequest) -> Answer:
+        """Return what an ``ExportTraceServiceResponse`` says of `request`, all of which it may not have taken."""
+        said = response.partial_success
+        if not said.rejected_spans:
+            return TAKEN
+        reason = (
+            f"{self.place} rejects {said.rejected_spans} of {request.span_count} spans: "
+            f"{said.error_message}"
+        )
+        return Answer("partial_success", reason)
+
     def encode_request(self, spans: Sequence[ReadableSpan]) -> bytes:
         """Return the request that sends finished `spans`."""
         data: bytes = encode_spans(spans).SerializePartialToString()
@@ -87,7 +102,7 @@ class RequestExporter(SpanExporter, ABC):
             try:
                 answer = self.attempt(request)
             except Exception as error:
-                answer = Answer(type(error).__qualname__, f"{self.place}: {error}")
+                answer = Answer(error_type(error), f"{self.place}: {error}")
         if self._ended.is_set() and answer.error:
             return ENDED
         self.trouble.heard(answer)
@@ -95,17 +110,29 @@ class RequestExporter(SpanExporter, ABC):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send what a processor of the SDK hands over, and try again for as long as the time-out says."""
-        request = EncodedRequest(self.encode_request(spans), len(spans))
         deadline = time.monotonic() + self._patience_s
+        taken = [self._sent(request, deadline) for request in self._requests(spans)]
+        return SpanExportResult.SUCCESS if all(taken) else SpanExportResult.FAILURE
+
+    def _requests(self, spans: Sequence[ReadableSpan]) -> Iterator[EncodedRequest]:
+        data = self.encode_request(spans)
+        if len(data) <= MOST_BYTES or len(spans) == 1:
+            yield EncodedRequest(data, len(spans))
+            return
+        half = len(spans) // 2
+        yield from self._requests(spans[:half])
+        yield from self._requests(spans[half:])
+
+    def _sent(self, request: EncodedRequest, deadline: float) -> bool:
         for pause_s in pauses():
             answer = self.export_request(request)
             if not answer.error:
-                return SpanExportResult.SUCCESS
+                return True
             pause_s = max(pause_s, answer.after_s)
             if not answer.again or time.monotonic() + pause_s > deadline:
                 break
             self._ended.wait(pause_s)
-        return SpanExportResult.FAILURE
+        return False
 
     def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
         """Break off what is being tried, and close."""

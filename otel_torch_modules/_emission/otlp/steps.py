@@ -59,7 +59,7 @@ class StepEncoder:
             return None
         parent = span.parent
         flags = record.decision.trace_flags
-        others = tuple(item for item in span.attributes.items() if item[0] != STEP_INDEX)
+        others = tuple([item for item in span.attributes.items() if item[0] != STEP_INDEX])
         key = (span.name, span.kind, flags, None if parent is None else parent.remote, others)
         between = self._known.get(key)
         if between is None:

@@ -83,7 +83,7 @@ def _measure() -> CallCost:
     recorder = Recorder(Config())
     recorder.boundary = _AllRecorded()
     recorded = recorder.wrapper_of(_forward)
-    links = tuple(_Link() for _ in range(_LINKS))
+    links = tuple([_Link() for _ in range(_LINKS)])
     untraced = _Chain(links, _forward)
     traced = _Chain(links, recorded)
     plain, phases, full = _Runs(), _Runs(), _Runs()

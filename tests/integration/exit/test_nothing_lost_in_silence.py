@@ -13,6 +13,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from tests.integration.otlp_receivers import answering, grpc_receiver
 from tests.integration.training_program import (
@@ -170,6 +171,27 @@ def test_what_is_refused_is_counted_by_its_error(
     assert last == f"22 steps recorded, {len(steps)} sent: {lost} lost by {error}"
     told = [attributes.get("torch.step.dropped") for attributes in steps.values()]
     assert list(filter(None, told)) == [lost]
+
+
+def test_what_a_receiver_rejects_of_a_request_is_counted_and_said(
+    tmp_path: Path, protocol: str
+) -> None:
+    """It does not say whose spans they were: all records of the request count as lost, none twice."""
+    rejects = ExportTraceServiceResponse()
+    rejects.partial_success.rejected_spans = 3
+    rejects.partial_success.error_message = "too old"
+    answers = iter([rejects])
+    with answering(protocol, lambda: next(answers, ExportTraceServiceResponse())) as receiver:
+        done = run(tmp_path, METERED, **_otlp(receiver.endpoint, protocol))
+        assert len(receiver.traces()) == 22
+    counted = dict(eval(done.stdout))
+    lost = counted["partial_success"]
+    assert lost > 0
+    first, well, last = done.stderr.splitlines()
+    place = re.escape(_port(receiver.endpoint))
+    assert re.fullmatch(rf"Spans are lost: {place} rejects 3 of \d+ spans: too old", first)
+    assert re.fullmatch(r"Spans are sent again, \d+ s later; attempts that failed: 1", well)
+    assert last == f"22 steps recorded, {22 - lost} sent: {lost} lost by partial_success"
 
 
 def test_what_may_be_tried_again_arrives_when_the_collector_is_back(

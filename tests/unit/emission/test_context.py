@@ -211,9 +211,9 @@ def test_what_a_sampler_says_of_its_decision_is_on_every_span_of_the_record(
         small_tree.children[0].notes = [Note("set_attribute", ("mine", 1), 21)]
         Emitter(lambda: provider, JobContext({})).emit(small_tree, record.context)
         assert [dict(span.attributes or {}) for span in exporter.get_finished_spans()] == [
-            {"torch.phase": "step", "sample.rate": (1, 20)},
             {"torch.phase": "forward", "sample.rate": (1, 20), "mine": 1},
             {"torch.phase": "backward", "sample.rate": (1, 20)},
+            {"torch.phase": "step", "sample.rate": (1, 20)},
         ]
 
 

@@ -85,6 +85,15 @@ def numbers(count: int, name: str = "") -> list[str]:
     return [f"{name}{number}" for number in range(count)]
 
 
+def test_the_root_comes_in_the_last_request(open_provider: Open) -> None:
+    exporter = Kept()
+    _, emitter = open_provider(exporter)
+    emitter.emit(step(5_000))
+    emitter.flush()
+    assert [names.index("0") for names in exporter.requests if "0" in names] == [903]
+    assert "0" in exporter.requests[-1]
+
+
 def test_a_step_goes_out_whole_in_requests_of_bounded_size(
     open_provider: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,7 +103,7 @@ def test_a_step_goes_out_whole_in_requests_of_bounded_size(
     emitter.flush()
     assert [len(names) for names in exporter.requests] == [2_048, 2_048, 904]
     assert sorted(chain(*exporter.requests), key=int) == numbers(5_000)
-    monkeypatch.setattr(outbox_module, "_MOST_BYTES", 500_000)
+    monkeypatch.setattr(outbox_module, "MOST_BYTES", 500_000)
     exporter.bytes.clear()
     emitter.emit(step(2_048))
     emitter.flush()
@@ -168,7 +177,7 @@ def test_what_the_program_did_to_a_span_makes_a_real_span_and_the_rest_is_encode
     root.children[2].error = Raised("ValueError", "no", "Traceback ...")
     emitter.emit(root)
     emitter.flush()
-    assert exporter.requests == [["0", "1", "3"]]
+    assert exporter.requests == [["1", "3", "0"]]
     assert exporter.finished == ["2"]
 
 
@@ -195,8 +204,8 @@ def test_a_processor_that_the_program_adds_gets_finished_spans(open_provider: Op
     emitter.emit(step(2, name="after "))
     emitter.flush()
     assert exporter.requests == [["before 1", "before 0"]]
-    assert exporter.finished == ["after 0", "after 1"]
-    assert [span.name for span in added.get_finished_spans()] == ["after 0", "after 1"]
+    assert exporter.finished == ["after 1", "after 0"]
+    assert [span.name for span in added.get_finished_spans()] == ["after 1", "after 0"]
 
 
 def test_an_exporter_that_takes_only_spans_gets_spans(open_provider: Open) -> None:
@@ -204,8 +213,8 @@ def test_an_exporter_that_takes_only_spans_gets_spans(open_provider: Open) -> No
     _, emitter = open_provider(encoded, finished)
     emitter.emit(step(2))
     emitter.flush()
-    assert (encoded.requests, encoded.finished) == ([], ["0", "1"])
-    assert [span.name for span in finished.get_finished_spans()] == ["0", "1"]
+    assert (encoded.requests, encoded.finished) == ([], ["1", "0"])
+    assert [span.name for span in finished.get_finished_spans()] == ["1", "0"]
 
 
 def test_a_forked_child_does_not_send_what_waits_in_its_parent(open_provider: Open) -> None:

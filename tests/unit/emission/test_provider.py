@@ -160,7 +160,7 @@ print(type(trace.get_tracer_provider()).__name__)
 @pytest.mark.parametrize(
     ("variables", "kept"),
     [
-        ({"OTEL_TRACES_SAMPLER": "always_on"}, ["step 0", "step 1", "span 0"]),
+        ({"OTEL_TRACES_SAMPLER": "always_on"}, ["step 0", "span 0", "step 1"]),
         ({"OTEL_TRACES_SAMPLER": "always_off"}, []),
         ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0"}, []),
         ({"OTEL_SDK_DISABLED": "true"}, []),
