@@ -12,7 +12,7 @@ from otel_torch_modules._assembly.reading.enclose import enclose
 from otel_torch_modules._assembly.reading.heads import describe_heads, heads
 from otel_torch_modules._assembly.reading.history import History, ReadCalls
 from otel_torch_modules._assembly.reading.tree import RecordTree
-from otel_torch_modules._assembly.repeating.layout import Layout, with_moments
+from otel_torch_modules._assembly.repeating.layout import Plan, with_moments, without_moments
 from otel_torch_modules._assembly.repeating.pattern import Pattern
 from otel_torch_modules._records import Record
 from otel_torch_modules._spans.columns import SpanColumns
@@ -48,9 +48,9 @@ class Assembler:
         seen = self._find(record)
         if seen is None:
             return self._read(record)
-        if seen.layout is None:
+        if seen.plan is None:
             return self._lay_out(seen, record)
-        return self._repeat(seen, seen.layout, record) or self._read(record)
+        return self._repeat(seen, seen.plan, record) or self._read(record)
 
     def _find(self, record: Record) -> _Seen | None:
         """Return what is known of records like `record`; take note of it where that is nothing."""
@@ -95,34 +95,37 @@ class Assembler:
         ends = tree.made.ends(seen.pattern.thread)
         if not enclose(root) and tree.self_contained and ends is not None:
             seen.numbers = ends[1] - ends[0]
-            seen.layout = Layout.of(root, len(tree.heads), tree.truncated)
-        for span in root.walk():
-            span.start, span.end = int(span.start), int(span.end)
+            seen.plan = Plan.of(root, len(tree.heads), tree.truncated)
+        without_moments(root)
         if record.kind == "step":
             add_between(tree.heads[-1])
         return root
 
-    def _repeat(self, seen: _Seen, layout: Layout, record: Record) -> SpanColumns | None:
+    def _repeat(self, seen: _Seen, plan: Plan, record: Record) -> SpanColumns | None:
         """Return the columns of `record`; None where it has to be read."""
         pattern = seen.pattern
         first = pattern.first(record)
         if first + pattern.lowest < self._history.end(pattern.thread):
             return None  # its backward may have come to a call of an earlier record
-        times = layout.times(record)
-        if times is None:
-            return None
         spans = heads(record)
+        columns = plan.columns(record, spans)
+        if columns is None:
+            return None
+        layout = plan.layout
         describe_heads(spans, record, layout.truncated)
-        columns = SpanColumns(layout, spans, *times)
-        for head, start, end in zip(spans, *times, strict=False):
+        starts, ends = columns.starts, columns.ends
+        for head, start, end in zip(spans, starts, ends, strict=False):
             head.start, head.end = start, end
         if record.kind == "step":
-            starts, ends = times
             phases = ((starts[place], ends[place]) for place in layout.phases)
             columns.between = between(spans[-1], phases)
         if record.site is not None:
             root = layout.spans[0]
             spans[0].kind, spans[0].attributes = root.kind, root.attributes
+            spans[0].values = {key: columns.values[key][0] for key in root.values}
+        for place, points in columns.points.items():
+            if place < len(spans):
+                spans[place].points = points
         unfold = partial(self._unfold, record, columns, self._order)
         self._order += pattern.calls
         calls = _RepeatedCalls(pattern.thread, (first, first + seen.numbers), unfold)
@@ -144,11 +147,11 @@ class Assembler:
 class _Seen:
     """What is known of the records with one pattern."""
 
-    __slots__ = ("layout", "numbers", "pattern", "tries")
+    __slots__ = ("numbers", "pattern", "plan", "tries")
 
     def __init__(self, pattern: Pattern) -> None:
         self.pattern = pattern
-        self.layout: Layout | None = None
+        self.plan: Plan | None = None
         self.numbers = 0  # how many nodes may be those of calls
         self.tries = _TRIES  # left
 

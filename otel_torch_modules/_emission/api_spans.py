@@ -50,7 +50,7 @@ def send(root: Span, tracer: trace.Tracer, context: Context, ending: Callable[[]
                 span.name,
                 trace.set_span_in_context(is_open[-1][1], context) if is_open else context,
                 _KINDS[span.kind],
-                dict(span.attributes),
+                dict(span.all_attributes),
                 () if target is None else (Link(target),),
                 span.start + offset,
             )

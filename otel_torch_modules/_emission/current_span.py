@@ -18,13 +18,13 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
 from otel_torch_modules import semconv
-from otel_torch_modules._assembly.reading.heads import head_of
 from otel_torch_modules._emission.ids import UrandomIdGenerator, chosen_generator, generate_ids
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._emission.sampling import SAMPLED_WITH_RANDOM_ID, decide, takes_all
 from otel_torch_modules._engine import fork
 from otel_torch_modules._job.identity import JobIdentity
 from otel_torch_modules._records import OpenSpan, OuterParent, Record
+from otel_torch_modules._spans.head import head_of
 from otel_torch_modules._texts import (
     describe_error,
     encodable,

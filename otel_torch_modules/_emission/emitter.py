@@ -29,7 +29,6 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import TraceFlags
 
 from otel_torch_modules import semconv
-from otel_torch_modules._assembly.reading.between import without_between
 from otel_torch_modules._emission import api_spans, sampling, sdk
 from otel_torch_modules._emission.ids import (
     UrandomIdGenerator,
@@ -123,7 +122,7 @@ class Emitter:
         spans = list((tree if isinstance(tree, Span) else tree.tree()).walk())
         self._assign_ids(spans, tracer)
         if isinstance(tree, SpanColumns):
-            tree.span_ids = [span.span_id for span in without_between(spans)]
+            tree.take_ids(spans)
         batch = RecordSpans(spans, decision, tracer, self._scope)
         if outboxes:
             self._send_encoded(batch, outboxes, context)
@@ -154,7 +153,7 @@ class Emitter:
         drawn = generate_span_ids(generator, len(columns.starts) - len(heads))
         columns.span_ids = [*(head.span_id for head in heads), *drawn]
         self._assign_ids(columns.between, tracer)
-        spans = [*heads, *columns.between]
+        spans = [*heads, *columns.between, *columns.spans_apart(columns.span_ids)]
         for outbox in outboxes:
             outbox.put_columns(columns, columns.span_ids, decision.trace_flags)
         self._send_encoded(RecordSpans(spans, decision, tracer, self._scope), outboxes, context)

@@ -89,8 +89,8 @@ class RecordSpans:
         return parent_context(span) if span.parent is None else self._context(span.parent)
 
     def _attributes(self, span: Span) -> Mapping[str, Any]:
-        of_sampler = self.decision.attributes
-        return {**span.attributes, **of_sampler} if of_sampler else span.attributes
+        attributes, of_sampler = span.all_attributes, self.decision.attributes
+        return {**attributes, **of_sampler} if of_sampler else attributes
 
     def finished(self, span: Span, resource: Resource | None = None) -> ReadableSpan:
         """Return `span` as the SDK would have it after its end; of the tracer's resource unless another is given."""
@@ -104,7 +104,7 @@ class RecordSpans:
             self._parent(span),
             self.tracer.resource if resource is None else resource,
             limits.attributes(attributes) if self._bind_attributes else attributes,
-            () if error is None else limits.events(_exception_events(error, span.end + offset)),
+            limits.events(events) if (events := _events(span, offset)) else (),
             () if span.link is None else limits.links((self._link(span.link),)),
             _KINDS[span.kind],
             None,
@@ -155,9 +155,9 @@ def finish(span: Span, started: trace.Span, offset: int) -> None:
             first, attributes, at, *rest = (*arguments, None, None)[: max(3, len(arguments))]
             arguments = (first, attributes, at or note.time + offset, *rest)
         getattr(started, note.method)(*arguments)
+    for event in _events(span, offset):
+        started.add_event(event.name, event.attributes, event.timestamp)
     if span.error is not None:
-        for event in _exception_events(span.error, span.end + offset):
-            started.add_event(event.name, event.attributes, event.timestamp)
         started.set_status(_error_status(span.error))
     started.end(span.end + offset)
 
@@ -186,6 +186,18 @@ def context_with_parent(root: Span) -> Context:
 def _error_status(error: Raised) -> Status:
     description = f"{error.type}: {error.message}" if error.type else error.message
     return Status(StatusCode.ERROR, description)
+
+
+def _events(span: Span, offset: int) -> list[Event]:
+    """Return what has happened in `span`, and how it was left."""
+    if span.points is None and span.error is None:
+        return []
+    events = [
+        Event(point.name, point.attributes, point.time + offset) for point in span.points or ()
+    ]
+    if span.error is not None:
+        events += _exception_events(span.error, span.end + offset)
+    return events
 
 
 def _exception_events(error: Raised, at: int) -> tuple[Event, ...]:

@@ -13,12 +13,11 @@ from otel_torch_modules._records import (
     EXIT,
     EXIT_BARE,
     MARK,
-    NOTE,
-    SPAN_ID,
     TASK,
     TASK_END,
     WIDTH,
     Site,
+    event_of,
 )
 
 
@@ -28,7 +27,7 @@ def cut_to_phases(log: list[Any]) -> list[Any]:
     Where the program has spans or notes of its own, all events: these may belong to modules.
     """
     tags = log[::WIDTH]
-    if SPAN_ID in tags or NOTE in tags:
+    if not all(event_of(tag).repeats for tag in set(tags)):
         return log
     kept: list[Any] = []
     depths: defaultdict[int, int] = defaultdict(int)  # of calls, by thread
@@ -72,6 +71,8 @@ def cut_to_phases(log: list[Any]) -> list[Any]:
                 continue
             if event[4] is not None:
                 tasks.pop(event[2], None)
+        elif event_of(tag).of_modules:
+            continue
         kept += before
         kept += event
         before, owner = [], None

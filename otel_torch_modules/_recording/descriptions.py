@@ -9,18 +9,17 @@ from torch import Tensor
 
 from otel_torch_modules._recording.contents import tensors
 from otel_torch_modules._recording.interruption import is_interruption
-from otel_torch_modules._records import Shapes
 
 # As torch has them, whatever a subclass does.
 _dtype = Tensor.dtype.__get__  # type: ignore[attr-defined]
 _sizes = Tensor.shape.__get__  # type: ignore[attr-defined]
 
 
-def describe_tensors(values: Any) -> Shapes:
+def describe_tensors(values: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return shapes and dtypes of the tensors in `values`, those that are held outermost first."""
     with torch._C.DisableTorchFunction():
         found = [(_shape(tensor), str(_dtype(tensor))) for tensor in tensors(values)]
-    return Shapes(tuple([shape for shape, _ in found]), tuple([dtype for _, dtype in found]))
+    return tuple([shape for shape, _ in found]), tuple([dtype for _, dtype in found])
 
 
 def _shape(tensor: Tensor) -> str:

@@ -59,7 +59,7 @@ from otel_torch_modules._records import (
     SPAN_ID,
     TASK,
     TASK_END,
-    CallDetail,
+    Detail,
     Record,
     Site,
 )
@@ -225,7 +225,7 @@ class Recorder:
                     stack.append(site)
                     training: Any = module.training
                     if record_shapes:
-                        training = CallDetail(training, describe_tensors((args, kwargs)))
+                        training = Detail(training, describe_tensors((args, kwargs)))
                     log.extend((site, state.code, first, now(), training))
             except BaseException:
                 if _is_made(module) and self.fail("at the start of a module's call"):
@@ -286,7 +286,7 @@ class Recorder:
                         state.code,
                         last,
                         end,
-                        describe_tensors(output) if record_shapes else None,
+                        Detail(None, describe_tensors(output)) if record_shapes else None,
                     )
                 )
                 if state.minted:

@@ -1,11 +1,16 @@
-"""A tree as columns of numbers: what is the same in every step stays in its layout."""
+"""A tree as columns of numbers and values: what is the same in every step stays in its layout."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from operator import itemgetter
+from typing import Any
 
-from otel_torch_modules._assembly.repeating.layout import Layout
-from otel_torch_modules._spans.span import Span
+from otel_torch_modules import semconv
+from otel_torch_modules._records import Varying
+from otel_torch_modules._spans.layout import Layout
+from otel_torch_modules._spans.span import Happening, Span
 
 
 class SpanColumns:
@@ -18,7 +23,16 @@ class SpanColumns:
         ends: the same.
     """
 
-    __slots__ = ("between", "ends", "heads", "layout", "span_ids", "starts")
+    __slots__ = (
+        "between",
+        "ends",
+        "heads",
+        "layout",
+        "points",
+        "span_ids",
+        "starts",
+        "values",
+    )
 
     def __init__(
         self, layout: Layout, heads: list[Span], starts: list[int], ends: list[int]
@@ -27,6 +41,10 @@ class SpanColumns:
         self.heads = heads
         self.starts = starts
         self.ends = ends
+        self.values: dict[Varying, list[Any]] = {}
+        """What varies, for each span of the layout; None where it has no such value."""
+        self.points: dict[int, list[Happening]] = {}
+        """The events of spans that have any, by the span's place."""
         self.between: list[Span] = []
         """The long stretches between its phases: they come and go from record to record."""
         self.span_ids: list[int] | None = None
@@ -40,22 +58,13 @@ class SpanColumns:
     def tree(self) -> Span:
         """Return the root of the same tree made of spans."""
         layout = self.layout
-        trace = self.root.trace
         spans = [*self.heads]
         for above, below in pairwise(spans):
             above.children = [below]
         for place in range(len(spans), len(layout.spans)):
-            like = layout.spans[place]
-            span = Span(
-                trace,
-                spans[layout.parents[place]],
-                like.name,
-                like.phase,
-                like.kind,
-                self.starts[place],
-                self.ends[place],
-                like.attributes,
-            )
+            span = self._span(place)
+            span.parent = spans[layout.parents[place]]
+            span.parent.adopt(span)
             spans.append(span)
         for place, linked in layout.links.items():
             spans[place].link = spans[linked]
@@ -64,9 +73,62 @@ class SpanColumns:
             top.children = sorted([*top.children, *self.between], key=_times)
         return self.root
 
+    def _span(self, place: int) -> Span:
+        like = self.layout.spans[place]
+        start, end = self.starts[place], self.ends[place]
+        span = Span(
+            self.root.trace, None, like.name, like.phase, like.kind, start, end, like.attributes
+        )
+        if like.values:
+            span.values = {key: self.values[key][place] for key in like.values}
+        span.points = self.points.get(place)
+        return span
+
+    def spans_apart(self, span_ids: list[int]) -> list[Span]:
+        """Return the spans that are encoded one by one, without the tree around them.
+
+        Args:
+            span_ids: of all spans of the layout.
+        """
+        layout = self.layout
+        spans = []
+        for place in layout.apart:
+            span = self._span(place)
+            span.span_id = span_ids[place]
+            parent = layout.parents[place]
+            is_head = parent < len(self.heads)
+            span.parent = self.heads[parent] if is_head else self._stub(span_ids[parent])
+            linked = layout.links.get(place)
+            if linked is not None:
+                span.link = self._stub(span_ids[linked])
+            spans.append(span)
+        return spans
+
+    def _stub(self, span_id: int) -> Span:
+        """Return what stands for a span where another one points at it."""
+        stub = Span(self.root.trace, None, "", "", 0, 0, 0, {})
+        stub.span_id = span_id
+        return stub
+
+    def take_ids(self, spans: Sequence[Span]) -> None:
+        """Keep the ids that were given to the spans of `tree`, in its order."""
+        self.span_ids = [span.span_id for span in spans if not is_between(span)]
+
     def release(self) -> None:
         """Let go of what `tree` made: see :meth:`Span.release`."""
         self.root.release()
+
+
+def is_between(span: Span) -> bool:
+    """Return whether `span` is a stretch between phases, which no layout knows of."""
+    return span.phase is semconv.PHASE_BETWEEN
+
+
+def pick(places: list[int]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what takes the entries at `places` out of a list."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda entries: tuple([entries[place] for place in places])
 
 
 def _times(span: Span) -> tuple[int, int]:

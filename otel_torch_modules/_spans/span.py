@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from otel_torch_modules._records import OuterParent, Raised
+from otel_torch_modules._records import OuterParent, Raised, Varying
 
 # Values of opentelemetry.trace.SpanKind.
 INTERNAL: Final = 0
@@ -40,6 +40,14 @@ class Note(NamedTuple):
     time: int
 
 
+class Happening(NamedTuple):
+    """An event of a span: something without a duration."""
+
+    name: str
+    time: int
+    attributes: Mapping[str, Any]
+
+
 class SharedAttributes(dict[str, Any]):
     """Attributes made once for many spans, never to be changed: what follows from them need be found only once.
 
@@ -67,10 +75,12 @@ class Span:
         "notes",
         "parent",
         "phase",
+        "points",
         "remote",
         "span_id",
         "start",
         "trace",
+        "values",
     )
 
     def __init__(
@@ -91,15 +101,34 @@ class Span:
         self.kind = kind
         self.start = start
         self.end = end
-        self.attributes = attributes
+        self.attributes = attributes  # what all spans of its place have
+        self.values: dict[Varying, Any] | None = (
+            None  # what each has of its own; None for what is not known
+        )
         self.children: list[Span] | tuple[()] = ()  # a list of its own would cost a leaf too much
         self.link: Span | None = None  # the forward or recompute span of a backward span
         self.error: Raised | None = None
         self.notes: list[Note] | None = None
+        self.points: list[Happening] | None = None
         self.remote = False  # sent by another process: here only for its children to point at
         self.span_id = 0  # 0 until emission, or the program, asks for one
         if parent is not None:
             parent.adopt(self)
+
+    def say(self, values: Iterable[tuple[Varying, Any]]) -> None:
+        """Add values."""
+        if self.values is None:
+            self.values = dict(values)
+        else:
+            self.values.update(values)
+
+    @property
+    def all_attributes(self) -> Mapping[str, Any]:
+        """The attributes with the values that are known."""
+        if not self.values:
+            return self.attributes
+        known = {key.name: value for key, value in self.values.items() if value is not None}
+        return {**self.attributes, **known}
 
     def adopt(self, child: Span) -> None:
         """Put `child`, whose parent this is, below this span."""

@@ -16,10 +16,10 @@ NAME = PACKAGE.name
 ROOMS: dict[str, tuple[str, ...]] = {
     "_recording": (),
     "_engine": (),
-    "_spans": ("_assembly",),
+    "_spans": (),
     "_assembly": ("_engine", "_spans"),
     "_job": ("_engine", "_spans"),
-    "_emission": ("_engine", "_spans", "_assembly", "_job"),
+    "_emission": ("_engine", "_spans", "_job"),
     "tracker": ("_recording",),
     "cli": (),
 }

@@ -80,6 +80,12 @@ class Backward:
         """The innermost span that is open."""
         return self._spans[self._path[-1]] if self._path else self.span
 
+    @property
+    def current(self) -> Span:
+        """The span that something which happens now is below."""
+        # The innermost changes places with what is recomputed, and what is below it with it.
+        return self.span if self._recompute.calls else self.innermost
+
     def reach(self, owner: Call | None, time: int) -> None:
         """The engine has come to a node that `owner` made, or one made outside all calls."""
         self.settle()
@@ -185,3 +191,5 @@ def _shift(span: Span, by: int) -> None:
     for below in span.walk():
         below.start += by
         below.end += by
+        if below.points:
+            below.points = [point._replace(time=point.time + by) for point in below.points]

@@ -5,7 +5,7 @@ Data that no `DataLoader` gives, a copy to the device, a loss that is looked at,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from otel_torch_modules import semconv
 from otel_torch_modules._spans.span import INTERNAL, SharedAttributes, Span
@@ -34,16 +34,6 @@ def add_between(above: Span) -> None:
     found = between(above, [(child.start, child.end) for child in above.children])
     if found:
         above.children = sorted([*above.children, *found], key=lambda span: (span.start, span.end))
-
-
-def is_between(span: Span) -> bool:
-    """Return whether `span` is one of these."""
-    return span.phase is semconv.PHASE_BETWEEN
-
-
-def without_between(spans: Sequence[Span]) -> list[Span]:
-    """Return the spans that a layout knows of."""
-    return [span for span in spans if not is_between(span)]
 
 
 def _stretches(above: Span, phases: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:

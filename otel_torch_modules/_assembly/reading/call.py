@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from otel_torch_modules import semconv
-from otel_torch_modules._records import Shapes, Site
+from otel_torch_modules._records import Site
 from otel_torch_modules._spans.span import SharedAttributes, Span
 
 
@@ -87,29 +87,22 @@ def label_of(site: Site, parent: Call | None) -> str:
     return site.fqn if base is None else _below(base.site, site)
 
 
-def attributes_of(call: Call, phase: str) -> SharedAttributes:
-    """Return the attributes of a span of `call`, made once and kept on the site."""
+def attributes_of(call: Call, phase: str, around: str = "") -> SharedAttributes:
+    """Return the attributes of a span of `call`, made once and kept on the site.
+
+    Args:
+        call: what the span shows.
+        phase: of the span.
+        around: the phase of what it lies right below, where that is to be said.
+    """
     site = call.site
     if site.attributes is None:
         site.attributes = {}
-    key = (phase, call.training, call.index)
+    key = (phase, call.training, call.index, around)
     attributes: SharedAttributes | None = site.attributes.get(key)
     if attributes is None:
         attributes = site.attributes[key] = _attributes(site, *key)
     return attributes
-
-
-def shape_attributes(which: Literal["input", "output"], shapes: Shapes) -> dict[str, Any]:
-    """Return the attributes for the shapes and dtypes of a call's inputs or outputs."""
-    if which == "input":
-        return {
-            semconv.MODULE_INPUT_SHAPES: shapes.shapes,
-            semconv.MODULE_INPUT_DTYPES: shapes.dtypes,
-        }
-    return {
-        semconv.MODULE_OUTPUT_SHAPES: shapes.shapes,
-        semconv.MODULE_OUTPUT_DTYPES: shapes.dtypes,
-    }
 
 
 def _below(base: Site, site: Site) -> str:
@@ -121,7 +114,9 @@ def _below(base: Site, site: Site) -> str:
     return rest[1:] if rest[0] == "." else site.fqn
 
 
-def _attributes(site: Site, phase: str, training: bool, index: int) -> SharedAttributes:
+def _attributes(
+    site: Site, phase: str, training: bool, index: int, around: str
+) -> SharedAttributes:
     attributes: dict[str, Any] = {
         semconv.PHASE: phase,
         semconv.MODULE_FQN: site.fqn,
@@ -134,4 +129,6 @@ def _attributes(site: Site, phase: str, training: bool, index: int) -> SharedAtt
         attributes[semconv.MODULE_CALL_INDEX] = index
     if site.compiled:
         attributes[semconv.COMPILED] = True
+    if around:
+        attributes[semconv.PHASE_PARENT] = around
     return SharedAttributes(attributes)

@@ -6,16 +6,8 @@ from typing import Any
 
 from otel_torch_modules import semconv
 from otel_torch_modules._records import Record
+from otel_torch_modules._spans.head import head_of
 from otel_torch_modules._spans.span import INTERNAL, Span, Trace
-
-
-def head_of(record: Record) -> tuple[str, str]:
-    """Return the name and the phase of the root; of a forward by itself, what its name begins with."""
-    if record.kind == "step":
-        return semconv.STEP, semconv.PHASE_STEP
-    if record.site is None:
-        return semconv.EVALUATION, semconv.PHASE_EVALUATE
-    return semconv.FORWARD_PREFIX, semconv.PHASE_FORWARD
 
 
 def heads(record: Record) -> list[Span]:

@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.reading.backward import FAILED, Backward, Room
-from otel_torch_modules._assembly.reading.call import (
-    Call,
-    attributes_of,
-    label_of,
-    shape_attributes,
-)
+from otel_torch_modules._assembly.reading.call import Call, attributes_of, label_of
 from otel_torch_modules._assembly.reading.heads import describe_heads, heads
 from otel_torch_modules._assembly.reading.history import History, KnownCalls, ReadCalls
 from otel_torch_modules._engine.pauses import slices
 from otel_torch_modules._records import (
-    DATA,
+    CALL,
     EXIT,
     EXIT_BARE,
-    FETCH,
-    FETCHED,
     MARK,
-    OPTIMIZED,
-    OPTIMIZER,
+    NOTE,
     SPAN_ID,
     TASK,
     TASK_END,
     WIDTH,
-    CallDetail,
+    Closing,
+    Detail,
+    Event,
+    Opening,
+    Point,
     Raised,
     Record,
-    Shapes,
+    Shown,
     Site,
+    Stretch,
+    Varying,
 )
-from otel_torch_modules._spans.span import INTERNAL, Kinds, Note, SharedAttributes, Span
+from otel_torch_modules._spans.span import (
+    INTERNAL,
+    Happening,
+    Kinds,
+    Note,
+    SharedAttributes,
+    Span,
+)
 
 _EVENTS_AT_ONCE = 512  # about a millisecond
 
@@ -100,35 +106,14 @@ class RecordTree:
 
     def read(self, log: list[Any]) -> None:
         """Take in all events."""
-        enter, leave, mark = self._enter, self._exit, self._mark
-        forward_kind = self._kinds.forward
+        enter, rule_of = RecordTree._enter, RULES.get
         for events in slices(log, _EVENTS_AT_ONCE * WIDTH):
             for place in range(0, len(events) - WIDTH + 1, WIDTH):
                 tag, thread, value, time, detail = events[place : place + WIDTH]
-                if tag is MARK:
-                    mark(thread, value, time, detail)
-                elif tag is EXIT:
-                    leave(thread, value, time, detail, forward_kind)
-                elif isinstance(tag, Site):
-                    enter(tag, thread, value, time, detail)
-                elif tag is EXIT_BARE:
-                    leave(thread, value, time, detail, INTERNAL)
-                elif tag is TASK:
-                    self._task(thread, value, time, detail)
-                elif tag is TASK_END:
-                    self._task_end(value, time, detail)
-                elif tag is OPTIMIZER:
-                    self._optimizer(thread, value, time)
-                elif tag in (OPTIMIZED, FETCHED):
-                    self._end_span(thread, time)
-                elif tag is DATA:
-                    self._data(value, time)
-                elif tag is FETCH:
-                    self._stacks.setdefault(thread, []).append(self._data(time, time))
-                elif tag is SPAN_ID:
-                    self._innermost_call(thread).span_id = value
-                else:
-                    self._note(thread, Note(value, detail, time))
+                rule = rule_of(tag)
+                if rule is None:
+                    rule = enter if isinstance(tag, Site) else SHOWN[type(tag)]
+                rule(self, tag, thread, value, time, detail)
 
     def finish(self) -> Span:
         """Close what is open and return the root."""
@@ -148,7 +133,7 @@ class RecordTree:
         if stack is None:
             stack = self._stacks[thread] = []
         top = stack[-1] if stack else None
-        training = detail.training if isinstance(detail, CallDetail) else detail
+        training = detail.said if type(detail) is Detail else detail
         recompute = False
         parent_span: Span | None
         if isinstance(top, Call):
@@ -181,11 +166,7 @@ class RecordTree:
         counts[site] = call.index + 1
         call.recompute = recompute
         phase = semconv.PHASE_RECOMPUTE if recompute else semconv.PHASE_FORWARD
-        attributes: Mapping[str, Any] = attributes_of(call, phase)
-        if isinstance(top, Span):
-            attributes = {**attributes, **_IN_OPTIMIZER}
-        if isinstance(detail, CallDetail):
-            attributes = {**attributes, **shape_attributes("input", detail.inputs)}
+        attributes = attributes_of(call, phase, _said_of(top))
         # By name: threads that call a module for the first time at once may have a site each.
         if self._evaluation is not None and not stack and site.fqn == self._evaluation.fqn:
             self._evaluation = None
@@ -199,11 +180,13 @@ class RecordTree:
             call.span = Span(
                 self._trace, parent_span, name, phase, INTERNAL, time, time, attributes
             )
+        if call.span is not None and type(detail) is Detail:
+            call.span.say(_values(CALL, detail))
         self._made.calls.add(call)
         stack.append(call)
         self._made.ruler(thread).turn(first, call)
 
-    def _exit(self, thread: int, last: int, time: int, detail: Any, kind: int) -> None:
+    def _exit(self, event: Event, thread: int, last: int, time: int, detail: Any) -> None:
         stack = self._stacks.get(thread, [])
         call = stack[-1] if stack else None
         if not isinstance(call, Call):  # an exception passed through what is open
@@ -219,23 +202,23 @@ class RecordTree:
         if span is None:
             return
         span.end = time
-        if last > call.first and not call.recompute and kind != INTERNAL:
-            span.kind = kind
+        if event is EXIT and last > call.first and not call.recompute:
+            span.kind = self._kinds.forward
         if span.kind != INTERNAL and call.parent is not None and call.parent.span is not None:
             call.parent.span.kind = span.kind  # its nodes are its caller's too
         if isinstance(detail, Raised):
             span.error = detail
             if not stack and not call.recompute:
                 self._top.error = detail if span is self._top else Raised(*detail[:2], "")
-        elif isinstance(detail, Shapes):
-            span.attributes = {**span.attributes, **shape_attributes("output", detail)}
+        elif type(detail) is Detail:
+            span.say(_values(event, detail))
 
     def _last_call_of(self, site: Site) -> Call | None:
         return next(self._known.of(site), None) or next(self._known.before(site), None)
 
     # Backward.
 
-    def _mark(self, thread: int, number: int, time: int, task: int) -> None:
+    def _mark(self, _: Event, thread: int, number: int, time: int, task: int) -> None:
         backward = self._backwards.get(task)
         if backward is None:  # it began in an earlier record
             backward = self._open_backward(thread, task, time, [])
@@ -247,7 +230,7 @@ class RecordTree:
             self._own_marks_only = self._own_marks_only and owner is None
         backward.reach(owner, time)
 
-    def _task(self, thread: int, task: int, time: int, caller: int | None) -> None:
+    def _task(self, _: Event, thread: int, task: int, time: int, caller: int | None) -> None:
         stack = self._stacks.get(thread, [])
         if caller is None and not stack:
             # A device thread of the engine: who called it is not known.
@@ -257,7 +240,7 @@ class RecordTree:
         self._open_backward(thread, task, time, stack)
 
     def _open_backward(self, thread: int, task: int, time: int, around: list[_Open]) -> Backward:
-        in_optimizer = bool(around) and isinstance(around[-1], Span)
+        said = _said_of(around[-1]) if around else ""
         span = Span(
             self._trace,
             self._current(around),
@@ -266,7 +249,7 @@ class RecordTree:
             INTERNAL,
             time,
             time,
-            _BACKWARD_IN_OPTIMIZER_ATTRIBUTES if in_optimizer else _BACKWARD_ATTRIBUTES,
+            _attributes(semconv.PHASE_BACKWARD, around=said),
         )
         backward = Backward(
             span,
@@ -278,7 +261,7 @@ class RecordTree:
         self._stacks.setdefault(thread, []).append(backward)
         return backward
 
-    def _task_end(self, task: int, time: int, finished: bool | None) -> None:
+    def _task_end(self, _: Event, __: int, task: int, time: int, finished: bool | None) -> None:
         backward = self._backwards.get(task)
         if backward is None:
             return
@@ -294,33 +277,61 @@ class RecordTree:
             if backward in stack:
                 stack.remove(backward)
 
-    # The loop.
+    # What is shown as it is declared.
 
-    def _optimizer(self, thread: int, class_name: str, time: int) -> None:
+    def _stretch(self, event: Stretch, thread: int, begin: int, time: int, detail: Any) -> None:
+        stack = self._stacks.get(thread, [])
+        self._shown(event, event.shown, stack, begin, time, detail)
+
+    def _opening(self, event: Opening, thread: int, _: Any, time: int, detail: Any) -> None:
         stack = self._stacks.setdefault(thread, [])
         self._program_thread = thread
-        attributes = {
-            semconv.PHASE: semconv.PHASE_OPTIMIZER,
-            semconv.OPTIMIZER_CLASS: class_name,
-            **(_IN_OPTIMIZER if stack and isinstance(stack[-1], Span) else {}),
-        }
-        name = semconv.OPTIMIZER_PREFIX + class_name
-        phase = semconv.PHASE_OPTIMIZER
-        parent = self._current(stack)
-        stack.append(Span(self._trace, parent, name, phase, INTERNAL, time, time, attributes))
+        stack.append(self._shown(event, event.shown, stack, time, time, detail))
 
-    def _end_span(self, thread: int, time: int) -> None:
+    def _closing(self, event: Closing, thread: int, _: Any, time: int, detail: Any) -> None:
         stack = self._stacks.get(thread) or []
         for place in reversed(range(len(stack))):
             span = stack[place]
             if isinstance(span, Span):
                 span.end = time
+                if type(detail) is Detail:
+                    span.say(_values(event, detail))
                 del stack[place]
                 return
 
-    def _data(self, start: int, end: int) -> Span:
-        name, phase = semconv.DATA_WAIT, semconv.PHASE_DATA
-        return Span(self._trace, self._top, name, phase, INTERNAL, start, end, _DATA_ATTRIBUTES)
+    def _shown(
+        self, event: Event, shown: Shown, stack: list[_Open], begin: int, end: int, detail: Any
+    ) -> Span:
+        said = ""
+        if shown.said:
+            said = detail.said if type(detail) is Detail else detail
+        around = "" if shown.below_step or not stack else _said_of(stack[-1])
+        span = Span(
+            self._trace,
+            self._top if shown.below_step else self._current(stack),
+            shown.name + said,
+            shown.phase,
+            INTERNAL,
+            begin,
+            end,
+            _attributes(shown.phase, shown.said, said, around),
+        )
+        if type(detail) is Detail:
+            span.say(_values(event, detail))
+        return span
+
+    def _point(self, event: Point, thread: int, _: Any, time: int, detail: Any) -> None:
+        attributes: dict[str, Any] = {}
+        said = detail
+        if type(detail) is Detail:
+            said = detail.said
+            attributes = {key.name: value for key, value in _values(event, detail)}
+        if event.said and said is not None:
+            attributes[event.said] = said
+        span = self._current(self._stacks.get(thread, []))
+        if span.points is None:
+            span.points = []
+        span.points.append(Happening(event.name, time, attributes))
 
     # What the program says of our spans.
 
@@ -328,28 +339,64 @@ class RecordTree:
         call = _innermost_call(self._stacks.get(thread, []))
         return call.span if call is not None and call.span is not None else self._top
 
-    def _note(self, thread: int, note: Note) -> None:
+    def _span_id(self, _: Event, thread: int, span_id: int, __: int, ___: Any) -> None:
+        self._innermost_call(thread).span_id = span_id
+
+    def _note(self, _: Event, thread: int, method: str, time: int, arguments: Any) -> None:
         span = self._innermost_call(thread)
         if span.notes is None:
             span.notes = []
-        span.notes.append(note)
+        span.notes.append(Note(method, arguments, time))
 
     def _current(self, stack: list[_Open]) -> Span:
         for opened in reversed(stack):
             if isinstance(opened, Span):
                 return opened
             if isinstance(opened, Backward):
-                return opened.innermost
+                return opened.current
             if opened.span is not None:
                 return opened.span
         return self._top
 
 
-# Of what a closure does: the forward, the backward pass, an optimizer inside another one.
-_IN_OPTIMIZER = {semconv.PHASE_PARENT: semconv.PHASE_OPTIMIZER}
-_BACKWARD_ATTRIBUTES = SharedAttributes({semconv.PHASE: semconv.PHASE_BACKWARD})
-_BACKWARD_IN_OPTIMIZER_ATTRIBUTES = SharedAttributes({**_BACKWARD_ATTRIBUTES, **_IN_OPTIMIZER})
-_DATA_ATTRIBUTES = SharedAttributes({semconv.PHASE: semconv.PHASE_DATA})
+# tree, event or site, thread, slot 2, time, slot 4
+_Rule = Callable[[RecordTree, Any, int, Any, int, Any], None]
+
+RULES: dict[Event, _Rule] = {
+    EXIT: RecordTree._exit,
+    EXIT_BARE: RecordTree._exit,
+    MARK: RecordTree._mark,
+    TASK: RecordTree._task,
+    TASK_END: RecordTree._task_end,
+    SPAN_ID: RecordTree._span_id,
+    NOTE: RecordTree._note,
+}
+SHOWN: dict[type[Event], _Rule] = {
+    Stretch: RecordTree._stretch,
+    Opening: RecordTree._opening,
+    Closing: RecordTree._closing,
+    Point: RecordTree._point,
+}
+
+
+def _values(event: Event, detail: Detail) -> Iterable[tuple[Varying, Any]]:
+    return zip(event.values, detail.values, strict=True)
+
+
+def _said_of(around: _Open | None) -> str:
+    """Return the phase of what a span lies right below, where it says that: what a closure does is the optimizer's."""
+    inside = isinstance(around, Span) and around.phase == semconv.PHASE_OPTIMIZER
+    return semconv.PHASE_OPTIMIZER if inside else ""
+
+
+@lru_cache(maxsize=1_000)
+def _attributes(phase: str, name: str = "", said: str = "", around: str = "") -> SharedAttributes:
+    attributes: dict[str, Any] = {semconv.PHASE: phase}
+    if name:
+        attributes[name] = said
+    if around:
+        attributes[semconv.PHASE_PARENT] = around
+    return SharedAttributes(attributes)
 
 
 def _end(opened: _Open, time: int) -> None:

@@ -1,67 +1,44 @@
-"""A tree but for its times and ids, and the trees of all records with the same pattern.
+"""The layout of a tree, and where in a log its times and values stand.
 
-One record is read with :class:`Moment` for times, so that each span of its tree says which slots of the log its
-times come from. For every record like it they are then looked up, a column at a time, instead of being found anew.
+One record is read with :class:`Moment` for times and :class:`Placed` for values, so that each span of its tree says
+which slots of the log they come from. For every record like it they are then looked up, a column at a time, instead of
+being found anew.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from operator import le, lt
-from typing import Any, NamedTuple
+from typing import Any
 
-from otel_torch_modules._assembly.repeating.moment import Moment
-from otel_torch_modules._assembly.repeating.pattern import pick
-from otel_torch_modules._records import DATA, WIDTH, Record
-from otel_torch_modules._spans.span import Span
+from otel_torch_modules._assembly.repeating.moment import Moment, Placed
+from otel_torch_modules._records import WIDTH, Detail, Record, Slot, Varying, event_of
+from otel_torch_modules._spans.columns import SpanColumns, pick
+from otel_torch_modules._spans.layout import Layout
+from otel_torch_modules._spans.span import Happening, Span
 
 _Shift = tuple[int, int, int]  # a span, a slot to add, a slot to subtract
 
 
-class Prototype(NamedTuple):
-    """What one span has in all records."""
-
-    name: str
-    phase: str
-    kind: int
-    attributes: Mapping[str, Any]
-
-
-class Layout:
-    """What the trees of records with one pattern have in common.
+class Plan:
+    """A layout and, for records with its pattern, where in their logs its times and values stand.
 
     Args:
-        spans: of the tree of one of them, the root first, with moments for times.
+        spans: of the tree of one of these records, the root first, with moments for times.
         heads: how many of the first of them belong to the process and not to the program: step and rank.
         truncated: whether module spans are missing.
     """
 
     def __init__(self, spans: list[Span], heads: int, truncated: bool) -> None:
-        places = {id(span): place for place, span in enumerate(spans)}
-        self.spans = [
-            Prototype(span.name, span.phase, span.kind, span.attributes) for span in spans
-        ]
-        """What each span has; a step's own attributes are those of the record read."""
-        self.heads = heads
-        self.truncated = truncated
-        self.parents = [0, *(places[id(span.parent)] for span in spans[1:])]
-        """The place of each span's parent; the root's is its own."""
-        self.links = {
-            place: places[id(span.link)]
-            for place, span in enumerate(spans)
-            if span.link is not None
-        }
-        """The place of the span that each backward span is linked to."""
+        self.layout = Layout(spans, heads, truncated)
         self._starts = _Times([span.start for span in spans])
         self._ends = _Times([span.end for span in spans])
-        self.phases = [
-            place for place in range(heads, len(spans)) if self.parents[place] == heads - 1
-        ]
-        """The places of the spans right below the heads, in the order of their starts."""
-        self._parents = pick(self.parents)
+        self._values = _Values(spans)
+        self._points = _Points(spans)
+        self._parents = pick(self.layout.parents)
+        places = {id(span): place for place, span in enumerate(spans)}
         neighbours = [
             (places[id(before)], places[id(after)])
             for span in spans
@@ -71,8 +48,8 @@ class Layout:
         self._after = pick([after for _, after in neighbours])
 
     @classmethod
-    def of(cls, root: Span, heads: int, truncated: bool) -> Layout | None:
-        """Return the layout of a tree; None where it holds what other records may have otherwise."""
+    def of(cls, root: Span, heads: int, truncated: bool) -> Plan | None:
+        """Return the plan of a tree; None where it holds what other records may have otherwise."""
         spans = list(root.walk())
         known = set(map(id, spans))
         for span in spans:
@@ -82,21 +59,24 @@ class Layout:
                 return None
         return cls(spans, heads, truncated)
 
-    def times(self, record: Record) -> tuple[list[int], list[int]] | None:
-        """Return the starts and the ends of all spans for `record`.
+    def columns(self, record: Record, heads: list[Span]) -> SpanColumns | None:
+        """Return the tree of `record`.
 
         None where a span does not lie inside its parent, or comes before one that it followed in the record read:
         assembly then stretches and sorts, and what it does depends on the times.
         """
         slots = [*record.log, record.start, record.end]
         starts, ends = self._starts.of(slots), self._ends.of(slots)
-        if (
+        if not (
             all(map(le, self._parents(starts), starts))
             and all(map(le, ends, self._parents(ends)))
             and all(map(lt, self._before(starts), self._after(starts)))
         ):
-            return starts, ends
-        return None
+            return None
+        columns = SpanColumns(self.layout, heads, starts, ends)
+        columns.values = self._values.of(slots)
+        columns.points = self._points.of(slots)
+        return columns
 
 
 class _Times:
@@ -129,17 +109,92 @@ def _terms(moment: Moment) -> tuple[list[int], list[int]]:
     return list((added - taken).elements()), list((taken - added).elements())
 
 
+class _Values:
+    """Where the columns of values come from. A value that comes from no slot is the same in all records."""
+
+    __slots__ = ("_columns", "_placed")
+
+    def __init__(self, spans: list[Span]) -> None:
+        keys = dict.fromkeys(chain.from_iterable(span.values or () for span in spans))
+        self._columns: dict[Varying, list[Any]] = {key: [None] * len(spans) for key in keys}
+        self._placed: dict[Varying, list[tuple[int, Placed]]] = {}
+        for place, span in enumerate(spans):
+            for key, value in (span.values or {}).items():
+                if isinstance(value, Placed):
+                    self._placed.setdefault(key, []).append((place, value))
+                else:
+                    self._columns[key][place] = value
+
+    def of(self, slots: list[Any]) -> dict[Varying, list[Any]]:
+        """Return the columns."""
+        found = self._columns.copy()
+        for key, placed in self._placed.items():
+            column = found[key] = found[key].copy()
+            for place, (_, slot, at) in placed:
+                column[place] = slots[slot].values[at]
+        return found
+
+
+class _Points:
+    """Where the events of spans come from."""
+
+    __slots__ = ("_of_places", "_times")
+
+    def __init__(self, spans: list[Span]) -> None:
+        self._of_places = [
+            (place, point) for place, span in enumerate(spans) for point in span.points or ()
+        ]
+        self._times = _Times([point.time for _, point in self._of_places])
+
+    def of(self, slots: list[Any]) -> dict[int, list[Happening]]:
+        """Return them by the places of their spans."""
+        found: dict[int, list[Happening]] = {}
+        for (place, like), time in zip(self._of_places, self._times.of(slots), strict=True):
+            attributes = {
+                name: slots[value.slot].values[value.at] if isinstance(value, Placed) else value
+                for name, value in like.attributes.items()
+            }
+            found.setdefault(place, []).append(Happening(like.name, time, attributes))
+        return found
+
+
 def with_moments(record: Record) -> Record:
-    """Return a copy of `record` whose times are moments: the start and the end come after the slots of its log."""
+    """Return a copy of `record` whose times are moments and whose values are placed.
+
+    The start and the end come after the slots of its log.
+    """
     log = record.log.copy()
     length = len(log)
     log[3::WIDTH] = [Moment(log[slot], (slot,)) for slot in range(3, length, WIDTH)]
-    for slot in range(0, length, WIDTH):
-        if log[slot] is DATA:
-            log[slot + 2] = Moment(log[slot + 2], (slot + 2,))
+    for place in range(0, length, WIDTH):
+        if event_of(log[place]).slot is Slot.TIME:
+            log[place + 2] = Moment(log[place + 2], (place + 2,))
+        detail = log[place + 4]
+        if type(detail) is Detail:
+            values = [Placed(value, place + 4, at) for at, value in enumerate(detail.values)]
+            log[place + 4] = Detail(detail.said, tuple(values))
     return replace(
         record,
         log=log,
         start=Moment(record.start, (length,)),
         end=Moment(record.end, (length + 1,)),
     )
+
+
+def without_moments(root: Span) -> None:
+    """Give the spans of a tree that was read so plain times and values."""
+    for span in root.walk():
+        span.start, span.end = int(span.start), int(span.end)
+        if span.values:
+            span.values = {key: _plain(value) for key, value in span.values.items()}
+        if span.points:
+            span.points = [
+                Happening(
+                    name, int(time), {key: _plain(value) for key, value in attributes.items()}
+                )
+                for name, time, attributes in span.points
+            ]
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Placed) else value

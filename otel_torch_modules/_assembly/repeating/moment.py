@@ -1,6 +1,16 @@
-"""A time that knows which times of a log it was computed from."""
+"""Times and values that know which slots of a log they come from."""
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Placed(NamedTuple):
+    """A value of an event, which assembly only hands on."""
+
+    value: Any
+    slot: int  # of the detail that has it
+    at: int  # there
 
 
 class Moment(int):

@@ -1,30 +1,25 @@
-"""What a log is but for its times: steps of a training loop most often do the same as one before them.
+"""What a log is but for its times and values: steps of a training loop most often do the same as one before them.
 
-Two logs have the same pattern where they differ in nothing but times and the number at which the sequence numbers
-begin. Then their trees differ in nothing but times and ids. All comparisons are of whole columns, so that they cost a
-fraction of reading the log event by event.
+Two logs have the same pattern where they differ in nothing but times, values and the number at which the sequence
+numbers begin. Then their trees differ in nothing but times, values and ids. All comparisons are of whole columns, so
+that they cost a fraction of reading the log event by event.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import repeat
-from operator import itemgetter, sub
+from operator import sub
 from typing import Any
 
 from otel_torch_modules._records import (
-    DATA,
-    EXIT,
-    EXIT_BARE,
-    MARK,
-    NOTE,
-    SPAN_ID,
     WIDTH,
+    Detail,
     Record,
     Site,
+    Slot,
+    event_of,
 )
-
-_NUMBERED = (EXIT, EXIT_BARE, MARK)  # with sites: slot 2 is a sequence number
+from otel_torch_modules._spans.columns import pick
 
 
 class Pattern:
@@ -36,17 +31,18 @@ class Pattern:
         "_first",
         "_numbers",
         "_pick_numbers",
-        "_pick_values",
+        "_pick_same",
+        "_same",
         "_tags",
         "_threads",
-        "_values",
+        "_with_values",
         "calls",
         "length",
         "lowest",
         "thread",
     )
 
-    def __init__(self, record: Record, thread: int, numbered: list[int], values: list[int]) -> None:
+    def __init__(self, record: Record, thread: int, numbered: list[int], same: list[int]) -> None:
         log = record.log
         tags = log[::WIDTH]
         self.length = len(log)
@@ -57,12 +53,16 @@ class Pattern:
         self._about = _about(record)
         self._tags = tags
         self._threads = log[1::WIDTH]
-        self._details = log[4::WIDTH]
+        details = log[4::WIDTH]
+        self._with_values = [
+            place for place, detail in enumerate(details) if type(detail) is Detail
+        ]
+        self._details = self._without_values(details)
         self._first = next(place for place in numbered if isinstance(log[place - 2], Site))
         self._pick_numbers = pick(numbered)
         self._numbers = self._relative(log)
-        self._pick_values = pick(values)
-        self._values = self._pick_values(log)
+        self._pick_same = pick(same)
+        self._same = self._pick_same(log)
         self.lowest = min(self._numbers)
         """The lowest sequence number, counted from that of the first call."""
 
@@ -71,18 +71,21 @@ class Pattern:
         """Return the pattern of `record`; None where nothing else can be told to be like it."""
         log = record.log
         tags = log[::WIDTH]
-        if record.failed or len(log) % WIDTH or NOTE in tags or SPAN_ID in tags:
+        if record.failed or len(log) % WIDTH:
             return None
-        numbered, values = [], []
+        if not all(event_of(tag).repeats for tag in set(tags)):
+            return None
+        numbered, same = [], []
         for place, tag in zip(range(2, len(tags) * WIDTH, WIDTH), tags, strict=True):
-            if tag in _NUMBERED or isinstance(tag, Site):
+            slot = event_of(tag).slot
+            if slot is Slot.NUMBER:
                 numbered.append(place)
-            elif tag is not DATA:
-                values.append(place)
+            elif slot is not Slot.TIME:
+                same.append(place)
         threads = {log[place - 1] for place in numbered}
         if len(threads) != 1 or not any(isinstance(tag, Site) for tag in tags):
             return None
-        return cls(record, threads.pop(), numbered, values)
+        return cls(record, threads.pop(), numbered, same)
 
     def matches(self, record: Record) -> bool:
         """Return whether the log of `record` has this pattern."""
@@ -92,8 +95,8 @@ class Pattern:
             and _about(record) == self._about
             and log[::WIDTH] == self._tags
             and log[1::WIDTH] == self._threads
-            and log[4::WIDTH] == self._details
-            and self._pick_values(log) == self._values
+            and self._without_values(log[4::WIDTH]) == self._details
+            and self._pick_same(log) == self._same
             and self._relative(log) == self._numbers
         )
 
@@ -102,15 +105,15 @@ class Pattern:
         number: int = record.log[self._first]
         return number
 
+    def _without_values(self, details: list[Any]) -> list[Any]:
+        for place in self._with_values:
+            detail = details[place]
+            if type(detail) is Detail:  # else it is compared as it is, and unlike
+                details[place] = detail[:1]
+        return details
+
     def _relative(self, log: list[Any]) -> list[int]:
         return list(map(sub, self._pick_numbers(log), repeat(log[self._first])))
-
-
-def pick(places: list[int]) -> Callable[[Any], tuple[Any, ...]]:
-    """Return what takes the entries at `places` out of a list."""
-    if len(places) > 1:
-        return itemgetter(*places)
-    return lambda entries: tuple([entries[place] for place in places])
 
 
 def _about(record: Record) -> tuple[Any, ...]:

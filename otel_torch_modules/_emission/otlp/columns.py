@@ -11,12 +11,11 @@ from itertools import chain
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-from otel_torch_modules._assembly.repeating.layout import Layout, Prototype
-from otel_torch_modules._assembly.repeating.pattern import pick
 from otel_torch_modules._emission.otlp.encoder import Template
 from otel_torch_modules._emission.otlp.language import Language, Pieces
 from otel_torch_modules._engine.pauses import pause, slices
-from otel_torch_modules._spans.columns import SpanColumns
+from otel_torch_modules._spans.columns import SpanColumns, pick
+from otel_torch_modules._spans.layout import Layout, Prototype
 
 _NUMBERS_AT_ONCE = 1_024
 _TEMPLATES_AT_ONCE = 16  # less than a millisecond
@@ -33,7 +32,7 @@ class EncodedBlock(NamedTuple):
 
 
 class ColumnsEncoder:
-    """Encodes all spans of columns but their heads.
+    """Encodes all spans of columns but their heads and those that stand apart.
 
     Args:
         template: returns the bytes of a span around its ids and times, given what it has and whether it has a link.
@@ -58,7 +57,7 @@ class ColumnsEncoder:
         """Yield the spans of `columns`, with a pause after each whole block.
 
         Args:
-            columns: whose heads are left to others.
+            columns: whose heads, and spans apart, are left to others.
             span_ids: of all spans, the heads included.
             flags: the trace flags.
         """
@@ -81,9 +80,11 @@ class ColumnsEncoder:
         return known[1]
 
     def _make_blocks(self, layout: Layout, flags: int) -> Iterator[_Block]:
-        places = range(layout.heads, len(layout.spans))
+        apart = set(layout.apart)
+        places = [place for place in range(layout.heads, len(layout.spans)) if place not in apart]
         plain = [place for place in places if place not in layout.links]
-        for group, linked in ((plain, False), (list(layout.links), True)):
+        linked_ones = [place for place in layout.links if place not in apart]
+        for group, linked in ((plain, False), (linked_ones, True)):
             for some in slices(group, self._block_size):
                 templates = [
                     self._template(layout.spans[place], linked, flags)

@@ -14,7 +14,6 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from otel_torch_modules._assembly.repeating.layout import Prototype
 from otel_torch_modules._emission.limits import Limits
 from otel_torch_modules._emission.otlp.language import Language, Pieces, cut
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest
@@ -22,6 +21,7 @@ from otel_torch_modules._emission.otlp.specimen import Specimen
 from otel_torch_modules._emission.otlp.steps import StepEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
+from otel_torch_modules._spans.layout import Prototype
 from otel_torch_modules._spans.span import SharedAttributes, Span, Trace
 
 _NO_RESOURCE = Resource.get_empty()
@@ -108,6 +108,8 @@ class SpanEncoder:
                 or parent is None
                 or parent.remote
                 or span.error is not None
+                or span.values
+                or span.points
                 or (link is not None and (link.trace is not trace or link.remote))
             ):
                 rest.append(span)

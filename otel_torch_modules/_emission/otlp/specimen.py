@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from otel_torch_modules._assembly.repeating.layout import Prototype
 from otel_torch_modules._emission.otlp.language import Language
+from otel_torch_modules._spans.layout import Prototype
 from otel_torch_modules._spans.span import Span, Trace
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Hashable, Iterable
 from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from otel_torch_modules._assembly.repeating.layout import Prototype
 from otel_torch_modules._emission.otlp.language import Language, cut
 from otel_torch_modules._emission.otlp.specimen import Specimen
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
+from otel_torch_modules._spans.layout import Prototype
 from otel_torch_modules._spans.span import Span
 from otel_torch_modules.semconv import STEP_INDEX
 

@@ -20,9 +20,9 @@ from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.fetches import Fetches, Wait
 from otel_torch_modules._recording.loop.open_optimizers import OpenOptimizers
-from otel_torch_modules._recording.loop.open_step import OpenStep, start_of
+from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.recorder import Recorder
-from otel_torch_modules._records import Record
+from otel_torch_modules._records import Event, Record, begin_of
 
 # A loop that does nothing that is seen for longer (ns), and than two of its iterations take, has paused.
 _PAUSE = 500_000_000
@@ -113,7 +113,7 @@ class CurrentStep:
         self._admission.context.detach(step.record)
         self.step = None  # from here on it is another's
         self._admission.close_step(step.record)
-        step = self.make(start_of(log, 0), None, lost=False)
+        step = self.make(begin_of(log, 0), None, lost=False)
         step.record.log = log
         step.record.micro_batches = 1
         step.roots.append(root)
@@ -247,11 +247,17 @@ class CurrentStep:
             for wait in waits:
                 record.log.extend(wait.events(record))
 
-    def log(self, tag: str, value: Any) -> None:
-        """Write down an event of the thread that asks."""
+    def log(self, event: Event, begin: int | None = None, said: Any = None) -> None:
+        """Write down an event of the thread that asks.
+
+        Args:
+            event: its declaration.
+            begin: when it began, of one that has lasted; perf_counter_ns.
+            said: what is said of it.
+        """
         log = self.recorder.log
         if log is not None:
-            log.extend((tag, self.recorder.thread.code, value, now(), None))
+            log.extend((event, self.recorder.thread.code, begin, now(), said))
 
     @property
     def _index_before(self) -> int | None:

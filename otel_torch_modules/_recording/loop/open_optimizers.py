@@ -100,4 +100,4 @@ def _log(entries: list[_OpenOptimizer], recorder: Recorder) -> None:
             entry.logged = True
             if log is not None:
                 code = recorder.thread.code
-                log.extend((OPTIMIZER, code, entry.class_name, entry.start, None))
+                log.extend((OPTIMIZER, code, None, entry.start, entry.class_name))

@@ -11,7 +11,7 @@ from torch import nn
 
 from otel_torch_modules._recording.loop.evaluation import Forward
 from otel_torch_modules._recording.loop.fetches import first_wait_before, holds_wait
-from otel_torch_modules._records import DATA, MARK, WIDTH, Record, Site
+from otel_torch_modules._records import MARK, WIDTH, Record, Site, begin_of
 
 # What a backward writes after its last mark, recompute left out: two events of its end, and a few to spare.
 _EVENTS_AFTER_MARK = 8
@@ -147,7 +147,7 @@ class OpenStep:
             return []
         left = self.first_forwards(early)
         record, place = self.record, self._place_of(early)
-        record.start = start_of(record.log, place)
+        record.start = begin_of(record.log, place)
         del record.log[:place]
         trained = self.roots[early:]
         record.micro_batches = sum(root.module() is trained[0].module() for root in trained)
@@ -171,9 +171,3 @@ class OpenStep:
         if number == len(self.roots):
             return len(self.record.log)
         return first_wait_before(self.record.log, self.roots[number].place)
-
-
-def start_of(log: list[Any], place: int) -> int:
-    """Return when the event at `place` of a log began, a root forward or a wait for data."""
-    start: int = log[place + (2 if log[place] is DATA else 3)]
-    return start

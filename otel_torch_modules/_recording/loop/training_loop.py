@@ -79,7 +79,7 @@ class TrainingLoop:
         if step is not None:
             current.log_waits(fetches)  # this step goes on
             self.optimizers.log(self.recorder)
-            current.log(OPTIMIZED, None)
+            current.log(OPTIMIZED)
         self.optimizers.ends(optimizer)
         if self.optimizers:
             return

@@ -23,11 +23,30 @@ from otel_torch_modules._records import (
     TASK,
     TASK_END,
     WIDTH,
+    Closing,
+    Detail,
+    Opening,
+    Point,
     Record,
+    Shown,
     Site,
+    Slot,
+    Stretch,
+    Varying,
 )
 
 THREAD = 0
+
+# Events that nothing but the tests knows.
+SHOWN = "test"  # the phase of their spans
+SIZE = Varying("test.size", int)
+SHARE = Varying("test.share", float)
+LABEL = Varying("test.label", str)
+LASTED = Stretch("lasted", values=(SIZE, SHARE), shown=Shown("lasted ", SHOWN, said="test.what"))
+BEGAN = Opening("began", Slot.SAME, shown=Shown("inside", SHOWN))
+ENDED = Closing("ended", values=(LABEL,))
+STRUCK = Point("struck", values=(SIZE, LABEL), said="test.what")
+FREQUENT = Stretch("frequent", of_modules=True, shown=Shown("frequent", SHOWN))
 
 
 @dataclass
@@ -39,6 +58,7 @@ class Module:
     nodes: bool = True  # whether it makes nodes of its own
     checkpointed: bool = False
     saves: bool = True  # whether its own nodes need saved tensors
+    happens: bool = False  # whether something else happens in it
 
 
 @dataclass(eq=False)
@@ -64,10 +84,10 @@ _SITES = [Site("Root", "Root")] + [Site(f"Root.m{index}", "Module") for index in
 def modules() -> st.SearchStrategy[Module]:
     """Modules with children; some of the same site, some checkpointed, some without nodes."""
     site = st.sampled_from(_SITES[1:])
-    leaf = st.builds(Module, site, st.just([]), *([st.booleans()] * 3))
+    leaf = st.builds(Module, site, st.just([]), *([st.booleans()] * 4))
     inner = st.recursive(
         leaf,
-        lambda below: st.builds(Module, site, st.lists(below, max_size=4), *([st.booleans()] * 3)),
+        lambda below: st.builds(Module, site, st.lists(below, max_size=4), *([st.booleans()] * 4)),
         max_leaves=12,
     )
     return st.builds(
@@ -76,6 +96,7 @@ def modules() -> st.SearchStrategy[Module]:
         st.lists(inner, max_size=4),
         st.booleans(),
         st.just(False),
+        st.booleans(),
         st.booleans(),
     )
 
@@ -103,6 +124,8 @@ class Program:
         """Call `module`."""
         made = Made(module, self.number)
         self.log.extend((module.site, THREAD, self.number, self.tick(), True))
+        if module.happens:
+            self.happen()
         for child in module.children:
             self.number += module.nodes
             made.children.append(self.forward(child))
@@ -144,6 +167,18 @@ class Program:
             recomputed.add(checkpointed)
             self.forward(checkpointed.module)
 
+    def happen(self) -> None:
+        """Do what only the tests know of, with values that no other time has."""
+        start = self.tick()
+        size = None if self.time % 3 == 0 else self.time
+        said = Detail("it", (size, self.time / 7))
+        self.log.extend((LASTED, THREAD, start, self.tick(), said))
+        self.log.extend((BEGAN, THREAD, 3, self.tick(), None))
+        self.log.extend((STRUCK, THREAD, None, self.tick(), Detail("him", (self.time, "a"))))
+        start = self.tick()
+        self.log.extend((FREQUENT, THREAD, start, self.tick(), None))
+        self.log.extend((ENDED, THREAD, None, self.tick(), Detail(None, (f"at {self.time}",))))
+
     def fetch(self) -> None:
         """Wait for a batch."""
         start = self.tick()
@@ -151,7 +186,7 @@ class Program:
 
     def optimize(self) -> None:
         """Have an optimizer step."""
-        self.log.extend((OPTIMIZER, THREAD, "SGD", self.tick(), None))
+        self.log.extend((OPTIMIZER, THREAD, None, self.tick(), "SGD"))
         self.log.extend((OPTIMIZED, THREAD, None, self.tick(), None))
 
     def finished(self) -> Record:
@@ -171,11 +206,12 @@ def any_logs() -> st.SearchStrategy[list[Any]]:
     tag = st.one_of(
         st.sampled_from(_SITES),
         st.sampled_from([EXIT, EXIT_BARE, MARK, TASK, TASK_END, OPTIMIZED, DATA]),
+        st.sampled_from([BEGAN, ENDED, FREQUENT, STRUCK]),
     )
     detail = st.sampled_from([None, True, False, 0, 1, 2])
     event = st.one_of(
         st.tuples(tag, thread, number, number, detail),
-        st.tuples(st.just(OPTIMIZER), thread, st.just("SGD"), number, detail),
+        st.tuples(st.sampled_from([OPTIMIZER, LASTED]), thread, number, number, st.just("SGD")),
     )
     return st.builds(
         lambda events, cut: [slot for event in events for slot in event][

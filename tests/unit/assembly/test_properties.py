@@ -14,7 +14,7 @@ from otel_torch_modules._records import EXIT, EXIT_BARE, MARK, TASK, TASK_END, W
 from otel_torch_modules._spans.span import CONSUMER, PRODUCER, Span
 from otel_torch_modules.config import Config
 from tests.support.examples import examples
-from tests.unit.assembly.logs import Made, Module, Program, any_logs, modules
+from tests.unit.assembly.logs import LASTED, SHOWN, Made, Module, Program, any_logs, modules
 
 Shape = tuple[str, list["Shape"]]
 
@@ -62,7 +62,8 @@ def shape(span: Span) -> list[Any]:
         span.kind,
         span.start,
         span.end,
-        dict(span.attributes),
+        dict(span.all_attributes),
+        span.points,
         None if span.link is None else (span.link.name, span.link.start),
         [shape(child) for child in span.children],
     ]
@@ -90,7 +91,8 @@ def test_forward_is_what_was_called(step: tuple[Record, list[Made]]) -> None:
         return call.module.site.fqn, [called(child) for child in call.children]
 
     def drawn(span: Span) -> Shape:
-        return str(span.attributes[semconv.MODULE_FQN]), [drawn(child) for child in span.children]
+        called = [child for child in span.children if child.phase != SHOWN]
+        return str(span.attributes[semconv.MODULE_FQN]), [drawn(child) for child in called]
 
     root = assemble(record)
     forwards = [span for span in root.children if span.phase == semconv.PHASE_FORWARD]
@@ -170,7 +172,9 @@ def test_nothing_is_lost_and_nothing_invented(step: tuple[Record, list[Made]]) -
     assert phases[semconv.PHASE_FORWARD] + phases[semconv.PHASE_RECOMPUTE] == calls
     assert phases[semconv.PHASE_BACKWARD] == tasks + with_nodes
     assert phases[semconv.PHASE_STEP] == 1
-    assert len(spans) == 1 + calls + tasks + with_nodes
+    happenings = record.log[::WIDTH].count(LASTED)
+    assert phases[SHOWN] == 3 * happenings
+    assert len(spans) == 1 + calls + tasks + with_nodes + 3 * happenings
     assert with_nodes == sum(_with_nodes(call) for call in made)
 
 

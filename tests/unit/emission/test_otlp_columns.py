@@ -18,7 +18,7 @@ from otel_torch_modules._emission.otlp.language import Language
 from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
-from otel_torch_modules._records import CallDetail, Record, Shapes, SharedStep, Site
+from otel_torch_modules._records import EXIT_BARE, Detail, Record, SharedStep, Site
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules.config import Config
 from tests.unit.assembly.test_repeats import Loop, Training, loops, simple, ticks_from
@@ -35,12 +35,19 @@ def repeated(records: list[Record], config: Config | None = None) -> SpanColumns
 
 
 def check(columns: SpanColumns, encoder: ColumnsEncoder, ids: list[int], flags: int) -> list[int]:
-    """Compare with the standard encoder; return the sizes of the blocks."""
+    """Compare with the standard encoder, and the spans that stand apart too; return the sizes of the blocks."""
     language = encoder._language
     around = SpanEncoder(tracer(), SCOPE, language)
     blocks = list(encoder.encode(columns, ids, flags))
     count = sum(block.span_count for block in blocks)
-    request = around.request([block.data for block in blocks], count)
+    apart = columns.spans_apart(ids)
+    for head, span_id in zip(columns.heads, ids, strict=False):
+        head.span_id = span_id
+    shared = RecordSpans([*columns.heads, *apart], Decision(flags, None), tracer(), SCOPE)
+    encoded = [block.data for block in blocks]
+    if apart:
+        encoded.append(around.encode(shared, apart))
+    request = around.request(encoded, count + len(apart))
     spans = list(columns.tree().walk())
     for span, span_id in zip(spans, ids, strict=True):
         span.span_id = span_id
@@ -102,15 +109,15 @@ def test_it_is_what_the_standard_encoder_writes(
 def test_shapes_are_written_too_and_cost_no_template_that_is_kept() -> None:
     def record(at: int) -> Record:
         found = simple(1000 * at, 10 * at)
-        found.log[4] = CallDetail(True, Shapes(("[2, 3]", "[4]"), ("torch.float32", "torch.int64")))
+        found.log[4] = Detail(True, (("[2, 3]", "[4]"), ("torch.float32", "torch.int64")))
         return found
 
     columns = repeated([record(at) for at in range(3)])
     around = SpanEncoder(tracer(), SCOPE, Protobuf())
     assert check(
         columns, ColumnsEncoder(around.template, Protobuf(), 100), list(range(1, 7)), 1
-    ) == [3, 2]
-    # The root's forward span has attributes of its own; those of the child, and of both backwards, are shared.
+    ) == [2, 2]
+    # The root's forward span stands apart.
     kept = [getattr(like.attributes, "encoded", None) for like in columns.layout.spans]
     assert [None if templates is None else len(templates) for templates in kept] == [
         None,
@@ -140,7 +147,7 @@ def test_a_place_that_is_called_once_more_has_another_index(index: int) -> None:
     def record(at: int) -> Record:
         found = Record("step", at, start=100 * at, clock_offset=0, end=100 * at + 99)
         for call in range(4):
-            for slot, tag in enumerate((site, "exit_bare")):
+            for slot, tag in enumerate((site, EXIT_BARE)):
                 found.log.extend((tag, 0, 10 * at, 100 * at + 10 * call + slot, None))
         return found
 

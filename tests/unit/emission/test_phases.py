@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from otel_torch_modules import Config
 from otel_torch_modules._assembly.assembler import Assembler
 from otel_torch_modules._engine.phases import cut_to_phases
-from otel_torch_modules._records import NOTE, SPAN_ID, WIDTH, Record
+from otel_torch_modules._records import DATA, NOTE, SPAN_ID, WIDTH, Event, Record
 from otel_torch_modules.testing import capture_spans
 
 
@@ -124,7 +124,7 @@ def test_it_is_what_a_record_of_phases_only_has(loop: int, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("tag", [SPAN_ID, NOTE])
-def test_what_the_program_said_inside_a_module_keeps_the_module(tag: str) -> None:
-    log = [event for name in ("a", tag, "b") for event in (name, 0, None, 0, None)]
+def test_what_the_program_said_inside_a_module_keeps_the_module(tag: Event) -> None:
+    log = [slot for each in (DATA, tag, DATA) for slot in (each, 0, 0, 0, None)]
     assert len(log) == 3 * WIDTH
     assert cut_to_phases(log) is log

@@ -11,12 +11,12 @@ from torch import nn
 
 from otel_torch_modules._engine import record_queue
 from otel_torch_modules._engine.record_queue import RecordQueue
-from otel_torch_modules._records import Record, Site
+from otel_torch_modules._records import EXIT, Record, Site
 
 SITE = Site("Net", "Net")
 CHILD = Site("Net.fc", "Linear")
-PHASES = [SITE, 0, 0, 1, True, "exit", 0, 9, 9, None]
-MODULES = [*PHASES[:5], *(CHILD, 0, 1, 2, True, "exit", 0, 3, 4, None) * 20, *PHASES[5:]]
+PHASES = [SITE, 0, 0, 1, True, EXIT, 0, 9, 9, None]
+MODULES = [*PHASES[:5], *(CHILD, 0, 1, 2, True, EXIT, 0, 3, 4, None) * 20, *PHASES[5:]]
 
 
 def step(index: int, log: list[object] = MODULES) -> Record:
