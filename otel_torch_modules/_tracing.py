@@ -79,7 +79,8 @@ class Tracing:
             losses=self._losses,
             spending=self._spending,
         )
-        self._hooks = LoopHooks(self._steps.loop)
+        spend = None if self._spending is None else self._spending.spend
+        self._hooks = LoopHooks(self._steps.loop, spend)
 
     def start(self) -> None:
         """Put the hooks on."""

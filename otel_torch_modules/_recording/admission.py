@@ -31,6 +31,11 @@ class Admission:
         self._spending = spending
         self.context = context
 
+    def spend(self, ns: int) -> None:
+        """Take note of the time that the training thread was busy with where a record begins or ends."""
+        if self._spending is not None:
+            self._spending.spend(ns)
+
     def admits_step(self, index: int) -> bool:
         """Return whether the step of this number is one of those that are recorded."""
         return self._config.schedule.records(index)

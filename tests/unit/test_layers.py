@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,35 @@ def imported_names(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def imported_files() -> dict[str, set[str]]:
+    """Return the modules of the package, and which of them each imports."""
+    files = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    packages = {name.removesuffix(".__init__"): name for name in files}
+    found: dict[str, set[str]] = {}
+    for name, path in files.items():
+        found[name] = set()
+        for imported in imported_names(path):
+            while imported and imported not in packages:  # what is imported from a module
+                imported = imported.rpartition(".")[0]
+            found[name] |= {packages[imported]} if imported else set()
+    return found
+
+
+def circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """Return which modules cannot be put in any order, for each depends on the others of its list."""
+    sorter = TopologicalSorter(imports)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        circle = error.args[1]
+        # What it reports is one; cut, others show.
+        return [circle, *circles({**imports, circle[1]: imports[circle[1]] - {circle[0]}})]
+    return []
+
+
 def violations(place: Path, forbidden: tuple[str, ...]) -> list[tuple[str, str]]:
     files = [place] if place.suffix else sorted(place.rglob("*.py"))
     assert files
@@ -80,6 +110,18 @@ def violations(place: Path, forbidden: tuple[str, ...]) -> list[tuple[str, str]]
 @pytest.mark.parametrize("place", FORBIDDEN)
 def test_imports_only_what_it_may(place: str) -> None:
     assert violations(PACKAGE / place, FORBIDDEN[place]) == []
+
+
+def test_there_is_no_circle_of_imports_not_even_of_late_ones_or_of_types() -> None:
+    assert circles(imported_files()) == []
+
+
+def test_circles_are_seen() -> None:
+    imports = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"e", "a"}, "e": {"d"}, "f": {"a", "d"}}
+    assert sorted(sorted(set(circle)) for circle in circles(imports)) == [
+        ["a", "b", "c"],
+        ["d", "e"],
+    ]
 
 
 def test_forbidden_imports_are_seen_wherever_they_stand(tmp_path: Path) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import wraps
 from time import perf_counter_ns, thread_time_ns
-from typing import ParamSpec, TypeVar
 
 from otel_torch_modules._recording.cost.account import Account
 from otel_torch_modules._recording.cost.budget import LARGEST_STRIDE, Budget
@@ -19,9 +17,6 @@ from otel_torch_modules._records import WIDTH, Record
 from otel_torch_modules.config import Schedule
 
 logger = logging.getLogger("otel_torch_modules")
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
 class Spending:
@@ -54,12 +49,6 @@ class Spending:
             None  # whose record, has it modules, of how many
         )
         self._worker_ns = 0
-
-    def watch(self, owner: object) -> None:
-        """Have the time on account that the methods of `owner` take which are marked with `spends`."""
-        for name, value in vars(type(owner)).items():
-            if value in _BOUNDARIES:
-                setattr(owner, name, _measured(getattr(owner, name), self.spend))
 
     def step_opens(self) -> None:
         """Take note of the time of the step before, recorded or not."""
@@ -124,24 +113,3 @@ class Spending:
                 budget.allowed_ns / 1e3,
                 LARGEST_STRIDE,
             )
-
-
-_BOUNDARIES: list[object] = []  # functions whose time is spent on tracing
-
-
-def spends(method: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Mark a method whose time is on account where there is a budget, see `Spending.watch`."""
-    _BOUNDARIES.append(method)
-    return method
-
-
-def _measured(method: Callable[_P, _R], spend: Callable[[int], None]) -> Callable[_P, _R]:
-    @wraps(method)
-    def measured(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        start = perf_counter_ns()
-        try:
-            return method(*args, **kwargs)
-        finally:
-            spend(perf_counter_ns() - start)
-
-    return measured

@@ -27,10 +27,15 @@ class LoopHooks:
     """Tells `loop` when an optimizer steps or is skipped, when gradients are dropped and when the loop has waited.
 
     Optimizers have torch's global hooks, the others are wrapped.
+
+    Args:
+        loop: what is told.
+        spend: told the nanoseconds that this took; None where there is no budget.
     """
 
-    def __init__(self, loop: TrainingLoop) -> None:
+    def __init__(self, loop: TrainingLoop, spend: Callable[[int], None] | None = None) -> None:
         self._loop = loop
+        self._spend = spend
         self._handles: list[RemovableHandle] = []
         self._wrapped = (
             _Wrapped(_BaseDataLoaderIter, "__next__", self._around_fetch),
@@ -62,16 +67,20 @@ class LoopHooks:
 
     def _guarded(self, hook: Callable[..., None], where: str) -> Callable[..., None]:
         is_compiling = torch.compiler.is_compiling
+        spend = self._spend
 
         def guarded(*arguments: Any) -> None:
             # The step of an optimizer inside compiled code: no graph breaks for our sake.
             if is_compiling():
                 return
+            start = 0 if spend is None else now()
             try:
                 hook(*arguments)
             except BaseException:
                 if self._loop.recorder.fail(where):
                     raise
+            if spend is not None:
+                spend(now() - start)
 
         return guarded
 

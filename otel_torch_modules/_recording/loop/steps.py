@@ -16,7 +16,8 @@ from torch import nn
 from torch.utils.data import get_worker_info
 
 from otel_torch_modules._recording.admission import Admission
-from otel_torch_modules._recording.cost.spending import Spending, spends
+from otel_torch_modules._recording.cost.spending import Spending
+from otel_torch_modules._recording.cost.timed_boundary import TimedBoundary
 from otel_torch_modules._recording.interruption import is_interruption
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.current_step import CurrentStep
@@ -80,14 +81,10 @@ class Steps:
         self._opening = threading.RLock()
         self.loop = TrainingLoop(self._current, self._border, self._iterations)
         """What happens outside modules is told there."""
-        if spending is not None:
-            spending.watch(self)
-            spending.watch(self.loop)
-        recorder.boundary = self
+        recorder.boundary = self if spending is None else TimedBoundary(self, spending.spend)
 
     # Root calls and backward passes, from the recorder.
 
-    @spends
     def root_opens(self, module: nn.Module) -> bool:
         """See :class:`Boundary`."""
         current = self._current
@@ -113,7 +110,6 @@ class Steps:
             self._border.passes(module)
         return self._evaluations.root_opens(module, current.last_index)
 
-    @spends
     def root_closes(self, failed: bool) -> None:
         """See :class:`Boundary`."""
         if self._fetches.at_work:
@@ -127,7 +123,6 @@ class Steps:
             if failed:
                 current.break_off(current.step)
 
-    @spends
     def task_opens(self) -> None:
         """See :class:`Boundary`."""
         current = self._current
@@ -144,7 +139,6 @@ class Steps:
         if current.reclaim() is not None:
             current.optimizers.log(self._recorder)
 
-    @spends
     def task_closes(self, time: int, failed: bool) -> None:
         """See :class:`Boundary`."""
         current = self._current
@@ -182,11 +176,11 @@ class Steps:
         """Make what happens inside one step; from now on no step is found automatically."""
         return _StepByHand(self, index)
 
-    @spends
     def open_by_hand(self, index: int | None) -> None:
         """Begin the step of `step`."""
         if self._losses.given_up:
             return
+        start = now()
         try:
             self._current.by_hand = True
             self._open(now(), index)
@@ -196,10 +190,12 @@ class Steps:
             self._current.step = OpenStep(
                 Record("step", index, now(), 0, lost=True), recorded=False
             )
+        finally:
+            self._admission.spend(now() - start)
 
-    @spends
     def close_by_hand(self, failed: bool) -> None:
         """End it."""
+        start = now()
         current = self._current
         try:
             if current.step is not None:
@@ -209,6 +205,8 @@ class Steps:
         except BaseException:
             if self._recorder.fail("where a step ends that is set by hand"):
                 raise
+        finally:
+            self._admission.spend(now() - start)
 
     def finish(self) -> None:
         """Send off what there is, whatever state it is in."""

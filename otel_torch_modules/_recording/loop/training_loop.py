@@ -8,7 +8,6 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from otel_torch_modules._recording.cost.spending import spends
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.iterations import Iterations
@@ -37,7 +36,6 @@ class TrainingLoop:
         if isinstance(error, StopIteration):
             self.fetches.exhausted(iterator)
 
-    @spends
     def fetched(self, iterator: object, start: int) -> None:
         """It has given a batch for which the loop waited since `start`."""
         current = self._current
@@ -53,13 +51,11 @@ class TrainingLoop:
             current.log_waits([wait])
         current.spoiled = spoiled
 
-    @spends
     def optimizer_starts(self, optimizer: Optimizer, *_: Any) -> None:
         """Hook for `register_optimizer_step_pre_hook`."""
         self._current.leave_raised(optimizer)
         self.optimizers.starts(optimizer)
 
-    @spends
     def optimizer_ends(self, optimizer: Optimizer, *_: Any) -> None:
         """Hook for `register_optimizer_step_post_hook`."""
         current = self._current
@@ -90,7 +86,6 @@ class TrainingLoop:
             current.end = now()
             current.end_by_optimizer(step)
 
-    @spends
     def scaler_ends(self, optimizer: object, ended_before: int) -> None:
         """A gradient scaler is through with `optimizer`: its step has ended since, or was skipped."""
         current = self._current
@@ -104,7 +99,6 @@ class TrainingLoop:
                 current.end_by_optimizer(step)
         current.ending = False
 
-    @spends
     def gradients_dropped(self) -> None:
         """``zero_grad`` of an optimizer or a module is called."""
         step = self._current.step
