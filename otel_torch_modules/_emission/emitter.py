@@ -230,10 +230,10 @@ class Emitter:
 
     def _decide(self, tracer: Tracer, root: Span, context: Context) -> sampling.Decision | None:
         """Return what was decided when the record opened, or decide now: there was no provider yet."""
-        record = root.trace
-        if record.trace_flags & TraceFlags.SAMPLED:
-            return sampling.Decision(record.trace_flags, record.trace_state, record.attributes)
-        return sampling.decide(tracer, record.trace_id, root.name, root.phase, context)
+        opened = root.trace
+        if opened.trace_flags & TraceFlags.SAMPLED:
+            return sampling.Decision(opened.trace_flags, opened.trace_state, opened.attributes)
+        return sampling.decide(tracer, opened.trace_id, root.name, root.phase, context)
 
     def _assign_ids(self, spans: list[Span], tracer: Tracer) -> None:
         # A link may go to a record that is sent later, or never: its span needs an id all the same.

@@ -44,7 +44,8 @@ class UrandomIdGenerator(IdGenerator):
         return [number or 1 for number in self._draw(count)]
 
     def generate_trace_id(self) -> int:
-        return self.generate_ids()[0]
+        high, low = self._draw(2)
+        return high << 64 | low or 1
 
     def generate_ids(self) -> tuple[int, int]:
         """Return a trace id and a span id."""

@@ -6,10 +6,13 @@ must not count.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import Any
+
 from torch.autograd.graph import Node
 
 from otel_torch_modules._recording.live_marks import count_seen
-from otel_torch_modules._recording.torch_private import executes
+from otel_torch_modules._recording.torch_private import attach_mark, executes
 
 # How far to look for a node that a backward leaves out. One that leaves out some leaf shows it at the first module.
 _MOST_LOOKED_AT = 256
@@ -49,16 +52,16 @@ def stops_at(node: Node) -> bool:
         return False
 
 
-def runs_in_backward(node: Node) -> bool:
-    """Return whether the backward that runs now comes to `node`: then it is of a forward and has its mark from there.
+def attach_in_recompute(node: Node, carrier: Any) -> None:
+    """Mark `node` unless the backward that runs now comes to it: then it is of a forward and has its mark from there.
 
     What a recompute makes is not. On an accelerator the two are made in different threads, whose numbers are not to be
     confused: the backward runs in a thread of the engine's own.
     """
-    try:
-        return executes(node)
-    except RuntimeError:
-        return False
+    with suppress(RuntimeError):
+        if executes(node):
+            return
+    attach_mark(node, carrier)
 
 
 def _following(node: Node) -> list[Node]:

@@ -26,7 +26,7 @@ from torch.compiler import is_compiling, is_dynamo_compiling
 
 from otel_torch_modules._recording.backward_tasks import GraphTask, TaskEnd
 from otel_torch_modules._recording.boundary import Boundary
-from otel_torch_modules._recording.captures import leaves_nodes_out, runs_in_backward, stops_at
+from otel_torch_modules._recording.captures import attach_in_recompute, leaves_nodes_out, stops_at
 from otel_torch_modules._recording.descriptions import describe_tensors
 from otel_torch_modules._recording.dynamo import made_by_compiler
 from otel_torch_modules._recording.interruption import is_interruption
@@ -210,18 +210,14 @@ class Recorder:
                                     number = node._sequence_nr()
                                     if number != state.last_input:
                                         state.last_input = number
-                                        if number != state.last_output and not (
-                                            state.recomputes and runs_in_backward(node)
-                                        ):
-                                            attach_mark(node, state.carrier)
+                                        if number != state.last_output:
+                                            state.attach(node, state.carrier)
                         else:
                             nodes = input_nodes(args, kwargs, site)
                             into.marks_end -= SLOTS_PER_MARK * len(nodes)
                             for node in nodes:
-                                if node._sequence_nr() != state.last_output and not (
-                                    state.recomputes and runs_in_backward(node)
-                                ):
-                                    attach_mark(node, state.carrier)
+                                if node._sequence_nr() != state.last_output:
+                                    state.attach(node, state.carrier)
                     stack.append(site)
                     training: Any = module.training
                     if record_shapes:
@@ -270,16 +266,14 @@ class Recorder:
                             number = node._sequence_nr()
                             if number != state.last_output:
                                 state.last_output = number
-                                if not (state.recomputes and runs_in_backward(node)):
-                                    attach_mark(node, state.carrier)
+                                state.attach(node, state.carrier)
                     else:
                         nodes = output_nodes(output, first, site)
                         into.marks_end -= SLOTS_PER_MARK * len(nodes)
                         for node in nodes:
                             tag = EXIT
-                            if not (state.recomputes and runs_in_backward(node)):
-                                attach_mark(node, state.carrier)
-                                state.last_output = node._sequence_nr()
+                            state.attach(node, state.carrier)
+                            state.last_output = node._sequence_nr()
                 log.extend(
                     (
                         tag,
@@ -376,7 +370,7 @@ class Recorder:
                 raise
             recorded = False
         state.stack = [_ROOT] if recorded and site is None else None
-        state.recomputes = task != -1
+        state.attach = attach_mark if task == -1 else attach_in_recompute
         failed = True
         try:
             if site is not None:
@@ -390,7 +384,7 @@ class Recorder:
             raise
         finally:
             state.stack = []
-            state.recomputes = False
+            state.attach = attach_mark
             state.raised = 0
             if opened is not None:
                 opened.callers.pop(state.code, None)
@@ -443,7 +437,7 @@ class Recorder:
             log.extend((TASK, state.code, code, time, state.code_if_python))
         # Where recompute is all that is left it may be ended early, in the middle of a backward inside
         # it. An error that is one ends the backward around it too.
-        entered.watch(end, state.code, log, expected=state.recomputes)
+        entered.watch(end, state.code, log, expected=state.attach is attach_in_recompute)
         return entered
 
     def _task_ran(self, task: GraphTask) -> None:

@@ -8,11 +8,12 @@ from itertools import count
 from time import perf_counter_ns as now
 from typing import Any
 
+from torch.autograd.graph import Node
 from torch.utils.checkpoint import _StopRecomputationError
 
 from otel_torch_modules._recording.live_marks import live_marks
 from otel_torch_modules._recording.open_log import OpenLog
-from otel_torch_modules._recording.torch_private import mark_carrier, sequence_number
+from otel_torch_modules._recording.torch_private import attach_mark, mark_carrier, sequence_number
 from otel_torch_modules._records import EXIT, Site
 from otel_torch_modules._texts import describe_error
 
@@ -21,6 +22,7 @@ class ThreadState:
     """What the recorder knows of a thread."""
 
     __slots__ = (
+        "attach",
         "carrier",
         "code",
         "code_if_python",
@@ -31,7 +33,6 @@ class ThreadState:
         "minted",
         "own",
         "raised",
-        "recomputes",
         "root_only",
         "stack",
     )
@@ -51,7 +52,7 @@ class ThreadState:
         self.minted: dict[int, int] = {}  # depth of an open call -> span id the program asked for
         self.last_input = -1  # sequence numbers of the nodes marked last: a node that two
         self.last_output = -1  # calls share, end of the one and start of the other, has one mark
-        self.recomputes = False  # the open root call is made from a backward
+        self.attach: Callable[[Node, Any], None] = attach_mark  # how the open root call marks nodes
         self.root_only = False  # a root call is open that is recorded alone
         self.raised = 0  # id of the exception that is passing through the open calls
         self.carrier = mark_carrier(mark)

@@ -6,47 +6,47 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from otel_torch_modules.tracker.calls import Call, Ruler
-from otel_torch_modules.tracker.frames import Place
+from otel_torch_modules.tracker.calls import LiveCall, LiveRuler
+from otel_torch_modules.tracker.frames import KnownFrame
 
 Gradients = tuple["Tensor | None", ...]
 
 NO_NODE = -1
 
 
-class Backward:
+class LiveBackward:
     """A backward that runs, and the calls whose backward is open in it.
 
     A graph made in several threads has several rulers: what is open is open on one of them.
 
     Args:
         graph_task: the engine's number for it.
-        place: what runs it.
+        frame: what runs it.
         ruler: what its first mark is on.
         begin: called when the backward of a call begins, with the gradients of the outputs where it was come to.
         end: called when the backward of a call ends, with the gradients of its inputs.
     """
 
-    __slots__ = ("_begin", "_end", "_moving", "_number", "_open", "_ruler", "graph_task", "place")
+    __slots__ = ("_begin", "_end", "_moving", "_number", "_open", "_ruler", "frame", "graph_task")
 
     def __init__(
         self,
         graph_task: int,
-        place: Place,
-        ruler: Ruler,
-        begin: Callable[[Call, Gradients], None],
-        end: Callable[[Call, Gradients], None],
+        frame: KnownFrame,
+        ruler: LiveRuler,
+        begin: Callable[[LiveCall, Gradients], None],
+        end: Callable[[LiveCall, Gradients], None],
     ) -> None:
         self.graph_task = graph_task
-        self.place = place
+        self.frame = frame
         self._begin = begin
         self._end = end
-        self._open: dict[Ruler, list[Call]] = {}
+        self._open: dict[LiveRuler, list[LiveCall]] = {}
         self._moving = False
         self._ruler = ruler  # of the mark reached last
         self._number = NO_NODE
 
-    def reach(self, ruler: Ruler, number: int, gradients: Gradients) -> None:
+    def reach(self, ruler: LiveRuler, number: int, gradients: Gradients) -> None:
         """Backward has come to the node `number`: close what did not make it, open what did."""
         self._ruler = ruler
         self._number = number
@@ -57,11 +57,11 @@ class Backward:
         for ruler in list(self._open):
             self._move(ruler, [], NO_NODE, ())
 
-    def calls(self) -> list[Call]:
+    def calls(self) -> list[LiveCall]:
         """Return the calls that are open, as the marks say."""
         return [call for calls in self._open.values() for call in calls]
 
-    def calls_at(self, number: int) -> list[Call]:
+    def calls_at(self, number: int) -> list[LiveCall]:
         """Return the calls that are open while the node `number` runs.
 
         Hooks of tensors run before the marks on the same node, so it is the node that says where backward is, if its
@@ -72,7 +72,9 @@ class Backward:
         others = [calls for ruler, calls in self._open.items() if ruler is not self._ruler]
         return [call for calls in [*others, self._ruler.path(number)] for call in calls]
 
-    def _move(self, ruler: Ruler, path: list[Call], number: int, gradients: Gradients) -> None:
+    def _move(
+        self, ruler: LiveRuler, path: list[LiveCall], number: int, gradients: Gradients
+    ) -> None:
         """Close what is open on `ruler` and not on `path`, innermost first; open the rest of `path`."""
         opened = self._open.setdefault(ruler, [])
         self._moving = True
@@ -88,5 +90,5 @@ class Backward:
             self._moving = False
 
 
-def _begins_with(path: list[Call], opened: list[Call]) -> bool:
+def _begins_with(path: list[LiveCall], opened: list[LiveCall]) -> bool:
     return path[: len(opened)] == opened

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
-from otel_torch_modules.tracker.frames import Place
+from otel_torch_modules.tracker.frames import KnownFrame
 
 
 class Edge(NamedTuple):
@@ -26,7 +26,7 @@ class Edge(NamedTuple):
     output: int
 
 
-class Call:
+class LiveCall:
     """One forward call. The marks on its graph hold it, and with it the calls around it; it holds no tensor."""
 
     __slots__ = (
@@ -34,26 +34,31 @@ class Call:
         "children",
         "end",
         "fqn",
+        "frame",
         "inputs",
         "module",
         "outputs",
         "parent",
-        "place",
         "ruler",
         "start",
     )
 
     def __init__(
-        self, fqn: str, module: nn.Module, place: Place, ruler: Ruler, parent: Call | None
+        self,
+        fqn: str,
+        module: nn.Module,
+        frame: KnownFrame,
+        ruler: LiveRuler,
+        parent: LiveCall | None,
     ) -> None:
         self.fqn = fqn
         self.module = weakref.ref(module)
         self.ruler = ruler
         self.parent = parent
-        self.place = place  # what runs it
+        self.frame = frame  # what runs it
         self.start = 0
         self.end: int | None = None  # None while the call runs
-        self.children: list[Call] = []
+        self.children: list[LiveCall] = []
         self.inputs: list[
             Edge | None
         ] = []  # of the tensors that require a gradient; None for a leaf
@@ -85,15 +90,15 @@ class Call:
         )
 
 
-class Ruler:
+class LiveRuler:
     """The sequence numbers of one thread, and the calls that are laid out on them."""
 
     def __init__(self) -> None:
-        self._roots: list[tuple[int, weakref.ref[Call]]] = []  # with their starts
+        self._roots: list[tuple[int, weakref.ref[LiveCall]]] = []  # with their starts
         self._marks: dict[int, RemovableHandle] = {}
         self._next_sweep = 64
 
-    def open(self, call: Call, start: int) -> None:
+    def open(self, call: LiveCall, start: int) -> None:
         """Lay out `call`, whose first node will be `start`, inside of its parent."""
         call.start = start
         if call.parent is not None:
@@ -103,7 +108,7 @@ class Ruler:
         if len(self._roots) + len(self._marks) > self._next_sweep:
             self._sweep()
 
-    def path(self, number: int) -> list[Call]:
+    def path(self, number: int) -> list[LiveCall]:
         """Return the calls that made the node `number`, outermost first."""
         index = bisect_right(self._roots, number, key=itemgetter(0)) - 1
         call = self._roots[index][1]() if index >= 0 else None

@@ -13,19 +13,19 @@ from types import CodeType, FrameType
 from typing import NamedTuple
 
 
-class Place(NamedTuple):
+class KnownFrame(NamedTuple):
     """A frame, as it is known again."""
 
     id: int
     code: CodeType | None
 
     @classmethod
-    def of(cls, frame: FrameType | None) -> Place:
-        """Return the place of `frame`; None is below all frames, as in threads that Python did not start."""
+    def of(cls, frame: FrameType | None) -> KnownFrame:
+        """Return `frame` as it is known again; None is below all frames, as in threads that Python did not start."""
         return cls(0, None) if frame is None else cls(id(frame), frame.f_code)
 
     def frames_inside(self, frame: FrameType | None) -> list[FrameType] | None:
-        """Return `frame` and its callers as far as this place, or None where this place is not among them."""
+        """Return `frame` and its callers as far as this one, or None where this one is not among them."""
         inside: list[FrameType] = []
         while frame is not None:
             if id(frame) == self.id and frame.f_code is self.code:

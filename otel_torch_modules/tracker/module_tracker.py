@@ -24,9 +24,9 @@ from otel_torch_modules._recording.torch_private import (
     queue_callback,
     sequence_number,
 )
-from otel_torch_modules.tracker.backward import NO_NODE, Backward, Gradients
-from otel_torch_modules.tracker.calls import Call, Edge, Ruler
-from otel_torch_modules.tracker.frames import Place, calling_frame
+from otel_torch_modules.tracker.backward import NO_NODE, Gradients, LiveBackward
+from otel_torch_modules.tracker.calls import Edge, LiveCall, LiveRuler
+from otel_torch_modules.tracker.frames import KnownFrame, calling_frame
 from otel_torch_modules.tracker.stack import Stack
 
 ForwardPreHook = Callable[[nn.Module, Any], Any]
@@ -36,12 +36,12 @@ BackwardHook = Callable[["nn.Module | None", Gradients], Any]
 _MOST_MET = 4096  # things looked at in the arguments of a call, or its result
 
 
-class _Thread(threading.local):
+class _ThreadTracker(threading.local):
     """What is known of one thread. ``__init__`` runs once in each thread that asks."""
 
-    def __init__(self, rulers: list[Ruler]) -> None:
+    def __init__(self, rulers: list[LiveRuler]) -> None:
         self.stack = Stack()
-        self.ruler = Ruler()
+        self.ruler = LiveRuler()
         rulers.append(self.ruler)
 
 
@@ -81,8 +81,8 @@ class ModuleTracker:
         self._start_afresh()
 
     def _start_afresh(self) -> None:
-        self._rulers: list[Ruler] = []
-        self._thread = _Thread(self._rulers)
+        self._rulers: list[LiveRuler] = []
+        self._thread = _ThreadTracker(self._rulers)
         self._last_ruler = self._thread.ruler  # that a forward call was laid out on
 
     def __enter__(self) -> ModuleTracker:
@@ -182,7 +182,7 @@ class ModuleTracker:
             known = self._sites.by_id.get
             caller = None if parent is None else known(id(parent.module()))
             site = known(id(module)) or self._sites.add(module, caller)
-        call = Call(site.fqn, module, Place.of(frame), ruler, parent)
+        call = LiveCall(site.fqn, module, KnownFrame.of(frame), ruler, parent)
         self._mark_inputs(call, inputs)
         ruler.open(call, sequence_number())
         self._last_ruler = ruler
@@ -207,14 +207,14 @@ class ModuleTracker:
             self._mark_outputs(call, output)
             call.end = sequence_number()
 
-    def _mark_inputs(self, call: Call, values: Any) -> None:
+    def _mark_inputs(self, call: LiveCall, values: Any) -> None:
         """Mark what made the inputs: when backward comes there, the call's backward is over."""
         with torch._C.DisableTorchFunction():
             for tensor in tensors(values, _MOST_MET):
                 if tensor.requires_grad:
                     call.inputs.append(self._mark(call, tensor))
 
-    def _mark_outputs(self, call: Call, values: Any) -> None:
+    def _mark_outputs(self, call: LiveCall, values: Any) -> None:
         """Mark what made the outputs: when backward comes there, the call's backward begins."""
         with torch._C.DisableTorchFunction():
             for tensor in tensors(values, _MOST_MET):
@@ -222,7 +222,7 @@ class ModuleTracker:
                 if edge is not None:
                     call.outputs.append(edge)
 
-    def _mark(self, call: Call, tensor: Tensor) -> Edge | None:
+    def _mark(self, call: LiveCall, tensor: Tensor) -> Edge | None:
         """Mark what made `tensor`; return its place in the graph, None for a leaf."""
         node = node_of(tensor)
         if node is None:
@@ -235,55 +235,59 @@ class ModuleTracker:
                 self._mark_node(call, made)
         return Edge(node._sequence_nr(), tensor.output_nr)
 
-    def _mark_node(self, call: Call, node: Node) -> None:
+    def _mark_node(self, call: LiveCall, node: Node) -> None:
         if not call.ruler.has_mark(node):
             reach = partial(self._reach, call.ruler, node._sequence_nr(), call)
             call.ruler.keep_mark(node, node.register_prehook(reach))
 
     # Backward
 
-    def _reach(self, ruler: Ruler, number: int, call: Call, gradients: Gradients) -> None:
+    def _reach(self, ruler: LiveRuler, number: int, call: LiveCall, gradients: Gradients) -> None:
         """Backward has come to the node `number`. The mark has a `call` so that its calls live with the graph."""
         frame = sys._getframe(0).f_back
         stack = self._thread.stack
         stack.heal(frame)
         backward = stack.backward(graph_task_id())
         if backward is None:
-            backward = Backward(
-                graph_task_id(), Place.of(frame), ruler, self._begin_backward, self._end_backward
+            backward = LiveBackward(
+                graph_task_id(),
+                KnownFrame.of(frame),
+                ruler,
+                self._begin_backward,
+                self._end_backward,
             )
             stack.append(backward)
             # Callbacks run in the order queued: from inside one, to come after those that the program queues.
             queue_callback(partial(queue_callback, partial(self._finish, stack, backward)))
         backward.reach(ruler, number, gradients)
 
-    def _begin_backward(self, call: Call, gradients: Gradients) -> None:
+    def _begin_backward(self, call: LiveCall, gradients: Gradients) -> None:
         if self._pre_bw_hook is not None:
             self._pre_bw_hook(call.module(), gradients)
 
-    def _end_backward(self, call: Call, gradients: Gradients) -> None:
+    def _end_backward(self, call: LiveCall, gradients: Gradients) -> None:
         if self._post_bw_hook is not None:
             self._post_bw_hook(call.module(), gradients)
 
     @staticmethod
-    def _finish(stack: Stack, backward: Backward) -> None:
+    def _finish(stack: Stack, backward: LiveBackward) -> None:
         if backward in stack:  # else the tracker was left meanwhile
             backward.finish()
             stack.remove(backward)
 
-    def _running(self) -> Iterator[Call]:
+    def _running(self) -> Iterator[LiveCall]:
         """Yield the calls that run in this thread, forward and backward, of what `heal` has left."""
         stack = self._thread.stack
         now = stack.backward(graph_task_id())
         for entry in stack:
-            if isinstance(entry, Call):
+            if isinstance(entry, LiveCall):
                 yield entry
             elif entry is not now:
                 yield from entry.calls()
         if self.is_bw:
             yield from self._running_backward(now)
 
-    def _running_backward(self, now: Backward | None) -> list[Call]:
+    def _running_backward(self, now: LiveBackward | None) -> list[LiveCall]:
         node = current_node()
         number = NO_NODE if node is None else node._sequence_nr()
         if now is not None:

@@ -7,14 +7,14 @@ from types import FrameType
 import torch
 
 from otel_torch_modules._recording.torch_private import graph_task_id
-from otel_torch_modules.tracker.backward import Backward
-from otel_torch_modules.tracker.calls import Call
-from otel_torch_modules.tracker.frames import Place
+from otel_torch_modules.tracker.backward import LiveBackward
+from otel_torch_modules.tracker.calls import LiveCall
+from otel_torch_modules.tracker.frames import KnownFrame
 
 _RUNS_BACKWARD = torch.autograd.graph._engine_run_backward.__code__
 
 
-class Stack(list["Call | Backward"]):
+class Stack(list["LiveCall | LiveBackward"]):
     """The forward calls and backwards that run in one thread, outermost first."""
 
     def heal(self, frame: FrameType | None) -> None:
@@ -22,28 +22,28 @@ class Stack(list["Call | Backward"]):
         while self and not _runs(self[-1], frame):
             self.pop()
 
-    def innermost_call(self) -> Call | None:
+    def innermost_call(self) -> LiveCall | None:
         """Return the forward call that runs now."""
-        return next((entry for entry in reversed(self) if isinstance(entry, Call)), None)
+        return next((entry for entry in reversed(self) if isinstance(entry, LiveCall)), None)
 
-    def return_to(self, frame: FrameType) -> Call | None:
+    def return_to(self, frame: FrameType) -> LiveCall | None:
         """Drop all inside the forward call that `frame` runs; return that call, None if it is not here."""
         for index in reversed(range(len(self))):
             entry = self[index]
-            if isinstance(entry, Call) and entry.place == Place.of(frame):
+            if isinstance(entry, LiveCall) and entry.frame == KnownFrame.of(frame):
                 del self[index + 1 :]
                 return entry
         return None
 
-    def backward(self, graph_task: int) -> Backward | None:
+    def backward(self, graph_task: int) -> LiveBackward | None:
         """Return the innermost backward if it is that of `graph_task`."""
-        entry = next((entry for entry in reversed(self) if isinstance(entry, Backward)), None)
+        entry = next((entry for entry in reversed(self) if isinstance(entry, LiveBackward)), None)
         return entry if entry is not None and entry.graph_task == graph_task else None
 
 
-def _runs(entry: Call | Backward, frame: FrameType | None) -> bool:
-    inside = entry.place.frames_inside(frame)
-    if inside is None or isinstance(entry, Call):
+def _runs(entry: LiveCall | LiveBackward, frame: FrameType | None) -> bool:
+    inside = entry.frame.frames_inside(frame)
+    if inside is None or isinstance(entry, LiveCall):
         return inside is not None
     # The next backward may run in a frame like that of one that raised: it must be this one, or inside this one.
     return entry.graph_task == graph_task_id() or any(

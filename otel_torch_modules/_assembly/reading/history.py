@@ -64,8 +64,6 @@ class History:
         self._last: RecordCalls = ReadCalls()
         self._steps: deque[RecordCalls] = deque(maxlen=_STEPS_KEPT)
         self._evaluations: deque[RecordCalls] = deque(maxlen=_EVALUATIONS_KEPT)
-        self.lost_marks = 0
-        """How many marks were of nodes made too long ago: if a module made them, its backward has no span."""
 
     def begin(self, calls: RecordCalls, is_step: bool) -> RecordCalls:
         """Take in the calls of the next record, now or while they are read; return those of the one before it."""
@@ -76,19 +74,18 @@ class History:
     def owner(self, thread: int, number: int) -> Call | None:
         """Return the call that made the node `number`, if it was made by one and is still known."""
         kept = [
-            (ends, record)
-            for record in (*self._steps, *self._evaluations)
-            if (ends := record.ends(thread)) is not None and ends[0] <= number
+            (ends, calls)
+            for calls in (*self._steps, *self._evaluations)
+            if (ends := calls.ends(thread)) is not None and ends[0] <= number
         ]
-        if not kept:
-            self.lost_marks += 1
+        if not kept:  # made too long ago
             return None
-        (_, last), record = max(kept, key=lambda entry: entry[0][0])
-        return None if number >= last else record.owner(thread, number)
+        (_, last), calls = max(kept, key=lambda entry: entry[0][0])
+        return None if number >= last else calls.owner(thread, number)
 
     def end(self, thread: int) -> int:
         """Return the number from which on the nodes of a thread were made by no call of the records until now."""
-        ends = [record.ends(thread) for record in (*self._steps, *self._evaluations)]
+        ends = [calls.ends(thread) for calls in (*self._steps, *self._evaluations)]
         return max((end[1] for end in ends if end is not None), default=0)
 
 

@@ -56,11 +56,8 @@ class ModuleSites:
 
         None where there is no such root.
         """
-        known = self.by_id.get(id(module))
-        if known is None or id(module) in self._roots or known.place is None:
-            return None
-        callers: dict[int, OpenLog] = known.place.module.root.callers
-        return next(iter(callers.values()), None)
+        root = None if id(module) in self._roots else self._running_root(module)
+        return None if root is None else next(iter(root.callers.values()), None)
 
     def open(self, module: nn.Module) -> Root:
         """Return the root that gives `module`, which is called from no other one's call, and all below their names.
@@ -78,13 +75,15 @@ class ModuleSites:
 
     def _root(self, module: nn.Module) -> Root:
         root = self._roots.get(id(module))
-        if root is not None:
-            return root
+        return root or self._running_root(module) or self._new_root(module)
+
+    def _running_root(self, module: nn.Module) -> Root | None:
+        """Return the root that runs and has `module`, a part of it, called here."""
         known = self.by_id.get(id(module))
-        if known is not None and known.place.module.root.callers:
-            running: Root = known.place.module.root  # and has its parts called in other threads
-            return running
-        return self._new_root(module)
+        if known is None:
+            return None
+        root: Root = known.place.module.root
+        return root if root.callers else None
 
     def add(self, module: nn.Module, caller: Site | None) -> Site:
         """Return the site of `module`, new since its root opened and called from a call of `caller`.

@@ -266,7 +266,7 @@ def faults_of(seam: Seam, occasion: str, caplog: pytest.LogCaptureFixture) -> li
                 wrong.append("a context is left")
             context.attach(before)
         state = tracing._recorder.thread
-        if (state.stack, state.minted, state.recomputes, state.root_only) != ([], {}, False, False):
+        if (state.stack, state.minted, state.root_only) != ([], {}, False):
             wrong.append("the thread's state is left")
     outlines = [tree.outline() for tree in captured.trees]
     # Where no step has opened yet, a forward is a record by itself.

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from otel_torch_modules._recording.torch_private import graph_task_id
-from otel_torch_modules.tracker.backward import Backward
-from otel_torch_modules.tracker.calls import Call, Ruler
-from otel_torch_modules.tracker.frames import Place
+from otel_torch_modules.tracker.backward import LiveBackward
+from otel_torch_modules.tracker.calls import LiveCall, LiveRuler
+from otel_torch_modules.tracker.frames import KnownFrame
 from otel_torch_modules.tracker.stack import Stack
 
 
-def call_at(place: Place) -> Call:
-    return Call("Module", nn.Module(), place, Ruler(), None)
+def call_at(place: KnownFrame) -> LiveCall:
+    return LiveCall("Module", nn.Module(), place, LiveRuler(), None)
 
 
-def backward_at(place: Place, graph_task: int) -> Backward:
-    return Backward(graph_task, place, Ruler(), lambda *_: None, lambda *_: None)
+def backward_at(place: KnownFrame, graph_task: int) -> LiveBackward:
+    return LiveBackward(graph_task, place, LiveRuler(), lambda *_: None, lambda *_: None)
 
 
 def in_backward(look: Callable[[], None]) -> None:
@@ -39,29 +39,29 @@ def test_a_place_is_found_among_the_callers() -> None:
     def inner() -> None:
         frame = sys._getframe()
         assert place.frames_inside(frame) == [frame]
-        assert Place.of(frame).frames_inside(frame) == []
-        assert Place.of(frame).frames_inside(frame.f_back) is None
+        assert KnownFrame.of(frame).frames_inside(frame) == []
+        assert KnownFrame.of(frame).frames_inside(frame.f_back) is None
 
-    place = Place.of(sys._getframe())
+    place = KnownFrame.of(sys._getframe())
     inner()
 
 
 def test_a_frame_of_other_code_with_the_same_id_is_another_frame() -> None:
     frame = sys._getframe()
-    assert Place(id(frame), call_at.__code__).frames_inside(frame) is None
+    assert KnownFrame(id(frame), call_at.__code__).frames_inside(frame) is None
 
 
 def test_threads_of_the_engine_have_no_frame_below() -> None:
     frame = sys._getframe()
-    assert Place.of(None).frames_inside(None) == []
-    assert Place.of(None).frames_inside(frame)[0] is frame
+    assert KnownFrame.of(None).frames_inside(None) == []
+    assert KnownFrame.of(None).frames_inside(frame)[0] is frame
 
 
 def test_a_call_runs_while_its_frame_does() -> None:
-    def left() -> Call:
-        return call_at(Place.of(sys._getframe()))
+    def left() -> LiveCall:
+        return call_at(KnownFrame.of(sys._getframe()))
 
-    outer = call_at(Place.of(sys._getframe()))
+    outer = call_at(KnownFrame.of(sys._getframe()))
     stack = Stack([outer, left(), left()])
     stack.heal(sys._getframe())
     assert stack == [outer]
@@ -70,10 +70,10 @@ def test_a_call_runs_while_its_frame_does() -> None:
 
 def test_returning_to_a_call_drops_what_is_inside() -> None:
     def inner() -> None:
-        stack.append(call_at(Place.of(sys._getframe())))
+        stack.append(call_at(KnownFrame.of(sys._getframe())))
 
     here = sys._getframe()
-    stack = Stack([call_at(Place.of(here))])
+    stack = Stack([call_at(KnownFrame.of(here))])
     inner()
     outer = stack[0]
     assert stack.return_to(here) is outer
@@ -87,8 +87,8 @@ def test_a_backward_in_the_frame_of_one_that_raised_is_another() -> None:
     def look() -> None:
         engine = sys._getframe(2)
         assert engine.f_code.co_name == "_engine_run_backward"
-        this = backward_at(Place.of(engine), graph_task_id())
-        raised = backward_at(Place.of(engine), graph_task_id() - 1)
+        this = backward_at(KnownFrame.of(engine), graph_task_id())
+        raised = backward_at(KnownFrame.of(engine), graph_task_id() - 1)
         for stack in (Stack([this]), Stack([raised])):
             stack.heal(sys._getframe())
             seen.append(len(stack))
@@ -107,7 +107,7 @@ def test_a_backward_runs_while_another_runs_inside_of_it() -> None:
         seen.append(stack.backward(graph_task_id()))
 
     def outer() -> None:
-        stack.append(backward_at(Place.of(sys._getframe(2)), graph_task_id()))
+        stack.append(backward_at(KnownFrame.of(sys._getframe(2)), graph_task_id()))
         seen.append([graph_task_id()])
         in_backward(inner)
 
