@@ -56,8 +56,12 @@ class ModuleSites:
 
         None where there is no such root.
         """
-        root = None if id(module) in self._roots else self._running_root(module)
-        return None if root is None else next(iter(root.callers.values()), None)
+        if id(module) in self._roots:
+            return None
+        root = self._running_root(module)
+        if root is None or id(module) in self._roots:  # another thread has made it one meanwhile
+            return None
+        return next(iter(root.callers.values()), None)
 
     def open(self, module: nn.Module) -> Root:
         """Return the root that gives `module`, which is called from no other one's call, and all below their names.
