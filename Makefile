@@ -56,13 +56,13 @@ clean: ## remove the virtual environment and the demo's traces
 # numpy is not needed, but torch warns where it is missing.
 $(INSTALLED): Makefile pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[cli]' numpy
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e . numpy
 	touch $@
 
 $(CHECKABLE): $(INSTALLED)
-	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[cli,test]'
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[test]'
 	touch $@
 
 $(TESTABLE): $(CHECKABLE)
-	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[cli,test,frameworks]'
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[test,frameworks]'
 	touch $@

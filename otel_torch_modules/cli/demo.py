@@ -72,7 +72,7 @@ def _new_file(folder: Path) -> Path:
 
 def _show(file: Path, endpoint: str | None, environ: Mapping[str, str]) -> None:
     console = terminal()
-    view = View([file], console, Cut())
+    view = View([str(file)], console, Cut())
     console.print()
     view.print_overview()
     console.print()

@@ -10,17 +10,15 @@ import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, entry_points, version
-from pathlib import Path
 from typing import NamedTuple
 
+from otel_torch_modules._grammar import counted
 from otel_torch_modules._secrets import without_secrets
 from otel_torch_modules.cli.exporter_check import examine_exporters
 from otel_torch_modules.cli.finding import Finding
-from otel_torch_modules.cli.grammar import counted
 from otel_torch_modules.cli.limits_check import examine_limits
 from otel_torch_modules.cli.provider_check import examine_provider
 from otel_torch_modules.cli.say import say
-from otel_torch_modules.cli.trace_check import examine_traces
 from otel_torch_modules.cli.variable_check import examine_variables
 
 
@@ -35,6 +33,7 @@ _REQUIREMENTS = (
     _Requirement("opentelemetry-exporter-otlp", (1, 30)),
     _Requirement("opentelemetry-instrumentation", (0, 51)),
 )
+_OF_READING = ("msgspec", "rich")  # tracing works without them
 _ENTRY_POINTS = {
     "torch.backends": "otel_torch_modules",
     "opentelemetry_instrumentor": "torch_modules",
@@ -42,14 +41,14 @@ _ENTRY_POINTS = {
 }
 
 
-def examine(environ: Mapping[str, str], files: Sequence[Path] = ()) -> int:
+def examine(environ: Mapping[str, str], files: Sequence[str] = ()) -> int:
     """Print every finding, then one line per fault; return 1 if there is a fault, else 0.
 
     Args:
         environ: the variables that a program would be started with.
         files: traces that were written: where there are any, only they are examined.
     """
-    findings = list(examine_traces(files) if files else _examine_installation(environ))
+    findings = list(_examine_traces(files) if files else _examine_installation(environ))
     width = max(len(finding.subject) for finding in findings)
     for finding in findings:
         say(f"{finding.subject:<{width}}  {finding.state}".rstrip())
@@ -62,6 +61,12 @@ def examine(environ: Mapping[str, str], files: Sequence[Path] = ()) -> int:
     for fault in faults:
         say(f"✗ {fault}")
     return 1
+
+
+def _examine_traces(files: Sequence[str]) -> Iterator[Finding]:
+    from otel_torch_modules.cli.trace_check import examine_traces  # needs a library that reads JSON
+
+    return examine_traces(files)
 
 
 def _examine_installation(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -87,10 +92,11 @@ def _examine_versions() -> Iterator[Finding]:
         numbers = tuple([int(number) for number in re.findall(r"\d+", found)[: len(least)]])
         fault = f"{distribution} {found} is too old; {wanted} or later is needed"
         yield Finding(distribution, found, "" if numbers >= least else fault)
-    try:
-        yield Finding("rich", version("rich"))
-    except PackageNotFoundError:
-        yield Finding("rich", "missing: `demo` and `view` need it")
+    for distribution in _OF_READING:
+        try:
+            yield Finding(distribution, version(distribution))
+        except PackageNotFoundError:
+            yield Finding(distribution, "missing: the commands that read traces need it")
 
 
 def _examine_entry_points() -> Iterator[Finding]:

@@ -11,11 +11,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
 from otel_torch_modules._printable import printable
+from otel_torch_modules._reading.source_error import SourceError
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say_error
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
-    except CommandError as error:
+    except (CommandError, SourceError) as error:
         say_error(f"otel-torch-modules: {error}")
         return 2
     except KeyboardInterrupt:
@@ -73,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
 
-    view = commands.add_parser("view", help="show the steps in files of OTLP JSON lines")
-    view.add_argument("files", type=Path, metavar="FILE", nargs="+")
+    view = commands.add_parser("view", help="show the steps in files of traces")
+    view.add_argument("files", metavar="FILE", nargs="+")
     shown = view.add_mutually_exclusive_group()
     shown.add_argument("--step", type=int, metavar="N", help="only the tree of this step")
     shown.add_argument("--slowest", action="store_true", help="only the tree of the slowest step")
@@ -90,13 +90,13 @@ def _parser() -> argparse.ArgumentParser:
     stragglers = commands.add_parser(
         "stragglers", help="say which rank each step waited for, and where it lost its time"
     )
-    stragglers.add_argument("files", type=Path, metavar="FILE", nargs="+")
+    stragglers.add_argument("files", metavar="FILE", nargs="+")
     stragglers.set_defaults(run=_stragglers)
 
     doctor = commands.add_parser(
         "doctor", help="say whether tracing would work here, or what is missing in files of traces"
     )
-    doctor.add_argument("files", type=Path, metavar="FILE", nargs="*")
+    doctor.add_argument("files", metavar="FILE", nargs="*")
     doctor.set_defaults(run=_doctor)
     return parser
 
@@ -117,23 +117,16 @@ def _milliseconds(text: str) -> float:
     return value
 
 
-def _require_rich() -> None:
-    if find_spec("rich") is None:
-        raise CommandError("this command draws with `rich`: pip install rich")
-
-
-# Commands are imported when they run: `doctor` must work where `rich` is missing.
+# Commands are imported when they run: `doctor` must work where what the others need is missing.
 
 
 def _demo(options: argparse.Namespace) -> int:
-    _require_rich()
     from otel_torch_modules.cli.demo import run_demo
 
     return run_demo(options.steps, options.folder, os.environ)
 
 
 def _view(options: argparse.Namespace) -> int:
-    _require_rich()
     from otel_torch_modules.cli.step_tree import Cut
     from otel_torch_modules.cli.terminal import terminal
     from otel_torch_modules.cli.view import View

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from otel_torch_modules import semconv
-from otel_torch_modules.cli.span_node import SpanNode
+from otel_torch_modules._trace import Span
 
 PHASES = (
     semconv.PHASE_DATA,
@@ -17,7 +17,7 @@ PHASES = (
 BETWEEN = semconv.PHASE_BETWEEN  # what lies in no span of these: the loop's own code
 
 
-def phase_shares(step: SpanNode) -> Mapping[str, float]:
+def phase_shares(step: Span) -> Mapping[str, float]:
     """Return the share of the step's time of each of `PHASES` and of `BETWEEN`; their sum is 1.
 
     Recompute inside backward counts as recompute only, and a span of the program's own as what it lies in. Where
@@ -32,7 +32,7 @@ def phase_shares(step: SpanNode) -> Mapping[str, float]:
     return {phase: time / whole for phase, time in times.items()}
 
 
-def _add_times(times: dict[str, int], root: SpanNode) -> None:
+def _add_times(times: dict[str, int], root: Span) -> None:
     stack = [(root, BETWEEN, root.start, root.end)]  # a span, the phase around it, its own stretch
     while stack:
         span, phase, now, end = stack.pop()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from otel_torch_modules import semconv
-from otel_torch_modules.cli.span_node import SpanNode
+from otel_torch_modules._trace import Span
 
 _STEPS = "steps"
 _EVALUATION = "evaluation"
@@ -39,7 +39,7 @@ class _Process:
 
     stretches: dict[str, list[_Stretch]] = field(default_factory=dict)
     own: dict[str, list[_Stretch]] = field(default_factory=dict)  # of the program's spans, by name
-    steps: list[SpanNode] = field(default_factory=list)
+    steps: list[Span] = field(default_factory=list)
 
     @property
     def bounds(self) -> _Stretch:
@@ -48,7 +48,7 @@ class _Process:
         return min(start for start, _ in known), max(end for _, end in known)
 
 
-def coverage(roots: Iterable[SpanNode]) -> str | None:
+def coverage(roots: Iterable[Span]) -> str | None:
     """Return in a sentence what the run's time went to; None where its steps cover it, or there are none.
 
     Each instant counts once: for a step if there is one, else for an evaluation, a wait for data, a span of the
@@ -73,14 +73,14 @@ def coverage(roots: Iterable[SpanNode]) -> str | None:
     return f"The steps cover {times[_STEPS] / whole:.1%} of {whole / 1e9:.2f} s; the rest: {said}."
 
 
-def _outermost(roots: Iterable[SpanNode]) -> Iterator[tuple[SpanNode, str | None]]:
+def _outermost(roots: Iterable[Span]) -> Iterator[tuple[Span, str | None]]:
     """Yield the outermost spans of ours, with their kind, and the program's beside them, with None.
 
     A span of the program's that has one of ours below it (an epoch) only holds it.
     """
     for root in roots:
         outside = list(_outside(root))
-        holds: set[SpanNode] = set()
+        holds: set[Span] = set()
         for span in reversed(outside):
             if any(child in holds or child.phase in _KINDS for child in span.children):
                 holds.add(span)
@@ -97,7 +97,7 @@ def _outermost(roots: Iterable[SpanNode]) -> Iterator[tuple[SpanNode, str | None
                 yield span, None
 
 
-def _outside(root: SpanNode) -> Iterator[SpanNode]:
+def _outside(root: Span) -> Iterator[Span]:
     """Yield the spans that lie in none of ours, parents first."""
     stack = [root]
     while stack:
@@ -126,7 +126,7 @@ def _times(process: _Process) -> Counter[str]:
     return times
 
 
-def _gaps_in_numbers(steps: Iterable[SpanNode]) -> Iterator[_Stretch]:
+def _gaps_in_numbers(steps: Iterable[Span]) -> Iterator[_Stretch]:
     numbered = [(step.step, step) for step in steps if step.step is not None]
     numbered.sort(key=lambda entry: entry[1].start)
     for (number, step), (following, next_step) in pairwise(numbered):

@@ -7,9 +7,9 @@ from statistics import median
 
 from rich.text import Text
 
+from otel_torch_modules._trace import Span
 from otel_torch_modules.cli.phase_shares import BETWEEN, PHASES, phase_shares
 from otel_torch_modules.cli.phase_styles import PHASE_STYLES
-from otel_torch_modules.cli.span_node import SpanNode
 
 _COLUMNS = {phase: max(len(phase), 6) + 2 for phase in (*PHASES, BETWEEN)}
 _STEP_WIDTH = 8
@@ -17,7 +17,7 @@ _TIME_WIDTH = 11
 _BAR_WIDTHS = range(12, 41)  # least and most; below that the table has none
 
 
-def step_table(steps: Sequence[SpanNode], width: int, *, most: int) -> Iterator[Text]:
+def step_table(steps: Sequence[Span], width: int, *, most: int) -> Iterator[Text]:
     """Yield the lines of the table, at most `width` cells wide.
 
     Of more than `most` steps only the slowest are shown, in their own order; the medians are of all that are whole. A
@@ -51,12 +51,12 @@ def step_table(steps: Sequence[SpanNode], width: int, *, most: int) -> Iterator[
         yield Text(f"The {len(shown)} slowest of {len(steps)} steps; --list shows all.")
 
 
-def slowest_step(steps: Sequence[SpanNode]) -> SpanNode:
+def slowest_step(steps: Sequence[Span]) -> Span:
     """Return the slowest of the whole steps, of all of them where none is whole."""
     return max([step for step in steps if not step.incomplete] or steps, key=_duration)
 
 
-def _duration(step: SpanNode) -> int:
+def _duration(step: Span) -> int:
     return step.duration
 
 

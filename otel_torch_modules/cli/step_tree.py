@@ -8,10 +8,10 @@ from typing import NamedTuple
 from rich.text import Text
 
 from otel_torch_modules import semconv
-from otel_torch_modules.cli.grammar import counted
+from otel_torch_modules._grammar import counted
+from otel_torch_modules._trace import Span
 from otel_torch_modules.cli.phase_shares import BETWEEN
 from otel_torch_modules.cli.phase_styles import PHASE_STYLES
-from otel_torch_modules.cli.span_node import SpanNode
 from otel_torch_modules.cli.timeline import timeline_bar
 
 _TIME_WIDTH = 10
@@ -24,7 +24,7 @@ class Cut(NamedTuple):
     depth: int | None = None  # levels below the step
     min_ms: float | None = None
 
-    def shown(self, root: SpanNode) -> set[SpanNode]:
+    def shown(self, root: Span) -> set[Span]:
         """Return the spans that are shown. A span without its parent is shown nowhere."""
         spans = list(_walk_with_depth(root))
         if self.depth is None and self.min_ms is None:
@@ -43,7 +43,7 @@ class Cut(NamedTuple):
 
 
 class _Row(NamedTuple):
-    span: SpanNode
+    span: Span
     guide: str  # the lines of the tree
     hidden: int  # spans right below that are not shown, with all below these
 
@@ -56,7 +56,7 @@ class _Row(NamedTuple):
         return f" … {self.hidden} more" if self.hidden else ""
 
 
-def step_tree(root: SpanNode, width: int, cut: Cut) -> Iterator[Text]:
+def step_tree(root: Span, width: int, cut: Cut) -> Iterator[Text]:
     """Yield the lines of the tree below a heading, at most `width` cells wide."""
     rows = list(_rows(root, cut.shown(root)))
     name_width = min(max(len(row.guide + row.label + row.remark) for row in rows), 9 * width // 20)
@@ -86,7 +86,7 @@ def step_tree(root: SpanNode, width: int, cut: Cut) -> Iterator[Text]:
             yield Text(f"✗ {span.name}: {span.exception}", style="bold red")
 
 
-def _heading(root: SpanNode) -> Text:
+def _heading(root: Span) -> Text:
     is_step = root.step is not None and not root.is_evaluation
     parts = [f"step {root.step}" if is_step else root.name, f"{root.duration / 1e6:.2f} ms"]
     if root.forwards is not None:
@@ -103,7 +103,7 @@ def _heading(root: SpanNode) -> Text:
     return Text(", ".join(parts), style="bold")
 
 
-def _walk_with_depth(root: SpanNode) -> Iterator[tuple[SpanNode, int]]:
+def _walk_with_depth(root: Span) -> Iterator[tuple[Span, int]]:
     stack = [(root, 0)]
     while stack:
         span, depth = stack.pop()
@@ -111,7 +111,7 @@ def _walk_with_depth(root: SpanNode) -> Iterator[tuple[SpanNode, int]]:
         stack.extend((child, depth + 1) for child in span.children)
 
 
-def _phases(root: SpanNode) -> dict[SpanNode, str]:
+def _phases(root: Span) -> dict[Span, str]:
     """Return every span's phase; a span of the program's own has that of what it lies in."""
     phases = {root: root.phase if root.phase in PHASE_STYLES else BETWEEN}
     for span in root.walk():
@@ -120,7 +120,7 @@ def _phases(root: SpanNode) -> dict[SpanNode, str]:
     return {span: phase or BETWEEN for span, phase in phases.items()}
 
 
-def _rows(root: SpanNode, shown: set[SpanNode]) -> Iterator[_Row]:
+def _rows(root: Span, shown: set[Span]) -> Iterator[_Row]:
     stack = [
         (root, "", "")
     ]  # a span, the lines to its left, and those to the left of what is below it

@@ -15,7 +15,7 @@ from statistics import median
 from typing import NamedTuple
 
 from otel_torch_modules import semconv
-from otel_torch_modules.cli.span_node import SpanNode
+from otel_torch_modules._trace import Span
 
 _Place = tuple[
     tuple[str, int], ...
@@ -28,7 +28,7 @@ class Straggler(NamedTuple):
     rank: int
     behind: int  # at its worst
     lost: int  # of that, in `where`
-    where: SpanNode | None  # None: the rank began the step late
+    where: Span | None  # None: the rank began the step late
 
     @property
     def place(self) -> str:
@@ -55,7 +55,7 @@ class Straggler(NamedTuple):
         return last + f"it lost {self.lost / 1e6:.2f} ms {self.whereabouts}."
 
 
-def find_straggler(ranks: Sequence[SpanNode]) -> Straggler:
+def find_straggler(ranks: Sequence[Span]) -> Straggler:
     """Return the last of `ranks`, the rank spans of one step, at least two.
 
     Only places that all ranks have are compared: where some record phases only, phases are.
@@ -86,8 +86,8 @@ def find_straggler(ranks: Sequence[SpanNode]) -> Straggler:
     return Straggler(rank, behind, round(excess[where]), tree[where])
 
 
-def _places(rank: SpanNode) -> Iterator[tuple[_Place, SpanNode]]:
-    stack: list[tuple[_Place, SpanNode]] = [((), rank)]
+def _places(rank: Span) -> Iterator[tuple[_Place, Span]]:
+    stack: list[tuple[_Place, Span]] = [((), rank)]
     while stack:
         place, span = stack.pop()
         yield place, span
@@ -97,7 +97,7 @@ def _places(rank: SpanNode) -> Iterator[tuple[_Place, SpanNode]]:
             equals[child.name] += 1
 
 
-def _own_times(tree: Mapping[_Place, SpanNode], common: set[_Place]) -> dict[_Place, int]:
+def _own_times(tree: Mapping[_Place, Span], common: set[_Place]) -> dict[_Place, int]:
     own = {place: tree[place].duration for place in common}
     for place in common:
         if place:
@@ -105,7 +105,7 @@ def _own_times(tree: Mapping[_Place, SpanNode], common: set[_Place]) -> dict[_Pl
     return own
 
 
-def _of_others(trees: Sequence[Mapping[_Place, SpanNode]], number: int, place: _Place) -> int:
+def _of_others(trees: Sequence[Mapping[_Place, Span]], number: int, place: _Place) -> int:
     return round(median(tree[place].end for other, tree in enumerate(trees) if other != number))
 
 

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 
+from otel_torch_modules._grammar import counted
+from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.command_error import CommandError
-from otel_torch_modules.cli.grammar import counted
 from otel_torch_modules.cli.say import say
 from otel_torch_modules.cli.straggler import find_straggler
-from otel_torch_modules.cli.trace_file import TraceFile
 
 
-def print_stragglers(paths: Sequence[Path]) -> None:
+def print_stragglers(sources: Sequence[str]) -> None:
     """Print a line for each step, and which rank was last most often.
 
     Args:
-        paths: files of traces, of one rank or of several each.
+        sources: files of traces, of one rank or of several each.
 
     Raises:
-        CommandError: a file cannot be read, or no step in them is of several ranks.
+        SourceError: a source cannot be read.
+        CommandError: no step in them is of several ranks.
     """
-    file = TraceFile.read(*paths)
+    file = Traces.read(*sources)
     steps = [ranks for ranks in file.ranks_of_whole_steps() if len(ranks) > 1]
     losses = "".join(f"; {loss}" for loss in file.losses())
     if not steps:

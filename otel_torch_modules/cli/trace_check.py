@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from otel_torch_modules.cli.command_error import CommandError
+from otel_torch_modules._grammar import counted
+from otel_torch_modules._reading.source_error import SourceError
+from otel_torch_modules._reading.traces import Traces
+from otel_torch_modules._trace import Span
 from otel_torch_modules.cli.finding import Finding
-from otel_torch_modules.cli.grammar import counted
-from otel_torch_modules.cli.span_node import SpanNode
-from otel_torch_modules.cli.trace_file import TraceFile
 from otel_torch_modules.environment_variables import (
     OTEL_TORCH_MODULES_DETAIL_RANKS,
     OTEL_TORCH_MODULES_MAX_DEPTH,
@@ -19,17 +18,17 @@ from otel_torch_modules.environment_variables import (
 _SUBJECT = "traces"
 
 
-def examine_traces(files: Sequence[Path]) -> Iterator[Finding]:
+def examine_traces(files: Sequence[str]) -> Iterator[Finding]:
     """Yield a finding for each of `files`."""
     for file in files:
         try:
             yield from _examine_file(file)
-        except CommandError as error:
+        except SourceError as error:
             yield Finding(_SUBJECT, str(file), str(error))
 
 
-def _examine_file(path: Path) -> Iterator[Finding]:
-    file = TraceFile.read(path)
+def _examine_file(path: str) -> Iterator[Finding]:
+    file = Traces.read(path)
     steps = file.steps
     held = len({(step.trace_id, step.step) for step in steps})  # ranks without it share one
     dropped = sum(map(_dropped_before, (*steps, *file.outside)))
@@ -48,6 +47,6 @@ def _examine_file(path: Path) -> Iterator[Finding]:
         yield Finding(_SUBJECT, f"{path}: damaged", loss)
 
 
-def _dropped_before(root: SpanNode) -> int:
+def _dropped_before(root: Span) -> int:
     ranks = root.ranks  # each drops its own; the step's span repeats what one of them says
     return sum(rank.dropped_before for rank in ranks) if ranks else root.dropped_before

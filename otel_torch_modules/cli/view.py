@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
+from otel_torch_modules._grammar import counted
+from otel_torch_modules._reading.traces import Traces
+from otel_torch_modules._trace import Span
 from otel_torch_modules.cli.command_error import CommandError
-from otel_torch_modules.cli.grammar import counted
 from otel_torch_modules.cli.run_coverage import coverage
-from otel_torch_modules.cli.span_node import SpanNode
 from otel_torch_modules.cli.step_table import slowest_step, step_table
 from otel_torch_modules.cli.step_tree import Cut, step_tree
 from otel_torch_modules.cli.straggler import find_straggler
-from otel_torch_modules.cli.trace_file import TraceFile
 
 _OVERVIEW_STEPS = 20
 _FORWARD_PASSES = ("forward pass", "forward passes")
@@ -24,14 +23,14 @@ _FORWARD_PASSES = ("forward pass", "forward passes")
 class View:
     """The contents of a file, printed on a console."""
 
-    def __init__(self, paths: Sequence[Path], console: Console, cut: Cut) -> None:
-        self._file = TraceFile.read(*paths)
+    def __init__(self, sources: Sequence[str], console: Console, cut: Cut) -> None:
+        self._file = Traces.read(*sources)
         self._console = console
         self._cut = cut
         self._print(Text(f"{loss}.") for loss in self._file.losses())
 
     @property
-    def slowest(self) -> SpanNode:
+    def slowest(self) -> Span:
         """The slowest step; in a file without steps the slowest forward pass."""
         return slowest_step(self._file.steps or self._file.outside)
 
@@ -86,12 +85,12 @@ class View:
         if covered:
             self._print([Text(covered)])
 
-    def _print_outside(self, what: str, spans: Sequence[SpanNode]) -> None:
+    def _print_outside(self, what: str, spans: Sequence[Span]) -> None:
         times = [span.duration / 1e6 for span in spans]
         outside = f"{what} outside a step: {sum(times):.2f} ms in all, {max(times):.2f} ms at most."
         self._print([Text(outside)])
 
-    def _print_tree(self, root: SpanNode) -> None:
+    def _print_tree(self, root: Span) -> None:
         self._print(step_tree(root, self._console.width, self._cut))
         if len(root.ranks) > 1:
             self._print([Text(find_straggler(root.ranks).sentence)])

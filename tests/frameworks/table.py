@@ -18,8 +18,9 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
 
+from otel_torch_modules._reading.traces import Traces
+from otel_torch_modules._trace import Span
 from otel_torch_modules.cli.phase_shares import phase_shares
-from otel_torch_modules.cli.trace_file import SpanNode, TraceFile
 from tests.frameworks.catalogue import JOBS
 from tests.frameworks.jobs import Job, Outcome, run
 from tests.frameworks.test_frameworks import evaluations, top
@@ -74,7 +75,7 @@ def _rows(job: Job, runs: int) -> Iterator[tuple[list[str], dict[str, float], li
             for with_tracing, outcomes in ((False, untraced), (True, traced)):
                 shutil.rmtree(folder / "run", ignore_errors=True)
                 outcomes.append(run(job, folder / "run", traced=with_tracing))
-        steps = TraceFile.read(folder / "run" / "traces.jsonl").steps[1:]
+        steps = Traces.read(folder / "run" / "traces.jsonl").steps[1:]
     assert len({outcome.parameters for outcome in (*untraced, *traced)}) == 1, job.framework
     last = traced[-1]
     shown = sum(top(trace) == "train.step" for trace in last.traces)
@@ -98,7 +99,7 @@ def _numbers(forwards: Sequence[int]) -> str:
     return ", ".join(f"{count} x {size}" for size, count in counts.items()) or "-"
 
 
-def _largest_gap(steps: Sequence[SpanNode]) -> str:
+def _largest_gap(steps: Sequence[Span]) -> str:
     gaps: Counter[str] = Counter()
     for step in steps:
         for rank in step.ranks or [step]:

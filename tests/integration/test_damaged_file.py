@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from otel_torch_modules import semconv
+from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.main import main
-from otel_torch_modules.cli.trace_file import TraceFile
 
 TRAIN = """
 import torch
@@ -45,7 +45,7 @@ def train(file: Path, limit: int = resource.RLIM_INFINITY) -> None:
     )
 
 
-def assert_what_is_not_marked_is_whole(file: TraceFile) -> None:
+def assert_what_is_not_marked_is_whole(file: Traces) -> None:
     # The stretches between phases are the machine's doing.
     counts = {
         sum(span.phase != semconv.PHASE_BETWEEN for span in step.walk())
@@ -68,14 +68,14 @@ def test_a_full_disk_is_seen_in_the_file(
     assert f"✗ {cut_off}" in capsys.readouterr().out.splitlines()
     assert main(["view", "--list", str(file)]) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"{cut_off}."
-    assert_what_is_not_marked_is_whole(TraceFile.read(file))
+    assert_what_is_not_marked_is_whole(Traces.read(file))
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     file = tmp_path_factory.mktemp("whole") / "traces.jsonl"
     train(file)
-    read = TraceFile.read(file)
+    read = Traces.read(file)
     assert ([step.step for step in read.whole_steps], list(read.losses())) == ([*range(40)], [])
     assert_what_is_not_marked_is_whole(read)
     return file.read_bytes()
@@ -90,7 +90,7 @@ def test_wherever_a_file_ends_between_two_lines_no_part_of_a_step_passes_for_the
     for at, byte in enumerate(whole):
         if byte == ord("\n"):
             file.write_bytes(whole[: at + 1])
-            read = TraceFile.read(file)
+            read = Traces.read(file)
             assert_what_is_not_marked_is_whole(read)
             cut += any("no root" in loss for loss in read.losses())
     assert cut
@@ -107,7 +107,7 @@ def test_wherever_a_line_is_torn_no_part_of_a_step_passes_for_the_whole(
         later = [start for start in starts if start > at]
         for rest in (b"", whole[later[0] :], whole[later[len(later) // 2] :]):
             file.write_bytes(whole[:at] + rest)
-            read = TraceFile.read(file)
+            read = Traces.read(file)
             assert_what_is_not_marked_is_whole(read)
-            assert read.damages[0].lines
+            assert read.damages[0].requests
             assert any("cut off" in loss or "line" in loss for loss in read.losses())

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_torch_modules.cli.span_node import SpanNode
-from otel_torch_modules.cli.trace_file import TraceFile
+from otel_torch_modules._reading.traces import Traces
+from otel_torch_modules._trace import Span
 
 SCRIPT = Path(__file__).parents[2] / "otel_torch_modules" / "examples" / "train_gpt.py"
 SMALL = ("--batch-size", "2", "--width", "32")
@@ -153,7 +153,7 @@ MICRO_BATCH = [
 STEP = ["train.step", *indent([*MICRO_BATCH, *MICRO_BATCH, "optimizer.step AdamW"])]
 
 
-def outline(span: SpanNode) -> list[str]:
+def outline(span: Span) -> list[str]:
     return [span.name, *indent([line for child in span.children for line in outline(child)])]
 
 
@@ -172,7 +172,7 @@ def test_every_step_is_one_whole_tree_on_screen_and_in_the_file(tmp_path: Path) 
     file = tmp_path / "demo.jsonl"
     file.write_text("of an earlier run\n", encoding="utf-8")
     lines = run_demo(tmp_path)
-    steps = TraceFile.read(file).steps
+    steps = Traces.read(file).steps
     assert [step.step for step in steps] == [0, 1, 2]
     for step in steps:
         assert outline(step) == STEP
@@ -206,7 +206,7 @@ def test_with_an_endpoint_it_sends_there_and_names_the_slowest_step(
         OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
         JAEGER_UI_URL="http://localhost:16686/",
     )
-    steps = TraceFile.read(tmp_path / "demo.jsonl").steps
+    steps = Traces.read(tmp_path / "demo.jsonl").steps
     assert receiver.trace_ids == [step.trace_id for step in steps]
     slowest = max(steps, key=lambda step: step.duration).trace_id
     assert lines[-2:] == [
@@ -233,7 +233,7 @@ def test_losses_are_bit_for_bit_those_of_an_untraced_run(tmp_path: Path) -> None
         losses.append(file.read_text(encoding="utf-8").splitlines())
     assert len(losses[0]) == 20
     assert losses[1] == losses[0]
-    assert len(TraceFile.read(tmp_path / "traces.jsonl").steps) == 20
+    assert len(Traces.read(tmp_path / "traces.jsonl").steps) == 20
 
 
 def test_the_script_knows_nothing_of_tracing() -> None:

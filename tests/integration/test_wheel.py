@@ -12,7 +12,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from otel_torch_modules.cli.trace_file import TraceFile
+from otel_torch_modules._reading.traces import Traces
 from tests.integration.training_program import TIME_LIMIT, environment
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +74,7 @@ def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
 
 
 def test_the_readme_installs_the_wheel_by_its_name(wheel: Path) -> None:
-    assert f"pip install './{wheel.name}[cli]'" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"pip install ./{wheel.name}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_wheel_says_its_licence_and_brings_the_text(wheel: Path) -> None:
@@ -91,7 +91,7 @@ def test_the_wheel_says_its_licence_and_brings_the_text(wheel: Path) -> None:
 def test_the_demo_gives_the_first_picture_in_an_empty_folder(python: Path, tmp_path: Path) -> None:
     lines = succeed(python.parent / "otel-torch-modules", "demo", "--steps", "3", cwd=tmp_path)
     file = tmp_path / "traces" / "demo.jsonl"
-    assert [step.step for step in TraceFile.read(file).steps] == [0, 1, 2]
+    assert [step.step for step in Traces.read(file).steps] == [0, 1, 2]
     assert f"{python.parents[1].name}/lib" in lines.splitlines()[1], "not the script of the wheel"
     assert "├─ forward GPT" in lines
     # Its first two lines are the command that it ran: it can be repeated, as it stands.

@@ -22,19 +22,23 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "_job": ("_engine", "_spans"),
     "_emission": ("_engine", "_spans", "_job"),
     "tracker": ("_recording",),
-    "cli": (),
+    "_reading": (),
+    "_diagnosis": (),
+    "cli": ("_reading", "_diagnosis"),
 }
 # Of what is outside: who knows torch, and who OpenTelemetry.
-WITHOUT_TORCH = ("_engine", "_spans", "_assembly", "_emission", "cli")
-WITHOUT_OPENTELEMETRY = ("_recording", "_engine", "_spans", "_assembly", "tracker")
+WITHOUT_TORCH = ("_engine", "_spans", "_assembly", "_emission", "_reading", "_diagnosis", "cli")
+WITHOUT_OPENTELEMETRY = ("_recording", "_engine", "_spans", "_assembly", "_diagnosis", "tracker")
 
 # What crosses from room to room, and what all read, knows of nothing outside.
 PLAIN = (
+    "_grammar.py",
     "_log.py",
     "_printable.py",
     "_records.py",
     "_secrets.py",
     "_texts.py",
+    "_trace.py",
     "config.py",
     "environment_variables.py",
     "ranks.py",

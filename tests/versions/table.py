@@ -33,7 +33,9 @@ _PARTS = (
     "tests/integration/test_demo.py",
 )
 _TOOLS = (
+    "backports.zstd",
     "hypothesis",
+    "msgspec",
     "numpy",
     "packaging",
     "psutil",

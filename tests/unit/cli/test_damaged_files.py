@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.main import main
-from otel_torch_modules.cli.trace_file import TraceFile
 
 Write = Callable[..., Path]
 
@@ -114,7 +114,7 @@ def test_a_loss_is_told_and_the_step_that_it_was_in_is_marked(
     assert len(lines) == 9
     path.write_text(loss.damage(lines), encoding="utf-8")
 
-    file = TraceFile.read(path)
+    file = Traces.read(path)
     told = [sentence.format(path=path) for sentence in loss.told]
     assert [step.step for step in file.steps] == loss.steps
     assert [step.step for step in file.steps if step.incomplete] == loss.incomplete
@@ -164,7 +164,7 @@ def test_forward_passes_of_a_damaged_trace_are_no_roots(
     path = write_traces(sample("forward GPT", "forward", 0, 9, blocks), step(0, 50), per_line=2)
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text(lines[0][: len(lines[0]) // 2] + "\n" + "".join(lines[1:]), encoding="utf-8")
-    file = TraceFile.read(path)
+    file = Traces.read(path)
     assert (file.outside, file.fragments) == ([], 1)
 
 
@@ -178,7 +178,7 @@ def test_steps_and_forward_passes_below_a_span_that_went_elsewhere_are_whole(
     request = json.loads(path.read_text(encoding="utf-8"))
     del request["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
     path.write_text(json.dumps(request), encoding="utf-8")
-    file = TraceFile.read(path)
+    file = Traces.read(path)
     assert (len(file.steps), len(file.outside), list(file.losses())) == (2, 1, [])
 
 
@@ -190,7 +190,7 @@ def test_of_one_trace_with_many_steps_only_the_step_that_was_cut_is_incomplete(
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     lines[5] = lines[5][:1500] + "\n"
     path.write_text("".join(lines), encoding="utf-8")
-    marked = [step.step for step in TraceFile.read(path).steps if step.incomplete]
+    marked = [step.step for step in Traces.read(path).steps if step.incomplete]
     assert marked == [1]
 
 
@@ -201,7 +201,7 @@ def test_parents_in_a_circle_are_no_tree(write_traces: Write, step: Any) -> None
     spans = request["resourceSpans"][0]["scopeSpans"][0]["spans"]
     spans[0]["parentSpanId"] = spans[-1]["spanId"]
     path.write_text(f"{first}\n{json.dumps(request)}\n", encoding="utf-8")
-    file = TraceFile.read(path)
+    file = Traces.read(path)
     assert [step.step for step in file.steps] == [0]
     assert list(file.losses()) == [
         f"{path}: 1 trace has no root and was left out: a part of it was lost"

@@ -70,6 +70,7 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
         "opentelemetry-sdk": metadata.version("opentelemetry-sdk"),
         "opentelemetry-exporter-otlp": metadata.version("opentelemetry-exporter-otlp"),
         "opentelemetry-instrumentation": metadata.version("opentelemetry-instrumentation"),
+        "msgspec": metadata.version("msgspec"),
         "rich": metadata.version("rich"),
         "entry point torch.backends": "otel_torch_modules is registered",
         "entry point opentelemetry_instrumentor": "torch_modules is registered",

@@ -391,5 +391,5 @@ def interrupt(*_: object) -> None:
 def test_an_interrupt_ends_it_without_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("otel_torch_modules.cli.trace_file.read_spans", interrupt)
+    monkeypatch.setattr("otel_torch_modules._reading.traces.read_file", interrupt)
     assert run("view", str(tmp_path / "run.jsonl")) == (130, "", "")

@@ -56,20 +56,17 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-@pytest.mark.parametrize("arguments", [["view", "traces.jsonl"], ["demo"]])
-def test_without_rich_one_line_says_what_to_install(arguments: list[str]) -> None:
+@pytest.mark.parametrize("missing", ["rich", "msgspec", "backports", "google.protobuf"])
+def test_doctor_answers_where_what_other_commands_need_is_missing(missing: str) -> None:
     script = (
-        "import sys; sys.modules['rich'] = None; from otel_torch_modules.cli.main import main; "
-        f"sys.exit(main({arguments!r}))"
+        f"import sys; sys.modules[{missing!r}] = None; from otel_torch_modules.cli.main import main; "
+        "sys.exit(main(['doctor']))"
     )
     process = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
-    assert (process.returncode, process.stdout, process.stderr) == (
-        2,
-        "",
-        "otel-torch-modules: this command draws with `rich`: pip install rich\n",
-    )
+    assert (process.returncode in (0, 1), process.stderr) == (True, "")
+    assert process.stdout.startswith("python ")
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.phase_shares import phase_shares
-from otel_torch_modules.cli.trace_file import TraceFile
 
 Write = Callable[..., Path]
 
 
 def shares_of(write_traces: Write, step: Any) -> dict[str, float]:
-    read = TraceFile.read(write_traces(step)).steps[0]
+    read = Traces.read(write_traces(step)).steps[0]
     return {phase: round(share, 6) for phase, share in phase_shares(read).items()}
 
 

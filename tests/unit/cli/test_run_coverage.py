@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.main import main
 from otel_torch_modules.cli.run_coverage import coverage
-from otel_torch_modules.cli.trace_file import TraceFile
 
 Write = Callable[..., Path]
 Make = Callable[[type[Any]], list[Any]]
@@ -88,7 +88,7 @@ def step(sample: Any, index: int, start: float, end: float, *children: Any) -> A
 def test_what_fills_the_time_is_said(
     make: Make, said: str | None, write_traces: Write, sample: type[Any]
 ) -> None:
-    assert coverage(TraceFile.read(write_traces(*make(sample))).roots) == said
+    assert coverage(Traces.read(write_traces(*make(sample))).roots) == said
 
 
 def test_processes_are_taken_each_by_itself(
@@ -102,7 +102,7 @@ def test_processes_are_taken_each_by_itself(
         later.read_text().replace("job-1", "job-2").replace('"000000000000000000', '"1' + 17 * "0")
     )
     first.write_text(first.read_text() + again)
-    assert coverage(TraceFile.read(first).roots) == (
+    assert coverage(Traces.read(first).roots) == (
         "The steps cover 80.0% of 1.00 s; the rest: between steps 20.0%."
     )
 
@@ -131,7 +131,7 @@ def test_each_rank_has_a_process_of_its_own(
         of_resource["scopeSpans"][0]["spans"] = [other]
         requests += [json.dumps(request).replace("job-1", "job-2")]
     path.write_text("\n".join(requests))
-    assert coverage(TraceFile.read(path).roots) == (
+    assert coverage(Traces.read(path).roots) == (
         "The steps cover 85.7% of 1.40 s; the rest: between steps 14.3%."
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import otel_torch_modules.cli
-from otel_torch_modules.cli.grammar import agree, counted
+from otel_torch_modules._grammar import agree, counted
 
 FILES = sorted(Path(otel_torch_modules.cli.__file__).parent.glob("*.py"))
 

@@ -1,6 +1,5 @@
-"""Reads spans from OTLP JSON lines, the format of the collector's file exporter.
+"""Reads what stands in a request of OTLP JSON one by one.
 
-Each line is one ``ExportTraceServiceRequest`` as JSON (https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/).
 Nothing that stands there is believed: a line that is no such request, or a span that is none, is left out and
 counted, and every text is printable once it has been read.
 """
@@ -11,70 +10,45 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 from otel_torch_modules import semconv
 from otel_torch_modules._printable import printable
-from otel_torch_modules.cli.command_error import CommandError
-from otel_torch_modules.cli.damage import Damage, Place
-from otel_torch_modules.cli.span_node import SpanNode
+from otel_torch_modules._reading.arrivals import Arrivals, id_number
+from otel_torch_modules._reading.damage import Damage, Place
+from otel_torch_modules._trace import Remark
 
-_STATUS_ERROR = 2
+STATUS_ERROR = 2
 _INTEGER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 _MOST_NS = 1 << 64
-_NO_ID = "0" * 16
-_PROCESS = ("service.instance.id", "host.name", "process.pid")
 # What a line that was torn, or glued to another one, still says of the spans in it.
 _REQUEST = re.compile(r'(?=\{\s*"resourceSpans")')
 _TRACE_ID = re.compile(r'"traceId"\s*:\s*"([^"]*)"')
 _START = re.compile(r'"startTimeUnixNano"\s*:\s*"?([0-9]{1,20})["\s,}]')
 
 
-def read_spans(path: Path) -> tuple[list[SpanNode], Damage]:
-    """Return the spans of a file, and what of it is no span.
-
-    Raises:
-        CommandError: the file cannot be read, or there is no span in it at all.
-    """
-    spans: list[SpanNode] = []
-    damage = Damage(printable(str(path)))
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    _read_line(number, line, spans, damage)
-    except OSError as error:
-        raise CommandError(f"{path} cannot be read: {error.strerror}") from error
-    if not spans and damage.lines:
-        raise CommandError(f"{path}: line {damage.lines[0]} is not an OTLP JSON trace request")
-    if not spans and damage.spans:
-        raise CommandError(f"{path} holds no span that can be read, {damage.spans} malformed")
-    if not spans:
-        raise CommandError(f"{path} is empty: no trace has been written to it yet")
-    return spans, damage
-
-
-class _MalformedError(Exception):
+class MalformedError(Exception):
     """This is not OTLP."""
 
 
-def _read_line(number: int, line: str, spans: list[SpanNode], damage: Damage) -> None:
+def read_entries(number: int, line: bytes, arrivals: Arrivals, damage: Damage) -> None:
+    """Read the request that is the one numbered `number` of its source."""
+    text = line.decode("utf-8", "replace")
     try:
-        entries = list(_entries(json.loads(line)))
-    except (ValueError, RecursionError, _MalformedError):
-        damage.lines.append(number)
-        damage.cut_off = not line.endswith("\n")
-        before = [Place(last.trace_id, last.end) for last in spans[-1:]]
-        for part in filter(None, _REQUEST.split(line)):
+        entries = list(_entries(json.loads(text)))
+    except (ValueError, RecursionError, MalformedError):
+        damage.requests.append(number)
+        damage.cut_off = not text.endswith("\n")
+        before = [] if arrivals.last is None else [Place(*arrivals.last)]
+        for part in filter(None, _REQUEST.split(text)):
             # A few bytes alone say nothing of their span: it came after the last one before.
             before = _places(part) or before[-1:]
             damage.places += before
         return
     for process, entry in entries:
         try:
-            spans.append(_span(entry, process))
-        except (RecursionError, _MalformedError):
+            _read_span(entry, arrivals.process(process), arrivals)
+        except (RecursionError, MalformedError):
             damage.spans += 1
             damage.places += _places(json.dumps(_without_attributes(entry)))
 
@@ -99,31 +73,46 @@ def _without_attributes(entry: Any) -> Any:
     return {key: entry.get(key) for key in ("traceId", "startTimeUnixNano")}
 
 
-def _entries(request: Any) -> Iterator[tuple[str, Any]]:
+def _entries(request: Any) -> Iterator[tuple[dict[str, Any], Any]]:
     """Yield what stands in the place of each span, with the process that sent it."""
     if not isinstance(request, dict) or "resourceSpans" not in request:
-        raise _MalformedError
+        raise MalformedError
     for of_resource in _array(request, "resourceSpans"):
-        about = _attributes(_array(_object(of_resource, "resource"), "attributes"))
-        process = next((str(about[key]) for key in _PROCESS if about.get(key)), "")
+        process = resource_of(_object(of_resource, "resource"))
         for of_scope in _array(of_resource, "scopeSpans"):
             for entry in _array(of_scope, "spans"):
                 yield process, entry
 
 
-def _span(entry: Any, process: str) -> SpanNode:
+def resource_of(resource: Any) -> dict[str, Any]:
+    """Return the attributes of a resource."""
+    return attributes_of(_array(resource, "attributes"))
+
+
+def _read_span(entry: Any, process: int, arrivals: Arrivals) -> None:
     start, end = (_time(entry, key) for key in ("startTimeUnixNano", "endTimeUnixNano"))
     parent_id = _text(entry, "parentSpanId")
-    return SpanNode(
-        trace_id=_id(entry, "traceId"),
-        span_id=_id(entry, "spanId"),
-        parent_id="" if parent_id == _NO_ID else parent_id,
-        name=_text(entry, "name"),
-        start=start,
-        end=max(start, end),  # a host's clock may have been set back between them
-        attributes=_attributes(_array(entry, "attributes")),
-        process=process,
-        failed=_object(entry, "status").get("code") == _STATUS_ERROR,
+    trace_id, span_id = (_id(entry, key) for key in ("traceId", "spanId"))
+    attributes = attributes_of(_array(entry, "attributes"))
+    name = _text(entry, "name")
+    remark = end_of(entry, Remark({}))
+    site, varying = arrivals.site(name, attributes)
+    arrivals.add(
+        trace_id,
+        id_number(span_id),
+        id_number(parent_id) if parent_id.strip("0") else 0,
+        start,
+        end,
+        process,
+        site,
+        remark._replace(attributes=varying),
+    )
+
+
+def end_of(entry: Any, remark: Remark) -> Remark:
+    """Return the remark with how the span ended."""
+    return remark._replace(
+        failed=_object(entry, "status").get("code") == STATUS_ERROR,
         exception=_exception(_array(entry, "events")),
     )
 
@@ -136,13 +125,26 @@ def _exception(events: Iterable[Any]) -> str:
                 _text(pair, "key"): _object(pair, "value").get("stringValue")
                 for pair in _array(event, "attributes")
             }
-            parts = (about.get(semconv.EXCEPTION_TYPE), about.get(semconv.EXCEPTION_MESSAGE))
-            lines = (part.strip().splitlines()[:1] for part in parts if isinstance(part, str))
-            said = printable(": ".join(line for first in lines for line in first))
+            said = exception_text(
+                about.get(semconv.EXCEPTION_TYPE), about.get(semconv.EXCEPTION_MESSAGE)
+            )
     return said
 
 
-def _attributes(pairs: Iterable[Any]) -> dict[str, Any]:
+def exception_text(*parts: Any) -> str:
+    """Return the first lines of an exception's type and message."""
+    lines = (part.strip().splitlines()[:1] for part in parts if isinstance(part, str))
+    return printable(": ".join(line for first in lines for line in first))
+
+
+def attributes_of(pairs: Iterable[Any]) -> dict[str, Any]:
+    """Return attributes of OTLP as a mapping.
+
+    Raises:
+        MalformedError: they are none.
+    """
+    if not isinstance(pairs, list):
+        raise MalformedError
     return {_text(pair, "key"): _value(_object(pair, "value")) for pair in pairs}
 
 
@@ -156,15 +158,15 @@ def _value(value: dict[str, Any]) -> Any:
         if kind == "intValue":
             number = _integer(content)
             if not -(1 << 63) <= number < 1 << 63:
-                raise _MalformedError
+                raise MalformedError
             return number
         if kind == "doubleValue" and isinstance(content, (int, float, str)):
             return _double(content)
         if kind == "arrayValue":
             return [_value(_as_object(item)) for item in _array(content, "values")]
         if kind == "kvlistValue":
-            return _attributes(_array(content, "values"))
-        raise _MalformedError
+            return attributes_of(_array(content, "values"))
+        raise MalformedError
     return None
 
 
@@ -174,7 +176,7 @@ def _array(of: Any, key: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise _MalformedError
+        raise MalformedError
     return value
 
 
@@ -184,7 +186,7 @@ def _object(of: Any, key: str) -> dict[str, Any]:
 
 def _as_object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _MalformedError
+        raise MalformedError
     return value
 
 
@@ -193,21 +195,21 @@ def _text(of: Any, key: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise _MalformedError
+        raise MalformedError
     return printable(value)
 
 
 def _id(of: Any, key: str) -> str:
     value = _text(of, key)
     if not value:
-        raise _MalformedError
+        raise MalformedError
     return value
 
 
 def _time(of: Any, key: str) -> int:
     value = _integer(_as_object(of).get(key))
     if not 0 <= value < _MOST_NS:
-        raise _MalformedError
+        raise MalformedError
     return value
 
 
@@ -219,11 +221,11 @@ def _integer(value: Any) -> int:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise _MalformedError
+    raise MalformedError
 
 
 def _double(value: float | str) -> float:
     try:
         return float(value)
     except (ValueError, OverflowError):
-        raise _MalformedError from None
+        raise MalformedError from None

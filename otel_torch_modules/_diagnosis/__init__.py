@@ -1,0 +1,1 @@
+"""What is slow, where and since when: findings about steps. Knows neither files nor terminals."""

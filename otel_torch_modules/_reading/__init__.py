@@ -1,0 +1,1 @@
+"""Sources of traces, read into columns: files, a pipe, Jaeger, Tempo."""

@@ -1,0 +1,78 @@
+"""The bytes of a file or a pipe, whatever they were packed in, told by their first bytes."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+import zlib
+from pathlib import Path
+from typing import IO, Any, cast
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    import backports.zstd as zstd
+
+GZIP = b"\x1f\x8b"
+ZSTD = b"\x28\xb5\x2f\xfd"
+
+# What a packed file that was torn or overwritten is answered with, in its middle.
+DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError)
+
+_STANDARD_INPUT = "-"
+
+
+def open_content(source: str) -> IO[bytes]:
+    """Open a file, or standard input for ``-``, and return what it holds, unpacked.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    if source == _STANDARD_INPUT:
+        stream: IO[bytes] = sys.stdin.buffer
+    else:
+        stream = Path(source).open("rb")  # noqa: SIM115, whoever reads closes it
+    return _unpacked(stream)
+
+
+def unpacked(message: bytes) -> bytes:
+    """Return a message as it was before it was packed.
+
+    Raises:
+        Exception: one of `DAMAGED`.
+    """
+    return _unpacked(io.BytesIO(message)).read() if message[:4] == ZSTD else message
+
+
+def _unpacked(stream: IO[bytes]) -> IO[bytes]:
+    content = _Rejoined(stream.read(len(ZSTD)), stream)
+    if content.head.startswith(GZIP):
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=io.BufferedReader(content)))
+    if content.head == ZSTD:
+        return cast("IO[bytes]", zstd.ZstdFile(io.BufferedReader(content)))
+    return io.BufferedReader(content, 1 << 20)
+
+
+class _Rejoined(io.RawIOBase):
+    """A stream whose first bytes have been looked at."""
+
+    def __init__(self, head: bytes, stream: IO[bytes]) -> None:
+        self.head = head
+        self._waiting = head
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._waiting:
+            content, self._waiting = self._waiting[: len(buffer)], self._waiting[len(buffer) :]
+        else:
+            content = self._stream.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
