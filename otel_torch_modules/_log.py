@@ -15,6 +15,15 @@ from otel_torch_modules._secrets import text_without_secrets
 
 def warn(logger: logging.Logger, message: str, *arguments: Any) -> None:
     """Log `message` as a warning, on one line, without secrets, and raise nothing."""
+    _log(logger, logging.WARNING, message, arguments)
+
+
+def inform(logger: logging.Logger, message: str, *arguments: Any) -> None:
+    """Do the same at level INFO."""
+    _log(logger, logging.INFO, message, arguments)
+
+
+def _log(logger: logging.Logger, level: int, message: str, arguments: tuple[Any, ...]) -> None:
     with suppress(Exception):
         text = message % arguments if arguments else message
-        logger.warning("%s", printable(text_without_secrets(text)))
+        logger.log(level, "%s", printable(text_without_secrets(text)))

@@ -276,11 +276,26 @@ class SharedStep(NamedTuple):
     sent_here: bool  # else another rank sends it
 
 
+class Stall(NamedTuple):
+    """Why a record is looked at that has not ended: nothing has happened in it for a while."""
+
+    seconds: float  # for how long
+    number: int  # counts how often that was said of the same wait, from 0
+    reason: str
+    frames: str  # of the thread that does not get on
+    stacktrace: str  # of all threads
+    collectives: tuple[str, ...]  # that this rank has begun last in each group
+    opened: Record | None  # what is recorded and open; None where that is nothing
+
+
 @dataclass(slots=True)
 class Record:
-    """One step, or an evaluation: root forwards outside any step; on its way from the thread that made it."""
+    """One step, or an evaluation: root forwards outside any step; on its way from the thread that made it.
 
-    kind: Literal["step", "eval"]
+    Or a stall: a copy of one that is open, as far as it goes.
+    """
+
+    kind: Literal["step", "eval", "stall"]
     index: (
         int | None
     )  # of a step; of an evaluation that of the last step; None of a forward by itself
@@ -291,6 +306,7 @@ class Record:
     trace_id: int = 0
     span_id: int = 0
     parent: OuterParent | None = None
+    link: OuterParent | None = None  # of a stall: the step's
     shared: SharedStep | None = None  # then `span_id` is that of the rank's span
     phases_only: bool = False  # no modules below the roots
     stride: int | None = None  # one step in so many has modules, while there is a budget
@@ -307,6 +323,8 @@ class Record:
     # To an error of ours: it is open, but nothing goes into it and it is not sent.
     lost: bool = False
     dropped_before: int = 0  # records since the last step that was taken
+    stalled: float = 0.0  # seconds for which nothing happened, where that was said
+    stall: Stall | None = None  # of a stall
     # Of trace and span: whoever draws puts them here, and the first are `trace_id` and `span_id`.
     drawn_ids: list[tuple[int, int]] = field(default_factory=list)
     log: list[Any] = field(default_factory=list)

@@ -209,6 +209,11 @@ class Span:
         return self.phase == semconv.PHASE_EVALUATE or self.forwards is not None
 
     @property
+    def is_stall(self) -> bool:
+        """Whether it is that of a stall, or of a rank below it."""
+        return self.text(semconv.STALL_REASON) is not None
+
+    @property
     def forwards(self) -> int | None:
         """Of an evaluation's span, and of a rank's below it: how many forward passes it has."""
         return self.number(semconv.EVALUATION_FORWARDS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import ModuleType
 
@@ -20,17 +21,20 @@ from otel_torch_modules._emission.emission import Emission
 from otel_torch_modules._engine import fork
 from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._engine.engine import Engine
+from otel_torch_modules._engine.stalls import Stalls
 from otel_torch_modules._job.identity import JobIdentity
 from otel_torch_modules._job.process_group import rank_and_world_size
 from otel_torch_modules._job.starter import JobContext
+from otel_torch_modules._recording.collectives import last_collectives
 from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._recording.dynamo import skip_frames_of
 from otel_torch_modules._recording.loop.hooks import LoopHooks
+from otel_torch_modules._recording.loop.standing import Standing
 from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.torch_private import is_unchecked
-from otel_torch_modules._records import Record
+from otel_torch_modules._records import Record, Stall
 from otel_torch_modules.config import Config
 
 logger = logging.getLogger("otel_torch_modules")
@@ -53,10 +57,11 @@ class Tracing:
         )
         self._assembler = Assembler(config)
         self._job_context = JobContext(os.environ)
+        self._identity = JobIdentity(config, os.environ, rank_and_world_size)
         self._deliveries = Deliveries()
         self._emission = Emission(
             open_span=self._recorder,
-            identity=JobIdentity(config, os.environ, rank_and_world_size),
+            identity=self._identity,
             job_context=self._job_context,
             deliveries=self._deliveries,
             tracer_provider=tracer_provider,
@@ -67,7 +72,7 @@ class Tracing:
             self._emission,
             self._deliveries,
             handle=self._handle,
-            hand_over=lambda: self._steps.hand_over_idle(),
+            hand_over=self._hand_over,
             finish=self._finish,
         )
         self._losses = Losses(self._engine.worker.lose, self._unhook)
@@ -81,6 +86,7 @@ class Tracing:
         )
         spend = None if self._spending is None else self._spending.spend
         self._hooks = LoopHooks(self._steps.loop, spend)
+        self._stalls = self._look_for_stalls(config.stall_timeout)
 
     def start(self) -> None:
         """Put the hooks on."""
@@ -108,6 +114,8 @@ class Tracing:
     def after_fork_in_child(self) -> None:
         """Forget the parent's step: the parent sends it."""
         self._steps.abandon()
+        if self._stalls is not None:
+            self._stalls.forget()
 
     def _unhook(self) -> None:
         self._hooks.uninstall()
@@ -126,9 +134,37 @@ class Tracing:
             self._emission.context.settle(record)
             if self._spending is not None:
                 self._spending.worker_turns_to(record)
+            if self._stalls is not None:
+                self._stalls.tell(record)
             tree = self._assembler.assemble(record)
             self._emission.emit(tree, context)
             tree.release()
+
+    def _hand_over(self) -> None:
+        """Do what is due: on the worker's thread, a few times a second."""
+        self._steps.hand_over_idle()
+        if self._stalls is not None:
+            self._stalls.look()
+
+    def _look_for_stalls(self, timeout_s: float) -> Stalls | None:
+        if not timeout_s:
+            return None
+        standing = Standing(self._steps.current, self._recorder)
+        return Stalls(timeout_s, standing, self._send_stall, self._rank, last_collectives)
+
+    def _rank(self) -> int | None:
+        return self._identity.rank
+
+    def _send_stall(self, record: Record, stall: Stall, say: Callable[[str, float], None]) -> None:
+        """Say where `record` stands, and send it at once: on the worker's thread."""
+        if not self._emission.context.open_stall(record, stall):
+            return
+        with self._deliveries.assembling(record):
+            snapshot = self._assembler.read_snapshot(record)
+            say(snapshot.place, snapshot.seconds)
+            self._emission.emit(snapshot.root)
+            snapshot.root.release()
+        self._emission.export()
 
     def _finish(self) -> None:
         try:

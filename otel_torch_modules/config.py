@@ -6,6 +6,7 @@ came from the environment or from the program.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -23,6 +24,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(
     r"[+-]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})(e[+-]?[0-9]{1,2})?", re.IGNORECASE
 )
+_SECONDS = "a number of seconds, 0 for off, as in 60"
 _FRACTION = "a number above 0 and at most 1, as in 0.01"
 
 
@@ -92,6 +94,7 @@ class Config:
     detail_ranks: str = "all"
     data_workers: bool = False
     run_id: str = ""
+    stall_timeout: float = 60.0
 
     def __post_init__(self) -> None:
         for name in ("phases", "include", "exclude"):
@@ -114,6 +117,8 @@ class Config:
                 Ranks(getattr(self, name))
             except (ValueError, AttributeError):
                 _refuse(name, getattr(self, name), ranks.ALLOWED)
+        if not _is_seconds(self.stall_timeout):
+            _refuse("stall_timeout", self.stall_timeout, _SECONDS)
         if not isinstance(self.run_id, str):
             _refuse("run_id", self.run_id, "a string")
         for name in ("max_depth", "max_spans_per_step"):
@@ -190,6 +195,16 @@ def _fraction(name: str, text: str) -> float:
     return float(text)
 
 
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _seconds(name: str, text: str) -> float:
+    if not _DECIMAL.fullmatch(text) or not _is_seconds(float(text)):
+        _refuse(name, text, _SECONDS)
+    return float(text)
+
+
 def _list(name: str, text: str) -> tuple[str, ...]:
     return tuple([item.strip() for item in text.split(",") if item.strip()])
 
@@ -223,4 +238,5 @@ _PARSERS = {
     "detail_ranks": _word,
     "data_workers": _boolean,
     "run_id": _word,
+    "stall_timeout": _seconds,
 }

@@ -85,5 +85,11 @@ OTEL_TORCH_MODULES_RUN_ID: Final = "OTEL_TORCH_MODULES_RUN_ID"
 Any string. Default: what the launcher says (torchrun, Ray Train, Kubeflow, Slurm, Open MPI, Intel MPI).
 """
 
+OTEL_TORCH_MODULES_STALL_TIMEOUT: Final = "OTEL_TORCH_MODULES_STALL_TIMEOUT"
+"""When nothing has happened for so many seconds where something is waited for, say where each rank stands.
+
+A number of at least 0; ``0`` is off. Default 60. See ``train.stall``.
+"""
+
 OTEL_TORCH_MODULES_FILE: Final = "OTEL_TORCH_MODULES_FILE"
 """Where ``OTEL_TRACES_EXPORTER=otlp_file`` writes OTLP JSON lines; ``{pid}`` and ``{rank}`` are filled in."""

@@ -13,6 +13,7 @@ SCOPE_NAME: Final = "otel_torch_modules"
 # Span names: a fixed word, or a word and a label of low cardinality.
 STEP: Final = "train.step"
 EVALUATION: Final = "evaluate"
+STALL: Final = "train.stall"
 BACKWARD_PASS: Final = "backward"
 DATA_WAIT: Final = "dataloader.next"
 FORWARD_PREFIX: Final = "forward "
@@ -38,6 +39,7 @@ PHASE_RECOMPUTE: Final = "recompute"
 PHASE_OPTIMIZER: Final = "optimizer"
 PHASE_BETWEEN: Final = "between"
 PHASE_EVALUATE: Final = "evaluate"
+PHASE_STALL: Final = "stall"
 
 # Attributes of module spans.
 MODULE_FQN: Final = "torch.module.fqn"
@@ -59,6 +61,21 @@ STEP_SKIPPED: Final = "torch.step.skipped"
 STEP_TRUNCATED: Final = "torch.step.truncated"
 STEP_DROPPED: Final = "torch.step.dropped"
 STEP_STRIDE: Final = "torch.step.stride"
+STEP_STALLED: Final = "torch.step.stalled"
+
+# Attributes of the span of a stall and of the rank spans below it.
+STALL_DURATION: Final = "torch.stall.duration"
+STALL_REASON: Final = "torch.stall.reason"
+STALL_PLACE: Final = "torch.stall.place"
+STALL_FRAMES: Final = "torch.stall.frames"
+STALL_COLLECTIVES: Final = "torch.stall.collectives"
+CODE_STACKTRACE: Final = "code.stacktrace"
+
+# Values of `torch.stall.reason`.
+STALL_NO_PROGRESS: Final = "no_progress"
+
+# Attribute of all spans that had not ended when a stall was looked at.
+UNFINISHED: Final = "torch.unfinished"
 
 # Attribute of the span of an evaluation and of the rank spans below it, beside the number of the last step and others
 # of those.

@@ -14,6 +14,7 @@ from otel_torch_modules._assembly.reading.history import History, ReadCalls
 from otel_torch_modules._assembly.reading.tree import RecordTree
 from otel_torch_modules._assembly.repeating.layout import Plan, with_moments, without_moments
 from otel_torch_modules._assembly.repeating.pattern import Pattern
+from otel_torch_modules._assembly.snapshot import Snapshot, read_snapshot
 from otel_torch_modules._records import Record
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.span import CONSUMER, INTERNAL, PRODUCER, Kinds, Span
@@ -51,6 +52,10 @@ class Assembler:
         if seen.plan is None:
             return self._lay_out(seen, record)
         return self._repeat(seen, seen.plan, record) or self._read(record)
+
+    def read_snapshot(self, record: Record) -> Snapshot:
+        """Return the tree of `record`, a stall: it is like no other, and none after it has to do with it."""
+        return read_snapshot(record, self._kinds, self._max_spans)
 
     def _find(self, record: Record) -> _Seen | None:
         """Return what is known of records like `record`; take note of it where that is nothing."""

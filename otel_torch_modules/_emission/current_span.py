@@ -20,10 +20,15 @@ from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 from otel_torch_modules import semconv
 from otel_torch_modules._emission.ids import UrandomIdGenerator, chosen_generator, generate_ids
 from otel_torch_modules._emission.provider import LazyTracerProvider
-from otel_torch_modules._emission.sampling import SAMPLED_WITH_RANDOM_ID, decide, takes_all
+from otel_torch_modules._emission.sampling import (
+    SAMPLED_WITH_RANDOM_ID,
+    decide,
+    takes_all,
+    takes_none,
+)
 from otel_torch_modules._engine import fork
 from otel_torch_modules._job.identity import JobIdentity
-from otel_torch_modules._records import OpenSpan, OuterParent, Record
+from otel_torch_modules._records import OpenSpan, OuterParent, Record, Stall
 from otel_torch_modules._spans.head import head_of
 from otel_torch_modules._texts import (
     describe_error,
@@ -244,6 +249,31 @@ class RecordContext:
             return False
         record.trace_flags, record.trace_state, record.sampler_attributes = decision
         return True
+
+    def open_stall(self, record: Record, stall: Stall) -> bool:
+        """Give `record`, a stall, its ids and its link; return False where nothing at all is to be sent.
+
+        It is sent whatever share of steps a sampler takes: there are few, and each is looked for. Called on the worker
+        thread.
+        """
+        tracer = self._provider.peek_tracer()
+        if isinstance(tracer, Tracer) and takes_none(tracer):
+            return False
+        record.trace_flags = SAMPLED_WITH_RANDOM_ID
+        record.link = self._link(record, stall.opened)
+        shared = self._identity.stall_ids(record, stall.number)
+        if shared is not None:
+            record.trace_id = shared.trace_id
+        self.settle(record)
+        return True
+
+    def _link(self, stall: Record, opened: Record | None) -> OuterParent | None:
+        if opened is not None:
+            self.settle(opened)
+            flags, state = opened.trace_flags, opened.trace_state
+            return OuterParent(opened.trace_id, opened.span_id, flags, state)
+        awaited = None if stall.index is None else self._identity.awaited_ids(stall.index)
+        return None if awaited is None else OuterParent(*awaited, SAMPLED_WITH_RANDOM_ID, None)
 
     def goes_on(self, record: Record) -> bool:
         """See :class:`StepContext`."""

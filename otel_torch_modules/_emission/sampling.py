@@ -10,7 +10,13 @@ from opentelemetry import trace
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Tracer
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON, SamplingResult
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    DEFAULT_OFF,
+    DEFAULT_ON,
+    SamplingResult,
+)
 from opentelemetry.sdk.trace.sampling import Decision as SamplingDecision
 from opentelemetry.trace import SpanKind, TraceFlags
 
@@ -36,6 +42,11 @@ class Decision(NamedTuple):
 def takes_all(tracer: Tracer) -> bool:
     """Return whether the sampler of `tracer` takes every span without a parent, whatever its id."""
     return tracer.sampler in _ALL
+
+
+def takes_none(tracer: Tracer) -> bool:
+    """Return whether the sampler of `tracer` takes no span without a parent."""
+    return tracer.sampler in (ALWAYS_OFF, DEFAULT_OFF)
 
 
 def decide(

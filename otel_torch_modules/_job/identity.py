@@ -67,6 +67,17 @@ def evaluation_ids(run: str, step: int, earlier: int) -> StepIds:
     return _ids(f"{run}\0evaluate\0{step}" + (f"\0{earlier}" if earlier else ""))
 
 
+def stall_ids(run: str, step: int, number: int) -> StepIds:
+    """Return the ids of what all ranks say of a stall, like those of a step.
+
+    Args:
+        run: names one start of one run.
+        step: the number of the step that is open, or else of the next.
+        number: how often it was said before.
+    """
+    return _ids(f"{run}\0stall\0{step}" + (f"\0{number}" if number else ""))
+
+
 def _ids(text: str) -> StepIds:
     digest = hashlib.sha256(text.encode()).digest()
     return StepIds(
@@ -75,7 +86,7 @@ def _ids(text: str) -> StepIds:
 
 
 class JobIdentity:
-    """What this process is in its job. All methods run on the training thread.
+    """What this process is in its job. All methods but those about stalls run on the training thread.
 
     Args:
         config: the run's name and which ranks record what.
@@ -147,9 +158,37 @@ class JobIdentity:
             self._evaluations = self._evaluations + 1 if after == self._evaluated else 0
             self._evaluated = after
             ids = evaluation_ids(f"{self._run}\0{self._round}", index, self._evaluations)
-        sender = self._ranks.lowest(place.world_size)
-        record.shared = SharedStep(ids.span_id, place.rank, sent_here=place.rank == sender)
+        record.shared = self._shared(ids)
         return ids
+
+    def stall_ids(self, record: Record, number: int) -> StepIds | None:
+        """Return the ids of the stall that all ranks share, and say so in `record`; None where there are none.
+
+        Called on the worker thread, after a record has opened: what a rank is called is known then.
+        """
+        index = record.index
+        if not self._run or index is None or not self._is_rank():
+            return None
+        ids = stall_ids(f"{self._run}\0{self._round}", index, number)
+        record.shared = self._shared(ids)
+        return ids
+
+    def awaited_ids(self, step: int) -> StepIds | None:
+        """Return the ids that a step which has not opened will have; None where it will have none, or others."""
+        if not self._run or not self._config.schedule.records(step):
+            return None
+        return step_ids(f"{self._run}\0{self._round}", step)
+
+    def _shared(self, ids: StepIds) -> SharedStep:
+        place = self._find_place()
+        sender = self._ranks.lowest(place.world_size)
+        return SharedStep(ids.span_id, place.rank, sent_here=place.rank == sender)
+
+    @property
+    def rank(self) -> int | None:
+        """Which rank this is; None in a job of one process."""
+        place = self._find_place()
+        return None if place.world_size == 1 else place.rank
 
     def _is_rank(self) -> bool:
         return not self._child or (not self._inherited_group and self._process_group() is not None)

@@ -37,14 +37,36 @@ class Traces(NamedTuple):
     resources: Mapping[
         str, Mapping[str, Any]
     ]  # what each process says of itself, by `Span.process`
+    stalls: list[Span]  # of ranks, or of processes that have none, by start
 
     @classmethod
     def read(cls, *sources: object) -> Traces:
         """Read all spans of files, by name, and join them to trees.
 
         Raises:
-            SourceError: a source cannot be read or is no OTLP, or there is no span of ours.
+            SourceError: a source cannot be read or is no OTLP, or there is neither a step nor a forward of ours.
         """
+        traces, count = cls._read(*sources)
+        if not traces.steps and not traces.outside:
+            losses = "".join(f" ({loss})" for loss in traces.losses())
+            raise SourceError(
+                f"{traces.name} {traces.verb('holds', 'hold')} {counted(count, 'span')}, but neither a training step "
+                f"nor a forward pass{losses}"
+            )
+        return traces
+
+    @classmethod
+    def read_stalls(cls, *sources: object) -> Traces:
+        """Read the same, where stalls are what is looked for: there may be no step that has ended.
+
+        Raises:
+            SourceError: a source cannot be read or is no OTLP.
+        """
+        return cls._read(*sources)[0]
+
+    @classmethod
+    def _read(cls, *sources: object) -> tuple[Traces, int]:
+        """Return what there is, and how many spans."""
         arrivals = Arrivals()
         damages = [read_file(str(source), arrivals) for source in sources]
         count = arrivals.count
@@ -63,14 +85,9 @@ class Traces(NamedTuple):
             damages,
             sum(part.is_fragment for part in parts),
             arrivals.resources,
+            sorted((span for part in parts for span in part.stalls), key=_start),
         )
-        if not traces.steps and not traces.outside:
-            losses = "".join(f" ({loss})" for loss in traces.losses())
-            raise SourceError(
-                f"{traces.name} {traces.verb('holds', 'hold')} {counted(count, 'span')}, but neither a training step "
-                f"nor a forward pass{losses}"
-            )
-        return traces
+        return traces, count
 
     @property
     def whole_steps(self) -> list[Span]:
@@ -123,6 +140,7 @@ class _Parts(NamedTuple):
     steps: list[Span]
     outside: list[Span]
     roots: list[Span]
+    stalls: list[Span]
     is_fragment: bool  # parts of it were lost, the root among them
 
     @classmethod
@@ -132,6 +150,8 @@ class _Parts(NamedTuple):
         steps: list[Span] = []
         outside: list[Span] = []
         for root in roots:
+            if root.is_stall:
+                continue
             of_root = (
                 bisect_left(trace.shape.steps, end) for end in (root.at, trace.shape.after[root.at])
             )
@@ -150,6 +170,7 @@ class _Parts(NamedTuple):
             steps,
             [span for span in outside if span not in fragments],
             [root for root in roots if root not in fragments],
+            [span for root in roots if root.is_stall for span in root.ranks or [root]],
             fragmentary and not steps,
         )
 

@@ -1,9 +1,9 @@
-"""The frame of the program that our code was called from."""
+"""The frames of the program: those that our code was called from, and how far a call has come."""
 
 from __future__ import annotations
 
 import sys
-from types import FrameType
+from types import CodeType, FrameType
 
 _OURS = __name__.partition(".")[0] + "."
 
@@ -14,3 +14,15 @@ def program_frame() -> FrameType | None:
     while frame is not None and str(frame.f_globals.get("__name__")).startswith(_OURS):
         frame = frame.f_back
     return frame
+
+
+def call_path(thread: int, code: CodeType) -> tuple[tuple[CodeType, int], ...]:
+    """Return how far all calls have come that are around the innermost call of `code`, it included."""
+    frame = sys._current_frames().get(thread)
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    found = []
+    while frame is not None:
+        found.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return tuple(found)

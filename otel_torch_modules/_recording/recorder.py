@@ -18,6 +18,7 @@ from itertools import count
 from time import perf_counter_ns as now
 from types import CodeType
 from typing import Any
+from weakref import WeakValueDictionary
 
 from torch import Tensor, nn
 from torch import is_grad_enabled as grad_enabled
@@ -95,7 +96,9 @@ class Recorder:
         self._shared = OpenLog()  # of the open step
         self._tasks: dict[int, GraphTask] = {}  # by the engine's number; those that have not ended
         self._task = _NO_TASK  # that of the last mark
-        self._threads = Threads(self.make_mark, count(), self._shared, self.fail)
+        self.threads: WeakValueDictionary[int, ThreadState] = WeakValueDictionary()
+        """What is known of each thread that has called a module, by its identifier."""
+        self._threads = Threads(self.make_mark, count(), self._shared, self.fail, self.threads)
 
     @property
     def thread(self) -> ThreadState:

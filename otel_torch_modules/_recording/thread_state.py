@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from itertools import count
 from time import perf_counter_ns as now
 from typing import Any
@@ -22,6 +22,7 @@ class ThreadState:
     """What the recorder knows of a thread."""
 
     __slots__ = (
+        "__weakref__",
         "attach",
         "carrier",
         "code",
@@ -85,6 +86,7 @@ class Threads(threading.local):
         codes: gives each thread another code.
         shared: what threads write to that do nothing of their own.
         fail: see `Recorder.fail`.
+        known: takes in the state of each thread, by its identifier.
     """
 
     # Runs once in each thread that reads `state`.
@@ -94,9 +96,10 @@ class Threads(threading.local):
         codes: count[int],
         shared: OpenLog,
         fail: Callable[[str], bool],
+        known: MutableMapping[int, ThreadState],
     ) -> None:
         code = next(codes)
-        self.state = ThreadState(code, make_mark(code), shared, fail)
+        self.state = known[threading.get_ident()] = ThreadState(code, make_mark(code), shared, fail)
 
 
 def _is_python_thread() -> bool:

@@ -10,6 +10,8 @@ def head_of(record: Record) -> tuple[str, str]:
     """Return the name and the phase of the root; of a forward by itself, what its name begins with."""
     if record.kind == "step":
         return semconv.STEP, semconv.PHASE_STEP
+    if record.kind == "stall":
+        return semconv.STALL, semconv.PHASE_STALL
     if record.site is None:
         return semconv.EVALUATION, semconv.PHASE_EVALUATE
     return semconv.FORWARD_PREFIX, semconv.PHASE_FORWARD

@@ -93,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     stragglers.add_argument("files", metavar="FILE", nargs="+")
     stragglers.set_defaults(run=_stragglers)
 
+    stalls = commands.add_parser(
+        "stalls", help="say where the ranks of a job stood that did not get on, and which is behind"
+    )
+    stalls.add_argument("files", metavar="FILE", nargs="+")
+    stalls.set_defaults(run=_stalls)
+
     doctor = commands.add_parser(
         "doctor", help="say whether tracing would work here, or what is missing in files of traces"
     )
@@ -147,6 +153,13 @@ def _stragglers(options: argparse.Namespace) -> int:
     from otel_torch_modules.cli.stragglers import print_stragglers
 
     print_stragglers(options.files)
+    return 0
+
+
+def _stalls(options: argparse.Namespace) -> int:
+    from otel_torch_modules.cli.stalls import print_stalls
+
+    print_stalls(options.files)
     return 0
 
 

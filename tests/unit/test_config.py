@@ -33,6 +33,7 @@ DEFAULTS = {
     "detail_ranks": "all",
     "data_workers": False,
     "run_id": "",
+    "stall_timeout": 60.0,
 }
 
 GOOD = [
@@ -61,8 +62,12 @@ GOOD = [
     ("RANKS", "0,8-11,*/64", "0,8-11,*/64"),
     ("DETAIL_RANKS", "0", "0"),
     ("RUN_ID", "night-3", "night-3"),
+    ("STALL_TIMEOUT", "300", 300.0),
+    ("STALL_TIMEOUT", "0", 0.0),
+    ("STALL_TIMEOUT", " 0.5 ", 0.5),
 ]
 
+SECONDS = "a number of seconds, 0 for off, as in 60"
 FRACTION = "a number above 0 and at most 1, as in 0.01"
 INTEGER = "an integer of at least 1"
 SCHEDULE = "skip_first=, wait=, active=, repeat= with whole numbers, joined by commas"
@@ -96,6 +101,10 @@ BAD = [
     ("DATA_WORKERS", "all", "true or false"),
     ("RANKS", "none", RANKS),
     ("DETAIL_RANKS", "8-0", RANKS),
+    ("STALL_TIMEOUT", "-1", SECONDS),
+    ("STALL_TIMEOUT", "60s", SECONDS),
+    ("STALL_TIMEOUT", "off", SECONDS),
+    ("STALL_TIMEOUT", "nan", SECONDS),
 ]
 
 

@@ -86,6 +86,11 @@ class Backward:
         # The innermost changes places with what is recomputed, and what is below it with it.
         return self.span if self._recompute.calls else self.innermost
 
+    @property
+    def open_modules(self) -> list[Span]:
+        """The spans of modules that are open, outermost first."""
+        return [self._spans[call] for call in self._path]
+
     def reach(self, owner: Call | None, time: int) -> None:
         """The engine has come to a node that `owner` made, or one made outside all calls."""
         self.settle()

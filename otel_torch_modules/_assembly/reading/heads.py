@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from otel_torch_modules import semconv
-from otel_torch_modules._records import Record
+from otel_torch_modules._records import OuterParent, Record, Stall
 from otel_torch_modules._spans.head import head_of
 from otel_torch_modules._spans.span import INTERNAL, Span, Trace
 
@@ -30,6 +30,7 @@ def heads(record: Record) -> list[Span]:
         trace, None, name, phase, INTERNAL, record.start, record.end, {semconv.PHASE: phase}
     )
     root.span_id = record.span_id
+    root.link = _linked(record.link)
     shared = record.shared
     if shared is None:
         return [root]
@@ -38,6 +39,7 @@ def heads(record: Record) -> list[Span]:
     name = f"{semconv.RANK_PREFIX}{shared.rank}"
     rank = Span(trace, root, name, semconv.PHASE_RANK, INTERNAL, record.start, record.end, {})
     rank.span_id = record.span_id
+    rank.link = root.link
     return [root, rank]
 
 
@@ -55,7 +57,9 @@ def describe_heads(spans: list[Span], record: Record, truncated: bool) -> None:
         semconv.PHASE: spans[0].phase,
         semconv.STEP_INDEX: record.index,
     }
-    if record.kind == "step":
+    if record.stall is not None:
+        attributes.update(_of_stall(record.stall))
+    elif record.kind == "step":
         attributes[semconv.STEP_MICRO_BATCHES] = record.micro_batches
     else:
         attributes[semconv.EVALUATION_FORWARDS] = record.forwards
@@ -65,6 +69,8 @@ def describe_heads(spans: list[Span], record: Record, truncated: bool) -> None:
         attributes[semconv.STEP_TRUNCATED] = True
     if record.stride is not None:
         attributes[semconv.STEP_STRIDE] = record.stride
+    if record.stalled:
+        attributes[semconv.STEP_STALLED] = round(record.stalled, 1)
     if record.dropped_before:
         attributes[semconv.STEP_DROPPED] = record.dropped_before
     spans[0].attributes = attributes
@@ -74,3 +80,24 @@ def describe_heads(spans: list[Span], record: Record, truncated: bool) -> None:
             semconv.PHASE: semconv.PHASE_RANK,
             semconv.DISTRIBUTED_RANK: record.shared.rank,
         }
+
+
+def _linked(other: OuterParent | None) -> Span | None:
+    """Return a span of another trace, here only to be pointed at."""
+    if other is None:
+        return None
+    trace = Trace(other.trace_id, 0, other.trace_flags, other.trace_state, None)
+    span = Span(trace, None, "", "", INTERNAL, 0, 0, {})
+    span.span_id = other.span_id
+    return span
+
+
+def _of_stall(stall: Stall) -> dict[str, Any]:
+    return {
+        semconv.STALL_DURATION: round(stall.seconds, 1),
+        semconv.STALL_REASON: stall.reason,
+        semconv.STALL_FRAMES: stall.frames,
+        semconv.STALL_COLLECTIVES: stall.collectives,
+        semconv.CODE_STACKTRACE: stall.stacktrace,
+        semconv.UNFINISHED: True,
+    }

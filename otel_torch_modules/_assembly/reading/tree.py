@@ -83,7 +83,7 @@ class RecordTree:
         self._counts: dict[Site, int] = {}  # calls of roots
         self._program_thread = 0  # the last one in which the program itself did something
         self._evaluation = record.site  # until its call has been seen
-        self._counts_roots = record.kind == "step"
+        self._counts_roots = record.kind != "eval"
         self.heads = heads(record)
         self._root = self.heads[0]
         self._top = self.heads[-1]  # of what happens in this process
@@ -114,6 +114,12 @@ class RecordTree:
                 if rule is None:
                     rule = enter if isinstance(tag, Site) else SHOWN[type(tag)]
                 rule(self, tag, thread, value, time, detail)
+
+    def unfinished(self) -> list[Span]:
+        """Return the spans that are open: all of a thread's from the outermost to the innermost."""
+        return [
+            span for stack in self._stacks.values() for opened in stack for span in _spans(opened)
+        ]
 
     def finish(self) -> Span:
         """Close what is open and return the root."""
@@ -406,6 +412,13 @@ def _end(opened: _Open, time: int) -> None:
     span = opened.span if isinstance(opened, Call) else opened
     if span is not None:
         span.end = time
+
+
+def _spans(opened: _Open) -> list[Span]:
+    if isinstance(opened, Backward):
+        return [opened.span, *opened.open_modules]
+    span = opened.span if isinstance(opened, Call) else opened
+    return [] if span is None else [span]
 
 
 def _innermost_call(stack: list[_Open]) -> Call | None:

@@ -44,7 +44,9 @@ class CurrentStep:
         self.recorder = recorder
         self._admission = admission
         self._border = border
-        self.fetches = Fetches()
+        self.fetches_of_threads: dict[int, dict[str, Any]] = {}
+        """The attributes of `fetches` in each thread, by its identifier, for who looks on from another one."""
+        self.fetches = Fetches(self.fetches_of_threads)
         self.optimizers = OpenOptimizers()
         self.step: OpenStep | None = None
         """The open one, or one that has ended and that nobody has taken."""

@@ -101,17 +101,22 @@ class Fetches(threading.local):
     Between two steps there may be several, with evaluation, generation or augmentation between them. The next step's
     are those of the iterators that were asked last: what others gave before an evaluation is that evaluation's. What
     an iterator gave that is gone, or began anew, is nobody's once a live one has been asked.
+
+    Args:
+        of_threads: takes in what each thread has, by its identifier, for the worker to look at.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, of_threads: dict[int, dict[str, Any]]) -> None:
+        of_threads[threading.get_ident()] = vars(self)  # the own ones of this thread
         self._kept: deque[_Fetch] = deque()
         self._slots = 0
-        self._evaluations = 0
+        self.evaluations = 0  # how many forwards outside any step have begun
         self._waits = Waits(self._kept, 0)
         self._of_evaluations: set[weakref.ref[object]] = set()  # iterators
         self.last_end = 0
         """When the loop last had a batch that no step has taken yet, else 0."""
         self.at_work = 0  # how many data loaders' iterators are, one inside the other
+        self.began = 0  # when the outermost of them was asked
         self.calls: OpenLog | None = None  # what the dataset calls meanwhile
 
     def open_calls(self) -> OpenLog | None:
@@ -134,18 +139,18 @@ class Fetches(threading.local):
         self._leave(
             fetch
             for fetch in list(self._kept)
-            if fetch.iterator() is iterator and fetch.evaluations != self._evaluations
+            if fetch.iterator() is iterator and fetch.evaluations != self.evaluations
         )
 
     def begin_evaluation(self) -> Waits:
         """Return the waits of an evaluation whose first forward is about to begin."""
-        self._waits = Waits(self._kept, self._evaluations)
+        self._waits = Waits(self._kept, self.evaluations)
         self._slots = 0
         return self._waits
 
     def evaluation_begins(self) -> None:
         """Take note of a root forward outside any step."""
-        self._evaluations += 1
+        self.evaluations += 1
 
     def keep(self, iterator: object, wait: Wait) -> None:
         """Keep the wait for what `iterator` has given, for the step that comes next."""
@@ -156,7 +161,7 @@ class Fetches(threading.local):
         self._slots += len(wait.calls or ())
         self.last_end = wait.end
         loader = index_sampler_id(iterator)
-        self._kept.append(_Fetch(weakref.ref(iterator), loader, wait, self._evaluations))
+        self._kept.append(_Fetch(weakref.ref(iterator), loader, wait, self.evaluations))
 
     def drop(self) -> None:
         """Keep none: they were a step's that is lost."""
@@ -188,5 +193,5 @@ class Fetches(threading.local):
         for fetch in list(fetches):
             with suppress(ValueError):
                 self._kept.remove(fetch)
-            if fetch.evaluations != self._evaluations:
+            if fetch.evaluations != self.evaluations:
                 self._waits.leave(fetch)

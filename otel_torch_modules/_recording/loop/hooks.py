@@ -93,6 +93,7 @@ class LoopHooks:
             start = now()
             if not fetches.at_work:
                 fetches.calls = None  # of one that raised
+                fetches.began = start
             fetches.at_work += 1
             try:
                 batch = original(iterator)

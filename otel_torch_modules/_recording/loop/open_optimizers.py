@@ -86,6 +86,10 @@ class OpenOptimizers(threading.local):
         """Write down those that are not yet."""
         _log(self._open, recorder)
 
+    def unlogged(self) -> list[tuple[str, int]]:
+        """Return the class and the start of those that are not written down yet."""
+        return [(entry.class_name, entry.start) for entry in list(self._open) if not entry.logged]
+
     def log_raised(self, recorder: Recorder) -> int:
         """Write down those that raised, and return when the first of them began, 0 where there is none."""
         raised, self._raised = self._raised, []

@@ -208,6 +208,11 @@ class Steps:
         finally:
             self._admission.spend(now() - start)
 
+    @property
+    def current(self) -> CurrentStep:
+        """The step that is open, or the last one: for who looks on from another thread."""
+        return self._current
+
     def finish(self) -> None:
         """Send off what there is, whatever state it is in."""
         self._evaluations.end_all()

@@ -1,0 +1,141 @@
+"""Where the ranks of a job stood when nothing happened, and which of them the others waited for.
+
+Ranks that stand at the same place are one group. Behind is the rank that has begun fewer collectives than others of the
+same process group; where that is not known, the smallest group.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from otel_torch_modules import semconv
+from otel_torch_modules._grammar import agree, counted
+from otel_torch_modules._trace import Span
+
+_COLLECTIVE = re.compile(r"(?P<group>.*): (?P<name>\S+) (?P<number>\d+)(?P<ended>, ended)?")
+
+
+class Collective(NamedTuple):
+    """One that a rank has begun last."""
+
+    group: str
+    name: str
+    number: int
+    ended: bool
+
+    def __str__(self) -> str:
+        return f"{self.group}: {self.name} {self.number}" + (", ended" if self.ended else "")
+
+
+def ranks(numbers: Sequence[int]) -> str:
+    """Return how these are called in a sentence."""
+    return agree(len(numbers), "rank ", "ranks ") + ", ".join(map(str, numbers))
+
+
+class Standing(NamedTuple):
+    """Ranks at one place."""
+
+    ranks: tuple[int, ...]  # empty in a job of one process
+    place: str
+    frames: str
+    collectives: tuple[Collective, ...]
+
+    @property
+    def label(self) -> str:
+        """The ranks by their numbers, before what they are at."""
+        return f"{ranks(self.ranks)}: " if self.ranks else ""
+
+    @property
+    def who(self) -> str:
+        """The ranks, as the beginning of a sentence."""
+        if not self.ranks:
+            return "The process"
+        if len(self.ranks) == 1:
+            return f"Rank {self.ranks[0]}"
+        return counted(len(self.ranks), "rank")
+
+    @property
+    def where(self) -> str:
+        """What they are at, and where in Python."""
+        end = self.frames.rpartition(" → ")[2]
+        waits = next((one.name for one in self.collectives if not one.ended), None)
+        if waits is None:
+            verb = "are" if len(self.ranks) > 1 else "is"
+            return f"{verb} {f'in {self.place}' if self.place else 'outside any phase'}, {end}"
+        verb = "wait" if len(self.ranks) > 1 else "waits"
+        return f"{verb} in {waits} ({self.place or end})"
+
+
+class Stalled(NamedTuple):
+    """What all ranks said of a stall at once."""
+
+    trace_id: str
+    step: int | None
+    seconds: float
+    reason: str
+    groups: list[Standing]  # those that the others wait for last
+
+    @property
+    def sentence(self) -> str:
+        """All of it."""
+        first, *others = [f"{group.who} {group.where}" for group in self.groups]
+        return "; ".join([first, *(other[0].lower() + other[1:] for other in others)])
+
+    @property
+    def silent(self) -> list[int]:
+        """The ranks below the highest that have said nothing."""
+        said = {rank for group in self.groups for rank in group.ranks}
+        return sorted(set(range(max(said, default=-1))) - said)
+
+
+def stalled(spans: Sequence[Span]) -> Stalled:
+    """Return what the spans of one trace say that are about a stall."""
+    said = [span for span in spans if span.rank is not None] or list(spans)
+    groups: dict[tuple[object, ...], list[Span]] = {}
+    for span in sorted(said, key=lambda span: span.rank or 0):
+        end = (span.text(semconv.STALL_FRAMES) or "").rpartition(" → ")[2]
+        groups.setdefault((span.text(semconv.STALL_PLACE), end, _collectives(span)), []).append(
+            span
+        )
+    standing = [_standing(group) for group in groups.values()]
+    standing.sort(key=lambda group: (-_begun(group), -len(group.ranks)))
+    first = said[0]
+    return Stalled(
+        first.trace_id,
+        first.step,
+        max(map(_seconds, said)),
+        first.text(semconv.STALL_REASON) or "",
+        standing,
+    )
+
+
+def _standing(spans: Sequence[Span]) -> Standing:
+    first = spans[0]
+    return Standing(
+        tuple(span.rank for span in spans if span.rank is not None),
+        first.text(semconv.STALL_PLACE) or "",
+        first.text(semconv.STALL_FRAMES) or "",
+        _collectives(first),
+    )
+
+
+def _collectives(span: Span) -> tuple[Collective, ...]:
+    lines = span.attributes.get(semconv.STALL_COLLECTIVES)
+    texts = lines if isinstance(lines, (list, tuple)) else ()
+    found = [_COLLECTIVE.fullmatch(line) for line in texts if isinstance(line, str)]
+    return tuple(
+        Collective(match["group"], match["name"], int(match["number"]), bool(match["ended"]))
+        for match in found
+        if match is not None
+    )
+
+
+def _begun(group: Standing) -> int:
+    return sum(one.number for one in group.collectives)
+
+
+def _seconds(span: Span) -> float:
+    measured = span.measure(semconv.STALL_DURATION)
+    return float(span.number(semconv.STALL_DURATION) or 0) if measured is None else measured

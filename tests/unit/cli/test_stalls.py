@@ -1,0 +1,132 @@
+"""Where ranks stood, and which is behind, in files made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_torch_modules.cli.main import main
+
+REDUCES = ("backward, after GPT.h.0", "train.py:9 → torch/autograd/…_engine_run_backward")
+LOADS = ("dataloader.next", "train.py:7 → dataset.py:51")
+WRITES = ("", "train.py:12 → save.py:3")
+NEITHER: list[str] = []
+
+
+@pytest.fixture
+def stall(sample: type[Any]) -> Callable[..., Any]:
+    """Return a function that makes a stall. Args: by rank, its place, its frames and its collectives."""
+
+    def make(ranks: dict[int, tuple[tuple[str, str], list[str]]], seconds: float = 60) -> Any:
+        spans = []
+        about = {"torch.step": 7, "torch.stall.reason": "no_progress"}
+        for rank, ((place, frames), collectives) in ranks.items():
+            said = {
+                **about,
+                "torch.stall.duration": round(seconds),
+                "torch.distributed.rank": rank,
+                "torch.stall.place": place,
+                "torch.stall.frames": frames,
+                "torch.stall.collectives": collectives,
+            }
+            spans.append(sample(f"rank {rank}", "rank", 0, 60_000, (), said))
+        return sample("train.stall", "stall", 0, 60_000, tuple(spans), about)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("ranks", "sentence"),
+    [
+        (
+            {0: (REDUCES, ["pg: all_reduce 9"]), 1: (REDUCES, ["pg: all_reduce 9"])}
+            | {2: (LOADS, ["pg: all_reduce 8, ended"]), 3: (REDUCES, ["pg: all_reduce 9"])},
+            "3 ranks wait in all_reduce (backward, after GPT.h.0); rank 2 is in dataloader.next, dataset.py:51.",
+        ),
+        (  # most ranks may be late: who has begun fewer collectives is behind
+            {rank: (LOADS, ["pg: all_reduce 8, ended"]) for rank in (0, 1, 2)}
+            | {3: (REDUCES, ["pg: all_reduce 9"])},
+            "Rank 3 waits in all_reduce (backward, after GPT.h.0); 3 ranks are in dataloader.next, dataset.py:51.",
+        ),
+        (  # nothing is known of collectives
+            {0: (REDUCES, NEITHER), 1: (REDUCES, NEITHER), 2: (WRITES, NEITHER)},
+            "2 ranks are in backward, after GPT.h.0, torch/autograd/…_engine_run_backward; "
+            "rank 2 is outside any phase, save.py:3.",
+        ),
+        ({0: (WRITES, NEITHER)}, "Rank 0 is outside any phase, save.py:3."),
+    ],
+)
+def test_ranks_at_one_place_are_together_and_the_odd_one_comes_last(
+    ranks: dict[int, Any],
+    sentence: str,
+    stall: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["stalls", str(write_traces(stall(ranks)))]) == 0
+    assert capsys.readouterr().out.splitlines()[-2] == sentence
+
+
+def test_all_that_is_known_is_told(
+    stall: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ranks = {
+        0: (REDUCES, ["pg: all_reduce 9"]),
+        3: (REDUCES, ["pg: all_reduce 9"]),
+        1: (LOADS, NEITHER),
+    }
+    path = write_traces(stall(ranks))
+    assert main(["stalls", str(path)]) == 0
+    assert capsys.readouterr().out == (
+        "At step 7, no progress for 60 s, trace 00000000000000000000000000000001\n"
+        "  ranks 0, 3: backward, after GPT.h.0; train.py:9 → torch/autograd/…_engine_run_backward\n"
+        "      pg: all_reduce 9\n"
+        "  rank 1: dataloader.next; train.py:7 → dataset.py:51\n"
+        "  no word from rank 2\n"
+        "2 ranks wait in all_reduce (backward, after GPT.h.0); rank 1 is in dataloader.next, dataset.py:51.\n"
+        "\n"
+    )
+
+
+def test_a_job_of_one_process(
+    sample: type[Any], write_traces: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = {"torch.step": 3, "torch.stall.duration": 60, "torch.stall.reason": "no_progress"}
+    said |= {
+        "torch.stall.place": "forward GPT.h.1",
+        "torch.stall.frames": "train.py:9 → model.py:3",
+    }
+    assert main(["stalls", str(write_traces(sample("train.stall", "stall", 0, 9, (), said)))]) == 0
+    assert capsys.readouterr().out == (
+        "At step 3, no progress for 60 s, trace 00000000000000000000000000000001\n"
+        "  forward GPT.h.1; train.py:9 → model.py:3\n"
+        "The process is in forward GPT.h.1, model.py:3.\n"
+        "\n"
+    )
+
+
+def test_without_a_stall_that_is_said(
+    sample: type[Any], write_traces: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_traces(sample("train.step", "step", 0, 9, (), {"torch.step": 0}))
+    assert main(["stalls", str(path)]) == 2
+    assert "tells of no stall" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["view"], ["stragglers"]])
+def test_a_stall_whose_root_was_not_sent_is_no_step(
+    command: list[str],
+    sample: type[Any],
+    stall: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # The rank that sends the root was stopped, for one.
+    whole = stall({0: (REDUCES, NEITHER), 1: (LOADS, NEITHER)})
+    assert main([*command, str(write_traces(*whole.children))]) == 2
+    assert "neither a training step nor a forward pass" in capsys.readouterr().err
