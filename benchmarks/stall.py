@@ -65,16 +65,16 @@ class Gaps:
         train = training_step(Toy(_BLOCKS), torch.randn(2, 4, 8))
         self.traced: list[float] = []
         self.collections = 0
-        arrived = sink.accepted()
         TorchModuleInstrumentor().instrument(config=Config())
         for index in range(_WARM_UP + steps):
+            arrived = sink.accepted()
             with step(index):
                 train()
-            if index < _WARM_UP:
-                sink.wait_for(arrived + (index + 1) * _SPANS)
-                continue
             before = gc.get_stats()[2]["collections"]
-            self.traced.append(longest_gap_until_sent_ms(sink, arrived + (index + 1) * _SPANS))
+            gap = longest_gap_until_sent_ms(sink, arrived + _SPANS)
+            if index < _WARM_UP:
+                continue
+            self.traced.append(gap)
             self.collections += gc.get_stats()[2]["collections"] > before
         TorchModuleInstrumentor().uninstrument()
         self.untraced = [longest_gap_ms() for _ in range(steps)]

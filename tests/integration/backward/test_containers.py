@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from otel_torch_modules.testing import capture_spans
 from tests.integration.backward.drawing import draw, tree
+from tests.support.pytrees import registered
 
 Pair = namedtuple("Pair", ["first", "second"])
 
@@ -33,13 +33,12 @@ class Registered:
 
 @pytest.fixture
 def registered_pytree() -> Any:
-    pytree.register_pytree_node(
+    with registered(
         Registered,
         lambda value: ([value.tensor], None),
         lambda leaves, _: Registered(next(iter(leaves))),
-    )
-    yield
-    pytree._deregister_pytree_node(Registered)
+    ):
+        yield
 
 
 class Producer(nn.Module):

@@ -93,3 +93,17 @@ train()
 print([signal.getsignal(number) for number in signal.valid_signals()] == before)
 """
     assert said(run(tmp_path, source, **ENABLED)) == "True\n"
+
+
+def test_a_program_that_takes_tracing_down_before_it_replaces_itself_loses_nothing(
+    tmp_path: Path,
+) -> None:
+    ending = """
+from otel_torch_modules import TorchModuleInstrumentor
+TorchModuleInstrumentor().uninstrument()
+import os, sys
+os.execv(sys.executable, [sys.executable, "-c", "print('another program')"])
+"""
+    done = run(tmp_path, f"{TRAIN}\ntrain(3)\n{ending}", **ENABLED)
+    assert said(done) == "another program\n"
+    assert outlines(tmp_path) == [STEP] * 3

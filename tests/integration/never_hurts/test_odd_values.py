@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from otel_torch_modules import Config
 from otel_torch_modules import step as manual_step
 from otel_torch_modules.testing import capture_spans
 from tests.integration.backward.drawing import draw, tree
+from tests.support.pytrees import registered
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore"
@@ -190,11 +190,8 @@ def registered_pytrees() -> Iterator[None]:
     def endless(_: Any) -> tuple[Any, None]:
         return iter(int, 1), None
 
-    pytree.register_pytree_node(Raising, raising, raising, serialized_type_name="raising")
-    pytree.register_pytree_node(Endless, endless, raising, serialized_type_name="endless")
-    yield
-    pytree._deregister_pytree_node(Raising)
-    pytree._deregister_pytree_node(Endless)
+    with registered(Raising, raising, raising), registered(Endless, endless, raising):
+        yield
 
 
 @odd
@@ -510,12 +507,10 @@ def test_what_held_no_tensor_is_seldom_looked_at_again() -> None:
         Counted.flattened += 1
         return [1, 2], None
 
-    pytree.register_pytree_node(Counted, flatten, raising, serialized_type_name="counted")
     model = nn.Sequential(HandsOn())
-    with capture_spans(), manual_step():
+    with registered(Counted, flatten, raising), capture_spans(), manual_step():
         for _ in range(100):
             model(Counted())
-    pytree._deregister_pytree_node(Counted)
     assert Counted.flattened == 4  # once as input and once as output of each of two modules
 
 
