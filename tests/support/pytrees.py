@@ -22,5 +22,5 @@ def registered(
         yield
     finally:
         del pytree.SUPPORTED_NODES[cls]
-        written = pytree.SUPPORTED_SERIALIZED_TYPES.pop(cls).typename
+        written = pytree.SUPPORTED_SERIALIZED_TYPES.pop(cls).serialized_type_name
         del pytree.SERIALIZED_TYPE_TO_PYTHON_TYPE[written]
