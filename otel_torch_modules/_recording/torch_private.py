@@ -19,6 +19,8 @@ from torch.optim import Optimizer
 from torch.utils._pytree import SUPPORTED_NODES
 from torch.utils.hooks import RemovableHandle
 
+from otel_torch_modules._recording.frames import program_frame
+
 _NEWEST_CHECKED: Final = (2, 14)
 
 _IN_FUNCTION: Final = torch._C._autograd.CreationMeta.IN_CUSTOM_FUNCTION
@@ -47,6 +49,26 @@ torch_function_modes: Callable[[], int] = torch._C._len_torch_function_stack
 
 optimizer_step_code: CodeType = Optimizer.profile_hook_step(lambda: None).__code__
 """Of the function around each optimizer's `step` that calls the hooks; its local ``self`` is the optimizer."""
+
+
+_STAGES = "torch.distributed.pipelining.stage"
+_STAGE_FORWARD = "forward_maybe_with_nosync"
+
+
+def infers_shapes() -> bool:
+    """Return whether the module that is called now is a pipeline's stage that finds out what its outputs are like.
+
+    Checked on 2.13, and read in 2.6: that is in training mode, with gradients on, and on some ranks has a backward; but
+    what trains is called from one method.
+    """
+    if _STAGES not in sys.modules:
+        return False
+    frame = program_frame()
+    return (
+        frame is not None
+        and frame.f_globals.get("__name__") == _STAGES
+        and frame.f_code.co_name != _STAGE_FORWARD
+    )
 
 
 def batches_given(iterator: Any) -> int:

@@ -170,3 +170,21 @@ def test_a_slow_rank_is_found_and_the_others_wait_at_the_end_of_backward(
                 assert waited < seconds / 2
             else:
                 assert waited > seconds / 2
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_ranks_that_join_are_told_that_their_steps_differ(file: Path, by_hand: bool) -> None:
+    line = command("joining.py", *(["by_hand"] if by_hand else []), ranks=2)
+    untraced = finish(start(line, None))
+    process = start(line, file)
+    said, complained = process.communicate(timeout=240)
+    assert (process.returncode, said) == (0, untraced), complained
+    told = "`with otel_torch_modules.step(index):` around each step of the loop says which are"
+    found = {trace.step: ranks(trace) for trace in read(file)}
+    both = ["rank 0", "rank 1"]
+    if by_hand:
+        assert complained.count(told) == 0
+        assert found == {0: both, 1: both, 2: ["rank 1"], 8: both, 9: both}
+    else:  # the third of rank 1 is in one trace with the first that the two make together after it
+        assert complained.count(told) == 2
+        assert found == {0: both, 1: both, 2: both, 3: both, 4: ["rank 1"]}

@@ -105,11 +105,6 @@ class Runs(NamedTuple):
     losses_untraced: dict[str, object]
     traces: list[Trace]
 
-    @property
-    def steps(self) -> list[Trace]:
-        """Those of steps: the forward by which a pipeline finds out its shapes may be a trace of its own."""
-        return [trace for trace in self.traces if trace.tops[0].name == "train.step"]
-
 
 _done: dict[str, Runs] = {}
 
@@ -132,9 +127,8 @@ def test_each_step_is_one_trace_with_the_right_tree_on_every_rank(
 ) -> None:
     program, name, runs = scenario
     first = list(EXPECTED[program]).index(name) * STEPS
-    # A pipeline's first step may begin with the forward that finds out the shapes.
-    steps = range(first + (name == "pipeline"), first + STEPS)
-    traces = [trace for trace in runs.steps if trace.step in steps]
+    steps = range(first, first + STEPS)
+    traces = [trace for trace in runs.traces if trace.step in steps]
     assert [trace.step for trace in traces] == list(steps)
     for trace in traces:
         assert [span.name for span in trace.parentless] == ["train.step"]
@@ -153,7 +147,7 @@ def test_names_are_those_of_the_model_without_wrappers(scenario: tuple[str, str,
     else:
         fqns, classes = FQNS, CLASSES
     first = list(EXPECTED[program]).index(name) * STEPS
-    for trace in runs.steps:
+    for trace in runs.traces:
         if trace.step in range(first, first + STEPS):
             modules = [
                 span.attributes for span in trace.spans if "torch.module.fqn" in span.attributes

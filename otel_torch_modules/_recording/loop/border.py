@@ -34,16 +34,19 @@ class Border:
         self._admission = admission
         # Modules that backward came to though they were in no training mode, by id.
         self._trained: dict[int, weakref.ref[nn.Module]] = {}
-        self._unsure: weakref.ref[nn.Module] | None = None  # one that may be of them
+        # Modules that are called in training mode and never trained, by id.
+        self._idle: dict[int, weakref.ref[nn.Module]] = {}
+        self._unsure: weakref.ref[nn.Module] | None = None  # one that may be trained
 
     # What is known of modules.
 
     def is_trained(self, module: nn.Module) -> bool:
         """Return whether a forward of `module` that begins now is one of training."""
-        known = self._trained.get(id(module))
-        return torch.is_grad_enabled() and (
-            module.training or (known is not None and known() is module)
-        )
+        if not torch.is_grad_enabled():
+            return False
+        if module.training:
+            return not self._idle or not _is_in(self._idle, module)
+        return _is_in(self._trained, module)
 
     def passes(self, module: nn.Module) -> None:
         """Take note of a forward of `module` outside any step: what follows may show that it was trained."""
@@ -60,10 +63,13 @@ class Border:
         self._remember(self._unsure)
         return True
 
+    def idles(self, module: weakref.ref[nn.Module]) -> None:
+        """Take note that `module` was called in training mode again and again, and no backward came."""
+        self._idle = _with(self._idle, module)
+
     def _remember(self, module: weakref.ref[nn.Module]) -> None:
-        known = {id(one()): one for one in (*self._trained.values(), module)}
-        known.pop(id(None), None)
-        self._trained = known
+        self._trained = _with(self._trained, module)
+        self._idle.pop(id(module()), None)
         self._unsure = None
 
     # From evaluations to a step.
@@ -126,3 +132,18 @@ class Border:
             record.log += forward.log
         record.end = record.log[3 - WIDTH]
         self._admission.close_evaluation(record)
+
+
+_Known = dict[int, weakref.ref[nn.Module]]
+
+
+def _is_in(known: _Known, module: nn.Module) -> bool:
+    found = known.get(id(module))
+    return found is not None and found() is module
+
+
+def _with(known: _Known, module: weakref.ref[nn.Module]) -> _Known:
+    """Return `known`, of modules that live, with one more."""
+    alive = {id(one()): one for one in (*known.values(), module)}
+    alive.pop(id(None), None)
+    return alive

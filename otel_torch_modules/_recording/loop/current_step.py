@@ -64,7 +64,11 @@ class CurrentStep:
         """The last step has modules, or would have."""
         self.straight_on = False
         """There was no forward since an optimizer's step ended."""
+        self._thread: int | None = (
+            None  # which one trains; None where none does, as far as is known
+        )
         self._ended_before = 0  # the step before the last
+        self._waits: list[Wait] = []  # the next step's, as far as is known
         # An ended step lies here until the loop or the worker pops it; who does owns it.
         self._ended: deque[Record] = deque()
 
@@ -75,8 +79,8 @@ class CurrentStep:
 
     @property
     def is_of_another_thread(self) -> bool:
-        """Whether it is another thread that trains."""
-        return self.step is not None and self.step.thread != threading.get_ident()
+        """Whether it is another thread that trains, between two steps too."""
+        return self._thread not in (None, threading.get_ident())
 
     # It begins.
 
@@ -93,6 +97,7 @@ class CurrentStep:
         self.index = index + 1
         record = Record("step", index, start, time_ns() - now(), lost=lost)
         step = self.step = OpenStep(record, recorded=False)
+        self._thread = step.thread
         self.spoiled = False
         step.recorded = self._admission.open_step(record)
         self.has_modules = not record.phases_only
@@ -108,20 +113,34 @@ class CurrentStep:
         went_straight_on = straight and 0 <= start - self.end <= max(_PAUSE, 2 * iteration)
         return self.end if went_straight_on else start
 
-    def begin_anew(self, step: OpenStep) -> None:
-        """Let a step begin with the last root forward of `step`, which was skipped and ended before it."""
-        step.record.skipped = True
-        log, root = step.leave_last_root()
+    def begin_anew(self, step: OpenStep, number: int) -> OpenStep:
+        """Let `step` have ended before one of its root forwards; return the step that begins with that.
+
+        Args:
+            step: the open one, which is recorded.
+            number: which root forward, counted from 0.
+        """
+        backwards, training = step.backwards - step.roots[number].backwards, step.training
+        log, roots = step.leave_from(number)
         self._admission.context.detach(step.record)
         self.step = None  # from here on it is another's
         self._admission.close_step(step.record)
         step = self.make(begin_of(log, 0), None, lost=False)
-        step.record.log = log
-        step.record.micro_batches = 1
-        step.roots.append(root)
+        step.roots, step.backwards, step.training = roots, backwards, training
+        step.first_reached = 0 if backwards else None
+        step.record.micro_batches = sum(root.module() is step.root for root in roots)
         if step.recorded:
+            step.record.log = log
             self.recorder.write_to(step.record)
             self._admission.context.attach(step.record)
+        return step
+
+    def part(self, step: OpenStep) -> None:
+        """Let each iteration of `step` be a step: its loop has no optimizer that would end them."""
+        while step.recorded and not step.record.truncated and (again := step.iterations()):
+            step = self.begin_anew(step, again[0])
+        if not step.recorded:
+            self.index += step.record.micro_batches - 1
 
     # It ends.
 
@@ -145,8 +164,19 @@ class CurrentStep:
     def break_off(self, step: OpenStep) -> None:
         """Let it have ended by an exception."""
         step.record.failed = True
+        self._waits += self._waits_after(step)
         self.end = max(self.end, self.optimizers.log_raised(self.recorder))
         self.end_step(step)
+
+    def take_waits(self) -> list[Wait]:
+        """Return the waits for data that came before it showed that the step was over: they are the next one's."""
+        waits, self._waits = self._waits, []
+        return waits if self.step is None else waits + self._waits_after(self.step)
+
+    def _waits_after(self, step: OpenStep) -> list[Wait]:
+        if step.released or self.by_hand:  # it may be the worker's, or is the program's word
+            return []
+        return step.leave_waits()
 
     def leave_raised(self, starting: Optimizer | None) -> None:
         """Take note of optimizers whose step has left the stack by an exception; `starting` is none of them."""
@@ -163,7 +193,7 @@ class CurrentStep:
             try:
                 self._ended.pop()
             except IndexError:  # the worker has it
-                self.step = None
+                self.step = self._thread = None
                 self.recorder.write_to(None)
         return self.step
 
@@ -193,11 +223,12 @@ class CurrentStep:
 
     def undo(self, step: OpenStep) -> None:
         """Take back that `step` was opened: its forwards are an evaluation's."""
-        self.step = None
+        self.step = self._thread = None
         self.index -= 1
         self._admission.context.detach(step.record)
         self.recorder.write_to(None)
         self._border.give_back(step.first_forwards(len(step.roots)), self.last_index)
+        self._border.idles(step.roots[0].module)
 
     def lose(self) -> bool:
         """Drop the open step; return whether it was not lost before.
@@ -226,6 +257,7 @@ class CurrentStep:
     def end_lost(self, step: OpenStep | None) -> None:
         """Let what is lost have ended: `step`, or where it is None what would have opened one."""
         self.spoiled = False
+        self._waits = []
         self.fetches.drop()
         self.optimizers.clear()
         self.fetches.take()
@@ -235,7 +267,8 @@ class CurrentStep:
     def abandon(self) -> None:
         """Drop what is open: its log belongs to another process now, which alone has trained."""
         self._ended.clear()
-        self.step = None
+        self._waits = []
+        self.step = self._thread = None
         self.index = 0
         self.recorder.write_to(None)
         self.recorder.forget_tasks()

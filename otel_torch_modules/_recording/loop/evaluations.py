@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from time import perf_counter_ns as now
 from time import time_ns
 
@@ -176,20 +177,26 @@ class Evaluations:
                 self._held.hold(evaluation)
         return self._held.take_forwards(lambda forward: forward.trainable) + taken
 
-    def leading_to(self, module: nn.Module, since: int) -> list[Forward]:
+    def leading_to(
+        self, module: nn.Module, since: int, is_trained: Callable[[nn.Module], bool]
+    ) -> list[Forward]:
         """Return the last forwards of other modules that lead to that of `module`, and give them up.
 
         Args:
             module: whose forward opens a step.
-            since: when the loop had the batch for it. Where that is not known, 0, none was called twice: an evaluation
-                calls one module again and again.
+            since: when the loop had the batch for it. Where that is not known, 0, none was called twice, for an
+                evaluation calls one module again and again; and none is trained itself, as the value network is that
+                a rollout asks at its end.
+            is_trained: says so of a module.
         """
         called = [forward.module() for one in self._held.of_thread() for forward in one.forwards]
 
         def leads(forward: Forward) -> bool:
             other = forward.module()
+            if other is module or forward.start < since:
+                return False
             once = sum(one is other for one in called) == 1
-            return other is not module and forward.start >= since and (once or since > 0)
+            return since > 0 or (once and (other is None or not is_trained(other)))
 
         return self._held.take_forwards(leads)
 

@@ -90,6 +90,22 @@ def first_wait_before(log: list[Any], place: int) -> int:
     return place
 
 
+def waits_from(log: list[Any], place: int) -> list[Wait]:
+    """Return the waits in a log that holds nothing else from `place` on."""
+    waits: list[Wait] = []
+    while place < len(log):
+        tag, thread, start, end, _ = log[place : place + WIDTH]
+        calls = None
+        if tag is FETCH:
+            begin, start = place + WIDTH, end
+            while log[place] is not FETCHED:
+                place += WIDTH
+            calls, end = log[begin:place], log[place + 3]
+        waits.append(Wait(start, end, thread, calls))
+        place += WIDTH
+    return waits
+
+
 def holds_wait(tags: list[Any]) -> bool:
     """Return whether there is a wait among the events with these tags."""
     return DATA in tags or FETCHED in tags

@@ -42,6 +42,7 @@ class LoopHooks:
             _Wrapped(GradScaler, "step", self._around_scaler),
             _Wrapped(Optimizer, "zero_grad", self._before_zero_grad),
             _Wrapped(nn.Module, "zero_grad", self._before_zero_grad),
+            *_joins(self._before_join),
         )
 
     def install(self) -> None:
@@ -128,6 +129,24 @@ class LoopHooks:
             return original(*args, **kwargs)
 
         return zero_grad
+
+    def _before_join(self, original: _Method) -> _Method:
+        joins = self._guarded(self._loop.ranks_join, "where ranks join")
+
+        def leave(*args: Any) -> Any:
+            joins()
+            return original(*args)
+
+        return leave
+
+
+def _joins(wrap: Callable[[_Method], _Method]) -> list[_Wrapped]:
+    """Return the end of ``DDP.join``'s context, where this torch has one."""
+    if not torch.distributed.is_available():
+        return []
+    from torch.distributed.algorithms.join import Join
+
+    return [_Wrapped(Join, "__exit__", wrap)]
 
 
 class _Wrapped:

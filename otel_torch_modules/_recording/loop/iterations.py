@@ -13,7 +13,7 @@ from collections import deque
 from torch import nn
 from torch.optim import Optimizer
 
-from otel_torch_modules._recording.loop.accumulating import Accumulating
+from otel_torch_modules._recording.loop.live_optimizers import LiveOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
 
 logger = logging.getLogger("otel_torch_modules")
@@ -29,10 +29,14 @@ _STEPS_COMPARED = 8
 
 
 class Iterations:
-    """What the last steps of the loop were like."""
+    """What the last steps of the loop were like.
 
-    def __init__(self) -> None:
-        self._accumulating = Accumulating()
+    Args:
+        optimizers: those that live.
+    """
+
+    def __init__(self, optimizers: LiveOptimizers) -> None:
+        self._optimizers = optimizers
         self._micro_batches: deque[int] = deque(maxlen=_STEPS_COMPARED)
         self._patience = _FORWARDS_WITHOUT_BACKWARD
         self._undone = False  # a step was, for want of patience
@@ -51,7 +55,7 @@ class Iterations:
 
     def optimizer_stepped(self, optimizer: Optimizer, root: nn.Module | None) -> None:
         """Take note that `optimizer` has stepped in a step of `root`."""
-        self._accumulating.stepped(optimizer, root)
+        self._optimizers.stepped(optimizer, root)
         self.by_forward = False
 
     def backward_ended(self, step: OpenStep) -> None:
@@ -78,21 +82,30 @@ class Iterations:
         """Return whether `step`, whose root is called once more, was skipped: its gradients were dropped."""
         return step.dropped and step.record.micro_batches >= self.usual_micro_batches
 
-    def ends_by_itself(self, step: OpenStep, module: nn.Module) -> bool:
-        """Return whether `step` of the root `module`, which is called once more, has no optimizer that would end it."""
-        # The backward passes of a step that is left out are not seen.
-        backwards = step.backwards if step.recorded else step.record.micro_batches
+    def ends_by_itself(self, step: OpenStep) -> bool:
+        """Return whether `step`, whose root is called once more, is over: each forward with its backward is."""
+        return self.by_forward and _backwards(step) > 0
+
+    def has_no_optimizer(self, step: OpenStep, module: nn.Module) -> bool:
+        """Return whether it shows now that nothing will end `step`, whose root `module` is called once more."""
+        backwards = _backwards(step)
         if (
-            not self.by_forward
-            and backwards >= _BACKWARDS_WITHOUT_OPTIMIZER
-            and not self._accumulating.holds(module)
+            self.by_forward
+            or backwards < _BACKWARDS_WITHOUT_OPTIMIZER
+            or self._optimizers.hold(module)
         ):
-            self.by_forward = True
-            logger.warning(
-                "%d backward passes of %s have ended without a step of an optimizer, and no torch.optim optimizer "
-                "holds its parameters: from now on each forward with its backward is a step. "
-                "`with otel_torch_modules.step(index):` around each step of the loop says where it is",
-                backwards,
-                type(module).__name__,
-            )
-        return self.by_forward and backwards > 0
+            return False
+        self.by_forward = True
+        logger.warning(
+            "%d backward passes of %s have ended without a step of an optimizer, and no torch.optim optimizer "
+            "holds its parameters: each forward with its backward is taken for a step. "
+            "`with otel_torch_modules.step(index):` around each step of the loop says where it is",
+            backwards,
+            type(module).__name__,
+        )
+        return True
+
+
+def _backwards(step: OpenStep) -> int:
+    # The backward passes of a step that is left out are not seen.
+    return step.backwards if step.recorded else step.record.micro_batches

@@ -10,8 +10,13 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from otel_torch_modules._recording.loop.evaluation import Forward
-from otel_torch_modules._recording.loop.fetches import first_wait_before, holds_wait
-from otel_torch_modules._records import MARK, WIDTH, Record, Site, begin_of
+from otel_torch_modules._recording.loop.fetches import (
+    Wait,
+    first_wait_before,
+    holds_wait,
+    waits_from,
+)
+from otel_torch_modules._records import EXIT_BARE, MARK, WIDTH, Record, Site, begin_of
 
 # What a backward writes after its last mark, recompute left out: two events of its end, and a few to spare.
 _EVENTS_AFTER_MARK = 8
@@ -155,16 +160,42 @@ class OpenStep:
         self.first_reached = 0
         return left
 
-    def leave_last_root(self) -> tuple[list[Any], Root]:
-        """Return the log from the last root forward on and that forward itself, which opens another step."""
-        place = self._place_of(len(self.roots) - 1)
-        last = self.roots.pop()
+    def iterations(self) -> list[int]:
+        """Return the places in `roots` at which the root was called again, to be trained, after a backward."""
+        found: list[int] = []
+        backwards = 0
+        for number, root in enumerate(self.roots):
+            if (
+                root.backwards > backwards
+                and root.module() is self.root
+                and self.record.log[self._place_of(number + 1) - WIDTH] is not EXIT_BARE
+            ):
+                found.append(number)
+                backwards = root.backwards
+        return found
+
+    def leave_from(self, number: int) -> tuple[list[Any], list[Root]]:
+        """Return the log from a root forward on, and the root forwards in it, which are another step's."""
+        place, backwards = self._place_of(number), self.roots[number].backwards
+        left = self.roots[number:]
+        del self.roots[number:]
         record, log = self.record, self.record.log
-        record.micro_batches -= 1
+        record.micro_batches -= sum(root.module() is self.root for root in left)
         record.log = log[:place]
         record.end = record.log[3 - WIDTH]
         del log[:place]  # the list that open calls go on writing to
-        return log, Root(last.module, last.start, last.place - place, 0)
+        return log, [
+            Root(root.module, root.start, root.place - place, root.backwards - backwards)
+            for root in left
+        ]
+
+    def leave_waits(self) -> list[Wait]:
+        """Return the waits for data with which it ends, and give them up: the step that follows has waited."""
+        log = self.record.log
+        place = first_wait_before(log, len(log))
+        waits = waits_from(log, place)
+        del log[place:]
+        return waits
 
     def _place_of(self, number: int) -> int:
         """Return where in the log a root forward begins, with the waits for data right before it."""

@@ -20,32 +20,20 @@ from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._recording.cost.timed_boundary import TimedBoundary
 from otel_torch_modules._recording.interruption import is_interruption
 from otel_torch_modules._recording.loop.border import Border
+from otel_torch_modules._recording.loop.by_hand import StepsByHand
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.evaluation import Forward
 from otel_torch_modules._recording.loop.evaluations import Evaluations
 from otel_torch_modules._recording.loop.iterations import Iterations
+from otel_torch_modules._recording.loop.live_optimizers import LiveOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.loop.running import waits_in_a_module
 from otel_torch_modules._recording.loop.training_loop import TrainingLoop
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
-from otel_torch_modules._recording.torch_private import current_number
+from otel_torch_modules._recording.torch_private import current_number, infers_shapes
 from otel_torch_modules._records import Record, StepContext
 from otel_torch_modules.config import Config
-
-
-class _StepByHand(AbstractContextManager[None]):
-    """Not a generator: that costs as much as the opening of a step that is left out."""
-
-    def __init__(self, steps: Steps, index: int | None) -> None:
-        self._steps = steps
-        self._index = index
-
-    def __enter__(self) -> None:
-        self._steps.open_by_hand(self._index)
-
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        self._steps.close_by_hand(failed=error is not None)
 
 
 class Steps:
@@ -77,10 +65,12 @@ class Steps:
         self._current = CurrentStep(recorder, self._admission, self._border)
         self._fetches = self._current.fetches
         self._evaluations = Evaluations(recorder, self._admission, losses, self._fetches)
-        self._iterations = Iterations()
+        self._optimizers = LiveOptimizers()
+        self._iterations = Iterations(self._optimizers)
         self._opening = threading.RLock()
         self.loop = TrainingLoop(self._current, self._border, self._iterations)
         """What happens outside modules is told there."""
+        self._by_hand = StepsByHand(self._current, self._admission, losses, self._open)
         recorder.boundary = self if spending is None else TimedBoundary(self, spending.spend)
 
     # Root calls and backward passes, from the recorder.
@@ -94,6 +84,8 @@ class Steps:
         in_worker = get_worker_info() is not None
         if in_worker and not self._admission.admits_worker_processes:
             return False
+        if infers_shapes():
+            return False
         current.leave_raised(None)
         step = current.step
         if (
@@ -105,10 +97,7 @@ class Steps:
         if step is not None and not step.ended and self._is_of(step, module):
             step.root_opens(module)
             return step.recorded
-        if not current.is_of_another_thread:
-            current.straight_on = False
-            self._border.passes(module)
-        return self._evaluations.root_opens(module, current.last_index)
+        return self._outside_root(module)
 
     def root_closes(self, failed: bool) -> None:
         """See :class:`Boundary`."""
@@ -174,39 +163,7 @@ class Steps:
 
     def step(self, index: int | None) -> AbstractContextManager[None]:
         """Make what happens inside one step; from now on no step is found automatically."""
-        return _StepByHand(self, index)
-
-    def open_by_hand(self, index: int | None) -> None:
-        """Begin the step of `step`."""
-        if self._losses.given_up:
-            return
-        start = now()
-        try:
-            self._current.by_hand = True
-            self._open(now(), index)
-        except BaseException:
-            if self._recorder.fail("where a step begins that is set by hand"):
-                raise
-            self._current.step = OpenStep(
-                Record("step", index, now(), 0, lost=True), recorded=False
-            )
-        finally:
-            self._admission.spend(now() - start)
-
-    def close_by_hand(self, failed: bool) -> None:
-        """End it."""
-        start = now()
-        current = self._current
-        try:
-            if current.step is not None:
-                current.step.record.failed = current.step.record.failed or failed
-            current.end = now()
-            current.hand_over()
-        except BaseException:
-            if self._recorder.fail("where a step ends that is set by hand"):
-                raise
-        finally:
-            self._admission.spend(now() - start)
+        return self._by_hand.step(index)
 
     @property
     def current(self) -> CurrentStep:
@@ -262,14 +219,28 @@ class Steps:
         self._recorder.thread.own = calls
         return calls is not None
 
+    def _outside_root(self, module: nn.Module) -> bool:
+        current = self._current
+        if not current.is_of_another_thread:
+            current.straight_on = False
+            self._border.passes(module)
+        return self._evaluations.root_opens(module, current.last_index)
+
     def _training_root(self, module: nn.Module) -> bool:
         current = self._current
         with self._opening:
             step = current.step
             if step is not None and step.root is module and not (step.ended or current.by_hand):
+                if not step.raised and self._iterations.was_none(step):
+                    current.undo(step)
+                    return self._outside_root(module)
                 step.ended = self._is_over(step, module)
+            if step is None and not self._border.is_trained(module):
+                return self._outside_root(module)  # as another thread has shown meanwhile
             if step is None or step is not current.step or (step.ended and not current.by_hand):
-                leading = self._evaluations.leading_to(module, self._fetches.last_end)
+                leading = self._evaluations.leading_to(
+                    module, self._fetches.last_end, self._optimizers.train
+                )
                 step = self._open(current.optimizers.start or now(), None)
                 self._border.put_before(step, leading)
             step.root_opens(module)
@@ -285,9 +256,6 @@ class Steps:
         if step.raised:
             self._current.break_off(step)
             return True
-        if self._iterations.was_none(step):
-            self._current.undo(step)
-            return True
         if module.training and not step.training and step.backwards:
             return True  # gradients were asked for in an evaluation
         if self._current.optimizers:  # a closure
@@ -295,7 +263,10 @@ class Steps:
         if self._iterations.skips(step):
             step.record.skipped = True
             return True
-        return self._iterations.ends_by_itself(step, module)
+        if self._iterations.has_no_optimizer(step, module):
+            self._current.part(step)
+            return True
+        return self._iterations.ends_by_itself(step)
 
     def _reached_forwards(self) -> list[Forward]:
         current = self._current
@@ -310,7 +281,7 @@ class Steps:
         spoiled, current.spoiled = current.spoiled, True
         after = current.start_after(start)
         self._border.step_opens()
-        waits = self._fetches.take()
+        waits = current.take_waits() + self._fetches.take()
         for hand_over in (current.hand_over, self._evaluations.end):
             try:
                 hand_over()

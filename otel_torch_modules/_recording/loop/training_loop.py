@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from time import perf_counter_ns as now
 from typing import Any
@@ -12,6 +13,8 @@ from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.iterations import Iterations
 from otel_torch_modules._records import OPTIMIZED
+
+logger = logging.getLogger("otel_torch_modules")
 
 
 class TrainingLoop:
@@ -30,6 +33,7 @@ class TrainingLoop:
         self._current = current
         self._border = border
         self._iterations = iterations
+        self._has_joined = False
 
     def fetch_fails(self, iterator: object, error: BaseException) -> None:
         """A data loader's `iterator` has no batch, or raised."""
@@ -99,6 +103,16 @@ class TrainingLoop:
                 current.end_by_optimizer(step)
         current.ending = False
 
+    def ranks_join(self) -> None:
+        """The block of a ``torch.distributed.algorithms.Join`` ends: ranks may have made different numbers of steps."""
+        if not (self._has_joined or self._current.by_hand):
+            self._has_joined = True
+            logger.warning(
+                "Ranks that run out of data early, as within DistributedDataParallel.join, count fewer steps: after it "
+                "the ranks' steps of one number, which share a trace, may be different ones. "
+                "`with otel_torch_modules.step(index):` around each step of the loop says which are the same"
+            )
+
     def gradients_dropped(self) -> None:
         """``zero_grad`` of an optimizer or a module is called."""
         step = self._current.step
@@ -120,4 +134,7 @@ class TrainingLoop:
             and last.module() is step.root
             and self._iterations.outgrows(step)
         ):
-            self._current.begin_anew(step)  # they are those of the iteration before
+            step.record.skipped = True
+            self._current.begin_anew(
+                step, len(step.roots) - 1
+            )  # they are those of the iteration before

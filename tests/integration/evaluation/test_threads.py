@@ -11,8 +11,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from otel_torch_modules._engine.worker import Worker
+from otel_torch_modules._records import Record
 from otel_torch_modules.testing import CapturedSpan, capture_spans
-from tests.integration.steps.programs import BACKWARD, FORWARD, Net, batch, optimizer, step, train
+from tests.integration.steps.programs import (
+    BACKWARD,
+    FORWARD,
+    STEP,
+    Net,
+    batch,
+    optimizer,
+    step,
+    train,
+)
 
 _LAYERS = 9
 REQUEST = "\n".join(["forward Sequential", *(f"  forward {n}" for n in range(_LAYERS))])
@@ -119,6 +130,35 @@ def test_gradients_asked_for_in_a_thread_of_its_own_are_its_own() -> None:
         thread.join()
     steps = [tree for tree in captured.trees if tree.name == "train.step"]
     assert [tree.outline() + "\n" for tree in steps] == 26 * [step(FORWARD, BACKWARD, optimizer())]
+
+
+def test_gradients_asked_for_between_two_steps_are_of_their_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While the thread that trains hands a step over and opens the next there is none."""
+    model, other = Net(), Net().eval()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    put = Worker.put
+
+    def ask() -> None:
+        inputs = batch().requires_grad_()
+        torch.autograd.grad(other(inputs).sum(), inputs)
+
+    def put_and_ask(worker: Worker, record: Record) -> bool:
+        taken = put(worker, record)
+        if record.kind == "step":
+            thread = threading.Thread(target=ask)
+            thread.start()
+            thread.join()
+        return taken
+
+    monkeypatch.setattr(Worker, "put", put_and_ask)
+    with capture_spans() as captured:
+        for _ in range(5):
+            train(model, sgd)
+    steps = [tree for tree in captured.trees if tree.name == "train.step"]
+    assert [tree.outline() + "\n" for tree in steps] == 5 * [STEP]
+    assert [tree.attributes["torch.step"] for tree in steps] == list(range(5))
 
 
 class Branches(nn.Module):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from textwrap import indent
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from otel_torch_modules import Config, Schedule
+from otel_torch_modules._engine.worker import Worker
+from otel_torch_modules._records import Record
 from otel_torch_modules.testing import Captured, capture_spans
 from tests.integration.steps.programs import (
     BACKWARD,
@@ -102,11 +106,26 @@ def test_forwards_with_gradients_that_nobody_asks_for_are_no_steps(model: Net, m
     with capture_spans() as captured:
         for _ in range(40):
             model(batch())
-    found = outline(captured)
-    if mode == "eval":
-        assert found == 40 * EVALUATION
-    else:  # the last ones are a step that has begun, as far as one can know
-        assert found == 32 * EVALUATION + step(8 * FORWARD)
+    assert outline(captured) == 40 * EVALUATION
+
+
+def test_a_server_in_training_mode_with_gradients_on_sends_each_request(
+    model: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it has shown that no backward comes only the last few wait for one."""
+    put = Worker.put
+    sent = []
+
+    def put_and_count(worker: Worker, record: Record) -> bool:
+        sent.append(record.kind)
+        return put(worker, record)
+
+    monkeypatch.setattr(Worker, "put", put_and_count)
+    with capture_spans() as captured:
+        for _ in range(120):
+            model(batch())
+        assert len(sent) >= 116
+    assert outline(captured) == 120 * EVALUATION
 
 
 @pytest.mark.parametrize("micro_batches", [1, 2])
@@ -141,7 +160,7 @@ def test_many_forwards_for_one_backward_are_believed_from_the_second_step_on(
                 h = model(h)
             h.sum().backward()
             sgd.step()
-    assert steps(captured) == [(0, 8), (1, 40), (2, 40)]
+    assert steps(captured) == [(0, 4), (1, 40), (2, 40)]
 
 
 def test_a_forward_before_the_loop_is_outside_the_first_step(
@@ -221,6 +240,32 @@ def test_a_target_network_belongs_to_the_step_that_it_leads_to(grad: bool) -> No
     assert outline(captured) == 4 * "forward Q\n" + whole + 2 * (evaluation + whole)
     assert steps(captured) == [(index, 1) for index in range(3)]
     assert action.requires_grad == grad
+
+
+def test_a_value_network_that_a_rollout_asks_last_is_no_target() -> None:
+    """Proximal policy optimization: it is trained itself, in the step that follows."""
+
+    class Policy(Net):
+        pass
+
+    class Value(Net):
+        pass
+
+    policy, value = Policy(), Value()
+    sgd = torch.optim.SGD([*policy.parameters(), *value.parameters()], lr=0.01)
+    with capture_spans(Config(max_depth=1)) as captured:
+        for _ in range(3):
+            with torch.no_grad():
+                for _ in range(4):
+                    policy(batch())
+                aim = value(batch())
+            (policy(batch()) - aim + value(batch())).sum().backward()
+            sgd.step()
+    forwards = "forward Policy\nforward Value\n"
+    whole = step(forwards, "backward\n  backward Value\n  backward Policy\n", optimizer())
+    rollout = 4 * "forward Policy\n" + "forward Value\n"
+    evaluation = "evaluate\n" + indent(rollout, "  ")
+    assert outline(captured) == rollout + whole + 2 * (evaluation + whole)
 
 
 def test_gradients_asked_for_in_an_evaluation_do_not_join_the_next_step(

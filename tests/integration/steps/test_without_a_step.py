@@ -7,7 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
+from otel_torch_modules import Config
 from otel_torch_modules.testing import Captured, capture_spans
 from tests.integration.steps.programs import BACKWARD, FORWARD, STEP, Net, batch, optimizer, outline
 from tests.integration.steps.programs import step as step_of
@@ -238,3 +240,30 @@ def test_gradients_of_each_loss_are_asked_for_alone() -> None:
                 output[:, column].sum().backward(retain_graph=True)
             sgd.step()
     assert steps(captured) == [whole(index) for index in range(4)]
+
+
+@pytest.mark.parametrize("why", ["gradients dropped", "the optimizer raised", "no optimizer"])
+def test_the_wait_for_the_next_batch_is_the_next_steps(why: str) -> None:
+    """Where the next forward alone shows that the step before it was over."""
+    model = Net()
+    sgd = sgd_(model)
+    loader = DataLoader(torch.ones(14, 4), batch_size=2)  # type: ignore[arg-type]
+
+    def raises() -> float:
+        raise ClosureError
+
+    with capture_spans(Config(max_depth=1)) as captured:
+        for number, inputs in enumerate(loader):
+            model(inputs).sum().backward()
+            if why == "no optimizer":
+                del sgd.param_groups[:]
+            elif number not in (3, 5):
+                sgd.step()
+            elif why == "the optimizer raised":
+                with pytest.raises(ClosureError):
+                    sgd.step(raises)
+            sgd.zero_grad()
+    whole = "train.step\n  dataloader.next\n  forward Net\n  backward\n    backward Net\n"
+    outline(captured)  # no child sticks out of its parent
+    found = [tree.outline().partition("  optimizer.step")[0].rstrip() for tree in captured.trees]
+    assert found == 7 * [whole.rstrip()]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from otel_torch_modules import Config, Schedule
 from otel_torch_modules import step as manual_step
@@ -18,7 +19,7 @@ from tests.integration.steps.programs import BACKWARD, FORWARD, STEP, Net, batch
 ONCE = FORWARD + BACKWARD
 SAID = (
     "2 backward passes of Net have ended without a step of an optimizer, and no torch.optim optimizer holds its "
-    "parameters: from now on each forward with its backward is a step. "
+    "parameters: each forward with its backward is taken for a step. "
     "`with otel_torch_modules.step(index):` around each step of the loop says where it is"
 )
 
@@ -44,7 +45,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("others", [False, True])
-def test_from_the_third_forward_each_is_a_step_and_the_log_says_so(
+def test_each_forward_with_its_backward_is_a_step_and_the_log_says_so(
     caplog: pytest.LogCaptureFixture, others: bool
 ) -> None:
     model = Net()
@@ -53,7 +54,9 @@ def test_from_the_third_forward_each_is_a_step_and_the_log_says_so(
         for _ in range(18):
             model(batch()).sum().backward()
             by_hand(model)
-    assert outline(captured) == step(2 * ONCE) + 16 * step(ONCE)
+    assert outline(captured) == 18 * step(ONCE)
+    assert [tree.attributes["torch.step"] for tree in captured.trees] == list(range(18))
+    assert {tree.attributes["torch.step.micro_batches"] for tree in captured.trees} == {1}
     assert warnings(caplog) == [("WARNING", SAID)]
     del other
 
@@ -73,7 +76,60 @@ def test_an_optimizer_of_a_class_of_its_own() -> None:
             (model(batch()) + model(batch())).sum().backward()
             own.step()
     both = FORWARD + FORWARD + BACKWARD + "".join(BACKWARD.splitlines(True)[1:])
-    assert outline(captured) == step(2 * both) + 3 * step(both)
+    assert outline(captured) == 5 * step(both)
+
+
+@pytest.mark.parametrize("criterion", [False, True])
+def test_what_lies_between_the_first_two_is_where_it_was(criterion: bool) -> None:
+    """They were one step until the third forward: its waits for data, other roots and phases are parted with it."""
+    model, loss = Net(), nn.MSELoss()
+    loader = DataLoader(TensorDataset(torch.ones(10, 4)), batch_size=2)
+    with capture_spans() as captured:
+        for (inputs,) in loader:
+            output = model(inputs)
+            (loss(output, inputs) if criterion else output.sum()).backward()
+            by_hand(model)
+    wait, criterion_forward, criterion_backward = "dataloader.next\n", "", ""
+    if criterion:
+        criterion_forward, criterion_backward = "forward MSELoss\n", "  backward MSELoss\n"
+    backward = BACKWARD.replace("backward\n", "backward\n" + criterion_backward, 1)
+    each = step(wait, FORWARD, criterion_forward, backward)
+    assert outline(captured) == 5 * each
+
+
+def test_an_evaluation_between_the_first_two_begins_no_step() -> None:
+    model = Net()
+    with capture_spans(Config(max_depth=1)) as captured:
+        for _ in range(5):
+            model(batch()).sum().backward()
+            by_hand(model)
+            with torch.no_grad():
+                model(batch())
+    once = "forward Net\nbackward\n  backward Net\n"
+    # Until the third forward they were no evaluation: the step might have gone on.
+    within = step(once, "forward Net\n")
+    assert outline(captured) == 2 * within + 3 * (step(once) + "evaluate\n  forward Net\n")
+
+
+def test_phases_alone_are_parted_too() -> None:
+    model = Net()
+    with capture_spans(Config(detail_ranks="1")) as captured:
+        for _ in range(5):
+            model(batch()).sum().backward()
+            by_hand(model)
+    assert outline(captured) == 5 * step("forward Net\n", "backward\n  backward Net\n")
+
+
+@pytest.mark.parametrize("schedule", [Schedule(skip_first=1), Schedule(wait=1, active=1)], ids=str)
+def test_steps_that_are_left_out_count_too(schedule: Schedule) -> None:
+    model = Net()
+    with capture_spans(Config(schedule=schedule)) as captured:
+        for _ in range(8):
+            model(batch()).sum().backward()
+            by_hand(model)
+    found = [tree.attributes["torch.step"] for tree in captured.trees]
+    # Of the first two, one step till the third forward, the second is not seen.
+    assert found == [index for index in range(2, 8) if schedule.records(index)]
 
 
 def test_an_optimizer_that_comes_late_makes_the_steps_again() -> None:
@@ -88,7 +144,7 @@ def test_an_optimizer_that_comes_late_makes_the_steps_again() -> None:
             sgd.step()
     late = step(ONCE, "optimizer.step SGD\n")
     accumulated = step(3 * ONCE, "optimizer.step SGD\n")
-    assert outline(captured) == step(2 * ONCE) + 4 * step(ONCE) + late + accumulated
+    assert outline(captured) == 6 * step(ONCE) + late + accumulated
 
 
 @pytest.mark.parametrize("schedule", [Schedule(), Schedule(skip_first=1)])
@@ -131,7 +187,7 @@ def test_an_optimizer_that_is_gone_holds_nothing() -> None:
         gc.collect()
         for _ in range(4):
             model(batch()).sum().backward()
-    assert outline(captured) == STEP + step(2 * ONCE) + 2 * step(ONCE)
+    assert outline(captured) == STEP + 4 * step(ONCE)
 
 
 def test_steps_set_by_hand_need_no_optimizer(caplog: pytest.LogCaptureFixture) -> None:
@@ -149,7 +205,7 @@ def test_training_whose_gradients_are_asked_for_is_found_too() -> None:
     with capture_spans() as captured:
         for _ in range(4):
             torch.autograd.grad(model(batch()).sum(), list(model.parameters()))
-    assert outline(captured) == step(2 * ONCE) + 2 * step(ONCE)
+    assert outline(captured) == 4 * step(ONCE)
 
 
 def test_a_proxy_that_raises_when_it_is_asked_what_it_is_does_no_harm() -> None:
@@ -166,5 +222,5 @@ def test_a_proxy_that_raises_when_it_is_asked_what_it_is_does_no_harm() -> None:
     with capture_spans() as captured:
         for _ in range(4):
             model(batch()).sum().backward()
-    assert outline(captured) == step(2 * ONCE) + 2 * step(ONCE)
+    assert outline(captured) == 4 * step(ONCE)
     assert (len(proxies), asked) == (3, [])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
+from torch.distributed.pipelining import stage as pipeline_stage
 from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader
 
@@ -103,6 +104,20 @@ def test_optimizer_step_code() -> None:
 
     optimizer.step(closure)
     assert frames == [optimizer]
+
+
+def test_infers_shapes() -> None:
+    namespace: dict[str, Any] = {
+        "__name__": pipeline_stage.__name__,
+        "infers": torch_private.infers_shapes,
+    }
+    exec(
+        "def forward_maybe_with_nosync():\n    return infers()\ndef _other():\n    return infers()\n",
+        namespace,
+    )
+    trains, other = namespace["forward_maybe_with_nosync"], namespace["_other"]
+    assert (trains(), other(), torch_private.infers_shapes()) == (False, True, False)
+    assert callable(getattr(pipeline_stage.PipelineStage, trains.__name__))
 
 
 def test_batches_given() -> None:

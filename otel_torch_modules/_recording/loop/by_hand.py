@@ -1,0 +1,85 @@
+"""Steps whose beginning and end the program says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from time import perf_counter_ns as now
+
+from otel_torch_modules._recording.admission import Admission
+from otel_torch_modules._recording.loop.current_step import CurrentStep
+from otel_torch_modules._recording.loop.open_step import OpenStep
+from otel_torch_modules._recording.losses import Losses
+from otel_torch_modules._records import Record
+
+
+class StepsByHand:
+    """Opens and ends the current step where it is told to.
+
+    Args:
+        current: the step.
+        admission: told of the time that this takes.
+        losses: knows when to record nothing more.
+        open_step: begins a step at a time (ns), with a number or the next.
+    """
+
+    def __init__(
+        self,
+        current: CurrentStep,
+        admission: Admission,
+        losses: Losses,
+        open_step: Callable[[int, int | None], OpenStep],
+    ) -> None:
+        self._current = current
+        self._admission = admission
+        self._losses = losses
+        self._open_step = open_step
+
+    def step(self, index: int | None) -> AbstractContextManager[None]:
+        """Make what happens inside one step."""
+        return _StepByHand(self, index)
+
+    def open(self, index: int | None) -> None:
+        """Begin the step."""
+        if self._losses.given_up:
+            return
+        start = now()
+        current = self._current
+        try:
+            current.by_hand = True
+            self._open_step(start, index)
+        except BaseException:
+            if current.recorder.fail("where a step begins that is set by hand"):
+                raise
+            current.step = OpenStep(Record("step", index, now(), 0, lost=True), recorded=False)
+        finally:
+            self._admission.spend(now() - start)
+
+    def close(self, failed: bool) -> None:
+        """End it."""
+        start = now()
+        current = self._current
+        try:
+            if current.step is not None:
+                current.step.record.failed = current.step.record.failed or failed
+            current.end = start
+            current.hand_over()
+        except BaseException:
+            if current.recorder.fail("where a step ends that is set by hand"):
+                raise
+        finally:
+            self._admission.spend(now() - start)
+
+
+class _StepByHand(AbstractContextManager[None]):
+    """Not a generator: that costs as much as the opening of a step that is left out."""
+
+    def __init__(self, steps: StepsByHand, index: int | None) -> None:
+        self._steps = steps
+        self._index = index
+
+    def __enter__(self) -> None:
+        self._steps.open(self._index)
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self._steps.close(failed=error is not None)
