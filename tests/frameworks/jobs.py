@@ -38,7 +38,6 @@ class Job:
         before: how many root forwards there are before the first step, when the process may still be one that
             serves: each is a trace of its own.
         evaluations: how many passes of evaluation it makes after that, as their numbers of forwards.
-        steps: how many steps are shown, where these are not the optimizer steps of its loop.
         ranks: processes that torchrun starts; 0 where the program starts its own, or is alone.
         warns: whether it has to be told that its steps are guessed.
     """
@@ -48,7 +47,6 @@ class Job:
     package: str
     before: int = 0
     evaluations: tuple[int, ...] = ()
-    steps: int = 0
     ranks: int = 0
     warns: bool = False
 
@@ -60,7 +58,7 @@ class Outcome:
     Args:
         steps: optimizer steps of its loop.
         parameters: a hash of them.
-        step_ms: the median time from one step's end to the next one's.
+        step_ms: the median processor time from one step's end to the next one's, of all threads.
         said: what this project logged.
         traces: what was sent; empty where it was not traced.
     """

@@ -1,96 +1,143 @@
 """Writes ``docs/frameworks.md``: what the traces of each framework's run say, and what they cost.
 
-Run it as ``make frameworks``; it takes about half an hour on two cores.
+Run it as ``make frameworks``; it takes about half an hour on two cores. ``python -m tests.frameworks.table nanogpt``
+measures one program, or several, and keeps the page's other rows, unless these were measured elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import platform
 import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
 
+from otel_torch_modules import semconv
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules._trace import Span
-from otel_torch_modules.cli.phase_shares import phase_shares
+from otel_torch_modules.cli.phase_shares import BETWEEN, PHASES, phase_shares
 from tests.frameworks.catalogue import JOBS
 from tests.frameworks.jobs import Job, Outcome, run
 from tests.frameworks.test_frameworks import evaluations, top
 
+_RUNS = 5
+_PAGE = Path("docs/frameworks.md")
+
+_WHERE = "Measured on {cores} cores ({processor}) with Python {python} and torch {torch}."
+
 _HEADER = """# Frameworks
 
-What was tried, on {day}, unedited but for being tiny: each program of `tests/frameworks/programs` run {runs} times
-without tracing and {runs} times with the one variable set, in turns, on the CPU ({cores} cores, Python {python},
-torch {torch}). Parameters were the same bit for bit in all. `make frameworks` writes this page anew; `make test`
-runs each program once.
+What was tried, unedited but for being tiny: each program of [`tests/frameworks/programs`](../tests/frameworks/programs)
+run {runs} times without tracing and {runs} times with the one variable set, in turns, on the CPU. Parameters were the
+same bit for bit in all of a program's runs. {where}
+`make frameworks` writes this page anew; `make test` runs each program once.
 
-*Steps* are those shown, of so many optimizer steps. *Evaluations* are traces of their own, with the forwards in
-each. The shares are of the steps' own time by phase, first step left out; *between* lies in no span of ours, and
-*most of it* says where in a step the largest part of that is. *ms* is the median time from one optimizer step to
-the next, untraced and traced, the median of {runs} runs each with the least and the most. The models are the
-smallest there are: a call of a module costs the same few microseconds in a model a thousand times as large. A dash
+*Steps* are those shown, of so many optimizer steps. *Evaluations* are traces of their own, as how many there were of
+how many forwards. The shares are of the steps' own time by phase, first step left out; *between* lies in no span of
+these phases, and *most of it* says between which two the largest part of that is. *ms* is the
+processor time of the process, all its threads, the one that sends among them, from one optimizer step to the next: the
+median of a run, untraced → traced, each the median of {runs} runs with the least and the most. *Added* is the
+difference of the two, which means nothing where it is less than the spread. The models are the smallest there are: a
+call of a module costs the same few microseconds in a model a thousand times as large, where a step takes longer. A dash
 means that the optimizer is none of torch's, so that no time was taken.
 
 """
 
+_HEAD = (
+    "framework",
+    "version",
+    "tried",
+    "steps",
+    "evaluations",
+    *PHASES,
+    BETWEEN,
+    "most of it",
+    "ms",
+    "added",
+)
+
 
 def main() -> None:
-    """Run all and write the page."""
+    """Run what is asked for and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--page", type=Path, default=Path("docs/frameworks.md"))
-    options = parser.parse_args()
-    rows = [row for job in JOBS for row in _rows(job, options.runs)]
-    phases = list(rows[0][1])
-    head = ["framework", "version", "steps", "evaluations", *phases, "most of it", "ms", "added"]
-    lines = [_line(head), _line(["---", "---", *["---:"] * (len(head) - 2)])]
-    for cells, shares, rest in rows:
-        lines.append(_line([*cells, *(f"{share:.0%}" for share in shares.values()), *rest]))
-    header = _HEADER.format(
-        day=date.today().isoformat(),
-        runs=options.runs,
+    names = [job.program for job in JOBS]
+    parser.add_argument("programs", nargs="*", metavar="program", help=f"{', '.join(names)}; all")
+    asked = parser.parse_args().programs or names
+    if unknown := set(asked).difference(names):
+        parser.error(f"no such program: {', '.join(sorted(unknown))}")
+    where = _WHERE.format(
         cores=len(os.sched_getaffinity(0)),
-        python=sys.version.split()[0],
+        processor=_processor(),
+        python=platform.python_version(),
         torch=version("torch"),
     )
-    options.page.parent.mkdir(exist_ok=True)
-    options.page.write_text(header + "\n".join(lines) + "\n")
+    for job in JOBS:
+        if job.program in asked:
+            row = _row(job)
+            rows = _rows(where) | {job.framework: row}  # read anew: each is kept once it is there
+            _write(where, rows)
 
 
-def _rows(job: Job, runs: int) -> Iterator[tuple[list[str], dict[str, float], list[str]]]:
+def _processor() -> str:
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return models[0] if models else platform.machine()
+
+
+def _rows(where: str) -> dict[str, str]:
+    """Return the page's rows by framework, none if they were measured elsewhere."""
+    page = _PAGE.read_text() if _PAGE.exists() else ""
+    if where not in page:
+        return {}
+    rows = [line for line in page.splitlines() if line.startswith("| ")][2:]
+    return {row.split(" | ")[0].removeprefix("| "): row for row in rows}
+
+
+def _write(where: str, rows: dict[str, str]) -> None:
+    shown = [rows[job.framework] for job in JOBS if job.framework in rows]
+    rules = ["---", "---", "---", *["---:"] * (len(_HEAD) - 3)]
+    table = "\n".join([_line(_HEAD), _line(rules), *shown])
+    _PAGE.write_text(_HEADER.format(runs=_RUNS, where=where) + table + "\n")
+
+
+def _row(job: Job) -> str:
     print(job.framework, file=sys.stderr, flush=True)
     untraced: list[Outcome] = []
     traced: list[Outcome] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for _ in range(runs):
+        folder = Path(name) / "run"
+        for _ in range(_RUNS):
             for with_tracing, outcomes in ((False, untraced), (True, traced)):
-                shutil.rmtree(folder / "run", ignore_errors=True)
-                outcomes.append(run(job, folder / "run", traced=with_tracing))
-        steps = Traces.read(folder / "run" / "traces.jsonl").steps[1:]
+                shutil.rmtree(folder, ignore_errors=True)
+                outcomes.append(run(job, folder, traced=with_tracing))
+        steps = Traces.read(folder / "traces.jsonl").steps[1:]
     assert len({outcome.parameters for outcome in (*untraced, *traced)}) == 1, job.framework
     last = traced[-1]
     shown = sum(top(trace) == "train.step" for trace in last.traces)
     shares = [phase_shares(step) for step in steps]
-    means = {phase: mean(of_step[phase] for of_step in shares) for phase in shares[0]}
-    yield (
-        [
-            job.framework,
-            version(job.package),
-            f"{shown} of {last.steps}",
-            _numbers(evaluations(last.traces)),
-        ],
-        means,
-        [_largest_gap(steps), *_cost(untraced, traced)],
-    )
+    means = [mean(of_step[phase] for of_step in shares) for phase in (*PHASES, BETWEEN)]
+    cells = [
+        job.framework,
+        version(job.package),
+        date.today().isoformat(),
+        f"{shown} of {last.steps}",
+        _numbers(evaluations(last.traces)),
+        *(f"{share:.0%}" for share in means),
+        _largest_gap(steps),
+        *_cost(untraced, traced),
+    ]
+    return _line(cells)
 
 
 def _numbers(forwards: Sequence[int]) -> str:
@@ -103,7 +150,8 @@ def _largest_gap(steps: Sequence[Span]) -> str:
     gaps: Counter[str] = Counter()
     for step in steps:
         for rank in step.ranks or [step]:
-            for before, after in pairwise(rank.children):
+            phases = [span for span in rank.children if span.phase != semconv.PHASE_BETWEEN]
+            for before, after in pairwise(phases):
                 gaps[f"{before.phase} → {after.phase}"] += max(after.start - before.end, 0)
     return gaps.most_common(1)[0][0] if gaps else "-"
 

@@ -1,4 +1,7 @@
-"""What a run came to: how often the optimizer stepped and how long that took, and what the parameters are."""
+"""What a run came to: how often the optimizer stepped and what that cost, and what the parameters are.
+
+The cost is processor time, of all threads of the process: what else the machine does hardly shows in it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import os
 from itertools import chain, pairwise
 from pathlib import Path
 from statistics import median
-from time import perf_counter_ns
+from time import process_time_ns
 
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -17,7 +20,7 @@ _ends: list[int] = []
 
 
 def _count(*_: object) -> None:
-    _ends.append(perf_counter_ns())
+    _ends.append(process_time_ns())
 
 
 register_optimizer_step_post_hook(_count)
