@@ -8,17 +8,21 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from opentelemetry.trace import TracerProvider
 
 from otel_torch_modules._assembly.assembler import Assembler
+from otel_torch_modules._assembly.left_behind import Phase, phases_of, record_of, tree_of
 from otel_torch_modules._emission import step_metrics
 from otel_torch_modules._emission.emission import Emission
 from otel_torch_modules._engine import fork
+from otel_torch_modules._engine.black_box import BlackBox
 from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._engine.engine import Engine
 from otel_torch_modules._engine.stalls import Stalls
@@ -86,7 +90,10 @@ class Tracing:
         )
         spend = None if self._spending is None else self._spending.spend
         self._hooks = LoopHooks(self._steps.loop, spend)
+        self._standing = Standing(self._steps.current, self._recorder)
         self._stalls = self._look_for_stalls(config.stall_timeout)
+        self._black_box = self._make_black_box(config.blackbox)
+        self._phases: list[Phase] = []  # of the last step
 
     def start(self) -> None:
         """Put the hooks on."""
@@ -116,6 +123,8 @@ class Tracing:
         self._steps.abandon()
         if self._stalls is not None:
             self._stalls.forget()
+        if self._black_box is not None:
+            self._black_box.forget()
 
     def _unhook(self) -> None:
         self._hooks.uninstall()
@@ -137,6 +146,8 @@ class Tracing:
             if self._stalls is not None:
                 self._stalls.tell(record)
             tree = self._assembler.assemble(record)
+            if self._black_box is not None and record.kind == "step":
+                self._phases = phases_of(tree, record.clock_offset)
             self._emission.emit(tree, context)
             tree.release()
 
@@ -145,12 +156,44 @@ class Tracing:
         self._steps.hand_over_idle()
         if self._stalls is not None:
             self._stalls.look()
+        if self._black_box is not None and self._identity.is_rank:
+            self._send_left_behind(self._black_box.left_behind())
+            self._black_box.look()
+
+    def _make_black_box(self, folder: str) -> BlackBox | None:
+        return BlackBox(Path(folder), self._rank, self._describe) if folder else None
+
+    def _describe(self) -> Mapping[str, Any] | None:
+        """Return what the black box says: on the worker's thread."""
+        standing = self._standing.describe()
+        if standing is None:
+            return None
+        killed = self._identity.killed_step(standing["step"])
+        shared = None
+        if killed is not None:
+            trace_id, (span_id, rank, sent_here) = killed
+            shared = [f"{trace_id:032x}", f"{span_id:016x}", rank, sent_here]
+        return {**standing, "shared": shared, "phases": self._phases}
+
+    def _send_left_behind(self, left: Mapping[str, Any] | None) -> None:
+        """Send where the process before this one stood when it was killed: on the worker's thread."""
+        if left is None:
+            return
+        try:
+            record = record_of(left)
+        except (KeyError, TypeError, ValueError):
+            return  # none of ours
+        with self._deliveries.assembling(record):
+            self._emission.context.settle(record)
+            root = tree_of(record, left)
+            self._emission.emit(root)
+            root.release()
+        self._emission.export()
 
     def _look_for_stalls(self, timeout_s: float) -> Stalls | None:
         if not timeout_s:
             return None
-        standing = Standing(self._steps.current, self._recorder)
-        return Stalls(timeout_s, standing, self._send_stall, self._rank, last_collectives)
+        return Stalls(timeout_s, self._standing, self._send_stall, self._rank, last_collectives)
 
     def _rank(self) -> int | None:
         return self._identity.rank
@@ -168,6 +211,8 @@ class Tracing:
 
     def _finish(self) -> None:
         try:
+            if self._black_box is not None:
+                self._black_box.close()
             self._steps.finish()
         except Exception:
             self._recorder.fail("where the last step is handed over")

@@ -95,6 +95,7 @@ class Config:
     data_workers: bool = False
     run_id: str = ""
     stall_timeout: float = 60.0
+    blackbox: str = ""
 
     def __post_init__(self) -> None:
         for name in ("phases", "include", "exclude"):
@@ -119,8 +120,9 @@ class Config:
                 _refuse(name, getattr(self, name), ranks.ALLOWED)
         if not _is_seconds(self.stall_timeout):
             _refuse("stall_timeout", self.stall_timeout, _SECONDS)
-        if not isinstance(self.run_id, str):
-            _refuse("run_id", self.run_id, "a string")
+        for name in ("run_id", "blackbox"):
+            if not isinstance(getattr(self, name), str):
+                _refuse(name, getattr(self, name), "a string")
         for name in ("max_depth", "max_spans_per_step"):
             value = getattr(self, name)
             if name == "max_depth" and value is None:
@@ -239,4 +241,5 @@ _PARSERS = {
     "data_workers": _boolean,
     "run_id": _word,
     "stall_timeout": _seconds,
+    "blackbox": _word,
 }

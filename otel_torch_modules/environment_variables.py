@@ -91,5 +91,11 @@ OTEL_TORCH_MODULES_STALL_TIMEOUT: Final = "OTEL_TORCH_MODULES_STALL_TIMEOUT"
 A number of at least 0; ``0`` is off. Default 60. See ``train.stall``.
 """
 
+OTEL_TORCH_MODULES_BLACKBOX: Final = "OTEL_TORCH_MODULES_BLACKBOX"
+"""A folder, one for each job, where each rank keeps a file that says where it stands: it is left behind by a kill.
+
+Default: none. The next start of the job sends what was left behind as ``train.stall``.
+"""
+
 OTEL_TORCH_MODULES_FILE: Final = "OTEL_TORCH_MODULES_FILE"
 """Where ``OTEL_TRACES_EXPORTER=otlp_file`` writes OTLP JSON lines; ``{pid}`` and ``{rank}`` are filled in."""

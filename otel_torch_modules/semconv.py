@@ -73,6 +73,7 @@ CODE_STACKTRACE: Final = "code.stacktrace"
 
 # Values of `torch.stall.reason`.
 STALL_NO_PROGRESS: Final = "no_progress"
+STALL_KILLED: Final = "killed"
 
 # Attribute of all spans that had not ended when a stall was looked at.
 UNFINISHED: Final = "torch.unfinished"

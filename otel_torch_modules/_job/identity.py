@@ -67,13 +67,13 @@ def evaluation_ids(run: str, step: int, earlier: int) -> StepIds:
     return _ids(f"{run}\0evaluate\0{step}" + (f"\0{earlier}" if earlier else ""))
 
 
-def stall_ids(run: str, step: int, number: int) -> StepIds:
+def stall_ids(run: str, step: int, number: int | str) -> StepIds:
     """Return the ids of what all ranks say of a stall, like those of a step.
 
     Args:
         run: names one start of one run.
         step: the number of the step that is open, or else of the next.
-        number: how often it was said before.
+        number: how often it was said before, or that the run was killed.
     """
     return _ids(f"{run}\0stall\0{step}" + (f"\0{number}" if number else ""))
 
@@ -141,7 +141,7 @@ class JobIdentity:
         """
         place = self._find_place()
         index = record.index
-        if index is None or place.world_size == 1 or not self._is_rank():
+        if index is None or place.world_size == 1 or not self.is_rank:
             return None
         if self._run is None:
             self._run = self._name_run(place)
@@ -167,11 +167,18 @@ class JobIdentity:
         Called on the worker thread, after a record has opened: what a rank is called is known then.
         """
         index = record.index
-        if not self._run or index is None or not self._is_rank():
+        if not self._run or index is None or not self.is_rank:
             return None
         ids = stall_ids(f"{self._run}\0{self._round}", index, number)
         record.shared = self._shared(ids)
         return ids
+
+    def killed_step(self, step: int) -> tuple[int, SharedStep] | None:
+        """Return the trace of all ranks, and this one's place in it, should this process be killed; None without."""
+        if not self._run or not self.is_rank:
+            return None
+        ids = stall_ids(f"{self._run}\0{self._round}", step, "killed")
+        return ids.trace_id, self._shared(ids)
 
     def awaited_ids(self, step: int) -> StepIds | None:
         """Return the ids that a step which has not opened will have; None where it will have none, or others."""
@@ -190,7 +197,9 @@ class JobIdentity:
         place = self._find_place()
         return None if place.world_size == 1 else place.rank
 
-    def _is_rank(self) -> bool:
+    @property
+    def is_rank(self) -> bool:
+        """Whether this process is a rank of the job, or the job, and no child of one."""
         return not self._child or (not self._inherited_group and self._process_group() is not None)
 
     def _find_place(self) -> Place:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from otel_torch_modules import semconv
 from otel_torch_modules._grammar import agree, counted
+from otel_torch_modules._printable import printable
 from otel_torch_modules._trace import Span
 
 _COLLECTIVE = re.compile(r"(?P<group>.*): (?P<name>\S+) (?P<number>\d+)(?P<ended>, ended)?")
@@ -57,13 +58,23 @@ class Standing(NamedTuple):
         return counted(len(self.ranks), "rank")
 
     @property
+    def verb(self) -> str:
+        """What agrees with their number."""
+        return "were" if len(self.ranks) > 1 else "was"
+
+    @property
+    def at(self) -> str:
+        """The place, as it stands in a sentence."""
+        return f"in {self.place}" if self.place else "outside any phase"
+
+    @property
     def where(self) -> str:
         """What they are at, and where in Python."""
         end = self.frames.rpartition(" → ")[2]
         waits = next((one.name for one in self.collectives if not one.ended), None)
         if waits is None:
             verb = "are" if len(self.ranks) > 1 else "is"
-            return f"{verb} {f'in {self.place}' if self.place else 'outside any phase'}, {end}"
+            return f"{verb} {self.at}, {end}"
         verb = "wait" if len(self.ranks) > 1 else "waits"
         return f"{verb} in {waits} ({self.place or end})"
 
@@ -81,6 +92,10 @@ class Stalled(NamedTuple):
     def sentence(self) -> str:
         """All of it."""
         first, *others = [f"{group.who} {group.where}" for group in self.groups]
+        if self.reason == semconv.STALL_KILLED:
+            first, *others = [
+                f"{group.who} {group.verb} killed {group.at}" for group in self.groups
+            ]
         return "; ".join([first, *(other[0].lower() + other[1:] for other in others)])
 
     @property
@@ -90,39 +105,75 @@ class Stalled(NamedTuple):
         return sorted(set(range(max(said, default=-1))) - said)
 
 
-def stalled(spans: Sequence[Span]) -> Stalled:
-    """Return what the spans of one trace say that are about a stall."""
-    said = [span for span in spans if span.rank is not None] or list(spans)
-    groups: dict[tuple[object, ...], list[Span]] = {}
-    for span in sorted(said, key=lambda span: span.rank or 0):
-        end = (span.text(semconv.STALL_FRAMES) or "").rpartition(" → ")[2]
-        groups.setdefault((span.text(semconv.STALL_PLACE), end, _collectives(span)), []).append(
-            span
+class Said(NamedTuple):
+    """What one rank has said of a stall."""
+
+    trace_id: str
+    step: int | None
+    rank: int | None
+    seconds: float
+    reason: str
+    place: str
+    frames: str
+    collectives: tuple[Collective, ...]
+
+    @classmethod
+    def of_span(cls, span: Span) -> Said:
+        """Return what a rank's span says, or that of a process without a rank."""
+        measured = span.measure(semconv.STALL_DURATION)
+        return cls(
+            span.trace_id,
+            span.step,
+            span.rank,
+            float(span.number(semconv.STALL_DURATION) or 0) if measured is None else measured,
+            span.text(semconv.STALL_REASON) or "",
+            span.text(semconv.STALL_PLACE) or "",
+            span.text(semconv.STALL_FRAMES) or "",
+            _collectives(span.attributes.get(semconv.STALL_COLLECTIVES)),
         )
-    standing = [_standing(group) for group in groups.values()]
+
+    @classmethod
+    def of_file(cls, left: Any) -> Said:
+        """Return what a process that was killed has left behind.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none of these.
+        """
+        trace_id, _, rank, _ = left["shared"] or ("", "", None, False)
+        return cls(
+            printable(str(trace_id)),
+            int(left["step"]),
+            None if rank is None else int(rank),
+            0.0,
+            semconv.STALL_KILLED,
+            printable(str(left["place"])),
+            printable(" → ".join(map(str, left["modules"]))),
+            (),
+        )
+
+
+def stalled(said: Sequence[Said]) -> Stalled:
+    """Return what ranks have said of one stall."""
+    groups: dict[tuple[object, ...], list[Said]] = {}
+    for one in sorted(said, key=lambda one: one.rank or 0):
+        end = one.frames.rpartition(" → ")[2]
+        groups.setdefault((one.place, end, one.collectives), []).append(one)
+    standing = [
+        Standing(
+            tuple(one.rank for one in group if one.rank is not None),
+            group[0].place,
+            group[0].frames,
+            group[0].collectives,
+        )
+        for group in groups.values()
+    ]
     standing.sort(key=lambda group: (-_begun(group), -len(group.ranks)))
     first = said[0]
-    return Stalled(
-        first.trace_id,
-        first.step,
-        max(map(_seconds, said)),
-        first.text(semconv.STALL_REASON) or "",
-        standing,
-    )
+    seconds = max(one.seconds for one in said)
+    return Stalled(first.trace_id, first.step, seconds, first.reason, standing)
 
 
-def _standing(spans: Sequence[Span]) -> Standing:
-    first = spans[0]
-    return Standing(
-        tuple(span.rank for span in spans if span.rank is not None),
-        first.text(semconv.STALL_PLACE) or "",
-        first.text(semconv.STALL_FRAMES) or "",
-        _collectives(first),
-    )
-
-
-def _collectives(span: Span) -> tuple[Collective, ...]:
-    lines = span.attributes.get(semconv.STALL_COLLECTIVES)
+def _collectives(lines: Any) -> tuple[Collective, ...]:
     texts = lines if isinstance(lines, (list, tuple)) else ()
     found = [_COLLECTIVE.fullmatch(line) for line in texts if isinstance(line, str)]
     return tuple(
@@ -134,8 +185,3 @@ def _collectives(span: Span) -> tuple[Collective, ...]:
 
 def _begun(group: Standing) -> int:
     return sum(one.number for one in group.collectives)
-
-
-def _seconds(span: Span) -> float:
-    measured = span.measure(semconv.STALL_DURATION)
-    return float(span.number(semconv.STALL_DURATION) or 0) if measured is None else measured

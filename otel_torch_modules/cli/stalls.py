@@ -2,44 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from otel_torch_modules import semconv
+from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.traces import Traces
-from otel_torch_modules._trace import Span
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say
-from otel_torch_modules.cli.stall import Stalled, ranks, stalled
+from otel_torch_modules.cli.stall import Said, Stalled, ranks, stalled
 
 
 def print_stalls(sources: Sequence[str]) -> None:
     """Print each stall in the files: a line for all, then one for each group of ranks.
 
     Args:
-        sources: files of traces, of one rank or of several each.
+        sources: files of traces, of one rank or of several each, and folders of what killed ranks left behind.
 
     Raises:
         SourceError: a source cannot be read.
         CommandError: there is no stall in them.
     """
-    traces = Traces.read_stalls(*sources)
-    for loss in traces.losses():
-        say(f"{loss}.")
-    by_trace: dict[str, list[Span]] = {}
-    for span in traces.stalls:
-        by_trace.setdefault(span.trace_id, []).append(span)
-    if not by_trace:
-        raise CommandError(
-            f"{traces.name} {traces.verb('tells', 'tell')} of no stall: no job hung, or it was ended before it said so"
-        )
-    for spans in sorted(by_trace.values(), key=lambda spans: min(span.end for span in spans)):
-        _print(stalled(spans))
+    folders = [source for source in sources if Path(source).is_dir()]
+    said = [left for folder in folders for left in _left_behind(Path(folder))]
+    files = [source for source in sources if source not in folders]
+    if files:
+        traces = Traces.read_stalls(*files)
+        for loss in traces.losses():
+            say(f"{loss}.")
+        said += map(Said.of_span, traces.stalls)
+    if not said:
+        raise CommandError("there is no stall here: no job hung, or it was ended before it said so")
+    stalls: dict[tuple[str, int | None], list[Said]] = {}
+    for one in said:
+        stalls.setdefault((one.trace_id, one.step), []).append(one)
+    for of_stall in stalls.values():
+        _print(stalled(of_stall))
+
+
+def _left_behind(folder: Path) -> Iterator[Said]:
+    """Yield what the ranks of a job that was killed have left: see OTEL_TORCH_MODULES_BLACKBOX."""
+    for path in sorted(folder.glob("rank-*.json")):
+        try:
+            yield Said.of_file(json.loads(path.read_bytes()))
+        except (OSError, KeyError, TypeError, ValueError, RecursionError):
+            say(f"{printable(str(path))} is not what a rank leaves behind.")
 
 
 def _print(stall: Stalled) -> None:
-    about = f"no progress for {stall.seconds:.0f} s, trace {stall.trace_id}"
+    killed = stall.reason == semconv.STALL_KILLED
+    about = "killed" if killed else f"no progress for {stall.seconds:.0f} s"
+    about += f", trace {stall.trace_id}" if stall.trace_id else ""
     say(about if stall.step is None else f"At step {stall.step}, {about}")
     for group in stall.groups:
-        place = f"{group.place or 'outside any phase'}; {group.frames}"
+        place = "; ".join(filter(None, (group.place or "outside any phase", group.frames)))
         say(f"  {group.label}{place}")
         if group.collectives:
             say(f"      {'; '.join(map(str, group.collectives))}")

@@ -34,6 +34,7 @@ DEFAULTS = {
     "data_workers": False,
     "run_id": "",
     "stall_timeout": 60.0,
+    "blackbox": "",
 }
 
 GOOD = [
@@ -62,6 +63,7 @@ GOOD = [
     ("RANKS", "0,8-11,*/64", "0,8-11,*/64"),
     ("DETAIL_RANKS", "0", "0"),
     ("RUN_ID", "night-3", "night-3"),
+    ("BLACKBOX", "/shared/job 7", "/shared/job 7"),
     ("STALL_TIMEOUT", "300", 300.0),
     ("STALL_TIMEOUT", "0", 0.0),
     ("STALL_TIMEOUT", " 0.5 ", 0.5),
@@ -101,7 +103,7 @@ BAD = [
     ("DATA_WORKERS", "all", "true or false"),
     ("RANKS", "none", RANKS),
     ("DETAIL_RANKS", "8-0", RANKS),
-    ("STALL_TIMEOUT", "-1", SECONDS),
+    ("STALL_TIMEOUT", "-1.5", SECONDS),
     ("STALL_TIMEOUT", "60s", SECONDS),
     ("STALL_TIMEOUT", "off", SECONDS),
     ("STALL_TIMEOUT", "nan", SECONDS),

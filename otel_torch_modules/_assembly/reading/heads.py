@@ -93,11 +93,14 @@ def _linked(other: OuterParent | None) -> Span | None:
 
 
 def _of_stall(stall: Stall) -> dict[str, Any]:
-    return {
+    attributes: dict[str, Any] = {
         semconv.STALL_DURATION: round(stall.seconds, 1),
         semconv.STALL_REASON: stall.reason,
         semconv.STALL_FRAMES: stall.frames,
-        semconv.STALL_COLLECTIVES: stall.collectives,
-        semconv.CODE_STACKTRACE: stall.stacktrace,
         semconv.UNFINISHED: True,
     }
+    if stall.collectives:
+        attributes[semconv.STALL_COLLECTIVES] = stall.collectives
+    if stall.stacktrace:
+        attributes[semconv.CODE_STACKTRACE] = stall.stacktrace
+    return attributes

@@ -86,6 +86,12 @@ class OpenOptimizers(threading.local):
         """Write down those that are not yet."""
         _log(self._open, recorder)
 
+    @property
+    def innermost(self) -> str | None:
+        """The class of the one that began last; None where there is none."""
+        open_now = list(self._open)
+        return open_now[-1].class_name if open_now else None
+
     def unlogged(self) -> list[tuple[str, int]]:
         """Return the class and the start of those that are not written down yet."""
         return [(entry.class_name, entry.start) for entry in list(self._open) if not entry.logged]

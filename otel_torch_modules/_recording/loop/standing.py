@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from time import perf_counter_ns as now
 from time import time_ns
@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from otel_torch_modules import semconv
 from otel_torch_modules._recording.frames import call_path
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.open_step import OpenStep
@@ -88,6 +89,40 @@ class Standing:
         step = self._current.step
         index = None if step is None or step.ended else step.record.index
         return self._current.index if index is None else index
+
+    def describe(self) -> Mapping[str, Any] | None:
+        """Return where the thread that trains stands, as what JSON has; None before the first step.
+
+        No log is read for it: what is open in a thread is known.
+        """
+        step = self._current.step
+        if step is not None:
+            self.trained.add(step.thread)
+        thread = next(iter(self.trained), None) if step is None else step.thread
+        state = None if thread is None else self._recorder.threads.get(thread)
+        if thread is None or state is None:
+            return None
+        offset = time_ns() - now()
+        opened = self.opened(thread)
+        modules = [site.fqn for site in (state.stack or ())[1:]]
+        fetches = self._current.fetches_of_threads.get(thread, {})
+        optimizer = self._current.optimizers.innermost
+        began = self._current.end if opened is None else opened.start
+        if fetches.get("at_work"):
+            place, began = semconv.DATA_WAIT, fetches["began"]
+        elif modules:
+            recomputes = self._recorder.runs_backward
+            prefix = semconv.RECOMPUTE_PREFIX if recomputes else semconv.FORWARD_PREFIX
+            place = prefix + modules[-1]
+        elif state.root_only:
+            place = semconv.PHASE_FORWARD
+        elif self._recorder.runs_backward:
+            place = semconv.BACKWARD_PASS
+        else:
+            place = "" if optimizer is None else semconv.OPTIMIZER_PREFIX + optimizer
+        # To the millisecond: the two clocks are not read at once.
+        began = round(began + offset, -6)
+        return {"step": self.awaited, "place": place, "modules": modules, "began": began}
 
     def snapshot(self, thread: int, stall: Stall) -> Record:
         """Return what a thread has done so far, and what it is at, as a record of its own that ends now."""

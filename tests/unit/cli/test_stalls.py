@@ -115,7 +115,7 @@ def test_without_a_stall_that_is_said(
 ) -> None:
     path = write_traces(sample("train.step", "step", 0, 9, (), {"torch.step": 0}))
     assert main(["stalls", str(path)]) == 2
-    assert "tells of no stall" in capsys.readouterr().err
+    assert "there is no stall here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["view"], ["stragglers"]])
