@@ -3,7 +3,7 @@
     python -m benchmarks.handed [--quick]
 
 Thirteen modules hand on a tensor and what is told; the same with the tensor alone. Each is recorded and dropped, as in
-`overhead.py`, and measured against itself without tracing.
+`overhead.py`, and measured against itself without tracing; the two take turns.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import contenders
-from benchmarks.contenders import Step
+from benchmarks.contenders import Contender, Step
 from benchmarks.figures import Row, median
-from benchmarks.interleaved import Size, compare
-from benchmarks.machine import use_one_thread
+from benchmarks.interleaved import Size, timed_ns
+from benchmarks.machine import old_objects_set_aside, use_one_thread
 
 _MODULES = 13
-_BLOCK = Size(warm_up=20, timed=100)
+_BLOCK = Size(warm_up=20, timed=30)
 _BAR_US = 1
 
 
@@ -78,24 +78,41 @@ def _step(*things: Any) -> Step:
     return run
 
 
-def per_call(train: Step, rounds: int) -> list[float]:
-    """Return microseconds that tracing adds to a call, forward and backward, once a round."""
-    pairs = compare({"": contenders.recording}, train, rounds, _BLOCK, clock=thread_time_ns)[""]
-    return [pair.overhead / _MODULES / 1e3 for pair in pairs]
+def per_call(train: Step) -> float:
+    """Return microseconds that tracing adds to a call, forward and backward, now."""
+    before = _block(contenders.nothing, train)
+    own = _block(contenders.recording, train)
+    after = _block(contenders.nothing, train)
+    return (own - (before + after) / 2) / _MODULES / 1e3
+
+
+def _block(contender: Contender, train: Step) -> float:
+    with contender() as run:
+        return timed_ns(run, train, _BLOCK, thread_time_ns)
 
 
 def rows(quick: bool) -> list[Row]:
     """Return the rows of the table."""
-    rounds = 16 if quick else 60
-    found = []
-    for name, things in _THINGS.items():
-        lone = per_call(_step(), rounds)
-        handed = per_call(_step(things), rounds)
-        note = f"{statistics.median(lone):.2f} to {statistics.median(handed):.2f} µs"
-        more = median([with_it - without for with_it, without in zip(handed, lone, strict=True)])
-        what = f"a module call that hands on {name} too, beside a lone tensor"
-        found.append(Row(what, _BAR_US, "µs", more, note=note))
-    return found
+    rounds = 24 if quick else 100
+    alone = _step()
+    steps = {name: _step(things) for name, things in _THINGS.items()}
+    for train in (alone, *steps.values()):
+        per_call(train)  # in which everything is done for the first time
+    lone: dict[str, list[float]] = {name: [] for name in steps}
+    handed: dict[str, list[float]] = {name: [] for name in steps}
+    with old_objects_set_aside():
+        for _ in range(rounds):
+            for name, train in steps.items():
+                lone[name].append(per_call(alone))
+                handed[name].append(per_call(train))
+    return [_row(name, lone[name], handed[name]) for name in steps]
+
+
+def _row(name: str, lone: list[float], handed: list[float]) -> Row:
+    note = f"{statistics.median(lone):.2f} to {statistics.median(handed):.2f} µs"
+    more = median([with_it - without for with_it, without in zip(handed, lone, strict=True)])
+    what = f"a module call that hands on {name} too, beside a lone tensor"
+    return Row(what, _BAR_US, "µs", more, note=note)
 
 
 def main() -> None:

@@ -195,6 +195,8 @@ class Site:
         "ends_in_function",
         "fqn",
         "function_name",
+        "lone_input",
+        "lone_result",
         "looks_left_out",
         "parameters",
         "place",
@@ -223,6 +225,9 @@ class Site:
         self.wrapper: Site | None = None  # below a call of it not recorded, it is the same call
         # Recording's: argument -> of how many next calls.
         self.looks_left_out: dict[int | str, int] = {}
+        # Recording's: what its calls are given and return, where but one of these holds tensors.
+        self.lone_input: Any = None
+        self.lone_result: Any = None
         self.place: Any = None  # recording's: where it is now
         # Recording's: whether its calls end in a Function of Python's that returns a view; None until that was asked.
         self.ends_in_function: bool | None = None

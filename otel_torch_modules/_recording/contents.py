@@ -11,7 +11,7 @@ options are the same kind of thing at every call. What was empty, or None, is lo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any
@@ -37,6 +37,17 @@ _class_dict = type.__dict__["__dict__"].__get__  # whatever the class's metaclas
 _class_bases = type.__dict__["__mro__"].__get__
 
 
+class Lone:
+    """Values of these types, the first of which is a tensor, and no look into the others is due yet."""
+
+    __slots__ = ("left", "number", "types")
+
+    def __init__(self, types: tuple[type, ...], left: int) -> None:
+        self.types = types
+        self.number = len(types)
+        self.left = left  # of how many next calls
+
+
 def tensors(value: Any, most: int = MOST_MET) -> list[Tensor]:
     """Return the tensors in `value`: itself, or below it in containers, dataclasses and registered pytrees.
 
@@ -47,18 +58,75 @@ def tensors(value: Any, most: int = MOST_MET) -> list[Tensor]:
     return _look(value, most)[0]
 
 
+def lone_input(args: tuple[Any, ...], kwargs: dict[str, Any], site: Site) -> Any:
+    """Return the tensor that is all of the arguments of a call at `site` that counts, where that is known; else None.
+
+    It is where the last call had arguments of the same types: a tensor, and things that are not looked into.
+    """
+    lone: Lone | None = site.lone_input
+    if lone is None or len(args) + len(kwargs) != lone.number or not args:
+        return None
+    types = (*map(type, args), *map(type, kwargs.values())) if kwargs else (*map(type, args),)
+    if types != lone.types:
+        return None
+    lone.left -= 1
+    if lone.left < 0:
+        site.lone_input = None
+        site.looks_left_out.clear()
+        return None
+    return args[0]
+
+
+def lone_result(value: Any, site: Site) -> Any:
+    """Return the tensor that is all of what a call at `site` returned that counts, where that is known; else None."""
+    lone: Lone | None = site.lone_result
+    if (
+        lone is None
+        or type(value) is not tuple
+        or len(value) != lone.number
+        or (*map(type, value),) != lone.types
+    ):
+        return None
+    lone.left -= 1
+    if lone.left < 0:
+        site.lone_result = None
+        site.looks_left_out.clear()
+        return None
+    return value[0]
+
+
 def input_tensors(args: tuple[Any, ...], kwargs: dict[str, Any], site: Site) -> list[Tensor]:
     """Return the tensors in the arguments of a call at `site`."""
     found = _tensors_at(site, zip(_PLACES, args, strict=False))
     if kwargs:
         found += _tensors_at(site, islice(kwargs.items(), MOST_MET))
+    if len(found) == 1 and args and found[0] is args[0]:
+        places = (*_PLACES[1 : len(args)], *kwargs)
+        site.lone_input = _lone(site, (*args[: MOST_MET + 1], *kwargs.values()), places)
     return found
 
 
 def output_tensors(value: Any, site: Site) -> list[Tensor]:
     """Return the tensors in what a call at `site` returned; each of several results has a place of its own."""
     results = value if type(value) is tuple else (value,)
-    return _tensors_at(site, zip(_PLACES_OF_RESULTS, results, strict=False))
+    found = _tensors_at(site, zip(_PLACES_OF_RESULTS, results, strict=False))
+    if len(found) == 1 and len(results) > 1 and found[0] is results[0]:
+        places = _PLACES_OF_RESULTS[1 : len(results)]
+        site.lone_result = _lone(site, results[: MOST_MET + 1], places)
+    return found
+
+
+def _lone(site: Site, values: tuple[Any, ...], places: Sequence[int | str]) -> Lone | None:
+    """Return what is known of calls with such `values`, the first a tensor, the others at `places`."""
+    if len(values) > MOST_MET or type(values[0]) is not Tensor:
+        return None
+    left = [
+        site.looks_left_out.get(place, 0)
+        for place, value in zip(places, values[1:], strict=True)
+        if value is not None
+    ]
+    least = min(left, default=_LOOKS_LEFT_OUT)
+    return Lone((*map(type, values),), least) if least > 0 else None
 
 
 def _tensors_at(site: Site, placed: Iterable[tuple[int | str, Any]]) -> list[Tensor]:

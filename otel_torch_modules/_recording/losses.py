@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 from otel_torch_modules._recording.interruption import is_interruption
@@ -61,8 +60,11 @@ class Losses:
         kind = type(error).__qualname__, message, where
         if kind not in self._said:
             self._said.add(kind)
-            with suppress(Exception):
+            try:
                 logger.error(message, *filter(None, [where]), exc_info=error)
+            except Exception as another:
+                if is_interruption(another):
+                    raise
 
     def end_with_a_whole_record(self) -> None:
         """Take note that a record is whole."""

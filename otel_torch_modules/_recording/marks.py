@@ -18,7 +18,7 @@ from torch.autograd.graph import Node
 from otel_torch_modules._recording.contents import input_tensors, output_tensors
 from otel_torch_modules._recording.interruption import is_interruption
 from otel_torch_modules._recording.live_marks import count_seen
-from otel_torch_modules._recording.torch_private import made_in_function
+from otel_torch_modules._recording.torch_private import made_in_function, torch_function_modes
 from otel_torch_modules._records import Site
 
 # As torch has them, whatever a subclass does.
@@ -29,17 +29,13 @@ _requires_grad = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 
 def input_nodes(args: tuple[Any, ...], kwargs: dict[str, Any], site: Site) -> list[Node]:
     """Return the nodes that made the tensors that a call at `site` is given, and those of their bases, each once."""
-    nodes = {}
     found = input_tensors(args, kwargs, site)
-    if found:
-        with torch._C.DisableTorchFunction():
-            for tensor in found:
-                # An operation in place gives a view another node, and that of its base still runs.
-                for given in (tensor, _base(tensor)):
-                    node = None if given is None else node_of(given)
-                    if node is not None:
-                        nodes[node._sequence_nr()] = node
-    return list(nodes.values())
+    if not found:
+        return []
+    if _are_plain(found):
+        return _input_nodes(found)
+    with torch._C.DisableTorchFunction():
+        return _input_nodes(found)
 
 
 def output_nodes(values: Any, first: int, site: Site) -> list[Node]:
@@ -48,14 +44,45 @@ def output_nodes(values: Any, first: int, site: Site) -> list[Node]:
     An in-place operation on a view gives the view another node, and the one that it had never runs. Its base's
     node still does, so where the base was made in this call it is the base's that counts.
     """
-    nodes = {}
     found = output_tensors(values, site)
-    if found:
-        with torch._C.DisableTorchFunction():
-            for tensor in found:
-                node = _output_node(tensor, first, site)
-                if node is not None:
-                    nodes[node._sequence_nr()] = node
+    if not found:
+        return []
+    if _are_plain(found):
+        return _output_nodes(found, first, site)
+    with torch._C.DisableTorchFunction():
+        return _output_nodes(found, first, site)
+
+
+def _are_plain(tensors: list[Tensor]) -> bool:
+    """Return whether nobody is told that these are looked at; to see to it otherwise takes as long as a look."""
+    if torch_function_modes():
+        return False
+    for tensor in tensors:  # noqa: SIM110 - a generator would cost as much again
+        if type(tensor) is not Tensor:
+            return False
+    return True
+
+
+def _input_nodes(tensors: list[Tensor]) -> list[Node]:
+    nodes = {}
+    for tensor in tensors:
+        node = node_of(tensor)
+        if node is not None:
+            nodes[node._sequence_nr()] = node
+        # An operation in place gives a view another node, and that of its base still runs.
+        base = _base(tensor)
+        node = None if base is None else node_of(base)
+        if node is not None:
+            nodes[node._sequence_nr()] = node
+    return list(nodes.values())
+
+
+def _output_nodes(tensors: list[Tensor], first: int, site: Site) -> list[Node]:
+    nodes = {}
+    for tensor in tensors:
+        node = _output_node(tensor, first, site)
+        if node is not None:
+            nodes[node._sequence_nr()] = node
     return list(nodes.values())
 
 

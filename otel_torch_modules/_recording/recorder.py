@@ -28,6 +28,7 @@ from torch.compiler import is_compiling, is_dynamo_compiling
 from otel_torch_modules._recording.backward_tasks import GraphTask, TaskEnd
 from otel_torch_modules._recording.boundary import Boundary
 from otel_torch_modules._recording.captures import attach_in_recompute, leaves_nodes_out, stops_at
+from otel_torch_modules._recording.contents import lone_input, lone_result
 from otel_torch_modules._recording.descriptions import describe_tensors
 from otel_torch_modules._recording.dynamo import made_by_compiler
 from otel_torch_modules._recording.interruption import is_interruption
@@ -195,18 +196,15 @@ class Recorder:
                     first = sequence_number()
                     marking = length < into.marks_end or into.has_room()
                     if marking and grad_enabled():
-                        if (
-                            len(args) == 1
-                            and not kwargs
-                            and type(args[0]) is Tensor
-                            and not torch_function_modes()
-                        ):
+                        alone = len(args) == 1 and not kwargs
+                        given = args[0] if alone else lone_input(args, kwargs, site)
+                        if type(given) is Tensor and not torch_function_modes():
                             # The last call's output may be a view made right after the node that was marked for it.
                             if first - state.last_output != 2 or not is_view_of(
-                                args[0], state.last_output
+                                given, state.last_output
                             ):
                                 try:
-                                    node = args[0].grad_fn
+                                    node = given.grad_fn
                                 except RuntimeError:  # see `node_of`, which would cost a call
                                     node = None
                                 if node is not None:
@@ -250,16 +248,17 @@ class Recorder:
                     tag = EXIT
                     into.truncate()
                 elif last != first:  # else no node was made in here: there is nothing to mark
-                    if type(output) is Tensor and not torch_function_modes():
-                        is_view = output._is_view()
-                        node = view_node(output, first, site) if is_view else output.grad_fn
+                    result = output if type(output) is Tensor else lone_result(output, site)
+                    if type(result) is Tensor and not torch_function_modes():
+                        is_view = result._is_view()
+                        node = view_node(result, first, site) if is_view else result.grad_fn
                         if node is not None:
                             tag = EXIT
                             # An input that went through an operation in place, unless it is such a view.
                             if (
                                 is_view
                                 and args
-                                and output is args[0]
+                                and result is args[0]
                                 and first - state.last_output > 2
                             ):
                                 into.marks_end -= SLOTS_PER_MARK

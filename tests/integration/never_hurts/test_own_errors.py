@@ -6,6 +6,7 @@ What it costs, wherever it comes up, is tried in `test_injected_errors`.
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -224,6 +225,56 @@ def test_an_error_on_the_worker_is_logged_once_and_the_other_steps_arrive(
     )
     assert outline(captured) == 2 * whole + EVALUATION
     assert errors(caplog) == [(LOST_SPANS, "InjectedError")]
+
+
+@pytest.mark.parametrize(("owner", "name"), [(Assembler, "assemble"), (Emitter, "emit")])
+def test_the_next_step_says_what_an_error_on_the_worker_has_cost(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    original = getattr(owner, name)
+    calls = iter(range(1_000))
+
+    def sometimes(*arguments: Any) -> Any:
+        if next(calls) in (0, 2):
+            raise InjectedError("on purpose")
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, name, sometimes)
+    model = Net()
+    with capture_spans() as captured:
+        tracing = TorchModuleInstrumentor()._tracing
+        assert tracing is not None
+        for _ in range(5):
+            with manual_step():
+                model(torch.ones(2, 4)).sum().backward()
+            assert tracing._engine.worker.flush(60)
+    said = [
+        (tree.attributes["torch.step"], tree.attributes.get("torch.step.dropped"))
+        for tree in captured.trees
+    ]
+    assert said == [(1, 1), (3, 1), (4, None)]
+
+
+def test_what_a_signal_handler_raises_while_we_log_is_the_programs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def strikes(_: logging.LogRecord) -> bool:
+        signal.raise_signal(signal.SIGALRM)
+        return True
+
+    def times_out(*_: Any) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(CurrentStep, "make", failing(CurrentStep.make, 0))
+    before = signal.signal(signal.SIGALRM, times_out)
+    logger = logging.getLogger("otel_torch_modules")
+    logger.addFilter(strikes)
+    try:
+        with trace(), pytest.raises(TimeoutError):
+            losses(1)
+    finally:
+        logger.removeFilter(strikes)
+        signal.signal(signal.SIGALRM, before)
 
 
 class Failing(SpanExporter):
