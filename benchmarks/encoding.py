@@ -63,7 +63,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
     scope = InstrumentationScope(semconv.SCOPE_NAME, version("otel-torch-modules"))
     decision = Decision(1, None)
     encoder = SpanEncoder(tracer, scope, Protobuf())
-    columns_encoder = ColumnsEncoder(encoder.template, _REQUEST)
+    columns_encoder = ColumnsEncoder(encoder, _REQUEST)
     batches = [spans[start : start + _REQUEST] for start in range(0, len(spans), _REQUEST)]
     shared = RecordSpans(spans, decision, tracer, scope)
     finished = [[shared.finished(span) for span in batch] for batch in batches]

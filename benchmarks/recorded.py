@@ -62,9 +62,11 @@ def _lost(error: str) -> None:
     raise AssertionError(f"a record was lost to an error of ours, {error}")
 
 
-def recording_into(submit: Callable[[Record], object]) -> AbstractContextManager[Steps]:
+def recording_into(
+    submit: Callable[[Record], object], config: Config | None = None
+) -> AbstractContextManager[Steps]:
     """Record what runs in the block; finished records go to `submit`, on the training thread."""
-    config = Config()
+    config = config or Config()
     return _recording(config, Recorder(config), _NoContext(), submit)
 
 

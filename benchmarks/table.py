@@ -27,6 +27,7 @@ _PARTS = (
     "cost_per_span",
     "memory",
     "encoding",
+    "varying",
     "stall",
 )
 

@@ -199,6 +199,7 @@ class Site:
         "lone_result",
         "looks_left_out",
         "parameters",
+        "pattern",
         "place",
         "recorded",
         "wrapper",
@@ -209,6 +210,7 @@ class Site:
         fqn: str,
         class_name: str,
         *,
+        pattern: str = "",
         function_name: str = "",
         parameters: int = 0,
         container: bool = False,
@@ -217,6 +219,7 @@ class Site:
     ) -> None:
         self.fqn = fqn
         self.class_name = class_name
+        self.pattern = pattern or fqn  # with a star for the number of each block that is repeated
         self.function_name = function_name  # of the module's `forward`, with module path
         self.parameters = parameters  # elements, own and below
         self.container = container  # Sequential and the like: no name of their own in labels
@@ -237,6 +240,7 @@ class Site:
     def _told(self) -> tuple[Any, ...]:
         return (
             self.fqn,
+            self.pattern,
             self.class_name,
             self.function_name,
             self.parameters,

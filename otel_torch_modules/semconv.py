@@ -43,6 +43,7 @@ PHASE_STALL: Final = "stall"
 
 # Attributes of module spans.
 MODULE_FQN: Final = "torch.module.fqn"
+MODULE_PATTERN: Final = "torch.module.pattern"
 MODULE_CLASS: Final = "torch.module.class"
 MODULE_CALL_INDEX: Final = "torch.module.call_index"
 MODULE_TRAINING: Final = "torch.module.training"
@@ -51,6 +52,7 @@ MODULE_INPUT_SHAPES: Final = "torch.module.input.shapes"
 MODULE_INPUT_DTYPES: Final = "torch.module.input.dtypes"
 MODULE_OUTPUT_SHAPES: Final = "torch.module.output.shapes"
 MODULE_OUTPUT_DTYPES: Final = "torch.module.output.dtypes"
+SELF_TIME: Final = "torch.self_time"
 COMPILED: Final = "torch.compiled"
 CODE_FUNCTION_NAME: Final = "code.function.name"
 

@@ -14,6 +14,7 @@ from otel_torch_modules._assembly.reading.history import History, ReadCalls
 from otel_torch_modules._assembly.reading.tree import RecordTree
 from otel_torch_modules._assembly.repeating.layout import Plan, with_moments, without_moments
 from otel_torch_modules._assembly.repeating.pattern import Pattern
+from otel_torch_modules._assembly.self_time import add_self_times
 from otel_torch_modules._assembly.snapshot import Snapshot, read_snapshot
 from otel_torch_modules._records import Record
 from otel_torch_modules._spans.columns import SpanColumns
@@ -83,6 +84,7 @@ class Assembler:
         self._order = tree.order
         root = tree.finish()
         enclose(root)
+        add_self_times(root)
         if record.kind == "step":
             add_between(tree.heads[-1])
         return root
@@ -98,7 +100,9 @@ class Assembler:
         self._order = tree.order
         root = tree.finish()
         ends = tree.made.ends(seen.pattern.thread)
-        if not enclose(root) and tree.self_contained and ends is not None:
+        stretched = enclose(root)
+        add_self_times(root)
+        if not stretched and tree.self_contained and ends is not None:
             seen.numbers = ends[1] - ends[0]
             seen.plan = Plan.of(root, len(tree.heads), tree.truncated)
         without_moments(root)
@@ -127,7 +131,7 @@ class Assembler:
         if record.site is not None:
             root = layout.spans[0]
             spans[0].kind, spans[0].attributes = root.kind, root.attributes
-            spans[0].values = {key: columns.values[key][0] for key in root.values}
+            spans[0].values = columns.values_at(0)
         for place, points in columns.points.items():
             if place < len(spans):
                 spans[place].points = points

@@ -32,7 +32,9 @@ class Limits:
     def __init__(self, limits: SpanLimits) -> None:
         self._limits = limits
         most, length = limits.max_span_attributes, limits.max_span_attribute_length
-        self.bind_attributes = length is not None or (most is not None and most < _MOST_ATTRIBUTES)
+        self.leave_attributes = most is None or most >= _MOST_ATTRIBUTES
+        """Whether no span of ours can have too many attributes."""
+        self.bind_attributes = length is not None or not self.leave_attributes
         """Whether attributes of ours can be too many or too long."""
         self.leave_links = limits.max_links != 0
         """Whether a span may have a link."""
@@ -58,6 +60,10 @@ class Limits:
                 self._known.clear()
             known = self._known[id(attributes)] = attributes, self._bounded(attributes)
         return known[1]
+
+    def cut(self, value: Any) -> Any:
+        """Return what is left of the value of a span's attribute."""
+        return _cut(value, self._limits.max_span_attribute_length)
 
     def _bounded(self, attributes: Mapping[str, Any]) -> BoundedAttributes:
         limits = self._limits

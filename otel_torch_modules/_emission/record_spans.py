@@ -192,9 +192,10 @@ def _events(span: Span, offset: int) -> list[Event]:
     """Return what has happened in `span`, and how it was left."""
     if span.points is None and span.error is None:
         return []
-    events = [
-        Event(point.name, point.attributes, point.time + offset) for point in span.points or ()
-    ]
+    events = []
+    for point in span.points or ():
+        known = {name: value for name, value in point.attributes.items() if value is not None}
+        events.append(Event(point.name, known, point.time + offset))
     if span.error is not None:
         events += _exception_events(span.error, span.end + offset)
     return events

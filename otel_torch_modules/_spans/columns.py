@@ -42,7 +42,7 @@ class SpanColumns:
         self.starts = starts
         self.ends = ends
         self.values: dict[Varying, list[Any]] = {}
-        """What varies, for each span of the layout; None where it has no such value."""
+        """What differs from record to record, for each span of the layout; None where it has no such value."""
         self.points: dict[int, list[Happening]] = {}
         """The events of spans that have any, by the span's place."""
         self.between: list[Span] = []
@@ -79,10 +79,14 @@ class SpanColumns:
         span = Span(
             self.root.trace, None, like.name, like.phase, like.kind, start, end, like.attributes
         )
-        if like.values:
-            span.values = {key: self.values[key][place] for key in like.values}
+        span.values = self.values_at(place)
         span.points = self.points.get(place)
         return span
+
+    def values_at(self, place: int) -> dict[Varying, Any] | None:
+        """Return the values of the span there; None for one that has none."""
+        columns = {**self.layout.values, **self.values}
+        return {key: columns[key][place] for key in self.layout.spans[place].values} or None
 
     def spans_apart(self, span_ids: list[int]) -> list[Span]:
         """Return the spans that are encoded one by one, without the tree around them.

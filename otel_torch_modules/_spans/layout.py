@@ -49,9 +49,7 @@ class Layout:
             place for place in range(heads, len(spans)) if self.parents[place] == heads - 1
         ]
         """The places of the spans right below the heads, in the order of their starts."""
-        self.apart = [
-            place
-            for place in range(heads, len(spans))
-            if spans[place].values or spans[place].points
-        ]
+        self.apart = [place for place in range(heads, len(spans)) if spans[place].points]
         """The places of the spans that are encoded one by one."""
+        self.values: dict[Varying, list[Any]] = {}
+        """Values that are the same in all records, for each span; None where it has no such value."""

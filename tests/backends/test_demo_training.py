@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -42,6 +43,7 @@ class Module:
     def attributes(self) -> dict[str, Any]:
         return {
             "torch.module.fqn": self.fqn,
+            "torch.module.pattern": re.sub(r"\.\d+", ".*", self.fqn),
             "torch.module.class": self.function.rpartition(".")[2],
             "torch.module.training": True,
             "torch.module.parameters": self.parameters,
@@ -117,6 +119,7 @@ def gpt() -> Module:
 
 
 CHECKPOINTED = "GPT.h.3"
+SELF_TIME = "torch.self_time"  # another one in each run
 
 
 def forward(module: Module) -> Expected:
@@ -198,7 +201,7 @@ def stored_rows(root: StoredSpan) -> list[Row]:
         (
             span.name,
             span.kind,
-            span.attributes,
+            {name: value for name, value in span.attributes.items() if name != SELF_TIME},
             [row_of[child.trace_id, child.span_id] for child in span.children],
             [row_of[link.trace_id, link.span_id] for link in span.links],
         )
@@ -261,6 +264,19 @@ def test_steps_follow_each_other_and_children_lie_inside_their_parents(
             assert span.start <= span.end
             for child in span.children:
                 assert span.start <= child.start <= child.end <= span.end, (span, child)
+
+
+def test_a_module_says_how_long_it_lasts_without_those_below_it(
+    run_steps: list[StoredSpan],
+) -> None:
+    for root in run_steps:
+        for span in root.walk():
+            if "torch.module.fqn" in span.attributes:
+                below = sum(child.end - child.start for child in span.children)
+                own = (span.end - span.start - below) / 1e9
+                assert span.attributes[SELF_TIME] == pytest.approx(own)
+            else:
+                assert SELF_TIME not in span.attributes
 
 
 def test_nothing_failed_and_all_spans_say_where_they_come_from(

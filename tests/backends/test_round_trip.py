@@ -107,7 +107,7 @@ def test_spans_of_a_step_like_an_earlier_one(
         head.span_id = span_id
     encoder = SpanEncoder(tracer(), SCOPE, Protobuf())
     heads = RecordSpans(columns.heads, decision, tracer(), SCOPE)
-    blocks = ColumnsEncoder(encoder.template, encoder.language, 5).encode(columns, ids, 1)
+    blocks = ColumnsEncoder(encoder, 5).encode(columns, ids, 1)
     encoded = [encoder.encode(heads, heads.spans), *(block.data for block in blocks)]
     spans = list(columns.tree().walk())
     for span, span_id in zip(spans, ids, strict=True):

@@ -13,7 +13,7 @@ recompute. See :mod:`otel_torch_modules._assembly.reading.recompute` for which c
 from __future__ import annotations
 
 from otel_torch_modules import semconv
-from otel_torch_modules._assembly.reading.call import Call, attributes_of
+from otel_torch_modules._assembly.reading.call import CALL_INDEX, Call, attributes_of
 from otel_torch_modules._assembly.reading.history import KnownCalls
 from otel_torch_modules._assembly.reading.recompute import Recompute, Run
 from otel_torch_modules._records import Raised
@@ -120,6 +120,8 @@ class Backward:
         span = Span(
             parent.trace, parent, name, semconv.PHASE_BACKWARD, self._kind, time, time, attributes
         )
+        if call.index:
+            span.say([(CALL_INDEX, call.index)])
         span.link = call.span
         self._spans[call] = span
         return span
@@ -189,7 +191,7 @@ def _place(call: Call, span: Span, host: Span) -> None:
         call.index = repeated.index
         span.name = semconv.RECOMPUTE_PREFIX + call.label
         if call.index:
-            span.attributes = {**span.attributes, semconv.MODULE_CALL_INDEX: call.index}
+            span.say([(CALL_INDEX, call.index)])
 
 
 def _shift(span: Span, by: int) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from otel_torch_modules import semconv
-from otel_torch_modules._records import Site
+from otel_torch_modules._records import Site, Varying
 from otel_torch_modules._spans.span import SharedAttributes, Span
 
 
@@ -73,6 +73,9 @@ class Calls:
         return self._by_site.get(site, ())
 
 
+CALL_INDEX: Final = Varying(semconv.MODULE_CALL_INDEX, int)
+
+
 def label_of(site: Site, parent: Call | None) -> str:
     """Return the path of `site` below its nearest caller that is more than a container.
 
@@ -98,7 +101,7 @@ def attributes_of(call: Call, phase: str, around: str = "") -> SharedAttributes:
     site = call.site
     if site.attributes is None:
         site.attributes = {}
-    key = (phase, call.training, call.index, around)
+    key = (phase, call.training, around)
     attributes: SharedAttributes | None = site.attributes.get(key)
     if attributes is None:
         attributes = site.attributes[key] = _attributes(site, *key)
@@ -114,19 +117,16 @@ def _below(base: Site, site: Site) -> str:
     return rest[1:] if rest[0] == "." else site.fqn
 
 
-def _attributes(
-    site: Site, phase: str, training: bool, index: int, around: str
-) -> SharedAttributes:
+def _attributes(site: Site, phase: str, training: bool, around: str) -> SharedAttributes:
     attributes: dict[str, Any] = {
         semconv.PHASE: phase,
         semconv.MODULE_FQN: site.fqn,
+        semconv.MODULE_PATTERN: site.pattern,
         semconv.MODULE_CLASS: site.class_name,
         semconv.MODULE_TRAINING: training,
         semconv.MODULE_PARAMETERS: site.parameters,
         semconv.CODE_FUNCTION_NAME: site.function_name,
     }
-    if index:
-        attributes[semconv.MODULE_CALL_INDEX] = index
     if site.compiled:
         attributes[semconv.COMPILED] = True
     if around:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from otel_torch_modules import semconv
-from otel_torch_modules._records import OuterParent, Record, Stall
+from otel_torch_modules._records import OuterParent, Record, Stall, Varying
 from otel_torch_modules._spans.head import head_of
-from otel_torch_modules._spans.span import INTERNAL, Span, Trace
+from otel_torch_modules._spans.span import INTERNAL, SharedAttributes, Span, Trace
 
 
 def heads(record: Record) -> list[Span]:
@@ -53,33 +54,51 @@ def describe_heads(spans: list[Span], record: Record, truncated: bool) -> None:
     """
     if record.site is not None:
         return
-    attributes: dict[str, Any] = {
-        semconv.PHASE: spans[0].phase,
-        semconv.STEP_INDEX: record.index,
-    }
+    values: dict[Varying, Any] = {STEP_INDEX: record.index}
+    rest: dict[str, Any] = {}  # what has no template, for it is rare
     if record.stall is not None:
-        attributes.update(_of_stall(record.stall))
+        rest.update(_of_stall(record.stall))
     elif record.kind == "step":
-        attributes[semconv.STEP_MICRO_BATCHES] = record.micro_batches
+        values[MICRO_BATCHES] = record.micro_batches
     else:
-        attributes[semconv.EVALUATION_FORWARDS] = record.forwards
-    if record.skipped:
+        values[FORWARDS] = record.forwards
+    if record.stride is not None:
+        values[STRIDE] = record.stride
+    if record.stalled:
+        values[STALLED] = round(record.stalled, 1)
+    if record.dropped_before:
+        values[DROPPED] = record.dropped_before
+    if not _is_number(record.index):
+        rest[semconv.STEP_INDEX] = values.pop(STEP_INDEX)  # as the program gave it
+    for span in spans:
+        known = _attributes(span.phase, record.skipped, truncated)
+        span.attributes = {**known, **rest} if rest else known
+        span.values = values
+    if record.shared is not None:
+        spans[1].values = {**values, RANK: record.shared.rank}
+
+
+def _is_number(index: Any) -> bool:
+    return index is None or (type(index) is int and -(1 << 63) <= index < 1 << 63)
+
+
+STEP_INDEX: Final = Varying(semconv.STEP_INDEX, int)
+MICRO_BATCHES: Final = Varying(semconv.STEP_MICRO_BATCHES, int)
+FORWARDS: Final = Varying(semconv.EVALUATION_FORWARDS, int)
+STRIDE: Final = Varying(semconv.STEP_STRIDE, int)
+STALLED: Final = Varying(semconv.STEP_STALLED, float)
+DROPPED: Final = Varying(semconv.STEP_DROPPED, int)
+RANK: Final = Varying(semconv.DISTRIBUTED_RANK, int)
+
+
+@lru_cache
+def _attributes(phase: str, skipped: bool, truncated: bool) -> SharedAttributes:
+    attributes: dict[str, Any] = {semconv.PHASE: phase}
+    if skipped:
         attributes[semconv.STEP_SKIPPED] = True
     if truncated:
         attributes[semconv.STEP_TRUNCATED] = True
-    if record.stride is not None:
-        attributes[semconv.STEP_STRIDE] = record.stride
-    if record.stalled:
-        attributes[semconv.STEP_STALLED] = round(record.stalled, 1)
-    if record.dropped_before:
-        attributes[semconv.STEP_DROPPED] = record.dropped_before
-    spans[0].attributes = attributes
-    if record.shared is not None:
-        spans[1].attributes = {
-            **attributes,
-            semconv.PHASE: semconv.PHASE_RANK,
-            semconv.DISTRIBUTED_RANK: record.shared.rank,
-        }
+    return SharedAttributes(attributes)
 
 
 def _linked(other: OuterParent | None) -> Span | None:

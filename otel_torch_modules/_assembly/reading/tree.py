@@ -8,7 +8,7 @@ from typing import Any
 
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.reading.backward import FAILED, Backward, Room
-from otel_torch_modules._assembly.reading.call import Call, attributes_of, label_of
+from otel_torch_modules._assembly.reading.call import CALL_INDEX, Call, attributes_of, label_of
 from otel_torch_modules._assembly.reading.heads import describe_heads, heads
 from otel_torch_modules._assembly.reading.history import History, KnownCalls, ReadCalls
 from otel_torch_modules._engine.pauses import slices
@@ -186,8 +186,11 @@ class RecordTree:
             call.span = Span(
                 self._trace, parent_span, name, phase, INTERNAL, time, time, attributes
             )
-        if call.span is not None and type(detail) is Detail:
-            call.span.say(_values(CALL, detail))
+        if call.span is not None:
+            if call.index:
+                call.span.say([(CALL_INDEX, call.index)])
+            if type(detail) is Detail:
+                call.span.say(_values(CALL, detail))
         self._made.calls.add(call)
         stack.append(call)
         self._made.ruler(thread).turn(first, call)
@@ -286,8 +289,9 @@ class RecordTree:
     # What is shown as it is declared.
 
     def _stretch(self, event: Stretch, thread: int, begin: int, time: int, detail: Any) -> None:
-        stack = self._stacks.get(thread, [])
-        self._shown(event, event.shown, stack, begin, time, detail)
+        if not event.of_modules or self._room.take():
+            stack = self._stacks.get(thread, [])
+            self._shown(event, event.shown, stack, begin, time, detail)
 
     def _opening(self, event: Opening, thread: int, _: Any, time: int, detail: Any) -> None:
         stack = self._stacks.setdefault(thread, [])

@@ -14,6 +14,7 @@ from operator import le, lt
 from typing import Any
 
 from otel_torch_modules._assembly.repeating.moment import Moment, Placed
+from otel_torch_modules._assembly.self_time import SELF_TIME, self_times
 from otel_torch_modules._records import WIDTH, Detail, Record, Slot, Varying, event_of
 from otel_torch_modules._spans.columns import SpanColumns, pick
 from otel_torch_modules._spans.layout import Layout
@@ -36,6 +37,7 @@ class Plan:
         self._starts = _Times([span.start for span in spans])
         self._ends = _Times([span.end for span in spans])
         self._values = _Values(spans)
+        self.layout.values = self._values.constant
         self._points = _Points(spans)
         self._parents = pick(self.layout.parents)
         places = {id(span): place for place, span in enumerate(spans)}
@@ -75,6 +77,7 @@ class Plan:
             return None
         columns = SpanColumns(self.layout, heads, starts, ends)
         columns.values = self._values.of(slots)
+        columns.values[SELF_TIME] = self_times(self.layout, starts, ends)
         columns.points = self._points.of(slots)
         return columns
 
@@ -112,7 +115,7 @@ def _terms(moment: Moment) -> tuple[list[int], list[int]]:
 class _Values:
     """Where the columns of values come from. A value that comes from no slot is the same in all records."""
 
-    __slots__ = ("_columns", "_placed")
+    __slots__ = ("_columns", "_placed", "constant")
 
     def __init__(self, spans: list[Span]) -> None:
         keys = dict.fromkeys(chain.from_iterable(span.values or () for span in spans))
@@ -124,12 +127,17 @@ class _Values:
                     self._placed.setdefault(key, []).append((place, value))
                 else:
                     self._columns[key][place] = value
+        self.constant = {
+            key: column
+            for key, column in self._columns.items()
+            if key not in self._placed and key is not SELF_TIME
+        }
 
     def of(self, slots: list[Any]) -> dict[Varying, list[Any]]:
-        """Return the columns."""
-        found = self._columns.copy()
+        """Return the columns of what varies."""
+        found = {}
         for key, placed in self._placed.items():
-            column = found[key] = found[key].copy()
+            column = found[key] = self._columns[key].copy()
             for place, (_, slot, at) in placed:
                 column[place] = slots[slot].values[at]
         return found

@@ -1,27 +1,30 @@
 """OTLP from columns: the bytes that are alike in all records with one layout are laid out once.
 
-A block is a list of byte strings, of which all but ids and times stay what they are. For each record a copy of the list
-gets these as whole columns, and is joined.
+A block is a list of byte strings, of which all but ids, times and values stay what they are. For each record a copy of
+the list gets these as whole columns, and is joined.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import NamedTuple
+from operator import add
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from otel_torch_modules._emission.otlp.encoder import Template
-from otel_torch_modules._emission.otlp.language import Language, Pieces
+from otel_torch_modules._emission.otlp.encoder import SpanEncoder, Template
+from otel_torch_modules._emission.otlp.language import Pieces
 from otel_torch_modules._engine.pauses import pause, slices
+from otel_torch_modules._records import Varying
 from otel_torch_modules._spans.columns import SpanColumns, pick
-from otel_torch_modules._spans.layout import Layout, Prototype
+from otel_torch_modules._spans.layout import Layout
 
 _NUMBERS_AT_ONCE = 1_024
 _TEMPLATES_AT_ONCE = 16  # less than a millisecond
 
-_PLAIN_STRIDE = 11  # byte strings of a span without a link: see Template
-_LINK_STRIDE = 15
+# Of the pieces of a span each odd one varies, up to its end; then come what is before its values, these, and the rest.
+_FIRST_VALUE = 11
+_FIXED = (int, float)  # types whose values all take as many bytes
 
 
 class EncodedBlock(NamedTuple):
@@ -35,19 +38,13 @@ class ColumnsEncoder:
     """Encodes all spans of columns but their heads and those that stand apart.
 
     Args:
-        template: returns the bytes of a span around its ids and times, given what it has and whether it has a link.
-        language: in which these are written.
+        encoder: knows the bytes of a span around its ids, times and values.
         block_size: how many spans are encoded at once.
     """
 
-    def __init__(
-        self,
-        template: Callable[[Prototype, bool, int], Template],
-        language: Language,
-        block_size: int,
-    ) -> None:
-        self._template = template
-        self._language = language
+    def __init__(self, encoder: SpanEncoder, block_size: int) -> None:
+        self._encoder = encoder
+        self._language = encoder.language
         self._block_size = block_size
         self._blocks: WeakKeyDictionary[Layout, tuple[int, list[_Block]]] = WeakKeyDictionary()
 
@@ -68,7 +65,7 @@ class ColumnsEncoder:
         starts = _written(self._language.times, [start + offset for start in columns.starts])
         ends = _written(self._language.times, [end + offset for end in columns.ends])
         for block in self._blocks_of(columns.layout, flags):
-            encoded = block.encode(trace_id, ids, starts, ends)
+            encoded = block.encode(trace_id, ids, starts, ends, columns.values)
             yield encoded
             if encoded.span_count == self._block_size:
                 pause()
@@ -80,62 +77,130 @@ class ColumnsEncoder:
         return known[1]
 
     def _make_blocks(self, layout: Layout, flags: int) -> Iterator[_Block]:
+        groups: dict[tuple[bool, tuple[Varying, ...]], list[int]] = {}
         apart = set(layout.apart)
-        places = [place for place in range(layout.heads, len(layout.spans)) if place not in apart]
-        plain = [place for place in places if place not in layout.links]
-        linked_ones = [place for place in layout.links if place not in apart]
-        for group, linked in ((plain, False), (linked_ones, True)):
+        for place in range(layout.heads, len(layout.spans)):
+            if place not in apart:
+                alike = place in layout.links, layout.spans[place].values
+                groups.setdefault(alike, []).append(place)
+        for (linked, keys), group in groups.items():
             for some in slices(group, self._block_size):
                 templates = [
-                    self._template(layout.spans[place], linked, flags)
+                    self._encoder.template(layout.spans[place], linked, flags)
                     for few in slices(some, _TEMPLATES_AT_ONCE)
                     for place in few
                 ]
-                yield _Block(layout, some, templates, self._language.between, linked=linked)
+                yield _Block(self._encoder, layout, some, templates, keys)
 
 
 class _Block:
-    """The spans at some places of a layout, all with a link or all without."""
+    """The spans at some places of a layout, all with a link or all without, and all with values of the same keys."""
 
-    __slots__ = ("_linked", "_links", "_own", "_parents", "_pieces")
+    __slots__ = (
+        "_begin",
+        "_encoder",
+        "_fixed",
+        "_lengths",
+        "_linked",
+        "_links",
+        "_own",
+        "_parents",
+        "_pieces",
+        "_stride",
+        "_varies",
+    )
 
     def __init__(
         self,
+        encoder: SpanEncoder,
         layout: Layout,
         places: list[int],
         templates: list[Template],
-        between: bytes,
-        *,
-        linked: bool,
+        keys: tuple[Varying, ...],
     ) -> None:
-        self._linked = linked
+        self._encoder = encoder
         self._own = pick(places)
         self._parents = pick([layout.parents[place] for place in places])
         self._links = pick([layout.links.get(place, 0) for place in places])
+        self._linked = bool(templates[0].link_pieces)
         self._pieces: list[bytes] = []
         for template in templates:
-            first, *pieces = template.pieces
-            self._pieces.append(between + first if self._pieces else first)
-            for piece in pieces:
+            *around, to_values, after = template.pieces
+            for piece in around:
+                self._pieces += piece, b""
+            if keys:
+                self._pieces += to_values, *(b"" for _ in keys), after
+            else:
+                self._pieces.append(to_values + after)
+            for piece in template.link_pieces:
                 self._pieces += b"", piece
-            if linked:
-                for piece in template.link_pieces:
-                    self._pieces += b"", piece
+        self._stride = stride = len(self._pieces) // len(templates)
+        between = encoder.language.between
+        self._begin = [
+            (between if place else b"", first) for place, first in enumerate(self._pieces[::stride])
+        ]
+        # The places of pieces that vary, with what they are; what is the same in all records is written now.
+        self._varies: list[tuple[int, Varying]] = []
+        self._lengths = [template.length for template in templates]
+        for place, key in enumerate(keys, _FIRST_VALUE):
+            constant = layout.values.get(key)
+            if constant is None:
+                self._varies.append((place, key))
+                continue
+            column = encoder.attributes(key, self._own(constant))
+            self._pieces[place::stride] = column
+            self._lengths = list(map(add, self._lengths, map(len, column)))
+        self._fixed = 0  # bytes of values that `_pieces` reckons with
+        self._pieces[::stride] = self._begun(self._lengths)
 
-    def encode(self, trace_id: bytes, ids: Pieces, starts: Pieces, ends: Pieces) -> EncodedBlock:
-        """Return the spans with these ids and times."""
-        pieces = self._pieces.copy()
-        stride = _LINK_STRIDE if self._linked else _PLAIN_STRIDE
-        count = len(pieces) // stride
+    def _begun(self, lengths: list[int]) -> list[bytes]:
+        """Return what spans of these lengths begin with."""
+        openings = self._encoder.language.openings(lengths)
+        return [
+            b"".join((between, opening, first))
+            for (between, first), opening in zip(self._begin, openings, strict=True)
+        ]
+
+    def encode(
+        self,
+        trace_id: bytes,
+        ids: Pieces,
+        starts: Pieces,
+        ends: Pieces,
+        values: dict[Varying, list[Any]],
+    ) -> EncodedBlock:
+        """Return the spans with these ids, times and values."""
+        pieces, stride = self._pieces.copy(), self._stride
+        count = len(self._lengths)
         pieces[1::stride] = [trace_id] * count
         pieces[3::stride] = self._own(ids)
         pieces[5::stride] = self._parents(ids)
         pieces[7::stride] = self._own(starts)
         pieces[9::stride] = self._own(ends)
+        if self._varies:
+            self._write_values(pieces, values)
         if self._linked:
-            pieces[11::stride] = [trace_id] * count
-            pieces[13::stride] = self._links(ids)
+            pieces[stride - 4 :: stride] = [trace_id] * count
+            pieces[stride - 2 :: stride] = self._links(ids)
         return EncodedBlock(b"".join(pieces), count)
+
+    def _write_values(self, pieces: list[bytes], values: dict[Varying, list[Any]]) -> None:
+        stride, count = self._stride, len(self._lengths)
+        fixed = 0
+        lengths = None  # of spans whose values differ in length
+        for place, key in self._varies:
+            pieces[place::stride] = column = self._encoder.attributes(key, self._own(values[key]))
+            size = len(column[0])
+            if key.type in _FIXED and sum(map(len, column)) == size * count:
+                fixed += size
+            else:
+                lengths = list(map(add, lengths or self._lengths, map(len, column)))
+        if lengths is not None:
+            pieces[::stride] = self._begun([length + fixed for length in lengths])
+        elif fixed != self._fixed:
+            begun = self._begun([length + fixed for length in self._lengths])
+            self._pieces[::stride] = pieces[::stride] = begun
+            self._fixed = fixed
 
 
 def _written(write: Callable[[list[int]], Pieces], numbers: list[int]) -> Pieces:

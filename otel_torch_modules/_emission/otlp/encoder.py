@@ -1,14 +1,14 @@
 """OTLP from spans of ours, at a twentieth of what the standard encoder costs.
 
-The spans of one place in the program differ in nothing but ids and times. So the standard encoder encodes one of them,
-with ids and times that occur nowhere else, and what lies between these is kept: it is the same in all others. Whatever
-the standard encoder would write is thereby what is written here.
+The spans of one place in the program differ in nothing but ids, times and values that vary. So the standard encoder
+encodes one of them, with ids, times and values that occur nowhere else, and what lies between these is kept: it is the
+same in all others. Whatever the standard encoder would write is thereby what is written here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Tracer
@@ -18,9 +18,9 @@ from otel_torch_modules._emission.limits import Limits
 from otel_torch_modules._emission.otlp.language import Language, Pieces, cut
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest
 from otel_torch_modules._emission.otlp.specimen import Specimen
-from otel_torch_modules._emission.otlp.steps import StepEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
+from otel_torch_modules._records import Varying
 from otel_torch_modules._spans.layout import Prototype
 from otel_torch_modules._spans.span import SharedAttributes, Span, Trace
 
@@ -28,14 +28,21 @@ _NO_RESOURCE = Resource.get_empty()
 
 
 class Template(NamedTuple):
-    """A span but for its ids and times: the six pieces around them, and the two that come where there is a link."""
+    """A span but for its ids, times and values.
 
+    Args:
+        length: of all but the values.
+        pieces: what lies before, between and after: trace id, own id, parent's id, start, end, values.
+        link_pieces: the two more where there is a link.
+    """
+
+    length: int
     pieces: Pieces
     link_pieces: Pieces
 
 
-class _Templates(dict[tuple[str, int, bool, int, str], Template]):
-    """By name, kind, link, flags and language, those of the spans with the attributes that they are kept on."""
+class _Templates(dict[Hashable, Template]):
+    """Those of the spans with the attributes that they are kept on."""
 
     __slots__ = ("maker",)
 
@@ -67,30 +74,32 @@ class SpanEncoder:
         self._limits = Limits.of(tracer)
         self._scope = scope
         self._maker = maker or object()  # not the encoder: what is encoded may outlive it
-        self._steps = StepEncoder(tracer, scope, language, self._encode_anew)
         span = Span(Trace(1, 0, 0, None, None), None, "", "", 0, 1, 1, {})
         record = RecordSpans([span], Decision(0, None), tracer, scope)
         self._resource_part, self._scope_part = language.around(record.finished(span))
 
     def has_templates(self, decision: Decision) -> bool:
-        """Return False where a sampler says something of its own, which may be something else in each record."""
-        return not decision.trace_state and not decision.attributes and self._limits.leave_links
+        """Return False where a sampler says something of its own, which may be something else in each record.
 
-    def encode(self, record: RecordSpans, spans: Iterable[Span]) -> bytes:
-        """Return `spans`, all of `record` and none of them the program's doing, for `request`."""
+        And where limits may take something from a span: from which, and what, depends on its values.
+        """
+        limits = self._limits
+        return (
+            not decision.trace_state
+            and not decision.attributes
+            and limits.leave_links
+            and limits.leave_attributes
+        )
+
+    def encode(self, record: RecordSpans, spans: Sequence[Span]) -> bytes:
+        """Return `spans`, all of `record` and none of them the program's doing, for `request`; the last comes last."""
         if not self.has_templates(record.decision):
             return self._encode_anew(record, spans)
         rest: list[Span] = []
         encoded = self._encode_known(record, spans, rest)
-        others: list[Span] = []
-        for span in rest:
-            step = self._steps.encode(record, span)
-            if step is None:
-                others.append(span)
-            else:
-                encoded.append(step)
-        if others:
-            encoded.append(self._encode_anew(record, others))
+        if rest:
+            anew = self._encode_anew(record, rest)
+            encoded = [*encoded, anew] if rest[-1] is spans[-1] else [anew, *encoded]
         return self.language.between.join(encoded)
 
     def _encode_known(
@@ -101,26 +110,29 @@ class SpanEncoder:
         known: list[Span] = []
         parents: list[int] = []
         linked: list[int] = []
+        columns: dict[Varying, list[Any]] = {}
         for span in spans:
-            parent, link = span.parent, span.link
+            link = span.link
             if (
                 type(span.attributes) is not SharedAttributes
-                or parent is None
-                or parent.remote
                 or span.error is not None
-                or span.values
                 or span.points
                 or (link is not None and (link.trace is not trace or link.remote))
             ):
                 rest.append(span)
                 continue
             known.append(span)
-            parents.append(parent.span_id)
+            above = trace.parent if span.parent is None else span.parent
+            parents.append(0 if above is None else above.span_id)
             if link is not None:
                 linked.append(link.span_id)
+            for key, value in (span.values or {}).items():
+                columns.setdefault(key, []).append(value)
         language, offset = self.language, trace.clock_offset
         trace_id = language.trace_id(trace.trace_id)
         linked_ids = iter(language.span_ids(linked))
+        written = {key: self.attributes(key, column) for key, column in columns.items()}
+        values = {key: iter(column) for key, column in written.items()}
         encoded: list[bytes] = []
         for span, own_id, parent_id, start, end in zip(
             known,
@@ -130,36 +142,55 @@ class SpanEncoder:
             language.times([span.end + offset for span in known]),
             strict=True,
         ):
-            like = Prototype(span.name, span.phase, span.kind, span.attributes)
-            template = self.template(like, span.link is not None, record.decision.trace_flags)
-            first, to_id, to_parent, to_start, to_end, after = template.pieces
+            keys = (*(span.values or ()),)
+            like = Prototype(span.name, span.phase, span.kind, span.attributes, keys)
+            remote = _is_remote(span)
+            template = self.template(
+                like, span.link is not None, record.decision.trace_flags, remote
+            )
+            first, to_id, to_parent, to_start, to_end, to_values, after = template.pieces
+            said = b"".join([next(values[key]) for key in keys])
+            (opening,) = language.openings([template.length + len(said)])
             # fmt: off
-            written = [first, trace_id, to_id, own_id, to_parent, parent_id,
-                       to_start, start, to_end, end, after]
+            pieces = [opening, first, trace_id, to_id, own_id, to_parent,
+                      b"" if remote is None else parent_id,
+                      to_start, start, to_end, end, to_values, said, after]
             # fmt: on
             if span.link is not None:
                 to_linked, last = template.link_pieces
-                written += trace_id, to_linked, next(linked_ids), last
-            encoded.append(b"".join(written))
+                pieces += trace_id, to_linked, next(linked_ids), last
+            encoded.append(b"".join(pieces))
         return encoded
+
+    def attributes(self, key: Varying, values: Sequence[Any]) -> list[bytes]:
+        """Return what varies of spans as they are written, as far as limits leave it."""
+        if key.type in (str, tuple) and self._limits.bind_attributes:
+            values = [None if value is None else self._limits.cut(value) for value in values]
+        return self.language.attributes(key, values)
 
     def request(self, encoded: Iterable[bytes], span_count: int) -> EncodedRequest:
         """Return the request that sends what `encode` returned."""
         data = self.language.request(self._resource_part, self._scope_part, encoded)
         return EncodedRequest(data, span_count)
 
-    def template(self, like: Prototype, linked: bool, flags: int) -> Template:
-        """Return what all spans have that are `like`, with a link to one of the same trace or without one.
+    def template(
+        self, like: Prototype, linked: bool, flags: int, above: bool | None = False
+    ) -> Template:
+        """Return what all spans have that are `like`. What was made for attributes that are one place's is not kept.
 
-        What was made for attributes that belong to one place only is not kept.
+        Args:
+            like: what they have in common.
+            linked: whether they have a link, to one of the same trace.
+            flags: the trace flags.
+            above: whether the span that they hang below is another process's; None where there is none.
         """
         if type(like.attributes) is not SharedAttributes:
-            return self._make_template(like, linked, flags)
+            return self._make_template(like, linked, flags, above)
         templates = self._templates(like.attributes)
-        key = (like.name, like.kind, linked, flags, self.language.name)
+        key = (like.name, like.kind, like.values, linked, flags, above, self.language.name)
         template = templates.get(key)
         if template is None:
-            template = templates[key] = self._make_template(like, linked, flags)
+            template = templates[key] = self._make_template(like, linked, flags, above)
         return template
 
     def _templates(self, attributes: SharedAttributes) -> _Templates:
@@ -168,15 +199,32 @@ class SpanEncoder:
             kept = attributes.encoded = _Templates(self._maker)
         return kept
 
-    def _make_template(self, like: Prototype, linked: bool, flags: int) -> Template:
-        specimen = Specimen(like)
+    def _make_template(
+        self, like: Prototype, linked: bool, flags: int, above: bool | None
+    ) -> Template:
+        specimen = Specimen(like, above)
         if linked:
             specimen.add_link()
         record = RecordSpans([specimen.root], Decision(flags, None), self._tracer, self._scope)
-        encoded = self._encode_anew(record, [specimen.span])
-        pieces = cut(encoded, specimen.varies(self.language))
-        return Template(pieces[:6], pieces[6:])
+        encoded = self.language.opened(self._encode_anew(record, [specimen.span]))
+        varies = specimen.varies(self.language, self.attributes)
+        pieces = [*cut(encoded, varies)]
+        if above is None:
+            pieces.insert(2, b"")
+        length = len(encoded)
+        if like.values:
+            length -= len(varies[4 if above is None else 5])
+        else:
+            pieces.insert(6, b"")
+        return Template(length, (*pieces[:7],), (*pieces[7:],))
 
     def _encode_anew(self, record: RecordSpans, spans: Iterable[Span]) -> bytes:
         # Without a resource: the encoder would encode it each time, at twice the cost of a span.
         return self.language.encode([record.finished(span, _NO_RESOURCE) for span in spans])
+
+
+def _is_remote(span: Span) -> bool | None:
+    """Return whether what `span` hangs below is another process's; None where there is nothing."""
+    if span.parent is not None:
+        return span.parent.remote
+    return None if span.trace.parent is None else span.trace.parent.is_remote

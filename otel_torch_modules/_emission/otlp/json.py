@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from math import isfinite
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
@@ -17,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_torch_modules._emission.otlp.language import Pieces
+from otel_torch_modules._records import Varying
 
 _IDS = {"trace_id": "traceId", "span_id": "spanId", "parent_span_id": "parentSpanId"}
 
@@ -62,9 +64,47 @@ class Json:
         """Return decimal digits."""
         return tuple(("%d " * len(times) % tuple(times)).encode().split())
 
-    def number(self, number: int) -> bytes:
-        """Return decimal digits."""
-        return b"%d" % number
+    def attributes(self, key: Varying, values: Sequence[Any]) -> list[bytes]:
+        """Return items of the list ``attributes`` that is not empty."""
+        before = f',{{"key":{json.dumps(key.name)},"value":'.encode()
+        write = _VALUES[key.type]
+        return [
+            b"" if value is None else b"".join((before, write(value).encode(), b"}"))
+            for value in values
+        ]
+
+    def opened(self, span: bytes) -> bytes:
+        """Return the span: no lengths are written."""
+        return span
+
+    def openings(self, lengths: Iterable[int]) -> list[bytes]:
+        """Return nothing for each."""
+        return [b"" for _ in lengths]
+
+
+def _double(value: float) -> str:
+    # As protobuf's mapping has what no number of JSON's is.
+    text = repr(value) if isfinite(value) else f'"{_NO_NUMBERS[str(value)]}"'
+    return f'{{"doubleValue":{text}}}'
+
+
+def _string(value: str) -> str:
+    return f'{{"stringValue":{json.dumps(value)}}}'
+
+
+def _list(value: tuple[str, ...]) -> str:
+    if not value:
+        return '{"arrayValue":{}}'
+    return f'{{"arrayValue":{{"values":[{",".join(map(_string, value))}]}}}}'
+
+
+_NO_NUMBERS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+_VALUES: dict[type, Callable[[Any], str]] = {
+    int: lambda value: f'{{"intValue":"{value}"}}',
+    float: _double,
+    str: _string,
+    tuple: _list,
+}
 
 
 def encode_line(request: ExportTraceServiceRequest) -> bytes:

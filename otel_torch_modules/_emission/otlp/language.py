@@ -1,15 +1,17 @@
-"""What is the same in all languages of OTLP: a span with holes for its ids and times.
+"""What is the same in all languages of OTLP: a span with holes for its ids, times and values.
 
-A language says how the standard encoding of spans looks, how ids and times are written in it, and what stands between
-spans and around them. The rest, which is what makes encoding cheap, does not know which one it writes.
+A language says how the standard encoding of spans looks, how ids, times and attributes are written in it, and what
+stands between spans and around them. The rest, which is what makes encoding cheap, does not know which one it writes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from opentelemetry.sdk.trace import ReadableSpan
+
+from otel_torch_modules._records import Varying
 
 Pieces = tuple[bytes, ...]
 
@@ -42,8 +44,14 @@ class Language(Protocol):
     def times(self, times: Sequence[int]) -> Pieces:
         """Return nanoseconds since the epoch as they are written."""
 
-    def number(self, number: int) -> bytes:
-        """Return the value of an attribute, an integer from 0 below 2**63, as it is written."""
+    def attributes(self, key: Varying, values: Sequence[Any]) -> list[bytes]:
+        """Return attributes, whole, as they are written after another one; nothing for None."""
+
+    def opened(self, span: bytes) -> bytes:
+        """Return an encoded span without what depends on its length."""
+
+    def openings(self, lengths: Iterable[int]) -> list[bytes]:
+        """Return what `opened` takes away, of spans that are so long without it."""
 
 
 def cut(data: bytes, variables: Iterable[bytes]) -> Pieces:

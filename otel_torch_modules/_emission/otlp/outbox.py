@@ -76,7 +76,7 @@ class Outbox:
         self._delay_s = _positive(OTEL_BSP_SCHEDULE_DELAY, _DELAY_MS) / 1e3
         self._most_spans = _positive(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, _MOST_SPANS)
         self._slice = min(_SLICE, self._most_spans)
-        self._columns_encoder = ColumnsEncoder(encoder.template, encoder.language, self._slice)
+        self._columns_encoder = ColumnsEncoder(encoder, self._slice)
         self.after_fork_in_child()
         fork.watch(self)
 

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_torch_modules._emission.otlp.language import Pieces
-from otel_torch_modules._emission.otlp.wire import groups, long_varint, varint
+from otel_torch_modules._emission.otlp.wire import (
+    LONG_VARINT,
+    groups,
+    long_varints,
+    message_in,
+    varint,
+)
+from otel_torch_modules._records import Varying
 
-# Tags of fields that hold a message: https://github.com/open-telemetry/opentelemetry-proto
+# Tags of fields, most of which hold a message: https://github.com/open-telemetry/opentelemetry-proto
 _RESOURCE_SPANS = b"\x0a"  # of ExportTraceServiceRequest
 _SCOPE_SPANS = b"\x12"  # of ResourceSpans
+_SPAN = b"\x12"  # of ScopeSpans
+_ATTRIBUTE = b"\x4a"  # of Span
+_KEY, _VALUE = b"\x0a", b"\x12"  # of KeyValue
+# Of AnyValue.
+_STRING_VALUE, _INT_VALUE, _DOUBLE_VALUE, _ARRAY_VALUE = b"\x0a", b"\x18", b"\x21", b"\x2a"
+_ITEM = b"\x0a"  # of ArrayValue
 
 
 class Protobuf:
@@ -61,9 +76,84 @@ class Protobuf:
         """Return the lowest byte first."""
         return _eight_bytes("<", times)
 
-    def number(self, number: int) -> bytes:
-        """Return as many bytes for all numbers, so that lengths around them are the same."""
-        return long_varint(number)
+    def attributes(self, key: Varying, values: Sequence[Any]) -> list[bytes]:
+        """Return fields of ``Span``."""
+        known = (
+            values if values.count(None) == 0 else [value for value in values if value is not None]
+        )
+        written = _WRITERS[key.type](key.name, known)
+        if known is values:
+            return written
+        rest = iter(written)
+        return [b"" if value is None else next(rest) for value in values]
+
+    def opened(self, span: bytes) -> bytes:
+        """Return the message without tag and length."""
+        return message_in(span)
+
+    def openings(self, lengths: Iterable[int]) -> list[bytes]:
+        """Return the tag and the length."""
+        return list(map(_opening, lengths))
+
+
+@lru_cache(maxsize=4_096)
+def _opening(length: int) -> bytes:
+    return _SPAN + varint(length)
+
+
+def _field(tag: bytes, *content: bytes) -> bytes:
+    return b"".join((tag, varint(sum(map(len, content))), *content))
+
+
+@lru_cache(maxsize=256)
+def _before(name: str, tag: bytes, length: int) -> bytes:
+    """Return an attribute up to its value, which takes so many bytes."""
+    key = _field(_KEY, name.encode())
+    value = _VALUE + varint(len(tag) + length) + tag
+    return _ATTRIBUTE + varint(len(key) + len(value) + length) + key + value
+
+
+def _integers(name: str, values: Sequence[int]) -> list[bytes]:
+    before = _before(name, _INT_VALUE, LONG_VARINT)
+    return [before + written for written in long_varints(values)]
+
+
+def _doubles(name: str, values: Sequence[float]) -> list[bytes]:
+    before = _before(name, _DOUBLE_VALUE, 8)
+    packed = struct.pack(f"<{len(values)}d", *values)
+    return [before + written for written in struct.unpack("8s" * len(values), packed)]
+
+
+def _texts(name: str, values: Sequence[str]) -> list[bytes]:
+    return [_text(name, value) for value in values]
+
+
+def _lists(name: str, values: Sequence[tuple[str, ...]]) -> list[bytes]:
+    return [_list(name, value) for value in values]
+
+
+# Texts that vary are most often among a few: shapes, names.
+@lru_cache(maxsize=1_024)
+def _text(name: str, value: str) -> bytes:
+    return _attribute(name, _field(_STRING_VALUE, value.encode(errors="replace")))
+
+
+@lru_cache(maxsize=1_024)
+def _list(name: str, value: tuple[str, ...]) -> bytes:
+    items = (_field(_ITEM, _field(_STRING_VALUE, text.encode(errors="replace"))) for text in value)
+    return _attribute(name, _field(_ARRAY_VALUE, *items))
+
+
+def _attribute(name: str, value: bytes) -> bytes:
+    return _field(_ATTRIBUTE, _field(_KEY, name.encode()), _field(_VALUE, value))
+
+
+_WRITERS: dict[type, Callable[[str, Sequence[Any]], list[bytes]]] = {
+    int: _integers,
+    float: _doubles,
+    str: _texts,
+    tuple: _lists,
+}
 
 
 def _eight_bytes(order: str, numbers: Sequence[int]) -> Pieces:

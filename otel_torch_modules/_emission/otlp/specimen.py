@@ -1,10 +1,14 @@
-"""A span whose ids and times occur nowhere else: encoded once, it shows what lies between them in all spans like it."""
+"""A span whose ids, times and values occur nowhere else: encoded once, it shows what lies between them in all."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any
 
 from otel_torch_modules._emission.otlp.language import Language
+from otel_torch_modules._records import Varying
 from otel_torch_modules._spans.layout import Prototype
 from otel_torch_modules._spans.span import Span, Trace
 
@@ -14,16 +18,17 @@ class Specimen:
 
     Args:
         like: what it has in common with them.
-        has_parent: whether it hangs below another span.
+        above: whether the span that it hangs below is another process's; None where there is none.
     """
 
-    def __init__(self, like: Prototype, *, has_parent: bool = True) -> None:
+    def __init__(self, like: Prototype, above: bool | None = False) -> None:
         trace_id, span_id, parent_id, start, end = map(os.urandom, (16, 8, 8, 8, 8))
         trace = Trace(int.from_bytes(trace_id, "big"), 0, 0, None, None)
         self.parent: Span | None = None
-        if has_parent:
+        if above is not None:
             self.parent = Span(trace, None, "", "", 0, 1, 1, {})
             self.parent.span_id = int.from_bytes(parent_id, "big")
+            self.parent.remote = above
         self.span = Span(
             trace,
             self.parent,
@@ -35,6 +40,8 @@ class Specimen:
             like.attributes,
         )
         self.span.span_id = int.from_bytes(span_id, "big")
+        if like.values:
+            self.span.values = {key: _value(key.type) for key in like.values}
 
     @property
     def root(self) -> Span:
@@ -46,12 +53,32 @@ class Specimen:
         self.span.link = Span(self.span.trace, None, "", "", 0, 1, 1, {})
         self.span.link.span_id = int.from_bytes(os.urandom(8), "big")
 
-    def varies(self, language: Language) -> list[bytes]:
-        """Return the ids and times as they are written, in this order."""
+    def varies(
+        self, language: Language, attributes: Callable[[Varying, Sequence[Any]], list[bytes]]
+    ) -> list[bytes]:
+        """Return the ids, times and, together, values as they are written, in this order.
+
+        Args:
+            language: in which ids and times are.
+            attributes: writes values.
+        """
         span = self.span
         ids = [found.span_id for found in (span, self.parent) if found is not None]
         trace_id = language.trace_id(span.trace.trace_id)
         written = [trace_id, *language.span_ids(ids), *language.times([span.start, span.end])]
+        if span.values:
+            values = (attributes(key, [value]) for key, value in span.values.items())
+            written.append(b"".join(chain.from_iterable(values)))
         if span.link is not None:
             written += trace_id, *language.span_ids([span.link.span_id])
         return written
+
+
+def _value(kind: type) -> Any:
+    number = int.from_bytes(os.urandom(7), "big")
+    if kind is int:
+        return number - (1 << 63)  # it takes all bytes that there may be
+    if kind is float:
+        return number / 7
+    text = f"{number:014x}"
+    return text if kind is str else (text,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from itertools import count
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from otel_torch_modules._recording.modules.module_tree import children
+from otel_torch_modules._recording.modules.module_tree import children, registry
 
 _WRAPPED: Final = frozenset(
     {"_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wrapped_module", "_forward_module"}
@@ -45,6 +46,21 @@ def shown_class(module: nn.Module) -> type:
         if added.__name__ in _ADDED_BASES and added.__module__.startswith("torch.distributed."):
             return written
     return cls
+
+
+def repeated_names(holder: nn.Module) -> frozenset[str]:
+    """Return under which numbers `holder` has blocks that are repeated: layers, experts.
+
+    Another one must be of the same class, and be made of modules or the only kind that `holder` numbers: the first and
+    the third module of ``Sequential(Linear, ReLU, Linear)`` are no repetition.
+    """
+    numbered = [(name, child) for name, child in children(holder) if name.isdecimal()]
+    counts = Counter(shown_class(child) for _, child in numbered)
+    return frozenset(
+        name
+        for name, child in numbered
+        if counts[shown_class(child)] > 1 and (len(counts) == 1 or registry(child))
+    )
 
 
 class RootNames:

@@ -9,7 +9,13 @@ from typing import Final, NamedTuple
 from torch import nn
 
 from otel_torch_modules._recording.dynamo import made_by_compiler
-from otel_torch_modules._recording.modules.module_names import RootNames, shown, shown_class, wraps
+from otel_torch_modules._recording.modules.module_names import (
+    RootNames,
+    repeated_names,
+    shown,
+    shown_class,
+    wraps,
+)
 from otel_torch_modules._recording.modules.module_tree import (
     children,
     is_bare,
@@ -70,6 +76,7 @@ class _Found(NamedTuple):
 
     module: nn.Module
     fqn: str
+    pattern: str
     outermost: bool  # the root, or what only wrappers keep from being it: called by its class
     above: Place | None
     name: str
@@ -145,7 +152,9 @@ class Root:
         self._whole = False
         self._parents = []
         known = self.sites.get(id(module))
-        self.sites = self._place(_Found(module, self.name, True, None, "", known, None), {})
+        self.sites = self._place(
+            _Found(module, self.name, self.name, True, None, "", known, None), {}
+        )
         self.site = self.sites[id(module)]
         self.entry = self.site.place.module
         self._whole = True
@@ -175,9 +184,12 @@ class Root:
             above.ids = [*map(id, held.values())]
         else:
             return None
-        if wraps(parent, name):
-            return None
-        found = _Found(module, f"{site.fqn}.{name}", False, above, name, known, None)
+        beside = known or next(reversed(above.below.values()), None)
+        starred = beside is not None and name.isdecimal() and beside.pattern.endswith(".*")
+        if wraps(parent, name) or (len(above.below) == 1 and known is None and name.isdecimal()):
+            return None  # the first sibling may be the first of a row now
+        pattern = f"{site.pattern}.{'*' if starred else name}"
+        found = _Found(module, f"{site.fqn}.{name}", pattern, False, above, name, known, None)
         return self._add(found)
 
     def add_stray(self, module: nn.Module, caller: Place) -> dict[int, Site]:
@@ -189,7 +201,7 @@ class Root:
             self.move_in(known, module)
             return {id(module): known}
         name = shown_class(module).__name__
-        added = self._add(_Found(module, name, False, None, "", known, None))
+        added = self._add(_Found(module, name, name, False, None, "", known, None))
         caller.strays[type(module)] = added[id(module)]
         return added
 
@@ -205,11 +217,11 @@ class Root:
         stack = [found]
         while stack:
             found = stack.pop()
-            module, fqn, outermost, above, name, known, wrapper = found
+            module, fqn, pattern, outermost, above, name, known, wrapper = found
             key = id(module)
             if key in sites or key in others:
                 continue
-            site = self._site(module, fqn, counts[key], wrapper)
+            site = self._site(module, fqn, pattern, counts[key], wrapper)
             below = _NO_SITES if known is None else known.place.below
             if known is not None and known.is_like(site):
                 site = known
@@ -233,18 +245,21 @@ class Root:
             if held:
                 self._parents.append(place)
             compiled = site if shown(module) is not module else None
+            repeated = repeated_names(module)
             for name, child in reversed(inside):
                 inner = wraps(module, name)
                 if not inner:
                     child_fqn = f"{fqn}.{name}"
+                    child_pattern = f"{pattern}.{'*' if name in repeated else name}"
                 elif outermost:
-                    child_fqn = self._names.of(child)
+                    child_fqn = child_pattern = self._names.of(child)
                 else:
-                    child_fqn = fqn
+                    child_fqn, child_pattern = fqn, pattern
                 stack.append(
                     _Found(
                         child,
                         child_fqn,
+                        child_pattern,
                         outermost and inner,
                         place,
                         name,
@@ -254,12 +269,15 @@ class Root:
                 )
         return sites
 
-    def _site(self, module: nn.Module, fqn: str, parameters: int, wrapper: Site | None) -> Site:
+    def _site(
+        self, module: nn.Module, fqn: str, pattern: str, parameters: int, wrapper: Site | None
+    ) -> Site:
         cls = shown_class(module)
         recorded = self._recorded(fqn, cls.__name__) and not made_by_compiler(module)
         site = Site(
             encodable(fqn),
             cls.__name__,
+            pattern=encodable(pattern),
             function_name=encodable(f"{cls.__module__}.{cls.__qualname__}.forward"),
             parameters=parameters,
             container=isinstance(shown(module), (nn.Sequential, nn.ModuleList, nn.ModuleDict)),

@@ -20,8 +20,8 @@ def test_of_one_process_and_of_a_rank(dropped: int, said: dict[str, int]) -> Non
 
     assembler = Assembler(Config())
     alone = assembler.assemble(record(None))
-    assert (alone.attributes, list(alone.children)) == ({**STEP, **said}, [])
+    assert (alone.all_attributes, list(alone.children)) == ({**STEP, **said}, [])
     of_job = assembler.assemble(record(SharedStep(1, rank=3, sent_here=False)))
     rank = {**STEP, **said, "torch.phase": "rank", "torch.distributed.rank": 3}
-    assert of_job.attributes == {**STEP, **said}
-    assert [child.attributes for child in of_job.children] == [rank]
+    assert of_job.all_attributes == {**STEP, **said}
+    assert [child.all_attributes for child in of_job.children] == [rank]

@@ -38,7 +38,9 @@ def record(at: int) -> Record:
 
 def said(span: Span) -> tuple[Any, ...]:
     attributes = {
-        name: value for name, value in span.all_attributes.items() if "module" not in name
+        name: value
+        for name, value in span.all_attributes.items()
+        if "module" not in name and name != "torch.self_time"
     }
     return span.name, span.start, span.end, attributes, span.points, list(map(said, span.children))
 

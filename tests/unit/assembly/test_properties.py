@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._records import EXIT, EXIT_BARE, MARK, TASK, TASK_END, WIDTH, Record, Site
+from otel_torch_modules._records import (
+    EXIT,
+    EXIT_BARE,
+    MARK,
+    TASK,
+    TASK_END,
+    WIDTH,
+    Record,
+    Shown,
+    Site,
+    Stretch,
+)
 from otel_torch_modules._spans.span import CONSUMER, PRODUCER, Span
 from otel_torch_modules.config import Config
 from tests.support.examples import examples
@@ -176,6 +187,30 @@ def test_nothing_is_lost_and_nothing_invented(step: tuple[Record, list[Made]]) -
     assert phases[SHOWN] == 3 * happenings
     assert len(spans) == 1 + calls + tasks + with_nodes + 3 * happenings
     assert with_nodes == sum(_with_nodes(call) for call in made)
+
+
+@given(STEPS)
+def test_a_module_says_how_long_it_lasts_without_what_is_below(
+    step: tuple[Record, list[Made]],
+) -> None:
+    for span in assemble(step[0]).walk():
+        own = span.end - span.start - sum(child.end - child.start for child in span.children)
+        is_module = semconv.MODULE_FQN in span.attributes
+        assert span.all_attributes.get(semconv.SELF_TIME) == (own / 1e9 if is_module else None)
+
+
+def test_what_is_below_side_by_side_is_taken_away_but_no_more_than_there_is() -> None:
+    record = Record("step", 0, start=0, clock_offset=0, end=99)
+    root, part = Site("Root", "Root"), Site("Root.part", "Part")
+    lasts = Stretch("lasts", shown=Shown("lasts", "test"))
+    record.log.extend((root, 0, 0, 10, True))
+    record.log.extend((lasts, 0, 11, 28, None))
+    record.log.extend((lasts, 0, 12, 29, None))
+    record.log.extend((part, 0, 0, 30, True))
+    record.log.extend((EXIT, 0, 1, 35, None))
+    record.log.extend((EXIT, 0, 2, 40, None))
+    found = [span.all_attributes.get(semconv.SELF_TIME) for span in assemble(record).walk()]
+    assert found == [None, 0.0, None, None, 5e-9]
 
 
 def _with_nodes(call: Made) -> int:

@@ -20,8 +20,8 @@ from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
-from otel_torch_modules._records import OuterParent, Raised
-from otel_torch_modules._spans.span import SharedAttributes, Span, Trace
+from otel_torch_modules._records import OuterParent, Raised, Varying
+from otel_torch_modules._spans.span import Happening, SharedAttributes, Span, Trace
 from tests.support.examples import examples
 from tests.unit.emission.languages import LANGUAGES, parsed
 
@@ -45,6 +45,15 @@ values = st.one_of(
     st.lists(texts, max_size=3).map(tuple),
 )
 attributes = st.dictionaries(st.text(min_size=1, max_size=40), values, max_size=8)
+VALUES: dict[Varying, st.SearchStrategy[Any]] = {
+    Varying("test.int", int): st.none() | st.integers(-(2**63), 2**63 - 1),
+    Varying("test.float", float): st.none() | st.floats(allow_nan=False),
+    Varying("test.text", str): st.none() | texts,
+    Varying("test.texts", tuple): st.none() | st.lists(texts, max_size=3).map(tuple),
+}
+points = st.builds(
+    Happening, texts, times, st.dictionaries(st.text(min_size=1), st.none() | values, max_size=3)
+)
 states = st.sampled_from([None, TraceState(), TraceState([("vendor", "value")])])
 parents = st.none() | st.builds(OuterParent, trace_ids, span_ids, st.just(1), states, st.booleans())
 flags = st.sampled_from([0, 1, 3])
@@ -80,6 +89,9 @@ def records(
         span.link = draw(st.none() | st.sampled_from([*spans, elsewhere]))
         if draw(st.integers(0, 9)) == 0:
             span.error = Raised(draw(texts), draw(texts), draw(texts))
+        span.values = draw(st.none() | st.fixed_dictionaries({}, optional=VALUES))
+        if draw(st.integers(0, 9)) == 0:
+            span.points = draw(st.lists(points, max_size=2))
         spans.append(span)
     spans[0].remote = draw(st.booleans())
     decision = Decision(trace.trace_flags, trace.trace_state, trace.attributes)
@@ -169,8 +181,8 @@ def test_what_is_kept_of_a_place_is_kept_on_its_attributes_by_the_last_encoder_a
             found = parsed(encoder.language, ours(encoder, record))
             assert by_id(found) == by_id(standard(record))
         assert [list(place.encoded) for place in places] == [
-            [("forward 0", 3, True, 1, "protobuf"), ("forward 2", 3, True, 1, "protobuf")],
-            [("forward 1", 3, True, 1, "protobuf")],
+            [(f"forward {n}", 3, (), True, 1, False, "protobuf") for n in (0, 2)],
+            [("forward 1", 3, (), True, 1, False, "protobuf")],
         ]
     kept = weakref.ref(encoder)
     del encoder

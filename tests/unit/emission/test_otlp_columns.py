@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from otel_torch_modules._assembly.assembler import Assembler
+from otel_torch_modules._assembly.reading.call import CALL_INDEX
+from otel_torch_modules._assembly.self_time import SELF_TIME
 from otel_torch_modules._emission.otlp.columns import ColumnsEncoder
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.otlp.language import Language
 from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
-from otel_torch_modules._records import EXIT_BARE, Detail, Record, SharedStep, Site
+from otel_torch_modules._records import EXIT_BARE, WIDTH, Detail, Record, SharedStep, Site
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules.config import Config
 from tests.unit.assembly.test_repeats import Loop, Training, loops, simple, ticks_from
@@ -93,7 +95,7 @@ def test_it_is_what_the_standard_encoder_writes(
     ]
     columns = repeated(records, Config(span_kind=kind))
     around = SpanEncoder(tracer(), SCOPE, language)
-    encoder = ColumnsEncoder(around.template, language, block_size)
+    encoder = ColumnsEncoder(around, block_size)
     count = len(columns.starts)
     heads = [head.span_id for head in columns.heads]
     for _ in range(2):  # the second time from what was kept
@@ -106,32 +108,44 @@ def test_it_is_what_the_standard_encoder_writes(
         assert max(sizes, default=0) <= block_size
 
 
-def test_shapes_are_written_too_and_cost_no_template_that_is_kept() -> None:
+def test_shapes_of_whatever_length_are_written_from_one_template() -> None:
     def record(at: int) -> Record:
         found = simple(1000 * at, 10 * at)
-        found.log[4] = Detail(True, (("[2, 3]", "[4]"), ("torch.float32", "torch.int64")))
+        shapes = "[2, 3]", f"[{10**at}]"
+        found.log[4] = Detail(True, (shapes, ("torch.float32", "torch.int64")))
+        found.log[3 * WIDTH + 4] = Detail(None, (shapes[at % 2 :], ()))
         return found
 
-    columns = repeated([record(at) for at in range(3)])
     around = SpanEncoder(tracer(), SCOPE, Protobuf())
-    assert check(
-        columns, ColumnsEncoder(around.template, Protobuf(), 100), list(range(1, 7)), 1
-    ) == [2, 2]
-    # The root's forward span stands apart.
+    encoder = ColumnsEncoder(around, 100)
+    assembler = Assembler(Config())
+    for at in range(7):
+        columns = assembler.assemble(record(at))
+        if at >= 2:
+            assert isinstance(columns, SpanColumns)
+            assert check(columns, encoder, list(range(1, 7)), 1) == [1, 1, 1, 2]
     kept = [getattr(like.attributes, "encoded", None) for like in columns.layout.spans]
-    assert [None if templates is None else len(templates) for templates in kept] == [
-        None,
-        None,
-        1,
-        1,
-        1,
-        1,
-    ]
+    assert [templates and len(templates) for templates in kept] == [None, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_value_that_is_not_known_takes_no_room(language: Language) -> None:
+    """Of some spans, of all, and of none, in turn."""
+    around = SpanEncoder(tracer(), SCOPE, language)
+    encoder = ColumnsEncoder(around, 100)
+    columns = repeated([simple(1000 * at, 10 * at) for at in range(3)])
+    count = len(columns.starts)
+    for known in ([True] * count, [False] * count, [place % 2 == 0 for place in range(count)]):
+        for _ in range(2):
+            columns.values[SELF_TIME] = [
+                place / 7 if there else None for place, there in enumerate(known)
+            ]
+            check(columns, encoder, list(range(1, 1 + count)), 1)
 
 
 def test_what_was_made_for_a_layout_goes_with_it() -> None:
     columns = repeated([simple(1000 * at, 10 * at) for at in range(3)])
-    encoder = ColumnsEncoder(SpanEncoder(tracer(), SCOPE, Protobuf()).template, Protobuf(), 100)
+    encoder = ColumnsEncoder(SpanEncoder(tracer(), SCOPE, Protobuf()), 100)
     list(encoder.encode(columns, list(range(1, 7)), 1))
     assert len(encoder._blocks) == 1
     del columns
@@ -153,9 +167,10 @@ def test_a_place_that_is_called_once_more_has_another_index(index: int) -> None:
 
     columns = repeated([record(at) for at in range(3)])
     names = [
-        dict(like.attributes).get("torch.module.call_index", 0) for like in columns.layout.spans[1:]
+        (columns.values_at(place) or {}).get(CALL_INDEX, 0)
+        for place in range(1, len(columns.layout.spans))
     ]
     assert names == [0, 1, 2, 3]
-    encoder = ColumnsEncoder(SpanEncoder(tracer(), SCOPE, Protobuf()).template, Protobuf(), 2)
-    assert check(columns, encoder, list(range(1, 6)), 1) == [2, 2]
+    encoder = ColumnsEncoder(SpanEncoder(tracer(), SCOPE, Protobuf()), 2)
+    assert check(columns, encoder, list(range(1, 6)), 1) == [1, 2, 1]
     assert columns.starts[1 + index] == 200 + 10 * index

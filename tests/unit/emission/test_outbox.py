@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export import (
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import TraceState
 
+from otel_torch_modules._assembly.reading.heads import STEP_INDEX
 from otel_torch_modules._emission import sdk
 from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._emission.otlp import outbox as outbox_module
@@ -74,7 +75,9 @@ def open_provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
 def step(count: int, name: str = "", trace_state: Any = None) -> Span:
     """A step of `count` spans with names that are numbers, the root first."""
     trace = Trace(7, 10, 1, trace_state, None)
-    root = Span(trace, None, f"{name}0", "step", 0, 1, 9, {"torch.step": 0})
+    attributes = SharedAttributes({"torch.phase": "step"})
+    root = Span(trace, None, f"{name}0", "step", 0, 1, 9, attributes)
+    root.values = {STEP_INDEX: 0}
     for number in range(1, count):
         shared = SharedAttributes({"torch.module.fqn": "x" * 300})
         Span(trace, root, f"{name}{number}", "forward", 0, 2, 3, shared)

@@ -98,6 +98,50 @@ def test_a_site_says_what_the_module_is(sites: ModuleSites) -> None:
     assert sites.by_id[id(model.head)].function_name == "torch.nn.modules.linear.Linear.forward"
 
 
+def repeated(*modules: nn.Module) -> nn.ModuleList:
+    return nn.ModuleList(modules)
+
+
+@pytest.mark.parametrize(
+    ("holder", "patterns"),
+    [
+        (repeated(Block(), Block()), ["*", "*"]),
+        (repeated(Block(), Mlp(), Block()), ["*", "1", "*"]),
+        (repeated(Block()), ["0"]),
+        (repeated(nn.Linear(1, 1), nn.Linear(1, 1)), ["*", "*"]),
+        (nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1)), ["0", "1", "2"]),
+        (nn.Sequential(Mlp(), Mlp(), nn.Linear(1, 1)), ["*", "*", "2"]),
+        (nn.ModuleDict({"a": Mlp(), "b": Mlp()}), ["a", "b"]),
+        (repeated(checkpoint_wrapper(Block()), checkpoint_wrapper(Block())), ["*", "*"]),
+    ],
+)
+def test_a_pattern_has_a_star_for_the_number_of_what_is_repeated(
+    sites: ModuleSites, holder: nn.Module, patterns: list[str]
+) -> None:
+    model = nn.Module()
+    model.inner = holder
+    sites.open(model)
+    found = [sites.by_id[id(child)].pattern for child in holder.children()]
+    assert found == [f"Module.inner.{pattern}" for pattern in patterns]
+
+
+def test_patterns_go_through_what_is_repeated_and_follow_a_model_that_grows(
+    sites: ModuleSites,
+) -> None:
+    model = GPT()
+    sites.open(model)
+    assert sites.by_id[id(model.h[1].mlp.c_fc)].pattern == "GPT.h.*.mlp.c_fc"  # type: ignore[union-attr]
+    lonely = GPT()
+    del lonely.h[1]
+    sites.clear()
+    sites.open(lonely)
+    assert sites.by_id[id(lonely.h[0])].pattern == "GPT.h.0"
+    for _ in range(2):
+        lonely.h.append(Block())
+        sites.open(lonely)
+        assert {sites.by_id[id(block)].pattern for block in lonely.h} == {"GPT.h.*"}
+
+
 def test_what_is_not_recorded_is_asked_by_name_and_class() -> None:
     asked = []
 

@@ -1,0 +1,235 @@
+"""What values that vary from call to call cost: in encoding, in steps with shapes, in many calls of one cell.
+
+    python -m benchmarks.varying [--quick]
+
+Processor time of one thread, which trains and records, then assembles and encodes what was recorded; the garbage
+collector is off while the clock runs. What is compared takes turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import torch
+from opentelemetry.sdk.trace import Tracer, TracerProvider
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from torch import Tensor, nn
+
+from benchmarks.figures import Row, median, ratio_of_medians
+from benchmarks.machine import use_one_thread
+from benchmarks.recorded import record_steps, recording_into
+from benchmarks.toy import Toy, training_step
+from otel_torch_modules import Config, semconv
+from otel_torch_modules._assembly.assembler import Assembler
+from otel_torch_modules._emission.ids import UrandomIdGenerator, generate_span_ids
+from otel_torch_modules._emission.otlp.columns import ColumnsEncoder
+from otel_torch_modules._emission.otlp.encoder import SpanEncoder
+from otel_torch_modules._emission.otlp.protobuf import Protobuf
+from otel_torch_modules._emission.record_spans import RecordSpans
+from otel_torch_modules._emission.sampling import Decision
+from otel_torch_modules._recording.loop.steps import Steps
+from otel_torch_modules._records import Record, Varying
+from otel_torch_modules._spans.columns import SpanColumns
+
+_BLOCK = 512  # spans, as many as the outbox has encoded at once
+_CALLS = 10_000
+_STEPS = 10
+_DECISION = Decision(1, None)
+
+_BYTES = Varying("torch.bytes", int)
+_SECONDS = Varying("torch.seconds", float)
+
+
+class Sending:
+    """Assembles and encodes records, and sends nothing."""
+
+    def __init__(self, config: Config) -> None:
+        tracer = TracerProvider(shutdown_on_exit=False).get_tracer(semconv.SCOPE_NAME)
+        assert isinstance(tracer, Tracer)
+        self._tracer = tracer
+        self._scope = InstrumentationScope(semconv.SCOPE_NAME)
+        self._assembler = Assembler(config)
+        self._encoder = SpanEncoder(tracer, self._scope, Protobuf())
+        self._columns = ColumnsEncoder(self._encoder, _BLOCK)
+        self._ids = UrandomIdGenerator()
+
+    def send(self, record: Record) -> None:
+        """Do all that is done with a record but the request."""
+        tree = self._assembler.assemble(record)
+        if isinstance(tree, SpanColumns):
+            self.send_columns(tree)
+            return
+        spans = list(tree.walk())
+        for span, span_id in zip(spans, generate_span_ids(self._ids, len(spans)), strict=True):
+            span.span_id = span_id
+        shared = RecordSpans(spans, _DECISION, self._tracer, self._scope)
+        for begin in range(0, len(spans), _BLOCK):
+            self._encoder.encode(shared, spans[begin : begin + _BLOCK])
+        tree.release()
+
+    def send_columns(self, columns: SpanColumns) -> None:
+        """Do it with one that is like another one before it."""
+        columns.span_ids = generate_span_ids(self._ids, len(columns.starts))
+        shared = RecordSpans(columns.heads, _DECISION, self._tracer, self._scope)
+        self._encoder.encode(shared, columns.heads)
+        for _ in self._columns.encode(columns, columns.span_ids, 1):
+            pass
+
+
+def encoding_us(rounds: int) -> dict[str, list[float]]:
+    """Return microseconds a span, once a round: of spans without values, and of the same with two that vary."""
+    ways: dict[str, Callable[[], None]] = {}
+    spans = 0
+    for name, keys in (("without", ()), ("with", (_BYTES, _SECONDS))):
+        assembler = Assembler(Config())
+        *_, columns = [assembler.assemble(record) for record in record_steps(blocks=200, count=4)]
+        assert isinstance(columns, SpanColumns)
+        spans = len(columns.starts)
+        layout = columns.layout
+        layout.spans = [like._replace(values=keys) for like in layout.spans]
+        layout.values = {}
+        columns.values = {
+            _BYTES: [random.randrange(1 << 40) for _ in range(spans)],
+            _SECONDS: [random.random() for _ in range(spans)],
+        }
+        ways[name] = _encoding(Sending(Config()), columns)
+    figures: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            figures[name].append(_taken(way) / spans / 1e3)
+    return figures
+
+
+def _encoding(sending: Sending, columns: SpanColumns) -> Callable[[], None]:
+    def encode() -> None:
+        sending.send_columns(columns)
+
+    encode()  # what is kept of a layout is made now
+    return encode
+
+
+def _taken(work: Callable[[], object]) -> int:
+    """Return nanoseconds of this thread's processor time."""
+    gc.collect()
+    gc.disable()
+    start = time.thread_time_ns()
+    work()
+    taken = time.thread_time_ns() - start
+    gc.enable()
+    return taken
+
+
+def steps_ns(train: Callable[[], object], steps: int, config: Config) -> Iterator[int]:
+    """Yield what each step takes, recorded and sent."""
+    records: list[Record] = []
+    sending = Sending(config)
+
+    def whole(recording: Steps) -> None:
+        with recording.step(None):
+            train()
+        recording.finish()
+        while records:
+            sending.send(records.pop(0))
+
+    with recording_into(records.append, config) as recording:
+        for _ in range(steps):
+            yield _taken(lambda: whole(recording))
+
+
+def shapes_ns(steps: int) -> dict[str, list[float]]:
+    """Return what tracing adds to a step whose tensors have a new length each time, without shapes and with them."""
+    model = Toy(blocks=50)
+
+    def training() -> Callable[[], None]:
+        lengths = count(2)
+        return lambda: model(torch.randn(2, next(lengths), 8)).sum().backward()
+
+    ways = {
+        "without": steps_ns(training(), steps, Config()),
+        "with": steps_ns(training(), steps, Config(record_shapes=True)),
+    }
+    untraced = training()
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(steps):
+        alone = _taken(untraced)
+        for name, way in ways.items():
+            found[name].append(next(way) - alone)
+    return found
+
+
+class Cell(nn.Module):
+    """Calls one recurrent cell again and again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the last state."""
+        state = torch.zeros_like(x)
+        for _ in range(_CALLS):
+            state = self.cell(x, state)
+        return state
+
+
+def cell_ns(rounds: int) -> tuple[list[float], list[float]]:
+    """Return what the second and what the tenth step takes, once a round."""
+    second, tenth = [], []
+    for _ in range(rounds):
+        taken = list(steps_ns(training_step(Cell(), torch.randn(2, 8)), _STEPS, Config()))
+        second.append(float(taken[1]))
+        tenth.append(float(taken[_STEPS - 1]))
+    return second, tenth
+
+
+def rows(quick: bool) -> list[Row]:
+    """Return the rows of the table."""
+    encoding = encoding_us(15 if quick else 60)
+    shapes = shapes_ns(20 if quick else 60)
+    for figures in shapes.values():
+        del figures[:5]  # places are seen for the first time, layouts are made
+    second, tenth = cell_ns(1 if quick else 3)
+    return [
+        Row(
+            "encoding a span with two values that vary, beside one without",
+            1.5,
+            "x",
+            ratio_of_medians(encoding["with"], encoding["without"]),
+            note=" and ".join(f"{median(encoding[name]).value:.2f}" for name in encoding)
+            + " µs a span",
+        ),
+        Row(
+            "tracing steps of new lengths with RECORD_SHAPES, beside without",
+            3,
+            "x",
+            ratio_of_medians(shapes["with"], shapes["without"]),
+            note=" and ".join(f"{median(shapes[name]).value / 1e6:.1f}" for name in shapes)
+            + " ms a step",
+        ),
+        Row(
+            f"{_CALLS} calls of one cell: the second step beside the tenth",
+            2,
+            "x",
+            ratio_of_medians(second, tenth),
+            note=f"{median(second).value / 1e6:.0f} and {median(tenth).value / 1e6:.0f} ms",
+        ),
+    ]
+
+
+def main() -> None:
+    """Print the rows."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    use_one_thread()
+    for row in rows(quick):
+        print(row)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""How long a module's span lasts without the spans below it: what sums of times over a kind of place are made of.
+
+Spans that are below it side by side, as those of threads may be, are all taken away; it is never less than nothing.
+"""
+
+from __future__ import annotations
+
+from operator import sub
+from typing import Final
+
+from otel_torch_modules import semconv
+from otel_torch_modules._records import Varying
+from otel_torch_modules._spans.layout import Layout
+from otel_torch_modules._spans.span import Span
+
+SELF_TIME: Final = Varying(semconv.SELF_TIME, float)
+
+_SECOND = 1_000_000_000  # ns
+
+
+def add_self_times(root: Span) -> None:
+    """Give each module span of a tree its own."""
+    for span in root.walk():
+        if semconv.MODULE_FQN in span.attributes:
+            below = sum(int(child.end) - int(child.start) for child in span.children)
+            own = int(span.end) - int(span.start) - below
+            span.say([(SELF_TIME, max(own, 0) / _SECOND)])
+
+
+def self_times(layout: Layout, starts: list[int], ends: list[int]) -> list[float]:
+    """Return that of all spans of a layout, the modules' among them."""
+    durations = list(map(sub, ends, starts))
+    own = durations.copy()
+    own[0] += durations[0]  # the root is not below another one
+    for parent, duration in zip(layout.parents, durations, strict=True):
+        own[parent] -= duration
+    return [time / _SECOND if time > 0 else 0.0 for time in own]
