@@ -84,6 +84,8 @@ class RecordTree:
         self._program_thread = 0  # the last one in which the program itself did something
         self._evaluation = record.site  # until its call has been seen
         self._counts_roots = record.kind != "eval"
+        is_passes = record.kind == "eval" and record.site is None
+        self._outermost = semconv.PHASE_EVALUATE if is_passes else ""
         self.heads = heads(record)
         self._root = self.heads[0]
         self._top = self.heads[-1]  # of what happens in this process
@@ -172,7 +174,7 @@ class RecordTree:
         counts[site] = call.index + 1
         call.recompute = recompute
         phase = semconv.PHASE_RECOMPUTE if recompute else semconv.PHASE_FORWARD
-        attributes = attributes_of(call, phase, _said_of(top))
+        attributes = attributes_of(call, phase, self._around(stack))
         # By name: threads that call a module for the first time at once may have a site each.
         if self._evaluation is not None and not stack and site.fqn == self._evaluation.fqn:
             self._evaluation = None
@@ -249,7 +251,6 @@ class RecordTree:
         self._open_backward(thread, task, time, stack)
 
     def _open_backward(self, thread: int, task: int, time: int, around: list[_Open]) -> Backward:
-        said = _said_of(around[-1]) if around else ""
         span = Span(
             self._trace,
             self._current(around),
@@ -258,7 +259,7 @@ class RecordTree:
             INTERNAL,
             time,
             time,
-            _attributes(semconv.PHASE_BACKWARD, around=said),
+            _attributes(semconv.PHASE_BACKWARD, around=self._around(around)),
         )
         backward = Backward(
             span,
@@ -315,7 +316,7 @@ class RecordTree:
         said = ""
         if shown.said:
             said = detail.said if type(detail) is Detail else detail
-        around = "" if shown.below_step or not stack else _said_of(stack[-1])
+        around = self._around([] if shown.below_step else stack)
         span = Span(
             self._trace,
             self._top if shown.below_step else self._current(stack),
@@ -358,6 +359,17 @@ class RecordTree:
             span.notes = []
         span.notes.append(Note(method, arguments, time))
 
+    def _around(self, stack: list[_Open]) -> str:
+        """Return the phase of what a span lies right below, where it says that.
+
+        So that who sums by phase can take it away: what a closure does is the optimizer's, what a dataset calls is
+        data, and what is below an evaluation is no part of a step.
+        """
+        if not stack:
+            return self._outermost
+        inside = stack[-1]
+        return inside.phase if isinstance(inside, Span) and inside.phase in _TOLD else ""
+
     def _current(self, stack: list[_Open]) -> Span:
         for opened in reversed(stack):
             if isinstance(opened, Span):
@@ -393,10 +405,7 @@ def _values(event: Event, detail: Detail) -> Iterable[tuple[Varying, Any]]:
     return zip(event.values, detail.values, strict=True)
 
 
-def _said_of(around: _Open | None) -> str:
-    """Return the phase of what a span lies right below, where it says that: what a closure does is the optimizer's."""
-    inside = isinstance(around, Span) and around.phase == semconv.PHASE_OPTIMIZER
-    return semconv.PHASE_OPTIMIZER if inside else ""
+_TOLD = (semconv.PHASE_OPTIMIZER, semconv.PHASE_DATA)
 
 
 @lru_cache(maxsize=1_000)

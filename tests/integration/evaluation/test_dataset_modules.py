@@ -90,6 +90,32 @@ def test_they_are_children_of_the_wait() -> None:
     assert outline(captured) == 2 * (4 * TRAINED + evaluation(3 * (WAIT + FORWARD)))
 
 
+def test_who_sums_by_phase_can_tell_what_is_no_part_of_a_step_or_counts_as_data() -> None:
+    captured = train_and_test(2)
+    parents = {
+        (tree.name, child.name, span.name, span.attributes.get("torch.phase.parent"))
+        for tree in captured.trees
+        for child in tree.children
+        for span in (child, *child.children)
+        if child.name in ("dataloader.next", "forward Net")
+    }
+    in_step, in_pass = ("train.step", "dataloader.next"), ("evaluate", "dataloader.next")
+    assert {found for found in parents if found[0] == "train.step"} == {
+        (*in_step, "dataloader.next", None),
+        (*in_step, "forward Transforms", "data"),
+        ("train.step", "forward Net", "forward Net", None),
+        ("train.step", "forward Net", "forward fc", None),
+        ("train.step", "forward Net", "forward act", None),
+    }
+    assert {found for found in parents if found[0] == "evaluate"} == {
+        (*in_pass, "dataloader.next", "evaluate"),
+        (*in_pass, "forward Transforms", "data"),
+        ("evaluate", "forward Net", "forward Net", "evaluate"),
+        ("evaluate", "forward Net", "forward fc", None),
+        ("evaluate", "forward Net", "forward act", None),
+    }
+
+
 def test_forty_steps_and_two_test_passes_are_forty_two_traces() -> None:
     captured = train_and_test(10)
     names = [tree.name for tree in captured.trees]
