@@ -1,7 +1,8 @@
 """`otel-torch-modules`: reads the command line and runs the command.
 
-Exit codes: 0, all is well; 1, `doctor` found something wrong, the demo's training failed, or nobody reads the
-output; 2, the command could not be carried out; 130, it was interrupted.
+Exit codes: 0, all is well; 1, `doctor` found something wrong, `why` what it was to fail on, `compare` more than it was
+to, the demo's training failed, or nobody reads the output; 2, the command could not be carried out; 130, it was
+interrupted.
 """
 
 from __future__ import annotations
@@ -73,6 +74,38 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
 
+    why = commands.add_parser("why", help="say why a run is slow, and where")
+    why.add_argument("sources", metavar="SOURCE", nargs="+")
+    why.add_argument(
+        "--step", type=int, metavar="N", help="why this step took longer than its neighbours"
+    )
+    why.add_argument("--json", action="store_true", help="the findings, for programs")
+    why.add_argument(
+        "--fail-on",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help="exit code 1 where this rule finds something; may be given several times",
+    )
+    why.set_defaults(run=_why)
+
+    compare = commands.add_parser("compare", help="say what became slower from one run to another")
+    compare.add_argument("sources", metavar="SOURCE", nargs="+", help="two, or one with --split")
+    compare.add_argument(
+        "--split",
+        type=int,
+        metavar="STEP",
+        help="compare the steps from this one on with those before",
+    )
+    compare.add_argument("--json", action="store_true", help="the comparison, for programs")
+    compare.add_argument(
+        "--fail-above",
+        type=_share,
+        metavar="5%",
+        help="exit code 1 where the second is surely slower by more",
+    )
+    compare.set_defaults(run=_compare)
+
     view = commands.add_parser("view", help="show the steps in files of traces")
     view.add_argument("files", metavar="FILE", nargs="+")
     shown = view.add_mutually_exclusive_group()
@@ -113,6 +146,16 @@ def _positive_integer(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> float:
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage of at least 0, as 5%")
+    return value / 100
+
+
 def _milliseconds(text: str) -> float:
     try:
         value = float(text)
@@ -130,6 +173,36 @@ def _demo(options: argparse.Namespace) -> int:
     from otel_torch_modules.cli.demo import run_demo
 
     return run_demo(options.steps, options.folder, os.environ)
+
+
+def _why(options: argparse.Namespace) -> int:
+    from otel_torch_modules._diagnosis.diagnose import NAMES
+    from otel_torch_modules.cli.terminal import terminal
+    from otel_torch_modules.cli.why import print_why
+
+    for name in options.fail_on:
+        if name not in NAMES:
+            raise CommandError(
+                f"--fail-on {printable(name)}: there is no such rule; there are {', '.join(NAMES)}"
+            )
+    return print_why(
+        options.sources,
+        terminal().width,
+        step=options.step,
+        as_json=options.json,
+        fail_on=options.fail_on,
+    )
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from otel_torch_modules.cli.compare import print_comparison
+
+    return print_comparison(
+        options.sources,
+        split=options.split,
+        as_json=options.json,
+        fail_above=options.fail_above,
+    )
 
 
 def _view(options: argparse.Namespace) -> int:

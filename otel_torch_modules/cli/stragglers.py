@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 
+from otel_torch_modules._diagnosis.straggler import find_straggler
 from otel_torch_modules._grammar import counted
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say
-from otel_torch_modules.cli.straggler import find_straggler
 
 
 def print_stragglers(sources: Sequence[str]) -> None:

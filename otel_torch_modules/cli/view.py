@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.text import Text
 
+from otel_torch_modules._diagnosis.straggler import find_straggler
 from otel_torch_modules._grammar import counted
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules._trace import Span
@@ -14,7 +15,6 @@ from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.run_coverage import coverage
 from otel_torch_modules.cli.step_table import slowest_step, step_table
 from otel_torch_modules.cli.step_tree import Cut, step_tree
-from otel_torch_modules.cli.straggler import find_straggler
 
 _OVERVIEW_STEPS = 20
 _FORWARD_PASSES = ("forward pass", "forward passes")

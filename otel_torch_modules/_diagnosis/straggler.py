@@ -47,6 +47,12 @@ class Straggler(NamedTuple):
         return f"in {self.place}" if is_span else self.place
 
     @property
+    def phase(self) -> str | None:
+        """The phase of the span in which the time was lost; None outside them all."""
+        is_span = self.where is not None and self.where.phase != semconv.PHASE_RANK
+        return self.where.phase if self.where is not None and is_span else None
+
+    @property
     def sentence(self) -> str:
         """All of it."""
         last = f"Rank {self.rank} was last, {self.behind / 1e6:.2f} ms behind; "

@@ -1,0 +1,122 @@
+"""All rules on one run, worst first, and the sentence above them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from otel_torch_modules import semconv
+from otel_torch_modules._diagnosis.finding import Finding
+from otel_torch_modules._diagnosis.places import BETWEEN
+from otel_torch_modules._diagnosis.rules import (
+    causes,
+    constants,
+    equals,
+    missing,
+    over_time,
+    ranks,
+    slow_steps,
+)
+from otel_torch_modules._diagnosis.run import Run
+from otel_torch_modules._diagnosis.series import usual
+from otel_torch_modules._diagnosis.words import percent
+
+# By the name that a finding has of them; docs/why.md says what each means.
+RULES: dict[str, tuple[Callable[[Run], Iterator[Finding]], ...]] = {
+    "data": (constants.data,),
+    "straggler": (ranks.straggler,),
+    "slow-step": (slow_steps.slow_step,),
+    "module": (constants.module, equals.unlike),
+    "period": (slow_steps.period,),
+    "drift": (over_time.drift,),
+    "warm-up": (over_time.warm_up,),
+    "optimizer": (constants.optimizer,),
+    "recompute": (constants.recompute,),
+    "between": (constants.between,),
+    "compile": (causes.compilation,),
+    "gc": (causes.garbage,),
+    "checkpoint": (causes.checkpoint,),
+    "host": (causes.host,),
+    "memory": (causes.memory,),
+    "tracing": (constants.tracing,),
+    "missing": (missing.missing,),
+}
+BALANCED = "balanced"
+NAMES = (*RULES, BALANCED)
+NOTABLE = 0.02  # of the run's time: what costs less is told, but changes no verdict
+_LEAST_STEPS = 3
+
+
+class Diagnosis(NamedTuple):
+    """What is to be said of a run."""
+
+    verdict: str
+    findings: list[Finding]
+
+
+def diagnose(run: Run) -> Diagnosis:
+    """Apply all rules. Of a run without a whole step nothing is said but what is missing."""
+    if not run:
+        return Diagnosis("No step is whole.", list(missing.missing(run)))
+    enough = len(run.main) >= _LEAST_STEPS
+    found = [
+        finding
+        for name, rules in RULES.items()
+        if enough or name == "missing"
+        for rule in rules
+        for finding in rule(run)
+    ]
+    found.sort(key=lambda finding: -finding.cost_share)
+    if not any(finding.cost_share >= NOTABLE for finding in found):
+        found.append(
+            Finding(BALANCED, "Nothing stands out: no rule found what costs 2 % of the time.")
+        )
+    return Diagnosis(_verdict(run), found)
+
+
+def _verdict(run: Run) -> str:
+    """Return where the usual step's time goes, in two sentences at most."""
+    phases = {phase: usual(own) for phase, own in run.steady.phases.items()}
+    leading = max(phases, key=lambda phase: phases[phase])
+    share = phases[leading] / max(run.usual_ms, 1e-9)
+    what = _SAID.get(leading, f"{leading.capitalize()} takes")
+    first = f"{what} {percent(share)} of a step."
+    parts = _block_parts(run)
+    if not parts:
+        return first
+    name, blocks, time = parts[0]
+    said = f"{_of_blocks(name, blocks)} cost {percent(time / run.usual_ms)}"
+    others = [part for part in parts[1:3] if part[2] >= 0.15 * run.usual_ms]
+    said += "".join(
+        f", {other.rpartition('.')[2]} {percent(t / run.usual_ms)}" for other, _, t in others
+    )
+    data = phases.get(semconv.PHASE_DATA, 0.0) / max(run.usual_ms, 1e-9)
+    waits = "; nothing waits for data" if data < 0.01 else ""
+    return f"{first} {said}{waits}."
+
+
+_SAID = {
+    semconv.PHASE_DATA: "Waiting for data takes",
+    semconv.PHASE_OPTIMIZER: "The optimizer takes",
+    BETWEEN: "What lies between the spans takes",
+}
+
+
+def _of_blocks(name: str, blocks: int) -> str:
+    part = name.rpartition(".")[2]
+    return f"The {blocks} blocks' {part}" if part != "*" else f"The {blocks} blocks of {name}"
+
+
+def _block_parts(run: Run) -> list[tuple[str, int, float]]:
+    """Return the parts of the outermost repeated blocks: pattern, number of blocks, time with all below; most first."""
+    times: defaultdict[str, float] = defaultdict(float)
+    blocks: defaultdict[str, set[str]] = defaultdict(set)
+    for place, own in run.usual_own.items():
+        if place.name != place.pattern:
+            names, stars = place.name.split("."), place.pattern.split(".")
+            part = ".".join(stars[: stars.index("*") + 2])
+            times[part] += own
+            blocks[part].add(".".join(names[: stars.index("*") + 1]))
+    parts = [(part, len(blocks[part]), time) for part, time in times.items()]
+    return sorted(parts, key=lambda part: -part[2])

@@ -1,0 +1,118 @@
+"""One step against what is usual for its neighbours, place by place in own time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import NamedTuple
+
+from otel_torch_modules._diagnosis.places import Place
+from otel_torch_modules._diagnosis.run import Run
+from otel_torch_modules._diagnosis.series import Series
+from otel_torch_modules._diagnosis.straggler import find_straggler
+from otel_torch_modules._diagnosis.words import digits, ms
+
+_NEIGHBOURS = 15  # on each side
+_IN_ONE_PLACE = 0.35  # of what the step lost
+
+
+class Loss(NamedTuple):
+    """What a step took in a place, in ms."""
+
+    place: Place
+    took: float
+    usual: float
+
+    @property
+    def more(self) -> float:
+        return self.took - self.usual
+
+
+class StepOfRank(NamedTuple):
+    """A step of one rank beside its neighbours. Times are ms."""
+
+    rank: int | None
+    took: float
+    usual: float
+    losses: list[Loss]  # largest first; what is as usual is not there
+
+    @property
+    def worst(self) -> Loss | None:
+        """The place that most was lost in, if it is much of it."""
+        more = self.took - self.usual
+        if self.losses and self.losses[0].more >= _IN_ONE_PLACE * more > 0:
+            return self.losses[0]
+        return None
+
+
+def compare_step(run: Run, number: int) -> list[StepOfRank]:
+    """Return the step of this number for each rank that has it, the last one where it is there several times."""
+    found = []
+    for series in run.ranks:
+        at = next((at for at in reversed(range(len(series))) if series.numbers[at] == number), None)
+        if at is not None:
+            found.append(_of_rank(series, at))
+    return found
+
+
+def _of_rank(series: Series, at: int) -> StepOfRank:
+    around = range(max(at - _NEIGHBOURS, 0), min(at + _NEIGHBOURS + 1, len(series)))
+    others = [other for other in around if other != at] or [at]
+
+    def usual(column: Sequence[float]) -> float:
+        return median(column[other] for other in others)
+
+    losses = [
+        Loss(place, column[at], before)
+        for place, column in series.own.items()
+        if column[at] > (before := usual(column))
+    ]
+    losses.sort(key=lambda loss: -loss.more)
+    return StepOfRank(series.rank, series.ms[at], usual(series.ms), losses)
+
+
+def sentence(run: Run, number: int) -> str:
+    """Return what is to be said of a step in a sentence.
+
+    Raises:
+        KeyError: there is no such step that is whole.
+    """
+    ranks = compare_step(run, number)
+    if not ranks:
+        raise KeyError(number)
+    guilty = ranks[0]
+    if len(ranks) > 1:
+        spans = [
+            series.steps[series.numbers.index(number)]
+            for series in run.ranks
+            if number in series.numbers
+        ]
+        last = find_straggler(spans)
+        guilty = next(of_rank for of_rank in ranks if of_rank.rank == last.rank)
+    head = (
+        f"Step {number} took {ms(guilty.took)}, {digits(guilty.took / max(guilty.usual, 1e-9))} × the usual "
+        f"{digits(guilty.usual)}"
+    )
+    if guilty.took <= guilty.usual * 1.05:
+        return f"{head}: it is as its neighbours."
+    worst = guilty.worst
+    if worst is None:
+        return f"{head}: it was slower in many places at once."
+    where = f"+{ms(worst.more)} {worst.place.said} (usually {digits(worst.usual)})"
+    return f"{head}: {where}{_who(ranks, guilty, worst)}."
+
+
+def _who(ranks: Sequence[StepOfRank], guilty: StepOfRank, worst: Loss) -> str:
+    if len(ranks) == 1:
+        return ""
+    others = [of_rank for of_rank in ranks if of_rank is not guilty]
+    same = [
+        of_rank
+        for of_rank in others
+        if of_rank.worst and of_rank.worst.place.starred == worst.place.starred
+    ]
+    if len(same) == len(others):
+        return " on all ranks"
+    waited = {of_rank.worst.place.phase for of_rank in others if of_rank.worst}
+    where = f" in {waited.pop()}" if len(waited) == 1 else ""
+    return f" on rank {guilty.rank} alone; the others waited for it{where}"

@@ -1,0 +1,93 @@
+"""Where a span's own time belongs: a phase and a module, or what stands in the module's place.
+
+Numbers of repeated blocks are starred: `GPT.h.3.mlp` is a place of its own, and one of the equals of `GPT.h.*.mlp`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from otel_torch_modules import semconv
+from otel_torch_modules._trace import Shape, Site
+
+BETWEEN = semconv.PHASE_BETWEEN  # the phase of what lies in no span of any other
+_AROUND = (semconv.PHASE_STEP, semconv.PHASE_RANK, semconv.PHASE_BETWEEN)
+
+
+class Place(NamedTuple):
+    """Where own time is counted."""
+
+    phase: str
+    name: str  # full name of the module, or name of the span
+    pattern: str  # the same, numbers of repeated blocks starred
+    module_class: str | None  # None where it is no module
+
+    @property
+    def said(self) -> str:
+        """How it stands in a sentence."""
+        return f"{self.phase} {self.name}" if self.module_class else self.name
+
+    @property
+    def starred(self) -> Place:
+        """What it has in common with its equals."""
+        return self._replace(name=self.pattern)
+
+
+class Places:
+    """The places of a run. A number is a repeated block's if a module of the same class has another number there."""
+
+    def __init__(self, sites: Iterable[Site]) -> None:
+        self._numbers: dict[tuple[str, str | None], set[str]] = defaultdict(set)
+        self._classes: dict[str, str | None] = {}
+        self._patterns: dict[str, str] = {}
+        for site in sites:
+            if site.fqn is not None:
+                self._classes[site.fqn] = site.module_class
+        for fqn in list(self._classes):
+            above, _, _ = fqn.rpartition(".")
+            while above:  # blocks that are not recorded themselves have no class
+                self._classes.setdefault(above, None)
+                above, _, _ = above.rpartition(".")
+        for fqn, module_class in self._classes.items():
+            above, _, last = fqn.rpartition(".")
+            if last.isdecimal():
+                self._numbers[above, module_class].add(last)
+
+    def pattern(self, fqn: str) -> str:
+        """Return the full name of a module with the numbers of repeated blocks starred."""
+        found = self._patterns.get(fqn)
+        if found is None:
+            above, _, last = fqn.rpartition(".")
+            if len(self._numbers.get((above, self._classes.get(fqn)), ())) > 1 and last.isdecimal():
+                last = "*"
+            found = f"{self.pattern(above)}.{last}" if above else last
+            self._patterns[fqn] = found
+        return found
+
+    def of_shape(self, shape: Shape, first: int) -> Sequence[Place]:
+        """Return the places of the spans from the one numbered `first` to the last below it."""
+        places: list[Place] = []
+        phases: list[str] = []
+        for at in range(first, shape.after[first]):
+            site = shape.sites[at]
+            around = phases[shape.parents[at] - first] if at > first else BETWEEN
+            # A span of the program's has the phase of what it lies in.
+            phase = around if site.phase is None else site.phase
+            if phase in _AROUND:
+                phase = BETWEEN
+            phases.append(phase)
+            places.append(self._place(site, phase, is_step=site.phase in _AROUND))
+        return places
+
+    def _place(self, site: Site, phase: str, *, is_step: bool) -> Place:
+        if site.fqn is not None:
+            return Place(phase, site.fqn, self.pattern(site.fqn), site.module_class or "module")
+        name = _NAMES.get(site.name, site.name)
+        if is_step:
+            name = "between the spans"
+        return Place(phase, name, name, None)
+
+
+_NAMES = {semconv.BACKWARD_PASS: "backward, outside modules"}

@@ -1,0 +1,155 @@
+"""Rules about what every step costs: its usual time in a phase, in one module, in no span, in being traced."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from otel_torch_modules import semconv
+from otel_torch_modules._diagnosis.finding import Finding
+from otel_torch_modules._diagnosis.places import BETWEEN, Place
+from otel_torch_modules._diagnosis.run import Run
+from otel_torch_modules._diagnosis.series import gaps, usual
+from otel_torch_modules._diagnosis.words import ms, percent
+
+DATA_SHARE = 0.1  # of the time of all steps
+DATA_STEPS = 0.1  # of the steps wait: what is rarer is a slow step, or a period
+OPTIMIZER_SHARE = 0.2  # of the usual step
+RECOMPUTE_SHARE = 0.1
+BETWEEN_SHARE = 0.1  # of the usual step and the time to the next
+MODULE_SHARE = 0.5  # a module that is repeated nowhere
+SPAN_MS = 0.0055  # what a span costs, all threads: docs/cost.md
+TRACING_SHARE = 0.05
+
+
+def data(run: Run) -> Iterator[Finding]:
+    """The loop waits for data. Threshold: `DATA_SHARE` of their time, and `DATA_STEPS` of them wait."""
+    waits = run.steady.phase(semconv.PHASE_DATA)
+    share = sum(waits) / max(sum(run.steady.ms), 1e-9)
+    waiting = sum(wait > DATA_SHARE * run.usual_ms for wait in waits)
+    if share >= DATA_SHARE and waiting >= DATA_STEPS * len(waits):
+        where = "" if waiting > 0.9 * len(waits) else f", in {waiting} of {len(waits)} steps"
+        cost = sum(waits) / len(waits)
+        yield Finding(
+            "data",
+            f"Training waits for data for {percent(share)} of its steps' time, {ms(cost)} a step{where}: "
+            "the loader is slower than the model.",
+            cost,
+            share,
+            place=semconv.DATA_WAIT,
+            phase=semconv.PHASE_DATA,
+        )
+
+
+def optimizer(run: Run) -> Iterator[Finding]:
+    """The optimizer takes long. Threshold: `OPTIMIZER_SHARE` of the usual step."""
+    yield from _phase_share(
+        run,
+        "optimizer",
+        semconv.PHASE_OPTIMIZER,
+        OPTIMIZER_SHARE,
+        "The optimizer takes {share} of a step, {ms}, most of it in {place}.",
+    )
+
+
+def recompute(run: Run) -> Iterator[Finding]:
+    """Activation checkpointing has its price. Threshold: `RECOMPUTE_SHARE` of the usual step."""
+    whole = usual(run.steady.phase(semconv.PHASE_RECOMPUTE))
+    roots = _recomputed_blocks(run)
+    each = f"{ms(whole / roots)} for each of {roots} calls" if roots > 1 else ms(whole)
+    yield from _phase_share(
+        run,
+        "recompute",
+        semconv.PHASE_RECOMPUTE,
+        RECOMPUTE_SHARE,
+        f"Recompute takes {{share}} of a step, {each}: the price of the memory that checkpointing saves.",
+    )
+
+
+def _recomputed_blocks(run: Run) -> int:
+    """Return how many calls the usual step computes once more, those below them not counted."""
+    step = run.steady.steps[len(run.steady) // 2]
+    sites, parents = step.shape.sites, step.shape.parents
+    return sum(
+        sites[at].phase == semconv.PHASE_RECOMPUTE
+        and sites[parents[at]].phase != semconv.PHASE_RECOMPUTE
+        for at in range(step.at + 1, step.shape.after[step.at])
+    )
+
+
+def _phase_share(
+    run: Run, rule: str, phase: str, threshold: float, sentence: str
+) -> Iterator[Finding]:
+    time = usual(run.steady.phase(phase))
+    share = time / max(run.usual_ms, 1e-9)
+    if share >= threshold:
+        places = {place: own for place, own in run.usual_own.items() if place.phase == phase}
+        most = max(places, key=lambda place: places[place])
+        said = sentence.format(share=percent(share), ms=ms(time), place=most.name)
+        yield Finding(rule, said, time, share, place=most.name, phase=phase)
+
+
+def between(run: Run) -> Iterator[Finding]:
+    """Time that lies in no span, in steps or between them. Threshold: `BETWEEN_SHARE` of a step with its gap."""
+    inside = usual(run.steady.phase(BETWEEN))
+    after = usual([gap for _, gap in gaps(run.steady)])
+    whole = run.usual_ms + after
+    share = (inside + after) / max(whole, 1e-9)
+    if share >= BETWEEN_SHARE:
+        where = "in the steps" if inside >= after else "between the steps"
+        yield Finding(
+            "between",
+            f"{ms(inside + after)} a step, {percent(share)}, lie in no span, most of it {where}: the loop's own "
+            "code (logging, moving data, reading a loss back).",
+            inside + after,
+            share,
+            place=where,
+            phase=BETWEEN,
+        )
+
+
+def module(run: Run) -> Iterator[Finding]:
+    """One module that is repeated nowhere leads. Threshold: its own time is `MODULE_SHARE` of the usual step."""
+    times: defaultdict[str, float] = defaultdict(float)
+    for place, own in run.usual_own.items():
+        if place.module_class is not None and place.name == place.pattern:
+            times[place.name] += own
+    for name, time in times.items():
+        share = time / max(run.usual_ms, 1e-9)
+        if share >= MODULE_SHARE:
+            phase = max(
+                (place for place in run.usual_own if place.name == name),
+                key=lambda place: run.usual_own[place],
+            ).phase
+            yield Finding(
+                "module",
+                f"{name} alone takes {percent(share)} of a step, {ms(time)} of its own.",
+                time,
+                share,
+                place=name,
+                phase=phase,
+            )
+
+
+def tracing(run: Run) -> Iterator[Finding]:
+    """Tracing itself costs too much here. Threshold: `TRACING_SHARE`, at `SPAN_MS` a span."""
+    spans = usual(run.steady.spans)
+    cost = spans * SPAN_MS
+    share = cost / max(run.usual_ms, 1e-9)
+    if share >= TRACING_SHARE:
+        yield Finding(
+            "tracing",
+            f"Tracing costs about {percent(share)} of a step here, {ms(cost)} for {spans:.0f} spans: set "
+            "OTEL_TORCH_MODULES_MAX_DEPTH or OTEL_TORCH_MODULES_MAX_OVERHEAD.",
+            cost,
+            share,
+        )
+
+
+def leading_place(run: Run) -> tuple[Place, float]:
+    """Return the starred place with the most own time of the usual step, and that time."""
+    times: defaultdict[Place, float] = defaultdict(float)
+    for place, own in run.usual_own.items():
+        times[place.starred] += own
+    place = max(times, key=lambda place: times[place])
+    return place, times[place]

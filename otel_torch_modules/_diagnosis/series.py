@@ -1,0 +1,150 @@
+"""The steps of one rank as columns: how long each took, and its own time in each place.
+
+Own time is a span's without that of the spans below it; over all places of a step it adds up to the step's time.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from statistics import median
+from typing import NamedTuple
+
+from otel_torch_modules._diagnosis.places import Place, Places
+from otel_torch_modules._trace import Shape, Span
+
+MS = 1e6  # ns
+
+
+class Series:
+    """Steps in order of time. Times of columns are ms, of `starts` and `ends` Unix ns.
+
+    `own[place][i]` is the own time of step `i` in a place, `calls[place]` the most spans that any step has there.
+    """
+
+    def __init__(self, rank: int | None, steps: Sequence[Span], places: Places) -> None:
+        self.rank = rank
+        self.steps = steps
+        self.numbers = [step.step if step.step is not None else at for at, step in enumerate(steps)]
+        self.starts = [step.start for step in steps]
+        self.ends = [step.end for step in steps]
+        self.ms = [step.duration / MS for step in steps]
+        self.spans = [step.shape.after[step.at] - step.at for step in steps]
+        self.own: dict[Place, array[float]] = {}
+        self.calls: dict[Place, int] = {}
+        tables: dict[tuple[Shape, int], _Table] = {}
+        for number, step in enumerate(steps):
+            table = tables.get((step.shape, step.at))
+            if table is None:
+                table = tables[step.shape, step.at] = self._table(step, places)
+            for column, own in zip(table.columns, _own_times(step, table), strict=True):
+                column.extend([0.0] * (number - len(column)))
+                column.append(own / MS)
+        for column in self.own.values():
+            column.extend([0.0] * (len(steps) - len(column)))
+
+    def _table(self, step: Span, places: Places) -> _Table:
+        of_spans = places.of_shape(step.shape, step.at)
+        distinct = list(dict.fromkeys(of_spans))
+        numbers = {place: number for number, place in enumerate(distinct)}
+        for place, calls in Counter(of_spans).items():
+            self.calls[place] = max(self.calls.get(place, 0), calls)
+        return _Table(
+            [numbers[place] for place in of_spans],
+            [self.own.setdefault(place, array("d")) for place in distinct],
+        )
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @cached_property
+    def phases(self) -> Mapping[str, Sequence[float]]:
+        """Own time of each step by phase."""
+        sums: dict[str, array[float]] = {}
+        for place, column in self.own.items():
+            known = sums.get(place.phase)
+            sums[place.phase] = (
+                array("d", column)
+                if known is None
+                else array("d", map(float.__add__, known, column))
+            )
+        return sums
+
+    def phase(self, name: str) -> Sequence[float]:
+        """Return the own time of each step in a phase."""
+        return self.phases.get(name) or [0.0] * len(self)
+
+    def attribute(self, key: str) -> list[float | None]:
+        """Return a number that each step's span has, or None."""
+        values: list[float | None] = []
+        for step in self.steps:
+            number = step.number(key)
+            values.append(step.measure(key) if number is None else number)
+        return values
+
+    def select(self, chosen: Sequence[int]) -> Series:
+        """Return the series of some of its steps, by their numbers in this one."""
+        part = object.__new__(Series)
+        part.rank, part.calls = self.rank, self.calls
+        for name in ("steps", "numbers", "starts", "ends", "ms", "spans"):
+            column = getattr(self, name)
+            setattr(part, name, [column[at] for at in chosen])
+        part.own = {
+            place: array("d", map(column.__getitem__, chosen)) for place, column in self.own.items()
+        }
+        return part
+
+
+class _Table(NamedTuple):
+    """Of steps that look alike: in which column each span's own time is counted."""
+
+    numbers: Sequence[int]
+    columns: Sequence[array[float]]
+
+
+def _own_times(step: Span, table: _Table) -> list[int]:
+    """Return the own time of a step in each column, in ns."""
+    first, end = step.at, step.shape.after[step.at]
+    starts, ends = step.trace.starts[first:end], step.trace.ends[first:end]
+    own = [end - start for start, end in zip(starts, ends, strict=True)]
+    parents = step.shape.parents
+    for at in range(1, end - first):
+        parent = parents[first + at] - first
+        # What sticks out of its parent is not the parent's.
+        inside = min(ends[at], ends[parent]) - max(starts[at], starts[parent])
+        if inside > 0:
+            own[parent] -= inside
+    sums = [0] * len(table.columns)
+    for number, time in zip(table.numbers, own, strict=True):
+        if time > 0:  # spans of several threads below one may be longer than it
+            sums[number] += time
+    return sums
+
+
+def series_of(steps: Iterable[Span]) -> list[Series]:
+    """Return a series for each rank, by number; one, of rank None, in a job of one process."""
+    of_rank: dict[int | None, list[Span]] = {}
+    shapes: dict[Shape, None] = {}
+    for step in steps:
+        for span in step.ranks or [step]:
+            of_rank.setdefault(span.rank, []).append(span)
+            shapes[span.shape] = None
+    places = Places(site for shape in shapes for site in shape.sites)
+    in_order = sorted(of_rank.items(), key=lambda entry: -1 if entry[0] is None else entry[0])
+    return [
+        Series(rank, sorted(spans, key=lambda span: span.start), places) for rank, spans in in_order
+    ]
+
+
+def usual(values: Sequence[float]) -> float:
+    """Return the median, 0 of nothing."""
+    return median(values) if values else 0.0
+
+
+def gaps(series: Series) -> Iterator[tuple[int, float]]:
+    """Yield the time in ms between each step and the next one, where none is missing between them."""
+    for at in range(len(series) - 1):
+        if series.numbers[at + 1] == series.numbers[at] + 1:
+            yield at, max(series.starts[at + 1] - series.ends[at], 0) / MS

@@ -1,0 +1,45 @@
+"""Numbers as they stand in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def ms(value: float) -> str:
+    """Return a time with three digits.
+
+    Example:
+        >>> ms(0.1234), ms(3.03), ms(12.11), ms(812.4), ms(48211.0)
+        ('0.123 ms', '3.03 ms', '12.1 ms', '812 ms', '48.2 s')
+    """
+    if value >= 10_000:
+        return f"{value / 1e3:.1f} s"
+    return f"{digits(value)} ms"
+
+
+def digits(value: float) -> str:
+    """Return a number with three digits, as far as they stand behind the point."""
+    decimals = 3 if abs(value) < 1 else 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
+    return f"{value:.{decimals}f}"
+
+
+def percent(share: float) -> str:
+    """Return a share.
+
+    Example:
+        >>> percent(0.571), percent(0.031)
+        ('57 %', '3.1 %')
+    """
+    return (
+        f"{share:.0%}".replace("%", " %") if share >= 0.0995 else f"{share:.1%}".replace("%", " %")
+    )
+
+
+def numbers(values: Sequence[int], most: int = 3) -> str:
+    """Return the first of some numbers.
+
+    Example:
+        >>> numbers([26, 41, 67, 90]), numbers([26])
+        ('26, 41, 67 …', '26')
+    """
+    return ", ".join(map(str, values[:most])) + (" …" if len(values) > most else "")

@@ -1,0 +1,263 @@
+"""`otel-torch-modules why`: why a run is slow, in a sentence, and what it is said by."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import textwrap
+from collections.abc import Collection, Iterator, Sequence
+from statistics import quantiles
+from typing import Any
+
+from otel_torch_modules import semconv
+from otel_torch_modules._diagnosis.diagnose import Diagnosis, diagnose
+from otel_torch_modules._diagnosis.one_step import compare_step, sentence
+from otel_torch_modules._diagnosis.run import Run
+from otel_torch_modules._diagnosis.table import Row, own_times
+from otel_torch_modules._diagnosis.words import digits, ms, percent
+from otel_torch_modules._grammar import counted
+from otel_torch_modules._reading.traces import Traces
+from otel_torch_modules.cli.command_error import CommandError
+from otel_torch_modules.cli.say import say, say_error
+
+_WIDTH = 100  # what is wider is not read
+_MOST_ROWS = 8
+_MOST_FINDINGS = 8
+_LEAST_SHARE = 0.01  # of the step: a place with less is one of the others
+_FOUND = 1
+_TITLE = "own time by place, usual step"
+_TIME, _SHARE, _EACH = 8, 6, 16  # cells of the columns
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+_PHASES = {
+    semconv.PHASE_FORWARD: "fwd ms",
+    semconv.PHASE_BACKWARD: "bwd ms",
+    semconv.PHASE_RECOMPUTE: "rec ms",
+}
+
+
+def run_of(traces: Traces) -> Run:
+    """Return what traces hold as the rules see it."""
+    inside = {(step.trace, step.at) for step in traces.steps}
+    outside = [root for root in traces.roots if (root.trace, root.at) not in inside]
+    return Run(traces.steps, outside)
+
+
+def print_why(
+    sources: Sequence[str],
+    width: int,
+    *,
+    step: int | None = None,
+    as_json: bool = False,
+    fail_on: Collection[str] = (),
+) -> int:
+    """Print why the run in `sources`, or its step number `step`, is slow; return the exit code.
+
+    Args:
+        width: cells of the terminal.
+        fail_on: names of rules; one that found something makes the exit code 1.
+
+    Raises:
+        SourceError: a source cannot be read.
+        CommandError: there is no whole step, or not this one.
+    """
+    traces = Traces.read(*sources)
+    run = run_of(traces)
+    losses = list(traces.losses())
+    if not run:
+        raise CommandError(
+            "; ".join([f"{traces.name} {traces.verb('has', 'have')} no whole step", *losses])
+        )
+    diagnosis = diagnose(run)
+    tell = say_error if as_json else say
+    for loss in losses:
+        tell(f"{loss}.")
+    if step is not None:
+        _print_step(run, step, min(width, _WIDTH), as_json=as_json)
+    elif as_json:
+        say(json.dumps(_as_json(run, diagnosis), ensure_ascii=False))
+    else:
+        for line in lines(traces, run, diagnosis, sources, min(width, _WIDTH)):
+            say(line)
+    found = any(finding.rule in fail_on for finding in diagnosis.findings)
+    return _FOUND if found else 0
+
+
+def _as_json(run: Run, diagnosis: Diagnosis) -> dict[str, Any]:
+    return {
+        "steps": len(run.main),
+        "usual_ms": round(run.usual_ms, 4),
+        "findings": [finding.as_json() for finding in diagnosis.findings],
+    }
+
+
+def lines(
+    traces: Traces, run: Run, diagnosis: Diagnosis, sources: Sequence[str], width: int
+) -> Iterator[str]:
+    """Yield what is printed, at most 40 lines."""
+    yield from textwrap.wrap(_heading(traces, run), width)
+    yield ""
+    yield from textwrap.wrap(diagnosis.verdict, width)
+    yield ""
+    for finding in diagnosis.findings[:_MOST_FINDINGS]:
+        cost = percent(finding.cost_share) if finding.cost_share else ""
+        head = f"{cost:>7}  {finding.rule:<9}  "
+        yield from textwrap.wrap(
+            finding.sentence, width, initial_indent=head, subsequent_indent=" " * len(head)
+        )
+    left = len(diagnosis.findings) - _MOST_FINDINGS
+    if left > 0:
+        yield f"         … and {counted(left, 'finding')} that {'costs' if left == 1 else 'cost'} less; --json has all."
+    if run.warm_up:
+        first = run.main.numbers[: run.warm_up]
+        said = f"step {first[0]} is" if len(first) == 1 else f"steps {first[0]} to {first[-1]} are"
+        times = ", ".join(digits(time) for time in run.main.ms[: run.warm_up][:3])
+        yield f"         {said} warm-up, not counted ({times} ms)"
+    yield ""
+    yield from _table(run, width)
+    yield ""
+    yield from _where_next(run, diagnosis, sources)
+
+
+def _heading(traces: Traces, run: Run) -> str:
+    series = run.steady
+    parts = [counted(len(run.main), "step"), counted(len(run.ranks), "rank")]
+    parts += _model(run)
+    accelerators = {str(about.get(semconv.ACCELERATOR)) for about in traces.resources.values()} - {
+        "None"
+    }
+    parts += sorted(accelerators) or ["CPU"]
+    spread = ""
+    if len(series) >= 10:
+        of_hundred = quantiles(series.ms, n=100, method="inclusive")
+        spread = f" (p90 {digits(of_hundred[89])}, p99 {digits(of_hundred[98])})"
+    parts.append(f"{ms(run.usual_ms)} a step{spread}, {_rate(run)} steps/s")
+    return " · ".join(parts)
+
+
+def _rate(run: Run) -> str:
+    series = run.steady
+    seconds = (series.ends[-1] - series.starts[0]) / 1e9
+    return digits(len(series) / seconds) if seconds > 0 else "–"
+
+
+def _model(run: Run) -> list[str]:
+    step = run.main.steps[-1]
+    for at in range(step.at, step.shape.after[step.at]):
+        site = step.shape.sites[at]
+        if site.phase == semconv.PHASE_FORWARD and site.fqn is not None:
+            count = site.attributes.get(semconv.MODULE_PARAMETERS)
+            if not isinstance(count, int):
+                return [site.fqn]
+            return [f"{site.fqn}, {_millions(count)} parameters"]
+    return []
+
+
+def _millions(count: int) -> str:
+    return (
+        f"{count / 1e9:.1f} G"
+        if count >= 1e9
+        else f"{count / 1e6:.1f} M"
+        if count >= 1e5
+        else str(count)
+    )
+
+
+def _table(run: Run, width: int) -> Iterator[str]:
+    rows = own_times(run)
+    shown = [row for row in rows[:_MOST_ROWS] if row.ms >= _LEAST_SHARE * run.usual_ms]
+    whole = sum(row.ms for row in rows)
+    phases = {
+        phase: title
+        for phase, title in _PHASES.items()
+        if any(row.phases.get(phase, 0.0) for row in shown)
+    }
+    columns = _TIME * (len(phases) + 1) + _SHARE + _EACH
+    names = max([len(row.name) for row in shown] + [len(_TITLE)])
+    names = min(names, width - 2 - columns)
+    bars = width - 2 - names - columns
+    head = "".join(f"{title:>{_TIME}}" for title in (*phases.values(), "sum"))
+    yield f"  {_TITLE:<{names}}{head}{'%':>{_SHARE}}  {'each × calls'}"
+    most = max((row.ms for row in shown), default=1.0)
+    for row in shown:
+        yield _row(
+            row, names, list(phases), whole, round(8 * bars * row.ms / most) if bars > 3 else 0
+        )
+    rest = rows[len(shown) :]
+    if rest:
+        time = sum(row.ms for row in rest)
+        name = counted(len(rest), "other place")
+        share = f"{100 * time / max(whole, 1e-9):.1f}"
+        yield f"  {name:<{names}}{digits(time):>{_TIME * (len(phases) + 1)}}{share:>{_SHARE}}"
+
+
+def _row(row: Row, names: int, phases: Sequence[str], whole: float, eighths: int) -> str:
+    name = row.name if len(row.name) <= names else "…" + row.name[1 - names :]
+    is_module = row.module_class is not None
+    times = "".join(
+        f"{digits(row.phases[phase]) if is_module and row.phases.get(phase) else '–':>9}"
+        for phase in phases
+    )
+    each = f"{digits(row.ms / row.calls)} × {row.calls}" if row.calls > 1 else ""
+    bar = "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+    share = 100 * row.ms / max(whole, 1e-9)
+    own = f"{times}{digits(row.ms):>{_TIME}}{share:>{_SHARE}.1f}"
+    return f"  {name:<{names}}{own}  {each:<{_EACH - 2}}{bar}".rstrip()
+
+
+def _where_next(run: Run, diagnosis: Diagnosis, sources: Sequence[str]) -> Iterator[str]:
+    steps = next((finding.steps for finding in diagnosis.findings if finding.steps), None)
+    number = steps[0] if steps else run.steady.numbers[len(run.steady) // 2]
+    view = f"otel-torch-modules view {' '.join(map(shlex.quote, sources))} --step {number}"
+    yield f"Look at one: {view}"
+    yield f"Jaeger: tag {semconv.STEP_INDEX}={number}"
+
+
+def _print_step(run: Run, number: int, width: int, *, as_json: bool) -> None:
+    try:
+        said = sentence(run, number)
+    except KeyError:
+        known = run.main.numbers
+        raise CommandError(
+            f"there is no whole step {number}; there are {len(known)}, from {min(known)} to {max(known)}"
+        ) from None
+    ranks = compare_step(run, number)
+    if as_json:
+        say(
+            json.dumps(
+                {
+                    "step": number,
+                    "sentence": said,
+                    "ranks": [
+                        {
+                            "rank": of_rank.rank,
+                            "ms": round(of_rank.took, 4),
+                            "usual_ms": round(of_rank.usual, 4),
+                            "places": [
+                                {
+                                    "phase": loss.place.phase,
+                                    "place": loss.place.name,
+                                    "ms": round(loss.took, 4),
+                                    "usual_ms": round(loss.usual, 4),
+                                }
+                                for loss in of_rank.losses[:20]
+                            ],
+                        }
+                        for of_rank in ranks
+                    ],
+                },
+                ensure_ascii=False,
+            )
+        )
+        return
+    for line in textwrap.wrap(said, width):
+        say(line)
+    places = min(width, _WIDTH) - 26
+    for of_rank in ranks[:4]:
+        say()
+        rank = "" if of_rank.rank is None else f"rank {of_rank.rank}: "
+        say(f"  {rank + 'own time by place':<{places}}{'ms':>8}{'usual':>8}{'more':>8}")
+        for loss in of_rank.losses[:5]:
+            name = loss.place.said
+            name = name if len(name) <= places else f"…{name[1 - places :]}"
+            more = f"+{digits(loss.more)}"
+            say(f"  {name:<{places}}{digits(loss.took):>8}{digits(loss.usual):>8}{more:>8}")

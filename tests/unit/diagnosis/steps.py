@@ -1,0 +1,169 @@
+"""Steps whose own times are known, as columns: what the rules are tried on."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from random import Random
+from typing import Any, NamedTuple
+
+from otel_torch_modules import semconv
+from otel_torch_modules._diagnosis.run import Run
+from otel_torch_modules._trace import Remark, Shape, Site, Span, Trace
+
+BLOCKS = 4
+START = 1_700_000_000_000_000_000
+Parts = dict[str, float]  # own ms by what the node is called here
+
+
+class Node(NamedTuple):
+    key: str
+    site: Site
+    children: tuple[Node, ...] = ()
+
+
+_sites: dict[tuple[str, str | None, str | None, int | None], Site] = {}
+
+
+def site(name: str, phase: str | None, fqn: str | None = None, rank: int | None = None) -> Site:
+    key = (name, phase, fqn, rank)
+    if key not in _sites:
+        about: dict[str, Any] = {semconv.PHASE: phase} if phase else {}
+        if fqn:
+            last = fqn.rpartition(".")[2]
+            about |= {
+                semconv.MODULE_FQN: fqn,
+                semconv.MODULE_CLASS: "Block" if last.isdecimal() else last.upper(),
+            }
+        if rank is not None:
+            about[semconv.DISTRIBUTED_RANK] = rank
+        _sites[key] = Site(name, about)
+    return _sites[key]
+
+
+def _modules(phase: str, blocks: range) -> Iterator[Node]:
+    for block in blocks:
+        fqn = f"GPT.h.{block}"
+        parts = ("attn", "mlp") if phase == "forward" else ("mlp", "attn")
+        yield Node(
+            f"{phase} {fqn}",
+            site(f"{phase} h.{block}", phase, fqn),
+            tuple(
+                Node(f"{phase} {fqn}.{part}", site(f"{phase} {part}", phase, f"{fqn}.{part}"))
+                for part in parts
+            ),
+        )
+
+
+def _tree(parts: Mapping[str, float], rank: int | None) -> Node:
+    others = (
+        Node(key, site(name, phase))
+        for key, name, phase in (
+            ("data", "dataloader.next", "data"),
+            ("gc", "python.gc", "gc"),
+            ("compile", "compile", "compile"),
+            ("checkpoint", "checkpoint.save", "checkpoint"),
+        )
+        if key in parts
+    )
+    forward = Node(
+        "GPT", site("forward GPT", "forward", "GPT"), tuple(_modules("forward", range(BLOCKS)))
+    )
+    recomputed = tuple(_modules("recompute", range(1))) if "recompute GPT.h.0.mlp" in parts else ()
+    backward = Node(
+        "engine",
+        site("backward", "backward"),
+        (
+            Node(
+                "backward GPT",
+                site("backward GPT", "backward", "GPT"),
+                (*_modules("backward", range(BLOCKS)[::-1]), *recomputed),
+            ),
+        ),
+    )
+    optimizer = Node("optimizer", site("optimizer.step SGD", "optimizer"))
+    children = (*others, forward, backward, optimizer)
+    if rank is None:
+        return Node("step", site("train.step", "step"), children)
+    return Node("step", site(f"rank {rank}", "rank", rank=rank), children)
+
+
+def usual_parts() -> Parts:
+    """Return own times in ms of a step of about 29 ms."""
+    parts = {"data": 0.05, "step": 0.5, "engine": 0.1, "optimizer": 1.0}
+    for block in range(BLOCKS):
+        for part, ms in (("attn", 1.0), ("mlp", 1.2)):
+            parts[f"forward GPT.h.{block}.{part}"] = ms
+            parts[f"backward GPT.h.{block}.{part}"] = 2 * ms
+    return parts
+
+
+Change = Callable[[int, Parts], None]
+
+
+def make_steps(
+    count: int = 100,
+    change: Change = lambda step, parts: None,
+    *,
+    noise: float = 0.02,
+    gap: float = 0.1,
+    attributes: Callable[[int], dict[str, Any]] = lambda step: {},
+    rank: int | None = None,
+    seed: int = 0,
+) -> list[Span]:
+    """Return steps of one rank.
+
+    Args:
+        change: changes the own times of a step.
+        noise: how far own times are off, as a share: a standard deviation.
+        gap: ms between steps.
+    """
+    random = Random(seed)
+    steps: list[Span] = []
+    shapes: dict[tuple[tuple[Site, ...], tuple[int, ...]], Shape] = {}
+    now = float(START)
+    for step in range(count):
+        parts = usual_parts()
+        if step == 0:
+            parts = {key: 2 * time for key, time in parts.items()}
+        change(step, parts)
+        sites: list[Site] = []
+        parents: list[int] = []
+        starts: list[int] = []
+        ends: list[int] = []
+
+        stack: list[tuple[Node, int] | int] = [(_tree(parts, rank), -1)]
+        while stack:
+            entry = stack.pop()
+            if isinstance(entry, int):  # all below it is laid
+                ends[entry] = round(now)
+                continue
+            node, parent = entry
+            at = len(sites)
+            sites.append(node.site)
+            parents.append(parent)
+            starts.append(round(now))
+            ends.append(0)
+            now += parts.get(node.key, 0.01) * 1e6 * max(random.gauss(1, noise), 0.5)
+            stack.append(at)
+            stack += [(child, at) for child in reversed(node.children)]
+        key = (tuple(sites), tuple(parents))
+        shape = shapes.setdefault(key, Shape(*key))
+        trace = Trace(
+            f"{step:032x}",
+            shape,
+            array("Q", range(1, len(sites) + 1)),
+            array("Q", [parent + 1 for parent in parents]),
+            array("Q", starts),
+            array("Q", ends),
+            [""] * len(sites),
+            {},
+            {0: Remark({semconv.STEP_INDEX: step, **attributes(step)})},
+        )
+        steps.append(Span(trace, 0))
+        now += gap * 1e6
+    return steps
+
+
+def make_run(count: int = 100, change: Change = lambda step, parts: None, **about: Any) -> Run:
+    return Run(make_steps(count, change, **about))

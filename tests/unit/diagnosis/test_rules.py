@@ -1,0 +1,354 @@
+"""Each rule fires where it must, says where, and is silent where it must be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from otel_torch_modules import semconv
+from otel_torch_modules._diagnosis.diagnose import RULES, diagnose
+from otel_torch_modules._diagnosis.finding import Finding
+from otel_torch_modules._diagnosis.run import Run
+from tests.unit.diagnosis.steps import BLOCKS, Change, Parts, make_run, make_steps
+
+
+def add(key: str, ms: float, when: Callable[[int], bool] = lambda step: True) -> Change:
+    def change(step: int, parts: Parts) -> None:
+        if when(step):
+            parts[key] = parts.get(key, 0.0) + ms
+
+    return change
+
+
+def scale(times: Callable[[int], float]) -> Change:
+    def change(step: int, parts: Parts) -> None:
+        for key in parts:
+            parts[key] *= times(step)
+
+    return change
+
+
+class Fault(NamedTuple):
+    rule: str
+    run: Callable[[], Run]
+    place: str | None
+    phase: str | None
+    cost_ms: float
+    steps: tuple[int, ...] = ()
+
+
+def recomputing(step: int, parts: Parts) -> None:
+    parts["recompute GPT.h.0.attn"], parts["recompute GPT.h.0.mlp"] = 5.0, 3.0
+
+
+def attributed(key: str, at: tuple[int, ...], value: int) -> Callable[[int], dict[str, Any]]:
+    return lambda step: {key: value if step in at else 1 if "switches" in key else 0}
+
+
+FAULTS = {
+    "data in every step": Fault(
+        "data", lambda: make_run(change=add("data", 15)), "dataloader.next", "data", 15
+    ),
+    "data in every other step": Fault(
+        "data",
+        lambda: make_run(change=add("data", 30, lambda step: step % 2 == 1)),
+        "dataloader.next",
+        "data",
+        15,
+    ),
+    "one module once": Fault(
+        "slow-step",
+        lambda: make_run(change=add("backward GPT.h.2.mlp", 60, lambda step: step == 41)),
+        "GPT.h.2.mlp",
+        "backward",
+        0.6,
+        (41,),
+    ),
+    "two modules of the same kind now and then": Fault(
+        "slow-step",
+        lambda: make_run(
+            change=lambda step, parts: add(
+                f"forward GPT.h.{step % 4}.attn", 40, lambda step: step in (13, 44, 58)
+            )(step, parts)
+        ),
+        "GPT.h.*.attn",
+        "forward",
+        1.2,
+        (13, 44, 58),
+    ),
+    "everything slower once": Fault(
+        "slow-step",
+        lambda: make_run(change=scale(lambda step: 2.5 if step == 50 else 1.0)),
+        None,
+        None,
+        0.4,
+        (50,),
+    ),
+    "one block unlike its equals": Fault(
+        "module",
+        lambda: make_run(change=add("forward GPT.h.1.mlp", 6)),
+        "GPT.h.1.mlp",
+        "forward",
+        6,
+    ),
+    "one module that is all": Fault(
+        "module", lambda: make_run(change=add("GPT", 60)), "GPT", "forward", 60
+    ),
+    "every tenth step": Fault(
+        "period",
+        lambda: make_run(change=add("step", 40, lambda step: step % 10 == 9)),
+        "between the spans",
+        "between",
+        4,
+        tuple(range(9, 100, 10)),
+    ),
+    "every seventh step, and one besides": Fault(
+        "period",
+        lambda: make_run(change=add("optimizer", 25, lambda step: step % 7 == 3 or step == 50)),
+        "optimizer.step SGD",
+        "optimizer",
+        25 / 7,
+        tuple(range(3, 100, 7)),
+    ),
+    "slower and slower": Fault(
+        "drift",
+        lambda: make_run(
+            change=lambda step, parts: [
+                add(f"forward GPT.h.{block}.attn", step * 0.04)(step, parts) for block in range(4)
+            ]
+        ),
+        "GPT.h.*.attn",
+        "forward",
+        5.5,
+    ),
+    "slower from a step on": Fault(
+        "drift",
+        lambda: make_run(change=add("backward GPT.h.3.mlp", 8, lambda step: step >= 60)),
+        "GPT.h.*.mlp",
+        "backward",
+        3.2,
+    ),
+    "warm-up": Fault(
+        "warm-up",
+        lambda: make_run(20, change=scale(lambda step: 4.0 if step < 3 else 1.0)),
+        None,
+        None,
+        15,
+        (0, 1, 2),
+    ),
+    "optimizer": Fault(
+        "optimizer",
+        lambda: make_run(change=add("optimizer", 20)),
+        "optimizer.step SGD",
+        "optimizer",
+        21,
+    ),
+    "recompute": Fault(
+        "recompute", lambda: make_run(change=recomputing), "GPT.h.0.attn", "recompute", 8
+    ),
+    "between the spans of steps": Fault(
+        "between", lambda: make_run(change=add("step", 12)), "in the steps", "between", 12.6
+    ),
+    "between the steps": Fault(
+        "between", lambda: make_run(gap=14), "between the steps", "between", 14.5
+    ),
+    "compilation": Fault(
+        "compile",
+        lambda: make_run(change=add("compile", 90, lambda step: step in (30, 61))),
+        "compile",
+        "compile",
+        1.8,
+        (30, 61),
+    ),
+    "garbage": Fault(
+        "gc",
+        lambda: make_run(change=add("gc", 60, lambda step: step in (17, 18, 44, 71))),
+        "python.gc",
+        "gc",
+        2.4,
+        (17, 18, 44, 71),
+    ),
+    "checkpoint": Fault(
+        "checkpoint",
+        lambda: make_run(change=add("checkpoint", 200, lambda step: step % 50 == 49)),
+        "checkpoint.save",
+        "checkpoint",
+        4,
+        (49, 99),
+    ),
+    "a starved host": Fault(
+        "host",
+        lambda: make_run(
+            change=scale(lambda step: 3.0 if step in (20, 33, 70) else 1.0),
+            attributes=attributed("torch.step.involuntary_switches", (20, 33, 70), 40),
+        ),
+        None,
+        None,
+        1.7,
+        (20, 33, 70),
+    ),
+    "an exhausted allocator": Fault(
+        "memory",
+        lambda: make_run(
+            change=add("forward GPT.h.0.mlp", 50, lambda step: step == 33),
+            attributes=attributed("torch.device.memory.alloc_retries", (33,), 2),
+        ),
+        None,
+        None,
+        0.5,
+        (33,),
+    ),
+    "many spans in a short step": Fault(
+        "tracing",
+        lambda: make_run(change=scale(lambda step: 0.05)),
+        None,
+        None,
+        0.19,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_found_and_its_place_and_cost_are_told(name: str) -> None:
+    fault = FAULTS[name]
+    findings = diagnose(fault.run()).findings
+    found = [finding for finding in findings if finding.rule == fault.rule]
+    assert len(found) == 1, findings
+    (finding,) = found
+    assert (finding.place, finding.phase) == (fault.place, fault.phase)
+    assert finding.cost_ms == pytest.approx(fault.cost_ms, rel=0.25)
+    assert finding.steps == fault.steps or finding.rule == "drift"
+    # Nothing else leads: a host that is busy, or an allocator, is also a slow step.
+    also = {"host": {"slow-step"}, "memory": {"slow-step"}}.get(fault.rule, set())
+    assert findings[0].rule in {fault.rule, *also}
+
+
+def test_every_rule_is_tried_here() -> None:
+    tried = {fault.rule for fault in FAULTS.values()} | {"straggler", "missing"}
+    assert tried == set(RULES)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02, 0.1])
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 40, 300])
+def test_a_healthy_run_is_balanced(noise: float, count: int) -> None:
+    findings = diagnose(make_run(count, noise=noise)).findings
+    assert [finding for finding in findings if finding.cost_share > 0.05] == []
+    assert findings[0].rule == "balanced" or count == 3
+
+
+def test_the_verdict_says_where_the_time_goes() -> None:
+    assert diagnose(make_run()).verdict == (
+        "Backward takes 63 % of a step. The 4 blocks' mlp cost 51 %, attn 43 %; nothing waits for data."
+    )
+
+
+def test_a_step_where_drift_was_a_jump_is_named() -> None:
+    jump = make_run(change=add("backward GPT.h.3.mlp", 8, lambda step: step >= 60))
+    (finding,) = (found for found in diagnose(jump).findings if found.rule == "drift")
+    assert finding.steps == (60,)
+    assert finding.sentence.startswith("Since step 60 steps take 8") or " 7.9" in finding.sentence
+    climb = make_run(change=lambda step, parts: add("data", step * 0.02)(step, parts))
+    assert [found.steps for found in diagnose(climb).findings if found.rule == "drift"] in (
+        [],
+        [()],
+    )
+
+
+def ranks_of(*changes: Change, count: int = 40) -> list[list[Any]]:
+    return [make_steps(count, change, rank=rank, seed=rank) for rank, change in enumerate(changes)]
+
+
+def in_step(ranks: list[list[Any]]) -> Run:
+    """Return a run whose ranks wait for each other at the end of backward."""
+    return Run([span for steps in zip(*ranks, strict=True) for span in _together(steps)])
+
+
+def _together(spans: tuple[Any, ...]) -> tuple[Any, ...]:
+    begin = min(span.start for span in spans)
+    for span in spans:
+        trace = span.trace
+        shift = span.start - begin
+        for column in (trace.starts, trace.ends):
+            for at in range(len(column)):
+                column[at] -= shift
+    # The gradients are exchanged when the last one is there: who waits, waits in backward.
+    backward = next(at for at, s in enumerate(spans[0].shape.sites) if s.name == "backward")
+    exchange = max(span.trace.ends[backward] for span in spans)
+    for span in spans:
+        trace = span.trace
+        wait = exchange - trace.ends[backward]
+        after = [at for at in range(len(trace)) if trace.starts[at] >= trace.ends[backward]]
+        for at in after:
+            trace.starts[at] += wait
+            trace.ends[at] += wait
+        trace.ends[backward] += wait
+        trace.ends[0] += wait
+    return spans
+
+
+NOTHING: Change = lambda step, parts: None  # noqa: E731
+
+
+def test_a_rank_that_is_always_last_is_found() -> None:
+    slow = add("forward GPT.h.3.mlp", 12)
+    findings = diagnose(in_step(ranks_of(NOTHING, NOTHING, slow, NOTHING))).findings
+    first = findings[0]
+    assert (first.rule, first.rank, first.place) == ("straggler", 2, "forward GPT.h.3.mlp")
+    assert "in nearly every step" in first.sentence
+    assert first.cost_ms == pytest.approx(12, rel=0.15)
+
+
+def test_a_rank_that_is_last_now_and_then_is_found() -> None:
+    slow = add("data", 40, lambda step: step in (7, 21, 30))
+    findings = diagnose(in_step(ranks_of(NOTHING, slow, NOTHING))).findings
+    found = [finding for finding in findings if finding.rule == "straggler"]
+    assert [(finding.rank, finding.steps) for finding in found] == [(1, (7, 21, 30))]
+
+
+def test_of_ranks_that_are_all_alike_none_is_a_straggler() -> None:
+    findings = diagnose(in_step(ranks_of(NOTHING, NOTHING, NOTHING))).findings
+    assert [finding.rule for finding in findings] == ["balanced"]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "word"),
+    [({semconv.STEP_TRUNCATED: True}, "1 truncated"), ({semconv.STEP_DROPPED: 3}, "3 dropped")],
+)
+def test_from_what_is_missing_nothing_is_concluded(attribute: dict[str, Any], word: str) -> None:
+    steps = make_steps(
+        20,
+        add("data", 500, lambda step: step == 9),
+        attributes=lambda step: attribute if step == 9 else {},
+    )
+    if semconv.STEP_DROPPED in attribute:
+        steps = [step for step in steps if step.step != 8]
+    findings = diagnose(Run(steps)).findings
+    missing = [finding for finding in findings if finding.rule == "missing"]
+    assert [finding.sentence for finding in missing] == [
+        f"Steps are missing: {word}. Nothing is concluded from them."
+    ]
+    slow = [finding for finding in findings if finding.rule == "slow-step"]
+    assert bool(slow) == (semconv.STEP_DROPPED in attribute)
+
+
+def test_a_finding_is_plain_values_in_json() -> None:
+    finding = Finding("slow-step", "…", 0.08123456, 0.003, (41,), None, "GPT.h.2.mlp", "backward")
+    assert finding.as_json() == {
+        "rule": "slow-step",
+        "sentence": "…",
+        "cost_ms": 0.0812,
+        "cost_share": 0.003,
+        "steps": [41],
+        "rank": None,
+        "place": "GPT.h.2.mlp",
+        "phase": "backward",
+    }
+
+
+def test_own_times_add_up_to_the_steps() -> None:
+    run = make_run(5)
+    for at, ms in enumerate(run.main.ms):
+        assert sum(column[at] for column in run.main.own.values()) == pytest.approx(ms, rel=1e-6)
+    assert len({place.name for place in run.main.own if place.name != place.pattern}) == 3 * BLOCKS
