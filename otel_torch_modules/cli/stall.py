@@ -12,10 +12,13 @@ from typing import Any, NamedTuple
 
 from otel_torch_modules import semconv
 from otel_torch_modules._grammar import agree, counted
-from otel_torch_modules._printable import printable
 from otel_torch_modules._trace import Span
 
-_COLLECTIVE = re.compile(r"(?P<group>.*): (?P<name>\S+) (?P<number>\d+)(?P<ended>, ended)?")
+_COLLECTIVE = re.compile(r"(?P<group>.*): (?P<name>\S+) (?P<number>[0-9]{1,18})(?P<ended>, ended)?")
+
+
+_MOST_RANKS = 1 << 20
+_MOST_NAMED = 32
 
 
 class Collective(NamedTuple):
@@ -31,8 +34,10 @@ class Collective(NamedTuple):
 
 
 def ranks(numbers: Sequence[int]) -> str:
-    """Return how these are called in a sentence."""
-    return agree(len(numbers), "rank ", "ranks ") + ", ".join(map(str, numbers))
+    """Return how these are called in a sentence, the first of them where they are many."""
+    more = len(numbers) - _MOST_NAMED
+    named = ", ".join(map(str, numbers[:_MOST_NAMED])) + (f" and {more} more" if more > 0 else "")
+    return agree(len(numbers), "rank ", "ranks ") + named
 
 
 class Standing(NamedTuple):
@@ -100,9 +105,10 @@ class Stalled(NamedTuple):
 
     @property
     def silent(self) -> list[int]:
-        """The ranks below the highest that have said nothing."""
+        """The ranks below the highest that have said nothing; none where a number is none that jobs have."""
         said = {rank for group in self.groups for rank in group.ranks}
-        return sorted(set(range(max(said, default=-1))) - said)
+        highest = max(said, default=-1)
+        return sorted(set(range(highest)) - said) if highest < _MOST_RANKS else []
 
 
 class Said(NamedTuple):
@@ -141,13 +147,13 @@ class Said(NamedTuple):
         """
         trace_id, _, rank, _ = left["shared"] or ("", "", None, False)
         return cls(
-            printable(str(trace_id)),
+            str(trace_id),
             int(left["step"]),
             None if rank is None else int(rank),
             0.0,
             semconv.STALL_KILLED,
-            printable(str(left["place"])),
-            printable(" → ".join(map(str, left["modules"]))),
+            str(left["place"]),
+            " → ".join(map(str, left["modules"])),
             (),
         )
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from otel_torch_modules import semconv
-from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say
@@ -47,7 +46,7 @@ def _left_behind(folder: Path) -> Iterator[Said]:
         try:
             yield Said.of_file(json.loads(path.read_bytes()))
         except (OSError, KeyError, TypeError, ValueError, RecursionError):
-            say(f"{printable(str(path))} is not what a rank leaves behind.")
+            say(f"{path} is not what a rank leaves behind.")
 
 
 def _print(stall: Stalled) -> None:

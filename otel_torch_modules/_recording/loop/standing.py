@@ -60,6 +60,7 @@ class Standing:
             fetches.get("evaluations"),
             fetches.get("last_end"),
             fetches.get("at_work"),
+            fetches.get("began"),  # what a step that is left out waits for is kept nowhere
             # Nothing more is recorded of the call that runs: how far has it come?
             call_path(thread, _CALL) if state.stack is None else None,
         )

@@ -20,6 +20,7 @@ from otel_torch_modules import TorchModuleInstrumentor
 from otel_torch_modules._engine.stalls import Stalls
 from otel_torch_modules._recording.loop.standing import Standing
 from otel_torch_modules._records import Record, Stall
+from otel_torch_modules.config import Config, Schedule
 from otel_torch_modules.testing import capture_spans
 
 Program = Callable[[Barrier], object]
@@ -206,15 +207,24 @@ THREAD = module_with(
 )
 
 
-def said_of(program: Program, stops: int, caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Let `program` pass all but the last of so many stops and wait there for a minute; return what is said."""
+def said_of(
+    program: Program,
+    stops: int,
+    caplog: pytest.LogCaptureFixture,
+    config: Config | None = None,
+    pause_s: float = 0.0,
+) -> list[str]:
+    """Let `program` pass all but the last of so many stops and wait there for a minute; return what is said.
+
+    At each of the others it waits for `pause_s`.
+    """
     stop, now = Barrier(2), [0.0]
 
     def send(record: Record, _: Stall, say: Callable[[str, float], None]) -> None:
         snapshot = tracing._assembler.read_snapshot(record)
         say(snapshot.place, snapshot.seconds)
 
-    with capture_spans(), caplog.at_level(logging.INFO, "otel_torch_modules"):
+    with capture_spans(config), caplog.at_level(logging.INFO, "otel_torch_modules"):
         tracing = TorchModuleInstrumentor()._tracing
         assert tracing is not None
         standing = Standing(tracing._steps.current, tracing._recorder)
@@ -225,12 +235,13 @@ def said_of(program: Program, stops: int, caplog: pytest.LogCaptureFixture) -> l
         try:
             for number in range(stops):
                 stop.wait(60)
+                is_last = number == stops - 1
                 stalls.look()
-                if number < stops - 1:
+                for _ in range(130 if is_last and not pause_s else round(2 * pause_s)):
+                    now[0] += 0.5
+                    stalls.look()
+                if not is_last:
                     stop.wait(60)
-            for _ in range(130):
-                now[0] += 0.5
-                stalls.look()
         finally:
             stop.abort()
             thread.join(60)
@@ -315,3 +326,80 @@ def test_what_a_function_of_the_program_has_is_freed_when_it_ends() -> None:
     finally:
         gc.enable()
     assert seen[1] is True
+
+
+# What is recorded of a step, from all to nothing.
+DEPTHS = {
+    "modules": Config(),
+    "phases": Config(detail_ranks="1"),
+    "left out": Config(schedule=Schedule(skip_first=100)),
+}
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_a_stall_is_told_of_however_little_is_recorded(
+    depth: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (said,) = said_of(in_a_forward, 1, caplog, DEPTHS[depth])
+    place = {
+        "modules": "in forward Net",
+        "phases": "in forward Net",
+        "left out": "outside any phase",
+    }
+    assert said.startswith(f"WARNING: No progress for 60 s in step 0: {place[depth]}")
+
+
+class Slow(nn.Module):
+    """Each of its modules takes most of a minute."""
+
+    def __init__(self, stop: Barrier) -> None:
+        super().__init__()
+        self.first, self.second, self.third = Net(), Net(), Net()
+        for net in (self.first, self.second, self.third):
+            net.inside = lambda: stand(stop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        x = self.second(x)
+        return self.third(x)  # type: ignore[no-any-return]
+
+
+def one_long_forward(stop: Barrier) -> None:
+    Slow(stop)(torch.ones(1, 2)).sum().backward()
+
+
+def one_long_forward_of_an_evaluation(stop: Barrier) -> None:
+    with torch.no_grad():
+        Slow(stop).eval()(torch.ones(1, 2))
+
+
+def batches_that_are_skipped(stop: Barrier) -> None:
+    loop = Loop(stop)
+    loop.model(torch.ones(1, 2))
+    for _ in DataLoader([torch.ones(2)] * 3):
+        stand(stop)
+
+
+def an_evaluation_after_a_step(stop: Barrier) -> None:
+    loop = Loop(stop)
+    loop.step()
+    for _ in range(2):
+        stand(stop)
+        with torch.no_grad():
+            loop.forward()
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize(
+    "program",
+    [
+        one_long_forward,
+        one_long_forward_of_an_evaluation,
+        batches_that_are_skipped,
+        an_evaluation_after_a_step,
+    ],
+)
+def test_who_gets_on_slowly_is_not_told_of(
+    program: Program, depth: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert said_of(program, 3, caplog, DEPTHS[depth], pause_s=40) == []

@@ -40,6 +40,7 @@ COMMANDS = (
     ["view", "--step", "1", "--depth", "2", "{file}"],
     ["stragglers", "{file}"],
     ["doctor", "{file}"],
+    ["stalls", "{file}"],
 )
 
 STYLE = re.compile(r"\x1b\[[0-9;]*m")  # the only sequence that we write
@@ -102,8 +103,23 @@ def _span(number: int, parent: int, name: str, phase: str | None, *, trace: int)
     }
 
 
+def _stalled(span: dict[str, Any], place: str) -> dict[str, Any]:
+    """Return the span of a rank with what it says of a stall."""
+    texts = {"reason": "no_progress", "place": place, "frames": "train.py:3 → model.py:4"}
+    lines = [{"stringValue": "default_pg: all_reduce 9"}]
+    span["attributes"] += [
+        {"key": "torch.stall.duration", "value": {"doubleValue": 60.5}},
+        {"key": "torch.stall.collectives", "value": {"arrayValue": {"values": lines}}},
+        *(
+            {"key": f"torch.stall.{name}", "value": {"stringValue": text}}
+            for name, text in texts.items()
+        ),
+    ]
+    return span
+
+
 def _file() -> list[Any]:
-    """Return requests of two steps, one of them of two ranks, an evaluation, and a span of the program's."""
+    """Return requests of two steps, one of them of two ranks, an evaluation, a stall, and a span of the program's."""
     first = [
         _span(1, 0, "train.step", "step", trace=1),
         _span(2, 1, "rank 2", "rank", trace=1),
@@ -117,10 +133,15 @@ def _file() -> list[Any]:
         _span(8, 7, "rope", None, trace=2),
     ]
     outside = [_span(9, 0, "forward GPT", "forward", trace=3)]
+    stall = [
+        _span(10, 0, "train.stall", "stall", trace=4),
+        _stalled(_span(11, 10, "rank 11", "rank", trace=4), "in forward GPT"),
+        _stalled(_span(12, 10, "rank 12", "rank", trace=4), ""),
+    ]
     resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "train"}}]}
     return [
         {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]}
-        for spans in (first[:3], first[3:], second, outside)
+        for spans in (first[:3], first[3:], second, outside, stall)
     ]
 
 
@@ -249,7 +270,7 @@ def test_no_text_of_a_file_reaches_the_terminal_as_it_is(tmp_path: Path) -> None
     path = tmp_path / "run.jsonl"
     for content in _at_all_places("".join(EVIL)):
         path.write_bytes(content)
-        for command in COMMANDS[2:5:2]:
+        for command in COMMANDS[2::2]:
             code, out, err = run(*(part.format(file=path) for part in command))
             assert code in (0, 2)
             assert_printable(out, err)
@@ -265,7 +286,7 @@ def test_styles_are_all_that_a_terminal_obeys(
     path.write_bytes(path_content)
     for command in COMMANDS:
         _, out, err = run(*(part.format(file=path) for part in command))
-        assert "\x1b[" in out or command[0] in ("doctor", "stragglers")
+        assert "\x1b[" in out or command[0] in ("doctor", "stalls", "stragglers")
         assert_printable(out, err)
         assert "\x1b]8" not in out
 

@@ -174,6 +174,36 @@ def test_evaluations_after_a_step_are_shared_too_and_told_apart() -> None:
     assert None not in found[0]
 
 
+def test_all_ranks_tell_of_a_stall_in_one_trace_and_of_another_in_another() -> None:
+    def ids(rank: int) -> list[int | None]:
+        run = identity(rank)
+        opened = step(1)
+        if rank == 0:
+            run.shared_ids(step(0))
+            first = run.shared_ids(opened)
+        else:  # between the two steps
+            run.shared_ids(step(0))
+            first = run.awaited_ids(1)
+        stalls = [
+            run.stall_ids(Record("stall", at, 0, 0), said) for at in (1, 2) for said in (0, 1)
+        ]
+        killed = run.killed_step(1)
+        found = [*(one and one.trace_id for one in (first, *stalls)), killed and killed[0]]
+        assert [killed and killed[1].rank] == [rank]
+        return found
+
+    assert ids(0) == ids(3)
+    assert len({*ids(0)} - {None}) == 6
+
+
+def test_without_a_run_no_stall_is_shared() -> None:
+    run = identity(0, {**TORCHRUN, "TORCHELASTIC_RUN_ID": "none"})
+    run.shared_ids(step(0))
+    assert run.stall_ids(Record("stall", 0, 0, 0), 0) is None
+    assert run.killed_step(0) is None
+    assert run.awaited_ids(1) is None
+
+
 def test_nothing_is_shared_by_a_job_of_one_process_or_outside_a_step() -> None:
     assert identity(0, {**TORCHRUN, "WORLD_SIZE": "1"}).shared_ids(step(0)) is None
     assert JobIdentity(Config(), {}, lambda: None).shared_ids(step(0)) is None
