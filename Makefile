@@ -22,11 +22,12 @@ check: $(CHECKABLE) ## check style and types, run the unit tests: under a minute
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest -m 'not slow' tests/unit
 
-test: $(TESTABLE) ## check style and types, run the tests
+test: $(TESTABLE) ## check style and types, run the tests, measure which branches they take
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest --cov tests/unit tests/integration
+	$(VENV)/bin/pytest --ignore=tests/unit --ignore=tests/integration
 
 test-properties: $(TESTABLE) ## run the tests over generated inputs with fifty times as many of them
 	$(VENV)/bin/pytest --timeout=0 --hypothesis-profile=thorough $$(grep -rl 'from hypothesis' tests --include='test_*.py')

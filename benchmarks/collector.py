@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.backends.programs import Program, find, free_ports
 from tests.deploy.metrics import scrape
+from tests.support.backend_programs import Program, find, free_ports
 
 _CONFIG = """
 extensions: {{health_check: {{endpoint: "127.0.0.1:{health}"}}}}

@@ -28,9 +28,9 @@ from benchmarks.deep import DeepTransformer
 from benchmarks.figures import spread
 from benchmarks.machine import describe, use_one_thread
 from otel_torch_modules import Config, TorchModuleInstrumentor, step
-from tests.backends.jaeger_query import count
-from tests.backends.servers import Collector, Jaeger
 from tests.deploy.metrics import scrape
+from tests.support.backend_servers import Collector, Jaeger
+from tests.support.jaeger_query import count
 
 _EARLY = 20  # steps
 _READ_WHOLE = 5  # traces

@@ -356,7 +356,7 @@ class OpenSpan(Protocol):
 
 
 class StepContext(Protocol):
-    """Makes a record the current span of the program. Called on the training thread."""
+    """Makes a record the current span of the program."""
 
     def open(self, record: Record) -> bool:
         """Return whether `record`, which opens, is recorded: the provider's sampler may leave it out."""

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -31,7 +28,7 @@ from otel_torch_modules._job.process_group import rank_and_world_size
 from otel_torch_modules._job.starter import JobContext
 from otel_torch_modules._recording.collectives import last_collectives
 from otel_torch_modules._recording.cost.spending import Spending
-from otel_torch_modules._recording.dynamo import skip_frames_of
+from otel_torch_modules._recording.dynamo import skip_own_frames
 from otel_torch_modules._recording.loop.hooks import LoopHooks
 from otel_torch_modules._recording.loop.standing import Standing
 from otel_torch_modules._recording.loop.steps import Steps
@@ -69,7 +66,7 @@ class Tracing:
             job_context=self._job_context,
             deliveries=self._deliveries,
             tracer_provider=tracer_provider,
-            on_found=lambda is_theirs: self._engine.start(ends_first=is_theirs),
+            on_found=lambda: self._engine.start(),
             short_of_room=lambda: self._engine.worker.queue.nearly_full,
         )
         self._engine = Engine(
@@ -94,6 +91,7 @@ class Tracing:
         self._stalls = self._look_for_stalls(config.stall_timeout)
         self._black_box = self._make_black_box(config.blackbox)
         self._phases: list[Phase] = []  # of the last step
+        self.step = self._steps.step
 
     def start(self) -> None:
         """Put the hooks on."""
@@ -101,7 +99,7 @@ class Tracing:
             logger.info("Tracing has not been tried with torch %s yet", torch.__version__)
         fork.watch(self)
         step_metrics.watch(self._engine.worker)
-        skip_frames_of(*_own_modules())
+        skip_own_frames()
         self._job_context.attach()
         self._recorder.install()
         self._hooks.install()
@@ -113,10 +111,6 @@ class Tracing:
         self._engine.stop(_STOP_TIMEOUT_S)
         step_metrics.unwatch(self._engine.worker)
         self._job_context.detach()
-
-    def step(self, index: int | None) -> AbstractContextManager[None]:
-        """See :func:`otel_torch_modules.step`."""
-        return self._steps.step(index)
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's step: the parent sends it."""
@@ -131,12 +125,12 @@ class Tracing:
         self._recorder.uninstall()
 
     def _put(self, record: Record) -> None:
-        """Recording is through with `record`: on one of the program's threads, or the worker's."""
+        """Recording is through with `record`."""
         self._engine.worker.put(record)
         self._losses.end_with_a_whole_record()
 
     def _handle(self, record: Record) -> None:
-        """Assemble `record` and send it: on the worker's thread."""
+        """Assemble `record` and send it."""
         with self._deliveries.assembling(record):
             # Assembly keeps the last records for a while, and a context may hold what is the program's.
             context, record.context = record.context, None
@@ -216,9 +210,3 @@ class Tracing:
             self._steps.finish()
         except Exception:
             self._recorder.fail("where the last step is handed over")
-
-
-def _own_modules() -> list[ModuleType]:
-    return [
-        module for name, module in list(sys.modules.items()) if name.startswith(f"{__package__}.")
-    ]

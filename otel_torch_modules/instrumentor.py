@@ -102,7 +102,7 @@ def trace(
 
     Example:
         >>> with trace(config=Config(max_depth=2)):
-        ...     train_one_epoch()
+        ...     epoch = 1  # what trains goes here
     """
     instrumentor = TorchModuleInstrumentor()
     if instrumentor.is_instrumented_by_opentelemetry:
@@ -122,8 +122,8 @@ def step(index: int | None = None) -> AbstractContextManager[None]:
     process is not traced.
 
     Example:
-        >>> for index, batch in enumerate(batches):
+        >>> for index in range(2):
         ...     with step(index):
-        ...         train_on(batch)
+        ...         batch = index  # what trains goes here
     """
     return TorchModuleInstrumentor().step(index)

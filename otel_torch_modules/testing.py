@@ -1,14 +1,4 @@
-"""For tests of programs that are traced, and of this package: spans in memory, as trees.
-
-Example:
-    >>> with capture_spans() as captured:
-    ...     train_one_step(model)
-    >>> print(captured.outline())
-    train.step
-      forward GPT
-        forward h.0
-    ...
-"""
+"""For tests of programs that are traced, and of this package: spans in memory, as trees."""
 
 from __future__ import annotations
 
@@ -109,6 +99,22 @@ def capture_spans(config: Config | None = None) -> Iterator[Captured]:
 
     Args:
         config: the options; all defaults where None, whatever the environment says.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 1))
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> with capture_spans() as captured:
+        ...     model(torch.ones(1, 2)).sum().backward()
+        ...     optimizer.step()
+        >>> print(captured.outline())
+        train.step
+          forward Sequential
+            forward 0
+          backward
+            backward Sequential
+              backward 0
+          optimizer.step SGD
     """
     captured = Captured()
     instrumentor = TorchModuleInstrumentor()

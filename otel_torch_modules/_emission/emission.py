@@ -25,7 +25,7 @@ class Emission:
         job_context: what started the job.
         deliveries: is told what became of records.
         tracer_provider: to use instead of the program's global one.
-        on_found: called when the tracer provider is known; told whether it is the program's.
+        on_found: called when the tracer provider is known.
         short_of_room: whether a record that opens should do without its modules.
     """
 
@@ -37,15 +37,15 @@ class Emission:
         job_context: JobContext,
         deliveries: Deliveries,
         tracer_provider: trace.TracerProvider | None,
-        on_found: Callable[[bool], None],
+        on_found: Callable[[], None],
         short_of_room: Callable[[], bool],
     ) -> None:
         self._deliveries = deliveries
-        self._provider = LazyTracerProvider(
-            tracer_provider, on_found=lambda: on_found(not self._provider.is_ours)
-        )
+        self._provider = LazyTracerProvider(tracer_provider, on_found=on_found)
         self._emitter = Emitter(self._provider.resolve, job_context, deliveries=deliveries)
-        self.emit = self._emitter.emit
+        self.emit, self.idle = self._emitter.emit, self._emitter.idle
+        self.export, self.close = self._emitter.flush, self._provider.close
+        self.wait = self._provider.wait
         self.context = RecordContext(
             open_span,
             self._provider,
@@ -55,20 +55,12 @@ class Emission:
         )
 
     @property
+    def is_ours(self) -> bool:
+        return self._provider.is_ours
+
+    @property
     def ready(self) -> bool:
         return self._emitter.ready
-
-    def idle(self) -> None:
-        self._emitter.idle()
-
-    def export(self) -> bool:
-        return self._emitter.flush()
-
-    def close(self) -> None:
-        self._provider.close()
-
-    def wait(self, timeout_s: float) -> None:
-        self._provider.wait(timeout_s)
 
     def expect_end(self) -> None:
         self.context.leave_closed()

@@ -52,7 +52,7 @@ _FLUSH_INTERVAL_S = 0.5
 
 
 class Emitter:
-    """Sends span trees. All methods are called on the worker thread.
+    """Sends span trees.
 
     Args:
         resolve: returns the tracer provider, the same one each time.

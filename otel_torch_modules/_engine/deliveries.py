@@ -46,7 +46,7 @@ class Deliveries:
         self._current: Delivery | None = None
 
     def lose(self, kind: str, error: str) -> None:
-        """Count a record that was lost by `error`. Called on any thread."""
+        """Count a record that was lost by `error`."""
         self._done[kind, error] += 1
         self.lost += 1
 

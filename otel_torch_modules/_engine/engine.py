@@ -17,7 +17,11 @@ _CAPACITY = 64 << 20  # bytes of records that may wait
 
 
 class Outlet(Sender, Protocol):
-    """A sender that has a beginning and an end. Called on the thread that ends the engine."""
+    """A sender that has a beginning and an end."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it ends when we say so; known from when it begins."""
 
     def wait(self, timeout_s: float) -> None:
         """Wait until what is being prepared is there."""
@@ -35,8 +39,8 @@ class Engine:
     Args:
         outlet: where what was handled goes.
         deliveries: counts what becomes of records.
-        handle: what is done with a record; called on the worker's thread.
-        hand_over: puts what is finished but was not handed over yet; called on the worker's thread, often.
+        handle: what is done with a record.
+        hand_over: puts what is finished but was not handed over yet; called often.
         finish: puts what is not finished either; called once, at exit and at `stop`.
         exit_timeout_s: how long the end of the process may wait for a collector that does not answer.
     """
@@ -60,13 +64,10 @@ class Engine:
         self._before_exit = AtExit(self._hand_in)
         self._at_exit.register()
 
-    def start(self, *, ends_first: bool) -> None:
-        """Start the thread now: at exit, Python 3.12 starts none any more.
-
-        Args:
-            ends_first: what was registered at exit until now, as a program's tracer provider is, needs what we send.
-        """
-        (self._at_exit if ends_first else self._before_exit).register()
+    def start(self) -> None:
+        """Start the thread, now that the outlet is known: at exit, Python 3.12 starts none any more."""
+        # Once more where it is the program's: so we end before what that has registered at exit.
+        (self._before_exit if self._outlet.is_ours else self._at_exit).register()
         self.worker.start()
 
     def stop(self, timeout_s: float) -> bool:

@@ -33,7 +33,7 @@ class _Waiting:
 
 
 class RecordQueue:
-    """First in, first out. `put` is called on the program's threads, `take` on the worker's.
+    """First in, first out.
 
     Args:
         capacity: bytes of records that may wait.

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from otel_torch_modules import semconv
 from otel_torch_modules._engine.stacks import Position, Stack, all_stacks, positions_of, stack_of
-from otel_torch_modules._engine.watch import Wait, Watch
+from otel_torch_modules._engine.watch import Standstill, Watch
 from otel_torch_modules._log import inform, warn
 from otel_torch_modules._records import Record, Stall
 
@@ -104,7 +104,7 @@ class Stalls:
         for wait in found.due:
             self._consider(wait)
 
-    def _consider(self, wait: Wait) -> None:
+    def _consider(self, wait: Standstill) -> None:
         stack = stack_of(wait.thread)
         if stack.is_debugged or not self._is_waited_for(wait.thread, stack):
             return
@@ -178,7 +178,7 @@ class _Said:
         awaited: the number of that step, or of the next.
     """
 
-    def __init__(self, wait: Wait, opened: Record | None, awaited: int) -> None:
+    def __init__(self, wait: Standstill, opened: Record | None, awaited: int) -> None:
         self.wait = wait
         self.opened = opened
         self.awaited = awaited

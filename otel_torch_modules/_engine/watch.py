@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
 
-class Wait:
+class Standstill:
     """A thread has not got on since a moment.
 
     Args:
@@ -34,8 +34,8 @@ class Wait:
 class Looked(NamedTuple):
     """What one look has found."""
 
-    due: list[Wait]
-    over: list[Wait]  # of those that were spoken of
+    due: list[Standstill]
+    over: list[Standstill]  # of those that were spoken of
 
 
 class Watch:
@@ -57,7 +57,7 @@ class Watch:
 
     def forget(self) -> None:
         """Know of no thread."""
-        self._seen: dict[int, tuple[Hashable, Wait]] = {}
+        self._seen: dict[int, tuple[Hashable, Standstill]] = {}
         self._looked = self._clock()
 
     def look(self, states: Mapping[int, Hashable]) -> Looked:
@@ -82,6 +82,6 @@ class Watch:
                 if before is not None and before[1].said:
                     before[1].end = now
                     looked.over.append(before[1])
-                wait = Wait(thread, now, self._timeout_s)
+                wait = Standstill(thread, now, self._timeout_s)
             self._seen[thread] = state, wait
         return looked

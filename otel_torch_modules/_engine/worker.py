@@ -34,7 +34,7 @@ _LOOK_S = 0.05  # between two looks at what the thread does, or still has to do,
 
 
 class Sender(Protocol):
-    """Where what was handled goes. All is called on the thread, and may raise."""
+    """Where what was handled goes. All may raise."""
 
     @property
     def ready(self) -> bool:

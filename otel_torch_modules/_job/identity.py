@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from otel_torch_modules._engine import fork
 from otel_torch_modules._job import launchers
-from otel_torch_modules._job.launchers import Place
+from otel_torch_modules._job.launchers import JobPlace
 from otel_torch_modules._records import Record, SharedStep
 from otel_torch_modules._texts import encodable
 from otel_torch_modules.config import Config
@@ -36,7 +36,7 @@ class StepIds(NamedTuple):
 class Part(NamedTuple):
     """What a process does in its job."""
 
-    place: Place
+    place: JobPlace
     records: bool  # anything
     records_modules: bool  # else phases only
 
@@ -106,8 +106,8 @@ class JobIdentity:
         self._ranks = Ranks(config.ranks)
         self._detail_ranks = Ranks(config.detail_ranks)
         self._part: Part | None = None
-        self._place: Place | None = None
-        self._launched_place = Place(0, 1)
+        self._place: JobPlace | None = None
+        self._launched_place = JobPlace(0, 1)
         self._environ_length = (
             -1
         )  # when that was found; a launcher that says it late adds variables
@@ -202,7 +202,7 @@ class JobIdentity:
         """Whether this process is a rank of the job, or the job, and no child of one."""
         return not self._child or (not self._inherited_group and self._process_group() is not None)
 
-    def _find_place(self) -> Place:
+    def _find_place(self) -> JobPlace:
         """Return rank and world size, kept from when they are known for certain.
 
         The process group comes first: a launcher that starts one process for each node knows nothing of the
@@ -212,17 +212,17 @@ class JobIdentity:
             group = self._process_group()
             if group is None:
                 return self._find_launched_place()
-            self._place = Place(*group)
+            self._place = JobPlace(*group)
         return self._place
 
-    def _find_launched_place(self) -> Place:
+    def _find_launched_place(self) -> JobPlace:
         # Looking through the environment takes longer than all else that a step's opening does.
         if len(self._environ) != self._environ_length:
             self._environ_length = len(self._environ)
-            self._launched_place = launchers.place(self._environ) or Place(0, 1)
+            self._launched_place = launchers.place(self._environ) or JobPlace(0, 1)
         return self._launched_place
 
-    def _name_run(self, place: Place) -> str:
+    def _name_run(self, place: JobPlace) -> str:
         name = self._config.run_id or launchers.run_id(self._environ)
         if not name and place.rank == self._ranks.lowest(place.world_size):
             _LOGGER.warning(

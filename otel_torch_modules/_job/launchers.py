@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 
-class Place(NamedTuple):
+class JobPlace(NamedTuple):
     """Where a process stands in its job."""
 
     rank: int
@@ -119,17 +119,17 @@ def restart_count(environ: Mapping[str, str]) -> str:
     return ".".join(environ.get(name) or "0" for _, name, _ in RESTART_VARIABLES)
 
 
-def place(environ: Mapping[str, str]) -> Place | None:
+def place(environ: Mapping[str, str]) -> JobPlace | None:
     """Return where the launcher has put this process; None where nothing is said.
 
     Example:
         >>> place({"RANK": "9", "WORLD_SIZE": "16", "LOCAL_RANK": "1"})
-        Place(rank=9, world_size=16, local_rank=1)
+        JobPlace(rank=9, world_size=16, local_rank=1)
     """
     for row in RANK_VARIABLES:
         rank, world_size = _number(environ, row.rank), _number(environ, row.world_size)
         if rank is not None and world_size is not None and rank < world_size:
-            return Place(rank, world_size, _number(environ, row.local_rank))
+            return JobPlace(rank, world_size, _number(environ, row.local_rank))
     return None
 
 

@@ -56,7 +56,7 @@ class Admission:
         return recorded
 
     def close_step(self, record: Record) -> None:
-        """Send off a step that is over. May be called on the worker thread."""
+        """Send off a step that is over."""
         if record.log and not record.lost:
             if self._spending is not None:
                 self._spending.step_closes(record)
@@ -91,5 +91,5 @@ class Admission:
             self._spending.evaluation_closes(events)
 
     def close_evaluation(self, record: Record) -> None:
-        """Send off an evaluation that is over. May be called on the worker thread."""
+        """Send off an evaluation that is over."""
         self._submit(record)

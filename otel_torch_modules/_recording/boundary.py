@@ -8,7 +8,7 @@ from torch import nn
 
 
 class Boundary(Protocol):
-    """Decides where a record begins and ends. Called on the training thread, a few times a step."""
+    """Decides where a record begins and ends. Asked a few times a step."""
 
     def root_opens(self, module: nn.Module) -> bool:
         """Return whether the root call of `module` that begins now is recorded."""

@@ -8,6 +8,7 @@ skipped in the same way. Tracing *through* them, where a caller is compiled, is 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, ModuleType
 
@@ -15,7 +16,7 @@ import torch._C._dynamo.eval_frame as eval_frame
 from torch import nn
 from torch.fx import GraphModule
 
-from otel_torch_modules._recording.frames import program_frame
+from otel_torch_modules._recording.frames import OURS, program_frame
 
 # Modules of torch that run compiled graphs.
 _RUNNERS = ("torch._functorch._aot_autograd", "torch._dynamo.compiled_autograd")
@@ -24,11 +25,12 @@ _RUNNERS = ("torch._functorch._aot_autograd", "torch._dynamo.compiled_autograd")
 _FRAMES = 12
 
 
-def skip_frames_of(*modules: ModuleType) -> None:
-    """Have Dynamo never compile the functions of `modules` as frames of their own."""
-    for module in modules:
-        for code in _codes_of(module):
-            _skip(code)
+def skip_own_frames() -> None:
+    """Have Dynamo never compile the functions of this package as frames of their own."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith(OURS):
+            for code in _codes_of(module):
+                _skip(code)
 
 
 def made_by_compiler(module: nn.Module) -> bool:

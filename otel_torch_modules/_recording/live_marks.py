@@ -29,11 +29,11 @@ _SMALLEST_STACK: Final = 1 << 20  # where it cannot be asked for
 _KEY: Final = "otel_torch_modules"
 
 
-class _Seen:
+class _NodesSeen:
     """Held by the nodes that were looked at and have no mark."""
 
 
-_seen = _Seen()
+_seen = _NodesSeen()
 _seen_by_none = getrefcount(_seen)
 
 
@@ -41,9 +41,8 @@ class LiveMarks:
     """The marked nodes that are not freed yet, of all threads and of all that has ever traced."""
 
     def __init__(self) -> None:
-        self._hooks: list[
-            ref[MarkHooks]
-        ] = []  # each held once by each node, for as long as there is one
+        # Each is held once by each node, for as long as there is one.
+        self._hooks: list[ref[MarkHooks]] = []
         self._held_by_none = 0  # how often they are held apart from that
         self._most = _LARGEST_STACK // _BYTES_A_NODE
 

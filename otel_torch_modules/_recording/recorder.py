@@ -1,4 +1,4 @@
-"""What runs on the training thread: a wrapper around ``nn.Module.__call__`` and a hook of autograd nodes.
+"""What sees modules and autograd: a wrapper around ``nn.Module.__call__`` and a hook of autograd nodes.
 
 Why a wrapper and not torch's global forward hooks: a hook costs five times as much, does not see
 ``KeyboardInterrupt`` or a module that was compiled in place, and makes ``torch.compile`` warn. The wrapper returns
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from functools import update_wrapper
 from itertools import count
@@ -99,7 +100,8 @@ class Recorder:
         self._task = _NO_TASK  # that of the last mark
         self.threads: WeakValueDictionary[int, ThreadState] = WeakValueDictionary()
         """What is known of each thread that has called a module, by its identifier."""
-        self._threads = Threads(self.make_mark, count(), self._shared, self.fail, self.threads)
+        self._codes_of_threads = count()
+        self._threads = Threads(self._new_thread)
 
     @property
     def thread(self) -> ThreadState:
@@ -115,6 +117,12 @@ class Recorder:
     def log(self) -> list[Any] | None:
         """Its log."""
         return self._shared.log
+
+    def _new_thread(self) -> ThreadState:
+        code = next(self._codes_of_threads)
+        state = ThreadState(code, self.make_mark(code), self._shared, self.fail)
+        self.threads[threading.get_ident()] = state
+        return state
 
     def write_to(self, record: Record | None) -> None:
         """Record into the step `record` from now on, or nothing where it is None: what no thread has as its own."""
@@ -312,12 +320,8 @@ class Recorder:
                 log = task.into.log
                 if log is None:
                     return
-                node = current_node()
-                if (
-                    node is None
-                ):  # distributed autograd has an engine of its own, which does not say
-                    return
-                if not (task.selective and stops_at(node)):
+                node = current_node()  # None in distributed autograd, whose engine does not say
+                if node is not None and not (task.selective and stops_at(node)):
                     log.extend((MARK, thread_code, node._sequence_nr(), time, task.code))
             except BaseException:
                 if self.fail("in backward"):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, MutableMapping
-from itertools import count
+from collections.abc import Callable
 from time import perf_counter_ns as now
 from typing import Any
 
@@ -79,27 +78,10 @@ class ThreadState:
 
 
 class Threads(threading.local):
-    """The state of each thread.
+    """The state of each thread, made where it is first asked for."""
 
-    Args:
-        make_mark: returns the hook of the nodes that the thread with this code makes.
-        codes: gives each thread another code.
-        shared: what threads write to that do nothing of their own.
-        fail: see `Recorder.fail`.
-        known: takes in the state of each thread, by its identifier.
-    """
-
-    # Runs once in each thread that reads `state`.
-    def __init__(
-        self,
-        make_mark: Callable[[int], Callable[[Any], None]],
-        codes: count[int],
-        shared: OpenLog,
-        fail: Callable[[str], bool],
-        known: MutableMapping[int, ThreadState],
-    ) -> None:
-        code = next(codes)
-        self.state = known[threading.get_ident()] = ThreadState(code, make_mark(code), shared, fail)
+    def __init__(self, new: Callable[[], ThreadState]) -> None:
+        self.state = new()
 
 
 def _is_python_thread() -> bool:

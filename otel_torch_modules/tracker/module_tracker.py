@@ -27,7 +27,7 @@ from otel_torch_modules._recording.torch_private import (
 from otel_torch_modules.tracker.backward import NO_NODE, Gradients, LiveBackward
 from otel_torch_modules.tracker.calls import Edge, LiveCall, LiveRuler
 from otel_torch_modules.tracker.frames import KnownFrame, calling_frame
-from otel_torch_modules.tracker.stack import Stack
+from otel_torch_modules.tracker.stack import LiveStack
 
 ForwardPreHook = Callable[[nn.Module, Any], Any]
 ForwardHook = Callable[[nn.Module, Any, Any], Any]
@@ -40,7 +40,7 @@ class _ThreadTracker(threading.local):
     """What is known of one thread. ``__init__`` runs once in each thread that asks."""
 
     def __init__(self, rulers: list[LiveRuler]) -> None:
-        self.stack = Stack()
+        self.stack = LiveStack()
         self.ruler = LiveRuler()
         rulers.append(self.ruler)
 
@@ -270,7 +270,7 @@ class ModuleTracker:
             self._post_bw_hook(call.module(), gradients)
 
     @staticmethod
-    def _finish(stack: Stack, backward: LiveBackward) -> None:
+    def _finish(stack: LiveStack, backward: LiveBackward) -> None:
         if backward in stack:  # else the tracker was left meanwhile
             backward.finish()
             stack.remove(backward)

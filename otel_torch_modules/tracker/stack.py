@@ -14,7 +14,7 @@ from otel_torch_modules.tracker.frames import KnownFrame
 _RUNS_BACKWARD = torch.autograd.graph._engine_run_backward.__code__
 
 
-class Stack(list["LiveCall | LiveBackward"]):
+class LiveStack(list["LiveCall | LiveBackward"]):
     """The forward calls and backwards that run in one thread, outermost first."""
 
     def heal(self, frame: FrameType | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.backends.servers import Collector, Jaeger
+from tests.support.backend_servers import Collector, Jaeger
 
 
 @pytest.fixture(scope="session")

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from tests.backends.jaeger_query import StoredSpan, count, poll
-from tests.backends.programs import REPOSITORY
-from tests.backends.servers import Collector, Jaeger
-from tests.integration.training_program import without_stretches
+from tests.support.backend_programs import REPOSITORY
+from tests.support.backend_servers import Collector, Jaeger
+from tests.support.jaeger_query import StoredSpan, count, poll
+from tests.support.training_program import without_stretches
 
 pytestmark = pytest.mark.backend
 

@@ -12,8 +12,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from otel_torch_modules import Config
 from otel_torch_modules._job.identity import step_ids
-from tests.backends.servers import Collector, Jaeger
 from tests.distributed.simulation import SimulatedRank, record_demo_step
+from tests.support.backend_servers import Collector, Jaeger
 
 pytestmark = [pytest.mark.backend, pytest.mark.slow]
 

@@ -20,11 +20,11 @@ from otel_torch_modules._emission.otlp.grpc import _Stub
 from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
-from tests.backends.programs import Program, find, free_ports
+from tests.support.backend_programs import Program, find, free_ports
 from tests.support.examples import examples
-from tests.unit.assembly.test_repeats import Loop, Training, loops, ticks_from
-from tests.unit.emission.test_otlp import SCOPE, ours, runs, span_ids, standard, tracer
-from tests.unit.emission.test_otlp_columns import repeated
+from tests.support.otlp_spans import SCOPE, ours, runs, span_ids, standard, tracer
+from tests.unit.assembly.repeating.test_repeats import Loop, Training, loops, ticks_from
+from tests.unit.emission.otlp.test_columns import repeated
 
 pytestmark = pytest.mark.backend
 

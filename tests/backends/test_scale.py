@@ -9,7 +9,7 @@ import pytest
 from benchmarks.collector import exporting_to
 from benchmarks.deep import DeepTransformer
 from benchmarks.scale import differing_trees, lost, train
-from tests.backends.servers import Collector, Jaeger
+from tests.support.backend_servers import Collector, Jaeger
 
 pytestmark = [pytest.mark.backend, pytest.mark.slow]
 

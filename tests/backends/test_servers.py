@@ -13,8 +13,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, SpanKind
 
-from tests.backends.jaeger_query import StoredSpan
-from tests.backends.servers import Collector, Jaeger
+from tests.support.backend_servers import Collector, Jaeger
+from tests.support.jaeger_query import StoredSpan
 
 pytestmark = pytest.mark.backend
 

@@ -29,8 +29,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 COMPOSE_FILE = REPOSITORY / "deploy" / "compose.yaml"
 sys.path.insert(0, str(REPOSITORY))
 
-from tests.backends.jaeger_query import JaegerQuery  # noqa: E402
-from tests.backends.programs import find, find_on_path  # noqa: E402
+from tests.support.backend_programs import find, find_on_path  # noqa: E402
+from tests.support.jaeger_query import JaegerQuery  # noqa: E402
 
 PYTHON_IMAGE = "python:3.12.11-slim-bookworm"
 STEPS = 6

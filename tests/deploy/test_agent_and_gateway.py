@@ -15,11 +15,11 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
 )
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from tests.backends.jaeger_query import poll
-from tests.backends.programs import find_on_path
-from tests.backends.servers import Collector, Jaeger
 from tests.deploy.metrics import scrape
 from tests.deploy.steps import Step, send, steps_until_now
+from tests.support.backend_programs import find_on_path
+from tests.support.backend_servers import Collector, Jaeger
+from tests.support.jaeger_query import poll
 
 pytestmark = pytest.mark.backend
 

@@ -10,11 +10,11 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
     OTLPSpanExporter as HttpSpanExporter,
 )
 
-from tests.backends.jaeger_query import StoredSpan, poll
-from tests.backends.programs import free_ports
-from tests.backends.servers import Collector, Jaeger
 from tests.deploy.metrics import Sample, scrape
 from tests.deploy.steps import Step, exporter_to, send, steps_until_now
+from tests.support.backend_programs import free_ports
+from tests.support.backend_servers import Collector, Jaeger
+from tests.support.jaeger_query import StoredSpan, poll
 
 pytestmark = pytest.mark.backend
 

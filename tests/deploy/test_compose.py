@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.backends.programs import DEPLOY, REPOSITORY
+from tests.support.backend_programs import DEPLOY, REPOSITORY
 
 TEXT = (DEPLOY / "compose.yaml").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.backends.programs import DEPLOY
 from tests.deploy.traceql import check
+from tests.support.backend_programs import DEPLOY
 
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/training-steps.json").read_text())
 PROVISIONING = DEPLOY / "grafana/provisioning"

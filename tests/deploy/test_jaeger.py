@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.backends.jaeger_query import poll
-from tests.backends.servers import Jaeger
 from tests.deploy.steps import exporter_to, send, steps_until_now
+from tests.support.backend_servers import Jaeger
+from tests.support.jaeger_query import poll
 
 pytestmark = pytest.mark.backend
 

@@ -12,8 +12,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.backends.programs import DEPLOY
 from tests.deploy.kustomize import Resource, containers, identity, pod_templates, render
+from tests.support.backend_programs import DEPLOY
 
 OVERLAYS = ["jaeger", "tempo"]
 SCHEMA_VERSION = "1.30"

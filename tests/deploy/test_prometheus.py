@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from tests.backends.jaeger_query import poll
-from tests.backends.programs import DEPLOY, Program, find_on_path, free_ports
-from tests.backends.servers import Collector, Jaeger
 from tests.deploy.steps import exporter_to, send, steps_until_now
+from tests.support.backend_programs import DEPLOY, Program, find_on_path, free_ports
+from tests.support.backend_servers import Collector, Jaeger
+from tests.support.jaeger_query import poll
 
 pytestmark = pytest.mark.backend
 

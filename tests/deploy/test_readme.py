@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from tests.backends.programs import DEPLOY
 from tests.deploy.traceql import check
+from tests.support.backend_programs import DEPLOY
 
 README = (DEPLOY / "README.md").read_text()
 

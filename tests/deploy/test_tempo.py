@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from tests.backends.programs import DEPLOY
+from tests.support.backend_programs import DEPLOY
 
 VARIABLE = re.compile(r"\$\{\w+(?::-(?P<default>[^}]*))?\}")
 

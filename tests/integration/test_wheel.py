@@ -13,7 +13,7 @@ from zipfile import ZipFile
 import pytest
 
 from otel_torch_modules._reading.traces import Traces
-from tests.integration.training_program import TIME_LIMIT, environment
+from tests.support.training_program import TIME_LIMIT, environment
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "otel_torch_modules"

@@ -25,6 +25,9 @@ _PINS = _ROOT / "constraints.txt"
 
 _PARTS = (
     "tests/unit/recording",
+    "tests/unit/tracker/test_stack.py",
+    "tests/unit/engine",
+    "tests/unit/job/test_identity.py",
     "tests/unit/emission",
     "tests/unit/assembly",
     "tests/integration/backward",

@@ -22,7 +22,7 @@ from otel_torch_modules._spans.span import Span
 FAILED = Raised("", "an exception ended the backward pass", "")
 
 
-class Room:
+class SpanLimit:
     """How many module spans a record may still have."""
 
     __slots__ = ("left", "truncated")
@@ -46,16 +46,16 @@ class Backward:
     Args:
         span: the task's own span.
         kind: the span kind of module spans.
-        room: for how many of them.
+        limit: of how many of them there may be.
         known: the calls that a recompute may repeat.
     """
 
     __slots__ = (
         "_depths",
         "_kind",
+        "_limit",
         "_path",
         "_recompute",
-        "_room",
         "_spans",
         "span",
     )
@@ -64,13 +64,13 @@ class Backward:
         self,
         span: Span,
         kind: int,
-        room: Room,
+        limit: SpanLimit,
         known: KnownCalls,
     ) -> None:
         self.span = span
         self._recompute = Recompute(known)
         self._kind = kind
-        self._room = room
+        self._limit = limit
         self._spans: dict[Call, Span] = {}
         self._path: list[Call] = []  # calls whose spans are open, outermost first
         self._depths: dict[Call, int] = {}  # where they are in it
@@ -107,7 +107,7 @@ class Backward:
         for call in reversed(entered):
             span = self._spans.get(call)
             if span is None:
-                if call.span is None or not self._room.take():
+                if call.span is None or not self._limit.take():
                     continue
                 span = self._open(call, parent, time)
             depths[call] = len(path)

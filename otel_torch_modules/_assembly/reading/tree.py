@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from otel_torch_modules import semconv
-from otel_torch_modules._assembly.reading.backward import FAILED, Backward, Room
+from otel_torch_modules._assembly.reading.backward import FAILED, Backward, SpanLimit
 from otel_torch_modules._assembly.reading.call import CALL_INDEX, Call, attributes_of, label_of
 from otel_torch_modules._assembly.reading.heads import describe_heads, heads
 from otel_torch_modules._assembly.reading.history import History, KnownCalls, ReadCalls
@@ -77,7 +77,7 @@ class RecordTree:
         earlier = history.begin(self._made, is_step=record.kind == "step")
         self._known = KnownCalls(self._made.calls, earlier, order)
         self._own_marks_only = True
-        self._room = Room(max_spans, record.truncated)
+        self._limit = SpanLimit(max_spans, record.truncated)
         self._stacks: dict[int, list[_Open]] = {}
         self._backwards: dict[int, Backward] = {}
         self._counts: dict[Site, int] = {}  # calls of roots
@@ -104,7 +104,7 @@ class RecordTree:
     @property
     def truncated(self) -> bool:
         """Whether module spans are missing."""
-        return self._room.truncated
+        return self._limit.truncated
 
     def read(self, log: list[Any]) -> None:
         """Take in all events."""
@@ -182,7 +182,7 @@ class RecordTree:
             span.attributes = attributes
             span.start = time
             call.span = span
-        elif self._room.take():
+        elif self._limit.take():
             prefix = semconv.RECOMPUTE_PREFIX if recompute else semconv.FORWARD_PREFIX
             name = prefix + call.label
             call.span = Span(
@@ -264,7 +264,7 @@ class RecordTree:
         backward = Backward(
             span,
             self._kinds.backward,
-            self._room,
+            self._limit,
             self._known,
         )
         self._backwards[task] = backward
@@ -290,7 +290,7 @@ class RecordTree:
     # What is shown as it is declared.
 
     def _stretch(self, event: Stretch, thread: int, begin: int, time: int, detail: Any) -> None:
-        if not event.of_modules or self._room.take():
+        if not event.of_modules or self._limit.take():
             stack = self._stacks.get(thread, [])
             self._shown(event, event.shown, stack, begin, time, detail)
 

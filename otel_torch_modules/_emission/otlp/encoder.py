@@ -75,8 +75,8 @@ class SpanEncoder:
         self._scope = scope
         self._maker = maker or object()  # not the encoder: what is encoded may outlive it
         span = Span(Trace(1, 0, 0, None, None), None, "", "", 0, 1, 1, {})
-        record = RecordSpans([span], Decision(0, None), tracer, scope)
-        self._resource_part, self._scope_part = language.around(record.finished(span))
+        batch = RecordSpans([span], Decision(0, None), tracer, scope)
+        self._resource_part, self._scope_part = language.around(batch.finished(span))
 
     def has_templates(self, decision: Decision) -> bool:
         """Return False where a sampler says something of its own, which may be something else in each record.
@@ -91,22 +91,22 @@ class SpanEncoder:
             and limits.leave_attributes
         )
 
-    def encode(self, record: RecordSpans, spans: Sequence[Span]) -> bytes:
-        """Return `spans`, all of `record` and none of them the program's doing, for `request`; the last comes last."""
-        if not self.has_templates(record.decision):
-            return self._encode_anew(record, spans)
+    def encode(self, batch: RecordSpans, spans: Sequence[Span]) -> bytes:
+        """Return `spans`, all of `batch` and none of them the program's doing, for `request`; the last comes last."""
+        if not self.has_templates(batch.decision):
+            return self._encode_anew(batch, spans)
         rest: list[Span] = []
-        encoded = self._encode_known(record, spans, rest)
+        encoded = self._encode_known(batch, spans, rest)
         if rest:
-            anew = self._encode_anew(record, rest)
+            anew = self._encode_anew(batch, rest)
             encoded = [*encoded, anew] if rest[-1] is spans[-1] else [anew, *encoded]
         return self.language.between.join(encoded)
 
     def _encode_known(
-        self, record: RecordSpans, spans: Iterable[Span], rest: list[Span]
+        self, batch: RecordSpans, spans: Iterable[Span], rest: list[Span]
     ) -> list[bytes]:
         """Return the spans that there are templates for, and put the others into `rest`."""
-        trace = record.trace
+        trace = batch.trace
         known: list[Span] = []
         parents: list[int] = []
         linked: list[int] = []
@@ -146,7 +146,7 @@ class SpanEncoder:
             like = Prototype(span.name, span.phase, span.kind, span.attributes, keys)
             remote = _is_remote(span)
             template = self.template(
-                like, span.link is not None, record.decision.trace_flags, remote
+                like, span.link is not None, batch.decision.trace_flags, remote
             )
             first, to_id, to_parent, to_start, to_end, to_values, after = template.pieces
             said = b"".join([next(values[key]) for key in keys])
@@ -205,8 +205,8 @@ class SpanEncoder:
         specimen = Specimen(like, above)
         if linked:
             specimen.add_link()
-        record = RecordSpans([specimen.root], Decision(flags, None), self._tracer, self._scope)
-        encoded = self.language.opened(self._encode_anew(record, [specimen.span]))
+        batch = RecordSpans([specimen.root], Decision(flags, None), self._tracer, self._scope)
+        encoded = self.language.opened(self._encode_anew(batch, [specimen.span]))
         varies = specimen.varies(self.language, self.attributes)
         pieces = [*cut(encoded, varies)]
         if above is None:
@@ -218,9 +218,9 @@ class SpanEncoder:
             pieces.insert(6, b"")
         return Template(length, (*pieces[:7],), (*pieces[7:],))
 
-    def _encode_anew(self, record: RecordSpans, spans: Iterable[Span]) -> bytes:
+    def _encode_anew(self, batch: RecordSpans, spans: Iterable[Span]) -> bytes:
         # Without a resource: the encoder would encode it each time, at twice the cost of a span.
-        return self.language.encode([record.finished(span, _NO_RESOURCE) for span in spans])
+        return self.language.encode([batch.finished(span, _NO_RESOURCE) for span in spans])
 
 
 def _is_remote(span: Span) -> bool | None:

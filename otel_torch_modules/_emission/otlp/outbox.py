@@ -44,13 +44,13 @@ _ENOUGH_BYTES = 4 << 20
 _TOO_MANY_BYTES = 64 << 20
 
 
-class _Waiting(NamedTuple):
+class _Unsent(NamedTuple):
     request: EncodedRequest
     deliveries: list[Delivery]  # whose spans it holds
 
 
 class Outbox:
-    """All methods are called on the worker thread.
+    """Gathers encoded spans into requests and sends them.
 
     ``OTEL_BSP_SCHEDULE_DELAY`` says how long spans may wait, and ``OTEL_BSP_MAX_EXPORT_BATCH_SIZE`` how many of them
     make a request. A request that may be tried again stays here, and the others behind it, until it is taken.
@@ -83,7 +83,7 @@ class Outbox:
     def after_fork_in_child(self) -> None:
         """Forget the parent's spans: the parent sends them."""
         self._clear()
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_Unsent] = deque()
         self._waiting_bytes = 0
         self._pauses = pauses()
         self._due = 0.0  # when to try again
@@ -100,10 +100,10 @@ class Outbox:
         """Whether it takes more than it has."""
         return self._waiting_bytes < _ENOUGH_BYTES
 
-    def put(self, record: RecordSpans, spans: list[Span]) -> None:
-        """Take `spans` of `record`."""
+    def put(self, batch: RecordSpans, spans: list[Span]) -> None:
+        """Take `spans` of `batch`."""
         for part in slices(spans, self._slice):
-            self._add_parts(self.encoder.encode(record, part), len(part))
+            self._add_parts(self.encoder.encode(batch, part), len(part))
 
     def put_columns(self, columns: SpanColumns, span_ids: list[int], flags: int) -> None:
         """Take all spans of `columns` but the heads."""
@@ -145,7 +145,7 @@ class Outbox:
         """Make a request of what was gathered."""
         if self._spans:
             request = self.encoder.request(self._encoded, self._spans)
-            self._waiting.append(_Waiting(request, self._gathered))
+            self._waiting.append(_Unsent(request, self._gathered))
             self._waiting_bytes += len(request.data)
             self._clear()
         while self._waiting_bytes > _TOO_MANY_BYTES:

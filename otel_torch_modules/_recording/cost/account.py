@@ -95,9 +95,8 @@ class Account:
             logger.warning("What a module call costs is guessed, not measured", exc_info=True)
             self._measure = self._known
         self._opened_at = self._clock()
-        self.boundary_ns -= (
-            self._opened_at - start
-        )  # comes up once a minute, and not in what a record costs
+        # That comes up once a minute, and not in what a record costs.
+        self.boundary_ns -= self._opened_at - start
 
     def _settle(self) -> float:
         """Tell the budget what the record cost; return it."""

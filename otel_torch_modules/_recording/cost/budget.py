@@ -91,7 +91,7 @@ class Budget:
         self._modules_ns = modules_ns
 
     def add_record(self, worker_ns: int, *, modules: bool) -> None:
-        """Take note of the worker's processor time for a record. May be called on another thread."""
+        """Take note of the worker's processor time for a record."""
         (self._worker_full if modules else self._worker_phases).append(worker_ns)
 
     @property

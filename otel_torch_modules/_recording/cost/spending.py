@@ -20,7 +20,7 @@ logger = logging.getLogger("otel_torch_modules")
 
 
 class Spending:
-    """Keeps the costs of a process under a share of its time. On the training thread, unless a method says else.
+    """Keeps the costs of a process under a share of its time.
 
     Args:
         fraction: the most that tracing may cost, as a share of the time of the same program untraced.
@@ -45,9 +45,8 @@ class Spending:
         self._evaluations = Account(Budget(fraction), False, measure, clock)
         self._current = self._steps  # whose boundaries are passed now
         self._warned = False
-        self._worked_on: tuple[Account, bool, int] | None = (
-            None  # whose record, has it modules, of how many
-        )
+        # Whose record, whether it has modules, of how many forwards.
+        self._worked_on: tuple[Account, bool, int] | None = None
         self._worker_ns = 0
 
     def step_opens(self) -> None:
@@ -72,7 +71,7 @@ class Spending:
         self._current = self._steps
 
     def step_closes(self, step: Record) -> None:
-        """Take note that `step` is over. May be called on the worker thread."""
+        """Take note that `step` is over."""
         events = None if step.phases_only else len(step.log) // WIDTH
         self._steps.take(max(step.micro_batches, 1), events)
 
@@ -81,15 +80,13 @@ class Spending:
         self._current.boundary_ns += ns
 
     def worker_turns_to(self, record: Record) -> None:
-        """Take note that the worker has `record` next. Called on the worker thread.
+        """Take note that the worker has `record` next.
 
         Whatever that thread did since it had the one before is what that one cost, sending included.
         """
         time = self._worker_clock()
         taken, self._worker_ns = time - self._worker_ns, time
-        if (
-            self._worked_on is not None and taken >= 0
-        ):  # else it is another thread: in a forked child
+        if self._worked_on is not None and taken >= 0:  # else it is a forked child's thread
             account, modules, forwards = self._worked_on
             account.budget.add_record(taken // forwards, modules=modules)
         account = self._steps if record.kind == "step" else self._evaluations
@@ -99,11 +96,9 @@ class Spending:
         if record.phases_only:  # by the choice of ranks
             return
         account.keep_calibrated()
-        record.phases_only = not account.budget.records_modules(ordinal)
-        record.stride = account.budget.stride
-        self._warn(account.budget)
-
-    def _warn(self, budget: Budget) -> None:
+        budget = account.budget
+        record.phases_only = not budget.records_modules(ordinal)
+        record.stride = budget.stride
         if budget.out_of_reach and not self._warned:
             self._warned = True
             logger.warning(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter_ns as now
+from typing import Any, TypeVar
 
 from torch import nn
 
 from otel_torch_modules._recording.boundary import Boundary
+
+_R = TypeVar("_R")
 
 
 class TimedBoundary:
@@ -24,32 +27,23 @@ class TimedBoundary:
 
     def root_opens(self, module: nn.Module) -> bool:
         """See :class:`Boundary`, as for what follows."""
-        start = now()
-        try:
-            return self._boundary.root_opens(module)
-        finally:
-            self._spend(now() - start)
+        return self._timed(self._boundary.root_opens, module)
 
     def root_closes(self, failed: bool) -> None:
-        start = now()
-        try:
-            self._boundary.root_closes(failed)
-        finally:
-            self._spend(now() - start)
+        self._timed(self._boundary.root_closes, failed)
 
     def task_opens(self) -> None:
-        start = now()
-        try:
-            self._boundary.task_opens()
-        finally:
-            self._spend(now() - start)
+        self._timed(self._boundary.task_opens)
 
     def task_closes(self, time: int, failed: bool) -> None:
-        start = now()
-        try:
-            self._boundary.task_closes(time, failed)
-        finally:
-            self._spend(now() - start)
+        self._timed(self._boundary.task_closes, time, failed)
 
     def lose(self, error: BaseException, where: str) -> None:
         self._boundary.lose(error, where)
+
+    def _timed(self, method: Callable[..., _R], *arguments: Any) -> _R:
+        start = now()
+        try:
+            return method(*arguments)
+        finally:
+            self._spend(now() - start)

@@ -16,7 +16,7 @@ from torch import nn
 
 from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.loop.evaluation import Forward
-from otel_torch_modules._recording.loop.open_step import OpenStep, Root
+from otel_torch_modules._recording.loop.open_step import OpenStep, RootForward
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._records import WIDTH, Record, Site
 
@@ -91,7 +91,7 @@ class Border:
         place = len(step.record.log)
         self.put_before(step, forwards)
         for forward in forwards:
-            step.roots.append(Root(forward.module, forward.start, place, 0))
+            step.roots.append(RootForward(forward.module, forward.start, place, 0))
             place += len(forward.log)
             module = forward.module()
             if module is not None and module is step.root:

@@ -32,7 +32,7 @@ _IDLE = 300_000_000
 
 
 class CurrentStep:
-    """Opens and ends steps. All methods but `hand_over_idle` run on the training thread.
+    """Opens and ends steps.
 
     Args:
         recorder: records into what is opened here.
@@ -214,7 +214,7 @@ class CurrentStep:
             self._admission.close_step(step.record)
 
     def hand_over_idle(self) -> None:
-        """Send off what ended a while ago. Runs on the worker thread."""
+        """Send off what ended a while ago."""
         if not self.recorder.runs_backward and now() - self.end > _IDLE:
             with suppress(IndexError):
                 record = self._ended.pop()

@@ -213,7 +213,7 @@ class Evaluations:
         self._held.end_all()
 
     def end_idle(self) -> None:
-        """Send off those that have waited for a while. Runs on the worker thread."""
+        """Send off those that have waited for a while."""
         self._held.end_idle()
 
     def lose(self) -> bool | None:

@@ -83,7 +83,7 @@ class HeldEvaluations:
                 self.send(self._held.popleft())
 
     def end_idle(self) -> None:
-        """Send off those that have waited for a while. Runs on the worker thread."""
+        """Send off those that have waited for a while."""
         with suppress(IndexError, ValueError):  # a thread goes on with one meanwhile
             while now() - (evaluation := self._held[0]).record.end > PAUSE:
                 self._held.remove(evaluation)

@@ -22,7 +22,7 @@ from otel_torch_modules._records import EXIT_BARE, MARK, WIDTH, Record, Site, be
 _EVENTS_AFTER_MARK = 8
 
 
-class Root(NamedTuple):
+class RootForward(NamedTuple):
     """A root forward in a step."""
 
     module: weakref.ref[nn.Module]
@@ -58,7 +58,7 @@ class OpenStep:
         self.record = record
         self.thread = threading.get_ident()  # the one that trains
         self.recorded = recorded
-        self.roots: list[Root] = []
+        self.roots: list[RootForward] = []
         self.training = True  # the first root's mode
         self.backwards = 0  # how many have ended
         self.first_reached: int | None = None  # place in `roots`; 0 is the last word
@@ -80,7 +80,7 @@ class OpenStep:
         elif not self.recorded or self.record.truncated:  # there is no use for more
             return
         place = len(self.record.log)
-        self.roots.append(Root(weakref.ref(module), now(), place, self.backwards))
+        self.roots.append(RootForward(weakref.ref(module), now(), place, self.backwards))
 
     def backward_ended(self) -> None:
         """Take note of it, and of the first root forward that any has come to."""
@@ -174,7 +174,7 @@ class OpenStep:
                 backwards = root.backwards
         return found
 
-    def leave_from(self, number: int) -> tuple[list[Any], list[Root]]:
+    def leave_from(self, number: int) -> tuple[list[Any], list[RootForward]]:
         """Return the log from a root forward on, and the root forwards in it, which are another step's."""
         place, backwards = self._place_of(number), self.roots[number].backwards
         left = self.roots[number:]
@@ -185,7 +185,7 @@ class OpenStep:
         record.end = record.log[3 - WIDTH]
         del log[:place]  # the list that open calls go on writing to
         return log, [
-            Root(root.module, root.start, root.place - place, root.backwards - backwards)
+            RootForward(root.module, root.start, root.place - place, root.backwards - backwards)
             for root in left
         ]
 

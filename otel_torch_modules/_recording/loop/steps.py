@@ -37,8 +37,7 @@ from otel_torch_modules.config import Config
 
 
 class Steps:
-    """Decides of each root call and each backward whose they are. All methods but `hand_over_idle` run on the training
-    thread.
+    """Decides of each root call and each backward whose they are.
 
     Args:
         config: which phases and which steps are recorded.
@@ -186,7 +185,7 @@ class Steps:
         self._current.hand_over()
 
     def hand_over_idle(self) -> None:
-        """Send off what ended a while ago. Runs on the worker thread."""
+        """Send off what ended a while ago."""
         self._evaluations.end_idle()
         self._current.hand_over_idle()
 

@@ -28,14 +28,10 @@ from otel_torch_modules._texts import encodable
 
 # A root is looked at for changes each time that it opens, unless that would take more than half a percent of the time.
 _LOOK_SHARE: Final = 200
-_FEW: Final = (
-    16  # modules with children take less than the opening of a step does: always looked at
-)
+_FEW: Final = 16  # modules with children take less than a step's opening: always looked at
 
-
-_NO_SITES: Final[
-    dict[str, Site]
-] = {}  # a leaf's; garbage collections take longer with each dictionary
+# A leaf's; garbage collections take longer with each dictionary.
+_NO_SITES: Final[dict[str, Site]] = {}
 
 
 class Place:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from otel_torch_modules import Config, TorchModuleInstrumentor, trace
-from tests.integration.training_program import ENABLED, STEP, TRAIN, outlines, run, said
+from tests.support.training_program import ENABLED, STEP, TRAIN, outlines, run, said
 
 INSTRUMENT = "from otel_torch_modules import TorchModuleInstrumentor\nTorchModuleInstrumentor()"
 NET_ALONE = [

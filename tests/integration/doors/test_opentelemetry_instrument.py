@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.training_program import BIN, ENABLED, STEP, TRAIN, outlines, run, said
+from tests.support.training_program import BIN, ENABLED, STEP, TRAIN, outlines, run, said
 
 COMMAND = (str(BIN / "opentelemetry-instrument"), sys.executable, "train.py")
 TRACES_ONLY = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.training_program import ENABLED, STEP, TRAIN, run, said, traces
+from tests.support.training_program import ENABLED, STEP, TRAIN, run, said, traces
 
 PROVIDER = """
 from opentelemetry import trace

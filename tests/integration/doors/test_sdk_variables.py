@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.otlp_receivers import RECEIVERS, grpc_receiver, http_receiver
-from tests.integration.training_program import ENABLED, STEP, TRAIN, outlines, run, said, traces
+from tests.support.otlp_receivers import RECEIVERS, grpc_receiver, http_receiver
+from tests.support.training_program import ENABLED, STEP, TRAIN, outlines, run, said, traces
 
 
 @pytest.mark.parametrize("protocol", RECEIVERS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.training_program import (
+from tests.support.training_program import (
     BIN,
     ENABLED,
     STEP,

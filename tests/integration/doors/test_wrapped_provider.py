@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.integration.training_program import ENABLED, STEP, TRAIN, run, said, traces
+from tests.support.training_program import ENABLED, STEP, TRAIN, run, said, traces
 
 LOGFIRE = """
 import logfire

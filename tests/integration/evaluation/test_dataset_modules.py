@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from otel_torch_modules import Config
 from otel_torch_modules.testing import Captured, capture_spans
 from tests.integration.evaluation.test_passes import evaluation
-from tests.integration.steps.programs import (
+from tests.support.small_training import (
     BACKWARD,
     FORWARD,
     Net,
@@ -20,7 +20,7 @@ from tests.integration.steps.programs import (
     outline,
     step,
 )
-from tests.integration.training_program import ENABLED, outlines, run, said
+from tests.support.training_program import ENABLED, outlines, run, said
 
 ROOT = Path(__file__).parents[3]
 
@@ -176,7 +176,7 @@ _WORKERS = """
 import torch
 from torch.utils.data import DataLoader
 from tests.integration.evaluation.test_dataset_modules import Samples
-from tests.integration.steps.programs import Net
+from tests.support.small_training import Net
 
 model = Net()
 sgd = torch.optim.SGD(model.parameters(), lr=0.01)

@@ -12,18 +12,18 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
-from torch.utils.data import DataLoader
 
 import otel_torch_modules
 from otel_torch_modules import Config
 from otel_torch_modules._recording.loop import evaluations
 from otel_torch_modules.testing import capture_spans
-from tests.integration.steps.programs import (
+from tests.support.small_training import (
     BACKWARD,
     FORWARD,
     STEP,
     Net,
     batch,
+    loader,
     optimizer,
     outline,
     step,
@@ -36,20 +36,6 @@ WAIT = "dataloader.next\n"
 def evaluation(*parts: str) -> str:
     """Return the outline of a pass with these parts below it."""
     return "evaluate\n" + indent("".join(parts), "  ")
-
-
-@pytest.fixture
-def model() -> Net:
-    return Net()
-
-
-@pytest.fixture
-def sgd(model: Net) -> torch.optim.SGD:
-    return torch.optim.SGD(model.parameters(), lr=0.01)
-
-
-def loader(batches: int) -> DataLoader[torch.Tensor]:
-    return DataLoader(torch.ones(2 * batches, 4), batch_size=2)  # type: ignore[arg-type]
 
 
 def infer(model: Net, times: int = 1) -> None:

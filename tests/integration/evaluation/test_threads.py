@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from otel_torch_modules._engine.worker import Worker
 from otel_torch_modules._records import Record
 from otel_torch_modules.testing import CapturedSpan, capture_spans
-from tests.integration.steps.programs import (
+from tests.support.small_training import (
     BACKWARD,
     FORWARD,
     STEP,

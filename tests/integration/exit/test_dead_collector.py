@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.training_program import ENABLED, TRAIN, run
+from tests.support.training_program import ENABLED, TRAIN, run
 
 
 @pytest.fixture(params=["closed port", "no answer"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.training_program import ENABLED, STEP, TRAIN, outlines, run, said
+from tests.support.training_program import ENABLED, STEP, TRAIN, outlines, run, said
 
 OWN_PROVIDER = """
 from opentelemetry import trace

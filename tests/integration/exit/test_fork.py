@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.training_program import ENABLED, STEP, TRAIN, outlines, run, said, traces
+from tests.support.training_program import ENABLED, STEP, TRAIN, outlines, run, said, traces
 
 WAIT = """
 def wait():

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.backends.jaeger_query import poll
-from tests.integration.otlp_receivers import RECEIVERS
-from tests.integration.training_program import ENABLED, STEP, TRAIN, environment, outlines, write
+from tests.support.jaeger_query import poll
+from tests.support.otlp_receivers import RECEIVERS
+from tests.support.training_program import ENABLED, STEP, TRAIN, environment, outlines, write
 
 TRAIN_AND_WAIT = f"""{TRAIN}
 train(3)

@@ -15,8 +15,8 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from tests.integration.otlp_receivers import answering, grpc_receiver
-from tests.integration.training_program import (
+from tests.support.otlp_receivers import answering, grpc_receiver
+from tests.support.training_program import (
     BIN,
     ENABLED,
     STEP,

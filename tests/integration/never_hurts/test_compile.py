@@ -14,7 +14,7 @@ from torch._dynamo import compiled_autograd
 from torch._dynamo.utils import counters
 
 from otel_torch_modules.testing import capture_spans
-from tests.integration.steps.programs import Net, batch, outline, train
+from tests.support.small_training import Net, batch, outline, train
 
 
 class Model(nn.Module):

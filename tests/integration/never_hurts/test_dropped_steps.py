@@ -6,7 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from tests.integration.training_program import BIN, TRAIN, environment, run, traces
+from tests.support.training_program import BIN, TRAIN, environment, run, traces
 
 STEPS_UNDER_PRESSURE = 80
 CAPACITY = 64_000  # bytes; a step with modules takes some 3 000, without some 2 000

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from otel_torch_modules import Config
 from otel_torch_modules.testing import CapturedSpan, capture_spans
-from tests.integration.steps.programs import (
+from tests.support.small_training import (
     STEP,
     Net,
     batch,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.otlp_receivers import RECEIVERS
-from tests.integration.training_program import ENABLED, run, said
+from tests.support.otlp_receivers import RECEIVERS
+from tests.support.training_program import ENABLED, run, said
 
 # What `again(number)` does makes places in a model that nothing holds afterwards.
 MEASURE = """

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from tests.backends.jaeger_query import StoredSpan
-from tests.integration.otlp_receivers import grpc_receiver
-from tests.integration.training_program import ENABLED, TRAIN, run, said
+from tests.support.jaeger_query import StoredSpan
+from tests.support.otlp_receivers import grpc_receiver
+from tests.support.training_program import ENABLED, TRAIN, run, said
 
 EVALUATIONS = f"""{TRAIN}
 x = torch.ones(2, 4)

@@ -18,7 +18,7 @@ from otel_torch_modules._recording.modules.fqn import ModuleSites
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._records import Record
 from otel_torch_modules.testing import capture_spans
-from tests.integration.steps.programs import Net, batch, train
+from tests.support.small_training import Net, batch, train
 
 
 @pytest.fixture

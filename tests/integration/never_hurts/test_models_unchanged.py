@@ -16,7 +16,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from otel_torch_modules import TorchModuleInstrumentor
 from otel_torch_modules.testing import capture_spans
-from tests.integration.steps.programs import STEP, Net, batch, outline, train
+from tests.support.small_training import STEP, Net, batch, outline, train
 
 
 def pickled(value: object) -> bytes:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.integration.otlp_receivers import RECEIVERS, refusing
-from tests.integration.training_program import ENABLED, TRAIN, run
+from tests.support.otlp_receivers import RECEIVERS, refusing
+from tests.support.training_program import ENABLED, TRAIN, run
 
 PROGRAM = f"""
 import atexit, random, threading
@@ -85,7 +85,7 @@ def for_now(protocol: str) -> Iterator[str]:
         yield receiver.endpoint
 
 
-COLLECTORS: list[Callable[[str], contextmanager[str]]] = [taking, nobody, for_good, for_now]  # type: ignore[type-arg]
+COLLECTORS: list[Callable[[str], AbstractContextManager[str]]] = [taking, nobody, for_good, for_now]
 
 
 @pytest.mark.parametrize("collector", COLLECTORS, ids=["up", "down", "refusing", "overloaded"])
@@ -93,7 +93,7 @@ COLLECTORS: list[Callable[[str], contextmanager[str]]] = [taking, nobody, for_go
 def test_no_generator_is_asked_over_the_network(
     tmp_path: Path,
     protocol: str,
-    collector: Callable[[str], contextmanager[str]],  # type: ignore[type-arg]
+    collector: Callable[[str], AbstractContextManager[str]],
 ) -> None:
     with collector(protocol) as endpoint:
         done = run(

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from otel_torch_modules.testing import capture_spans
-from tests.integration.steps.programs import Net, batch
-from tests.integration.training_program import ENABLED, TIME_LIMIT, environment, outlines
+from tests.support.small_training import Net, batch
+from tests.support.training_program import ENABLED, TIME_LIMIT, environment, outlines
 
 EXAMPLE = Path(__file__).parents[3] / "otel_torch_modules" / "examples" / "train_gpt.py"
 

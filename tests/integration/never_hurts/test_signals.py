@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import otel_torch_modules
-from tests.integration.training_program import (
+from tests.support.training_program import (
     ENABLED,
     TIME_LIMIT,
     TRAIN,

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from otel_torch_modules.testing import capture_spans
-from tests.integration.steps.programs import STEP, Net, batch, outline, train
+from tests.support.small_training import STEP, Net, batch, outline, train
 
 EVALUATION = "forward Net\n  forward fc\n  forward act\n"
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from otel_torch_modules.testing import capture_spans
-from tests.integration.steps.programs import STEP, Net, batch, outline, train
+from tests.support.small_training import STEP, Net, batch, outline, train
 
 # All of torch's that is wrapped.
 WRAPPED = [

@@ -12,8 +12,8 @@ import torch
 from otel_torch_modules import step as manual_step
 from otel_torch_modules._assembly.reading import between
 from otel_torch_modules.testing import capture_spans
-from tests.integration.steps.programs import BACKWARD, FORWARD, Net, batch, optimizer, outline, step
-from tests.integration.training_program import ENABLED, run, said
+from tests.support.small_training import BACKWARD, FORWARD, Net, batch, optimizer, outline, step
+from tests.support.training_program import ENABLED, run, said
 
 BETWEEN = "between\n"
 LONG = 0.06  # seconds: the stretches under test; others are short

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from otel_torch_modules.testing import capture_spans
-from tests.integration.steps.programs import (
+from tests.support.small_training import (
     BACKWARD,
     FORWARD,
     STEP,
@@ -18,18 +18,8 @@ from tests.integration.steps.programs import (
     step,
     train,
 )
-from tests.integration.training_program import ENABLED, TRAIN, outlines, run, traces
-from tests.integration.training_program import STEP as STEP_LINES
-
-
-@pytest.fixture
-def model() -> Net:
-    return Net()
-
-
-@pytest.fixture
-def sgd(model: Net) -> torch.optim.SGD:
-    return torch.optim.SGD(model.parameters(), lr=0.01)
+from tests.support.training_program import ENABLED, TRAIN, outlines, run, traces
+from tests.support.training_program import STEP as STEP_LINES
 
 
 def test_a_step_left_by_break_lasts_until_the_next_optimizer_step(

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from otel_torch_modules import Config
 from otel_torch_modules import step as manual_step
 from otel_torch_modules.testing import Captured, capture_spans
-from tests.integration.steps.programs import STEP, Net, batch, optimizer, outline, step, train
+from tests.support.small_training import STEP, Net, batch, optimizer, outline, step, train
 
 TINY = Config(max_overhead=1e-9)
 PHASES = step("forward Net\n", "backward\n  backward Net\n", optimizer())

@@ -15,34 +15,21 @@ import torch
 from torch.utils.data import DataLoader
 
 from otel_torch_modules.testing import capture_spans
-from tests.integration.steps.programs import (
+from tests.support.small_training import (
     BACKWARD,
     FORWARD,
     STEP,
     Net,
     batch,
+    loader,
     optimizer,
     outline,
     step,
 )
-from tests.integration.training_program import ENABLED, outlines, run, said
+from tests.support.training_program import ENABLED, outlines, run, said
 
 WAIT = "dataloader.next\n"
 WITH_DATA = step(WAIT, FORWARD, BACKWARD, optimizer())
-
-
-@pytest.fixture
-def model() -> Net:
-    return Net()
-
-
-@pytest.fixture
-def sgd(model: Net) -> torch.optim.SGD:
-    return torch.optim.SGD(model.parameters(), lr=0.01)
-
-
-def loader(batches: int) -> DataLoader[torch.Tensor]:
-    return DataLoader(torch.ones(2 * batches, 4), batch_size=2)  # type: ignore[arg-type]
 
 
 def test_a_step_starts_with_its_fetch(model: Net, sgd: torch.optim.SGD) -> None:

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from otel_torch_modules import Config, trace
-from tests.integration.steps.programs import STEP, Net, batch, train
+from tests.support.small_training import STEP, Net, batch, train
 
 TIME_LIMIT = 30.0  # seconds
 

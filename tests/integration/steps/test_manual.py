@@ -7,7 +7,7 @@ import torch
 
 from otel_torch_modules import step as manual_step
 from otel_torch_modules.testing import capture_spans
-from tests.integration.steps.programs import (
+from tests.support.small_training import (
     BACKWARD,
     FORWARD,
     STEP,
@@ -20,16 +20,6 @@ from tests.integration.steps.programs import (
 )
 
 EVALUATION = "evaluate\n  forward Net\n    forward fc\n    forward act\n"
-
-
-@pytest.fixture
-def model() -> Net:
-    return Net()
-
-
-@pytest.fixture
-def sgd(model: Net) -> torch.optim.SGD:
-    return torch.optim.SGD(model.parameters(), lr=0.01)
 
 
 def test_all_that_happens_inside_is_one_step(model: Net, sgd: torch.optim.SGD) -> None:

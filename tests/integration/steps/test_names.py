@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from otel_torch_modules.testing import capture_spans
-from tests.integration.steps.programs import Net, batch
+from tests.support.small_training import Net, batch
 
 
 def linear() -> nn.Linear:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from otel_torch_modules import Config, Schedule, trace
 from otel_torch_modules.testing import Captured, capture_spans
-from tests.integration.steps.programs import (
+from tests.support.small_training import (
     STEP,
     Net,
     batch,

@@ -12,7 +12,7 @@ from otel_torch_modules import Config, Schedule
 from otel_torch_modules._engine.worker import Worker
 from otel_torch_modules._records import Record
 from otel_torch_modules.testing import Captured, capture_spans
-from tests.integration.steps.programs import (
+from tests.support.small_training import (
     BACKWARD,
     FORWARD,
     STEP,
@@ -25,16 +25,6 @@ from tests.integration.steps.programs import (
 )
 
 EVALUATION = "forward Net\n  forward fc\n  forward act\n"
-
-
-@pytest.fixture
-def model() -> Net:
-    return Net()
-
-
-@pytest.fixture
-def sgd(model: Net) -> torch.optim.SGD:
-    return torch.optim.SGD(model.parameters(), lr=0.01)
 
 
 class Wrapper(nn.Module):

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from otel_torch_modules import Config
 from otel_torch_modules.testing import Captured, capture_spans
-from tests.integration.steps.programs import BACKWARD, FORWARD, STEP, Net, batch, optimizer, outline
-from tests.integration.steps.programs import step as step_of
+from tests.support.small_training import BACKWARD, FORWARD, STEP, Net, batch, optimizer, outline
+from tests.support.small_training import step as step_of
 
 Facts = tuple[object, object, object, str]
 

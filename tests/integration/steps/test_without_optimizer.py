@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from otel_torch_modules import Config, Schedule
 from otel_torch_modules import step as manual_step
 from otel_torch_modules.testing import capture_spans
-from tests.integration.steps.programs import BACKWARD, FORWARD, STEP, Net, batch, outline, step
+from tests.support.small_training import BACKWARD, FORWARD, STEP, Net, batch, outline, step
 
 ONCE = FORWARD + BACKWARD
 SAID = (

@@ -14,7 +14,7 @@ from opentelemetry.trace import StatusCode
 from torch import Tensor, nn
 
 from otel_torch_modules.testing import Captured, CapturedSpan, capture_spans
-from tests.integration.steps.programs import STEP, Net, batch, outline
+from tests.support.small_training import STEP, Net, batch, outline
 
 
 class Speaking(nn.Module):

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from textwrap import indent
 
-import pytest
 import torch
 from opentelemetry import context, trace
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from otel_torch_modules import step as manual_step
 from otel_torch_modules.testing import Captured, capture_spans
-from tests.integration.steps.programs import (
+from tests.support.small_training import (
     BACKWARD,
     FORWARD,
     STEP,
@@ -27,16 +26,6 @@ from tests.integration.steps.programs import (
     step,
     train,
 )
-
-
-@pytest.fixture
-def model() -> Net:
-    return Net()
-
-
-@pytest.fixture
-def sgd(model: Net) -> torch.optim.SGD:
-    return torch.optim.SGD(model.parameters(), lr=0.01)
 
 
 def tracer(captured: Captured) -> trace.Tracer:

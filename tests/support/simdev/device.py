@@ -60,9 +60,9 @@ class Simulated(ModuleType):
         return False
 
 
-torch.utils.rename_privateuse1_backend("sim")
+torch.utils.rename_privateuse1_backend("sim")  # type: ignore[attr-defined]
 torch._register_device_module("sim", Simulated("torch.sim"))
-torch.utils.generate_methods_for_privateuse1_backend()
+torch.utils.generate_methods_for_privateuse1_backend()  # type: ignore[attr-defined]
 
 
 def launch(nanoseconds: int) -> None:

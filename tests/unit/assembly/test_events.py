@@ -14,7 +14,7 @@ from otel_torch_modules._records import CALL, WIDTH, Event, Record, Slot
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.span import Happening, Span
 from otel_torch_modules.config import Config
-from tests.unit.assembly.logs import (
+from tests.support.logs import (
     BEGAN,
     ENDED,
     FREQUENT,
@@ -23,7 +23,7 @@ from tests.unit.assembly.logs import (
     Module,
     Program,
 )
-from tests.unit.assembly.test_repeats import CHILD, ROOT, Reading, tree_of
+from tests.unit.assembly.repeating.test_repeats import CHILD, ROOT, Reading, tree_of
 
 DECLARED = [event for event in vars(_records).values() if isinstance(event, Event)]
 

@@ -25,7 +25,7 @@ from otel_torch_modules._records import (
 from otel_torch_modules._spans.span import CONSUMER, PRODUCER, Span
 from otel_torch_modules.config import Config
 from tests.support.examples import examples
-from tests.unit.assembly.logs import LASTED, SHOWN, Made, Module, Program, any_logs, modules
+from tests.support.logs import LASTED, SHOWN, Made, Module, Program, any_logs, modules
 
 Shape = tuple[str, list["Shape"]]
 

@@ -26,7 +26,7 @@ from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._spans.span import SharedAttributes
 from otel_torch_modules.semconv import PHASE, STEP_INDEX
 from tests.support.examples import examples
-from tests.unit.emission.test_otlp import SCOPE, attributes, by_id, ours, records, texts
+from tests.support.otlp_spans import SCOPE, attributes, by_id, ours, records, texts
 
 counts = st.sampled_from([SpanLimits.UNSET, 0, 1, 2, 3, 5])
 limits = st.builds(

@@ -15,7 +15,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 FILE = {"OTEL_TRACES_EXPORTER": "otlp_file", "OTEL_TORCH_MODULES_FILE": "traces.jsonl"}
 
 TWO_STEPS = """
-from program import Training
+from tests.support.steps_without_torch import Training
 training = Training()
 training.step(0)
 training.step(1, spans=1)
@@ -54,7 +54,7 @@ def test_without_a_provider_one_is_made_and_serves_the_programs_own_tracers_too(
 ) -> None:
     source = """
 from opentelemetry import trace
-from program import Training
+from tests.support.steps_without_torch import Training
 tracer = trace.get_tracer("program")
 training = Training()
 training.step(0)
@@ -123,7 +123,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
-from program import Training
+from tests.support.steps_without_torch import Training
 training = Training()
 provider = TracerProvider(resource=Resource({"service.name": "theirs"}))
 provider.add_span_processor(BatchSpanProcessor(OtlpFileSpanExporter()))
@@ -145,7 +145,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
-from program import Training
+from tests.support.steps_without_torch import Training
 provider = TracerProvider()
 provider.add_span_processor(SimpleSpanProcessor(OtlpFileSpanExporter()))
 training = Training(provider)
@@ -184,7 +184,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
-from program import Training
+from tests.support.steps_without_torch import Training
 early = trace.get_tracer("program")
 training = Training()
 training.step(0)
@@ -271,7 +271,7 @@ def test_stopping_ends_all_threads_and_a_new_one_goes_on_with_the_same_provider(
     source = """
 import threading
 from opentelemetry import trace
-from program import Training
+from tests.support.steps_without_torch import Training
 providers = []
 for index in range(2):
     training = Training()
@@ -288,7 +288,7 @@ print(providers[0] is providers[1])
 def test_stopping_right_after_the_first_step_opened_leaves_no_thread(run_program: Run) -> None:
     source = """
 import threading
-from program import Training
+from tests.support.steps_without_torch import Training
 training = Training()
 training.step(0)
 training.held = None
@@ -303,7 +303,7 @@ def test_a_forked_child_sends_its_own_steps_with_its_own_process_id(
 ) -> None:
     source = """
 import os, warnings
-from program import Training
+from tests.support.steps_without_torch import Training
 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
 training = Training()
 training.step(0)

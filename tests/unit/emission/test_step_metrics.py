@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Sum
 from otel_torch_modules._emission.step_metrics import StepMetrics
 from otel_torch_modules._engine.worker import Worker
 from otel_torch_modules._records import Record
-from tests.unit.emission.test_worker import EMPTY_RECORD, make_worker
+from tests.support.workers import EMPTY_RECORD, make_worker
 
 SOON = 30.0  # s; reached only when something hangs
 
@@ -189,7 +189,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from program import Training
+from tests.support.steps_without_torch import Training
 
 logging.basicConfig(format="%(message)s", stream=sys.stdout)
 reader = InMemoryMetricReader()

@@ -17,7 +17,7 @@ import pytest
 from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_torch_modules._reading.content import zstd
+from otel_torch_modules._reading.content import zstd  # type: ignore[attr-defined]
 from otel_torch_modules._reading.source_error import SourceError
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules._trace import Span

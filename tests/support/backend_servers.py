@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.backends.jaeger_query import JaegerQuery
-from tests.backends.programs import DEPLOY, Program, find, free_ports
+from tests.support.backend_programs import DEPLOY, Program, find, free_ports
+from tests.support.jaeger_query import JaegerQuery
 
 
 class Jaeger(Program):

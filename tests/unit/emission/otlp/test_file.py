@@ -18,7 +18,7 @@ from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
 from otel_torch_modules._job.starter import JobContext
 from otel_torch_modules._records import OuterParent, Raised
 from otel_torch_modules._spans.span import Note, Span
-from tests.unit.emission.languages import parsed_line as parsed
+from tests.support.otlp_languages import parsed_line as parsed
 
 
 @pytest.fixture

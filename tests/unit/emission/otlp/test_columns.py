@@ -23,9 +23,9 @@ from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._records import EXIT_BARE, WIDTH, Detail, Record, SharedStep, Site
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules.config import Config
-from tests.unit.assembly.test_repeats import Loop, Training, loops, simple, ticks_from
-from tests.unit.emission.languages import LANGUAGES, parsed
-from tests.unit.emission.test_otlp import SCOPE, by_id, span_ids, trace_ids, tracer
+from tests.support.otlp_languages import LANGUAGES, parsed
+from tests.support.otlp_spans import SCOPE, by_id, span_ids, trace_ids, tracer
+from tests.unit.assembly.repeating.test_repeats import Loop, Training, loops, simple, ticks_from
 
 
 def repeated(records: list[Record], config: Config | None = None) -> SpanColumns:

@@ -56,7 +56,7 @@ class Training:
             job_context=JobContext({}),
             deliveries=self._deliveries,
             tracer_provider=tracer_provider,
-            on_found=lambda is_theirs: self._engine.start(ends_first=is_theirs),
+            on_found=lambda: self._engine.start(),
             short_of_room=lambda: False,
         )
         self._engine = Engine(

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import pytest
 
@@ -60,6 +60,9 @@ def free_ports(count: int) -> list[int]:
             candidate.close()
 
 
+_Program = TypeVar("_Program", bound="Program")
+
+
 class Program:
     """A running program: ready when `ready_url` answers with a success.
 
@@ -105,7 +108,7 @@ class Program:
         self._process.kill()
         self._process.wait()
 
-    def __enter__(self) -> Program:
+    def __enter__(self: _Program) -> _Program:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -27,7 +27,7 @@ from otel_torch_modules._emission.provider import OwnTracerProvider
 from otel_torch_modules._job.starter import JobContext
 from otel_torch_modules._records import Raised
 from otel_torch_modules._spans.span import Note, SharedAttributes, Span, Trace
-from tests.integration.otlp_receivers import RECEIVERS
+from tests.support.otlp_receivers import RECEIVERS
 
 
 class Kept(RequestExporter):

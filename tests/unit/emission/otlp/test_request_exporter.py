@@ -14,7 +14,7 @@ from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, R
 from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._records import Record
-from tests.integration.otlp_receivers import RECEIVERS
+from tests.support.otlp_receivers import RECEIVERS
 
 
 def spans_of(*sizes: int) -> list[ReadableSpan]:

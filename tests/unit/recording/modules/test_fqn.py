@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -334,7 +335,7 @@ def test_a_new_module_is_named_without_a_search_of_the_model(sites: ModuleSites)
         expert.up = nn.Linear(1, 1)
         return expert
 
-    model = Counted()
+    model: Any = Counted()
     model.experts = nn.ModuleList(make() for _ in range(500))
     caller = sites.root(model)
     own: Callable[[], nn.Module]
@@ -524,7 +525,10 @@ def test_clear_forgets_all(sites: ModuleSites) -> None:
 @pytest.fixture
 def process_group() -> Iterator[None]:
     torch.distributed.init_process_group(
-        "gloo", rank=0, world_size=1, store=torch.distributed.HashStore()
+        "gloo",
+        rank=0,
+        world_size=1,
+        store=torch.distributed.HashStore(),  # type: ignore[attr-defined]
     )
     yield
     torch.distributed.destroy_process_group()
@@ -599,7 +603,7 @@ def test_torch_compile_shows_what_it_wraps(sites: ModuleSites) -> None:
     site = sites.by_id[id(compiled)]
     assert (site.compiled, site.parameters) == (True, 46)
     assert site.function_name == f"{__name__}.GPT.forward"
-    assert sites.by_id[id(compiled._orig_mod)].compiled is False
+    assert sites.by_id[id(compiled._orig_mod)].compiled is False  # type: ignore[attr-defined]
 
 
 def test_torch_compile_in_the_middle(sites: ModuleSites) -> None:

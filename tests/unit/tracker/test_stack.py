@@ -12,7 +12,7 @@ from otel_torch_modules._recording.torch_private import graph_task_id
 from otel_torch_modules.tracker.backward import LiveBackward
 from otel_torch_modules.tracker.calls import LiveCall, LiveRuler
 from otel_torch_modules.tracker.frames import KnownFrame
-from otel_torch_modules.tracker.stack import Stack
+from otel_torch_modules.tracker.stack import LiveStack
 
 
 def call_at(place: KnownFrame) -> LiveCall:
@@ -62,7 +62,7 @@ def test_a_call_runs_while_its_frame_does() -> None:
         return call_at(KnownFrame.of(sys._getframe()))
 
     outer = call_at(KnownFrame.of(sys._getframe()))
-    stack = Stack([outer, left(), left()])
+    stack = LiveStack([outer, left(), left()])
     stack.heal(sys._getframe())
     assert stack == [outer]
     assert stack.innermost_call() is outer
@@ -73,12 +73,12 @@ def test_returning_to_a_call_drops_what_is_inside() -> None:
         stack.append(call_at(KnownFrame.of(sys._getframe())))
 
     here = sys._getframe()
-    stack = Stack([call_at(KnownFrame.of(here))])
+    stack = LiveStack([call_at(KnownFrame.of(here))])
     inner()
     outer = stack[0]
     assert stack.return_to(here) is outer
     assert stack == [outer]
-    assert Stack().return_to(here) is None
+    assert LiveStack().return_to(here) is None
 
 
 def test_a_backward_in_the_frame_of_one_that_raised_is_another() -> None:
@@ -89,7 +89,7 @@ def test_a_backward_in_the_frame_of_one_that_raised_is_another() -> None:
         assert engine.f_code.co_name == "_engine_run_backward"
         this = backward_at(KnownFrame.of(engine), graph_task_id())
         raised = backward_at(KnownFrame.of(engine), graph_task_id() - 1)
-        for stack in (Stack([this]), Stack([raised])):
+        for stack in (LiveStack([this]), LiveStack([raised])):
             stack.heal(sys._getframe())
             seen.append(len(stack))
 
@@ -99,7 +99,7 @@ def test_a_backward_in_the_frame_of_one_that_raised_is_another() -> None:
 
 def test_a_backward_runs_while_another_runs_inside_of_it() -> None:
     seen = []
-    stack = Stack()
+    stack = LiveStack()
 
     def inner() -> None:
         stack.heal(sys._getframe())

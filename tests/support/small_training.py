@@ -6,6 +6,7 @@ from textwrap import dedent, indent
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from otel_torch_modules.testing import Captured, CapturedSpan
 
@@ -39,6 +40,11 @@ backward
 def batch() -> Tensor:
     """Return an input of `Net`."""
     return torch.ones(2, 4)
+
+
+def loader(batches: int) -> DataLoader[Tensor]:
+    """Return a loader of so many batches."""
+    return DataLoader(torch.ones(2 * batches, 4), batch_size=2)  # type: ignore[arg-type]
 
 
 def step(*parts: str) -> str:

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from otel_torch_modules import Config
 from otel_torch_modules._job import launchers
 from otel_torch_modules._job.identity import JobIdentity, step_ids
-from otel_torch_modules._job.launchers import Place
+from otel_torch_modules._job.launchers import JobPlace
 from otel_torch_modules._records import Record, SharedStep
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "a", "TORCHELASTIC_RESTART_COUNT": "0", "WORLD_SIZE": "4"}
@@ -65,7 +65,7 @@ def test_run_id(environ: Mapping[str, str], expected: str) -> None:
     ("environ", "expected"),
     [
         ({}, None),
-        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, Place(3, 4, 1)),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, JobPlace(3, 4, 1)),
         ({"RANK": "3"}, None),
         ({"RANK": "x", "WORLD_SIZE": "4"}, None),
         ({"RANK": "4", "WORLD_SIZE": "4"}, None),
@@ -77,23 +77,23 @@ def test_run_id(environ: Mapping[str, str], expected: str) -> None:
                 "SLURM_PROCID": "1",
                 "SLURM_STEP_NUM_TASKS": "2",
             },
-            Place(2, 4, 0),
+            JobPlace(2, 4, 0),
         ),
-        ({"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1"}, Place(1, 2, 1)),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1"}, JobPlace(1, 2, 1)),
         (
             {"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1"},
-            Place(5, 8, 1),
+            JobPlace(5, 8, 1),
         ),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, None),
     ],
 )
-def test_place(environ: Mapping[str, str], expected: Place | None) -> None:
+def test_place(environ: Mapping[str, str], expected: JobPlace | None) -> None:
     assert launchers.place(environ) == expected
 
 
 def test_every_variable_has_a_source() -> None:
-    rows = [*launchers.RUN_VARIABLES, *launchers.RANK_VARIABLES]
-    assert all(row.launcher and row.source for row in rows)
+    for rows in (launchers.RUN_VARIABLES, launchers.RANK_VARIABLES):
+        assert all(row.launcher and row.source for row in rows)
 
 
 def test_all_ranks_compute_the_same_ids() -> None:

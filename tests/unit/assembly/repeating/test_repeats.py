@@ -27,7 +27,7 @@ from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.span import Span
 from otel_torch_modules.config import Config
 from tests.support.examples import examples
-from tests.unit.assembly.logs import Made, Module, Program, any_logs, modules
+from tests.support.logs import Made, Module, Program, any_logs, modules
 from tests.unit.assembly.test_properties import shape
 
 

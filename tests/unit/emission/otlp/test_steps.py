@@ -18,8 +18,8 @@ from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._records import OuterParent, Raised, Record, SharedStep
 from otel_torch_modules._spans.span import Span
-from tests.unit.emission.languages import LANGUAGES, parsed
-from tests.unit.emission.test_otlp import SCOPE, by_id, span_ids, times, trace_ids, tracer
+from tests.support.otlp_languages import LANGUAGES, parsed
+from tests.support.otlp_spans import SCOPE, by_id, span_ids, times, trace_ids, tracer
 
 INDEXES = st.integers(-300, 300) | st.integers(-(2**63), 2**63 - 1)
 

@@ -6,7 +6,7 @@ import gzip
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
@@ -21,8 +21,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     add_TraceServiceServicer_to_server,
 )
 
-from tests.backends.jaeger_query import StoredSpan, trees
-from tests.integration.training_program import without_stretches
+from tests.support.jaeger_query import StoredSpan, trees
+from tests.support.training_program import without_stretches
 
 
 class Received(NamedTuple):
@@ -95,7 +95,7 @@ def _http(status: Callable[[], Any], port: int = 0) -> Iterator[Receiver]:
             headers[":path"] = self.path
             if headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)
-            answer = status()
+            answer: Any = status()
             said = b""
             if isinstance(answer, ExportTraceServiceResponse):
                 answer, said = 200, answer.SerializeToString()
@@ -148,7 +148,7 @@ def _grpc(status: Callable[[], Any], port: int = 0) -> Iterator[Receiver]:
             server.stop(0).wait()
 
 
-RECEIVERS: dict[str, Callable[[], contextmanager[Receiver]]] = {  # type: ignore[type-arg]
+RECEIVERS: dict[str, Callable[[], AbstractContextManager[Receiver]]] = {
     "grpc": grpc_receiver,
     "http/protobuf": http_receiver,
 }

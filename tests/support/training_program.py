@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.backends.jaeger_query import StoredSpan, trees
+from tests.support.jaeger_query import StoredSpan, trees
 
 BIN = Path(sys.executable).parent
 TIME_LIMIT = 120  # seconds; two cores may be busy with other tests

@@ -15,7 +15,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 FILE = {"OTEL_TRACES_EXPORTER": "otlp_file", "OTEL_TORCH_MODULES_FILE": "traces.jsonl"}
 
 STEPS = """
-from program import Training
+from tests.support.steps_without_torch import Training
 training = Training()
 for index in range(3):
     training.step(index, spans=2_000)
@@ -53,7 +53,7 @@ def test_nothing_is_lost_in_a_multiprocessing_child(
     source = f"""
 import multiprocessing, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
-from program import Training
+from tests.support.steps_without_torch import Training
 
 def work():
     global training
@@ -76,7 +76,7 @@ def test_steps_that_ended_a_while_ago_survive_a_kill(run_program: Run, tmp_path:
     source = """
 import os, signal
 from pathlib import Path
-from program import Training
+from tests.support.steps_without_torch import Training
 training = Training()
 for index in range(3):
     training.step(index)

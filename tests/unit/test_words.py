@@ -1,0 +1,54 @@
+"""One word, one thing."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+import otel_torch_modules
+
+PACKAGE = Path(otel_torch_modules.__file__).parent
+# Of the route. Who reads traces has them from files, and sees of the program what these say.
+ROUTE = (
+    "_recording",
+    "_engine",
+    "_spans",
+    "_assembly",
+    "_job",
+    "_emission",
+    "tracker",
+    "_records.py",
+)
+FILES = [
+    path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PACKAGE).parts[0] in ROUTE
+]
+TREES = {path: ast.parse(path.read_text()) for path in FILES}
+# What is called so is this wherever it is an argument or a field.
+WORDS = {"record": "Record", "site": "Site", "config": "Config"}
+
+
+def test_no_two_classes_are_called_alike() -> None:
+    homes = defaultdict(list)
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            # A protocol is called as what it is the protocol of.
+            if isinstance(node, ast.ClassDef) and "Protocol" not in map(ast.unparse, node.bases):
+                homes[node.name].append(path.name)
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}
+
+
+def test_a_word_of_the_glossary_is_one_type() -> None:
+    others = []
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.arg) and node.annotation is not None:
+                name, annotation = node.arg, ast.unparse(node.annotation)
+            elif isinstance(node, ast.AnnAssign):
+                name, annotation = ast.unparse(node.target), ast.unparse(node.annotation)
+            else:
+                continue
+            word = name.rpartition(".")[2].lstrip("_")
+            if word in WORDS and annotation.removesuffix(" | None") != WORDS[word]:
+                others.append((path.name, node.lineno, name, annotation))
+    assert others == []
