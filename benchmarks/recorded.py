@@ -16,6 +16,7 @@ from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._engine.worker import Worker
 from otel_torch_modules._job.identity import JobIdentity
 from otel_torch_modules._job.process_group import rank_and_world_size
+from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
@@ -94,7 +95,9 @@ def recording_phases() -> Iterator[Steps]:
 def _recording(
     config: Config, recorder: Recorder, context: StepContext, submit: Callable[[Record], object]
 ) -> Iterator[Steps]:
-    steps = Steps(config, recorder, context, submit, Losses(_lost, _do_nothing))
+    steps = Steps(
+        config, recorder, context, submit, Losses(_lost, _do_nothing), Causes((), recorder)
+    )
     recorder.install()
     try:
         yield steps

@@ -88,13 +88,15 @@ class Shown(NamedTuple):
 
     name: str  # what the event says follows it
     phase: str
-    said: str = ""  # the attribute for what the event says; none where this is empty
+    said: str | None = (
+        None  # the attribute for what the event says, "" for none; None where it says nothing
+    )
     below_step: bool = False  # else below what is open in its thread
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Stretch(Event):
-    """Something that has lasted from the time in slot 2 until now. Nothing of ours happened in it in this thread."""
+    """Something that has lasted from the time in slot 2 until now. Stretches that lie in it are below it."""
 
     slot: Slot = Slot.TIME
     shown: Shown = field(kw_only=True)
@@ -162,6 +164,31 @@ OPTIMIZED: Final = Closing("optimized")
 DATA: Final = Stretch("data", shown=_WAIT)
 FETCH: Final = Opening("fetch", shown=_WAIT)
 FETCHED: Final = Closing("fetched")
+
+# What took time beside modules: Dynamo compiled; Python collected garbage; a checkpoint was saved or loaded, which the
+# event says; the loop called what the event says.
+COMPILATION: Final = Stretch(
+    "compilation",
+    values=(
+        Varying(semconv.COMPILE_ID, str),
+        Varying(semconv.COMPILE_TRIGGER, str),
+        Varying(semconv.COMPILE_FUNCTION, str),
+        Varying(semconv.CODE_FILE_PATH, str),
+        Varying(semconv.RECOMPILE_REASON, str),
+    ),
+    shown=Shown(semconv.COMPILATION, semconv.PHASE_COMPILE),
+)
+COLLECTION: Final = Stretch(
+    "collection",
+    values=(Varying(semconv.GC_GENERATION, int), Varying(semconv.GC_COLLECTED, int)),
+    shown=Shown(semconv.GARBAGE_COLLECTION, semconv.PHASE_GC),
+)
+CHECKPOINT: Final = Stretch(
+    "checkpoint",
+    values=(Varying(semconv.CODE_FUNCTION_NAME, str), Varying(semconv.FILE_SIZE, int)),
+    shown=Shown(semconv.CHECKPOINT_PREFIX, semconv.PHASE_CHECKPOINT, said=""),
+)
+LOOP_CALL: Final = Stretch("loop_call", shown=Shown("", semconv.PHASE_LOOP, said=""))
 
 # The program has asked for the id of the innermost open span, in slot 2, or called a method of it: slot 2 has the
 # method's name, slot 4 its arguments.
@@ -304,7 +331,7 @@ class Record:
     Or a stall: a copy of one that is open, as far as it goes.
     """
 
-    kind: Literal["step", "eval", "stall"]
+    kind: Literal["step", "eval", "stall", "checkpoint"]
     index: (
         int | None
     )  # of a step; of an evaluation that of the last step; None of a forward by itself
@@ -315,7 +342,9 @@ class Record:
     trace_id: int = 0
     span_id: int = 0
     parent: OuterParent | None = None
-    link: OuterParent | None = None  # of a stall: the step's
+    link: OuterParent | None = (
+        None  # of a stall: the step's; of a checkpoint: that of the step before it
+    )
     shared: SharedStep | None = None  # then `span_id` is that of the rank's span
     phases_only: bool = False  # no modules below the roots
     stride: int | None = None  # one step in so many has modules, while there is a budget
@@ -366,6 +395,9 @@ class StepContext(Protocol):
 
     def attach(self, record: Record) -> None:
         """Make `record` current in this thread unless it is."""
+
+    def settle(self, record: Record) -> None:
+        """Give `record` its ids unless it has them."""
 
     def detach(self, record: Record) -> None:
         """Undo `attach` where `record` is still current in this thread."""

@@ -26,6 +26,7 @@ from otel_torch_modules._engine.stalls import Stalls
 from otel_torch_modules._job.identity import JobIdentity
 from otel_torch_modules._job.process_group import rank_and_world_size
 from otel_torch_modules._job.starter import JobContext
+from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.collectives import last_collectives
 from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._recording.dynamo import skip_own_frames
@@ -76,6 +77,7 @@ class Tracing:
             hand_over=self._hand_over,
             finish=self._finish,
         )
+        self._causes = Causes(config.causes, self._recorder)
         self._losses = Losses(self._engine.worker.lose, self._unhook)
         self._steps = Steps(
             config,
@@ -83,8 +85,10 @@ class Tracing:
             self._emission.context,
             self._put,
             losses=self._losses,
+            causes=self._causes,
             spending=self._spending,
         )
+        self._causes.loop = self._steps.loop
         spend = None if self._spending is None else self._spending.spend
         self._hooks = LoopHooks(self._steps.loop, spend)
         self._standing = Standing(self._steps.current, self._recorder)
@@ -103,6 +107,7 @@ class Tracing:
         self._job_context.attach()
         self._recorder.install()
         self._hooks.install()
+        self._causes.install()
 
     def stop(self) -> None:
         """Take the hooks off, send what was recorded and end all threads."""
@@ -119,8 +124,10 @@ class Tracing:
             self._stalls.forget()
         if self._black_box is not None:
             self._black_box.forget()
+        self._causes.forget()
 
     def _unhook(self) -> None:
+        self._causes.uninstall()
         self._hooks.uninstall()
         self._recorder.uninstall()
 

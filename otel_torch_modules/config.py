@@ -19,6 +19,7 @@ from otel_torch_modules.ranks import Ranks
 
 _PREFIX = "OTEL_TORCH_MODULES_"
 _PHASES = ("train", "eval")
+CAUSES = ("compile", "gc", "checkpoint", "loop")
 _SPAN_KINDS = ("separate", "internal")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(
@@ -96,14 +97,19 @@ class Config:
     run_id: str = ""
     stall_timeout: float = 60.0
     blackbox: str = ""
+    causes: tuple[str, ...] = CAUSES
 
     def __post_init__(self) -> None:
-        for name in ("phases", "include", "exclude"):
+        for name in ("phases", "include", "exclude", "causes"):
             value = getattr(self, name)
             if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
                 _refuse(name, value, "a tuple of strings")
         if not self.phases or not set(self.phases) <= set(_PHASES):
             _refuse("phases", ",".join(self.phases), "train, eval, or both with a comma")
+        if not set(self.causes) <= set(CAUSES):
+            _refuse(
+                "causes", ",".join(self.causes), f"all, none, or of {', '.join(CAUSES)} with commas"
+            )
         if self.span_kind not in _SPAN_KINDS:
             _refuse("span_kind", self.span_kind, "separate or internal")
         if not isinstance(self.schedule, Schedule):
@@ -211,6 +217,13 @@ def _list(name: str, text: str) -> tuple[str, ...]:
     return tuple([item.strip() for item in text.split(",") if item.strip()])
 
 
+def _causes(name: str, text: str) -> tuple[str, ...]:
+    given = _list(name, text)
+    if given in (("all",), ("none",)):
+        return CAUSES if given == ("all",) else ()
+    return given
+
+
 def _word(name: str, text: str) -> str:
     return text
 
@@ -242,4 +255,5 @@ _PARSERS = {
     "run_id": _word,
     "stall_timeout": _seconds,
     "blackbox": _word,
+    "causes": _causes,
 }

@@ -97,5 +97,11 @@ OTEL_TORCH_MODULES_BLACKBOX: Final = "OTEL_TORCH_MODULES_BLACKBOX"
 Default: none. The next start of the job sends what was left behind as ``train.stall``.
 """
 
+OTEL_TORCH_MODULES_CAUSES: Final = "OTEL_TORCH_MODULES_CAUSES"
+"""What is recorded of that which takes time beside modules: ``all``, ``none``, or names with commas.
+
+The names: ``compile``, ``gc``, ``checkpoint``, ``loop`` (clipping, ``zero_grad``, scaler, scheduler). Default ``all``.
+"""
+
 OTEL_TORCH_MODULES_FILE: Final = "OTEL_TORCH_MODULES_FILE"
 """Where ``OTEL_TRACES_EXPORTER=otlp_file`` writes OTLP JSON lines; ``{pid}`` and ``{rank}`` are filled in."""

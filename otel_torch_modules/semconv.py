@@ -22,6 +22,9 @@ BACKWARD_PREFIX: Final = "backward "
 RECOMPUTE_PREFIX: Final = "recompute "
 OPTIMIZER_PREFIX: Final = "optimizer.step "
 RANK_PREFIX: Final = "rank "
+COMPILATION: Final = "compile"
+GARBAGE_COLLECTION: Final = "python.gc"
+CHECKPOINT_PREFIX: Final = "checkpoint."
 
 # Attributes of every span.
 PHASE: Final = "torch.phase"
@@ -40,6 +43,10 @@ PHASE_OPTIMIZER: Final = "optimizer"
 PHASE_BETWEEN: Final = "between"
 PHASE_EVALUATE: Final = "evaluate"
 PHASE_STALL: Final = "stall"
+PHASE_COMPILE: Final = "compile"
+PHASE_GC: Final = "gc"
+PHASE_CHECKPOINT: Final = "checkpoint"
+PHASE_LOOP: Final = "loop"
 
 # Attributes of module spans.
 MODULE_FQN: Final = "torch.module.fqn"
@@ -93,6 +100,20 @@ DISTRIBUTED_RUN_ID: Final = "torch.distributed.run_id"
 
 # Attribute of optimizer spans.
 OPTIMIZER_CLASS: Final = "torch.optimizer.class"
+
+# Of a compilation. `0/1` is the second one of the first frame: its first recompilation.
+COMPILE_ID: Final = "torch.compile.id"
+COMPILE_TRIGGER: Final = "torch.compile.trigger"
+COMPILE_FUNCTION: Final = "torch.compile.function"
+RECOMPILE_REASON: Final = "torch.compile.recompile_reason"
+CODE_FILE_PATH: Final = "code.file.path"
+
+# Of a collection of garbage. The names are those of OpenTelemetry's metrics of CPython.
+GC_GENERATION: Final = "cpython.gc.generation"
+GC_COLLECTED: Final = "cpython.gc.collected"
+
+# Of a checkpoint, beside the function that was called.
+FILE_SIZE: Final = "file.size"
 
 # Events and their attributes: https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/
 EXCEPTION_EVENT: Final = "exception"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -11,11 +13,13 @@ from hypothesis import HealthCheck, settings
 from opentelemetry import context
 from torch import nn
 from torch.nn.modules import module as torch_module
+from torch.optim import lr_scheduler
 from torch.optim import optimizer as torch_optimizer
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from otel_torch_modules import TorchModuleInstrumentor
 from otel_torch_modules._assembly.reading import between
+from otel_torch_modules._recording.causes import checkpoints, garbage_collection, loop_calls
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -29,6 +33,11 @@ def _hooks() -> dict[str, object]:
         "data loader's __next__": _BaseDataLoaderIter.__next__,
         "GradScaler.step": torch.amp.GradScaler.step,
         "zero_grad": (torch.optim.Optimizer.zero_grad, nn.Module.zero_grad),
+        "gradients": (nn.utils.clip_grad_norm_, nn.utils.clip_grad_value_),
+        "checkpoints": (torch.save, torch.load, torch.serialization.save, torch.serialization.load),
+        "GradScaler": (torch.amp.GradScaler.unscale_, torch.amp.GradScaler.update),
+        "schedulers": [getattr(kind, "step", None) for kind in vars(lr_scheduler).values()],
+        "garbage": [callback for callback in gc.callbacks if isinstance(callback, partial)],
         "forward pre-hooks": list(torch_module._global_forward_pre_hooks),
         "forward hooks": list(torch_module._global_forward_hooks),
         "optimizer pre-hooks": list(torch_optimizer._global_optimizer_pre_hooks),
@@ -42,8 +51,9 @@ def _hooks() -> dict[str, object]:
 
 @pytest.fixture(autouse=True)
 def no_pauses_of_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trees are compared whole: a stretch between two phases is in none because the machine had other work."""
-    monkeypatch.setattr(between, "SHORTEST", 1 << 62)
+    """Trees are compared whole: a stretch is in none because the machine had other work."""
+    for kind in (between, checkpoints, garbage_collection, loop_calls):
+        monkeypatch.setattr(kind, "SHORTEST", 1 << 62)
 
 
 @pytest.fixture(autouse=True)

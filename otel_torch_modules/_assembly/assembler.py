@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import cached_property, partial
 
+from otel_torch_modules._assembly.reading.alone import alone
 from otel_torch_modules._assembly.reading.between import add_between, between
 from otel_torch_modules._assembly.reading.call import Call, Calls
 from otel_torch_modules._assembly.reading.enclose import enclose
@@ -47,6 +48,8 @@ class Assembler:
 
     def assemble(self, record: Record) -> Span | SpanColumns:
         """Return the tree of `record`: its root span, or columns where it is like an earlier one."""
+        if record.kind == "checkpoint":
+            return alone(record)
         seen = self._find(record)
         if seen is None:
             return self._read(record)

@@ -12,6 +12,8 @@ from otel_torch_modules._log import warn
 
 _LOGGER = logging.getLogger(__name__)
 
+_NAMES = {"step": "step", "eval": "evaluation", "checkpoint": "checkpoint"}
+
 _WITHOUT_A_COLLECTOR = (
     "Without a collector: OTEL_TRACES_EXPORTER=otlp_file, then otel-torch-modules view"
 )
@@ -42,16 +44,15 @@ def say_last_words(deliveries: Deliveries, exporters: Sequence[RequestExporter])
 
 
 def _names(recorded: dict[str, int]) -> str:
-    names = {"step": "step", "eval": "evaluation"}
     return " and ".join(
         f"{recorded[kind]} {name}" + "s" * (recorded[kind] != 1)
-        for kind, name in names.items()
+        for kind, name in _NAMES.items()
         if kind in recorded
     )
 
 
 def _numbers(sent: dict[str, int]) -> str:
-    return " and ".join(str(sent[kind]) for kind in ("step", "eval") if kind in sent)
+    return " and ".join(str(sent[kind]) for kind in _NAMES if kind in sent)
 
 
 def _reasons(exporters: Sequence[RequestExporter], *, hangs: bool) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._records import Record, StepContext
 from otel_torch_modules.config import Config
@@ -17,6 +18,7 @@ class Admission:
         context: makes a record the program's current span.
         submit: takes a finished record; must not block.
         spending: decides how deep records go; None where there is no budget and all are full.
+        causes: are in the log of a record that closes, whatever modules did.
     """
 
     def __init__(
@@ -25,10 +27,12 @@ class Admission:
         context: StepContext,
         submit: Callable[[Record], object],
         spending: Spending | None,
+        causes: Causes,
     ) -> None:
         self._config = config
         self._submit = submit
         self._spending = spending
+        self._causes = causes
         self.context = context
 
     def spend(self, ns: int) -> None:
@@ -43,6 +47,7 @@ class Admission:
     def open_step(self, record: Record) -> bool:
         """Return whether `record`, a step that opens, is recorded."""
         assert record.index is not None
+        self._causes.record_opens()
         if self._spending is not None:
             self._spending.step_opens()
         recorded = (
@@ -60,7 +65,7 @@ class Admission:
         if record.log and not record.lost:
             if self._spending is not None:
                 self._spending.step_closes(record)
-            self._submit(record)
+            self._send(record)
 
     @property
     def admits_dataset_calls(self) -> bool:
@@ -78,7 +83,16 @@ class Admission:
 
     def open_evaluation(self, record: Record) -> bool:
         """Return whether `record`, an evaluation that opens, is recorded."""
+        self._causes.record_opens()
         return self.context.open(record)
+
+    def open_apart(self, record: Record) -> bool:
+        """Return whether `record`, a checkpoint between two steps, is recorded."""
+        return self.context.open(record)
+
+    def close_apart(self, record: Record) -> None:
+        """Send it off."""
+        self._send(record)
 
     def open_forward(self, record: Record) -> None:
         """Decide whether the forward that opens in the evaluation `record` has modules."""
@@ -92,4 +106,8 @@ class Admission:
 
     def close_evaluation(self, record: Record) -> None:
         """Send off an evaluation that is over."""
+        self._send(record)
+
+    def _send(self, record: Record) -> None:
+        self._causes.put_into(record)
         self._submit(record)

@@ -108,6 +108,15 @@ class Recorder:
         """The state of the thread that asks."""
         return self._threads.state
 
+    def thread_code(self) -> int:
+        """Return the code of the thread that asks."""
+        return self._threads.state.code
+
+    def code_of_thread(self, identifier: int) -> int:
+        """Return the code of the thread with this identifier; -1 where it has called no module."""
+        state = self.threads.get(identifier)
+        return -1 if state is None else state.code
+
     @property
     def record(self) -> Record | None:
         """The step that is recorded."""

@@ -129,6 +129,26 @@ def collectives_dump() -> str | None:
     return None
 
 
+def compilation_callbacks() -> Any:
+    """Return what calls back where Dynamo starts and ends to compile; None while Dynamo is not there."""
+    module = sys.modules.get("torch._dynamo.callback")
+    return None if module is None else vars(module).get("callback_handler")
+
+
+def compilation_told(*arguments: Any) -> tuple[str | None, str | None]:
+    """Return the id of a compilation and what set it off, as those callbacks are told; None twice before torch 2.8."""
+    if not arguments:
+        return None, None
+    return str(arguments[0].compile_id), arguments[0].callback_trigger.name.lower()
+
+
+def compilation_metrics() -> list[Any]:
+    """Return what Dynamo knows of the last compilations, the last one last."""
+    utils = sys.modules.get("torch._dynamo.utils")
+    found = None if utils is None else vars(utils).get("get_compilation_metrics")
+    return [] if found is None else found()
+
+
 class MarkHooks(dict[int, Callable[[Any], None]]):
     """Hooks that marked nodes share; each node holds them once."""
 

@@ -12,6 +12,8 @@ def head_of(record: Record) -> tuple[str, str]:
         return semconv.STEP, semconv.PHASE_STEP
     if record.kind == "stall":
         return semconv.STALL, semconv.PHASE_STALL
+    if record.kind == "checkpoint":
+        return f"{semconv.CHECKPOINT_PREFIX}{record.log[-1].said}", semconv.PHASE_CHECKPOINT
     if record.site is None:
         return semconv.EVALUATION, semconv.PHASE_EVALUATE
     return semconv.FORWARD_PREFIX, semconv.PHASE_FORWARD

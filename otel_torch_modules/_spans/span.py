@@ -137,6 +137,13 @@ class Span:
         else:
             self.children = [child]
 
+    def take(self, other: Span) -> None:
+        """Put `other`, which is below another span, below this one."""
+        if other.parent is not None:
+            other.parent.children = [child for child in other.parent.children if child is not other]
+        other.parent = self
+        self.adopt(other)
+
     def release(self) -> None:
         """Let go of all that is below, once the tree is not needed any more.
 

@@ -15,6 +15,7 @@ from otel_torch_modules._trace import Span
 
 _STEPS = "steps"
 _EVALUATION = "evaluation"
+_CHECKPOINTS = "checkpoints"
 _WAITS = "waits for data"
 _UNRECORDED = "steps that are not here"
 _OTHERS = "other spans"
@@ -24,6 +25,7 @@ _KINDS = {
     semconv.PHASE_RANK: _STEPS,
     semconv.PHASE_EVALUATE: _EVALUATION,
     semconv.PHASE_FORWARD: _EVALUATION,
+    semconv.PHASE_CHECKPOINT: _CHECKPOINTS,
     semconv.PHASE_DATA: _WAITS,
 }
 _MOST_NAMES = 3  # of the program's own spans
@@ -110,7 +112,10 @@ def _outside(root: Span) -> Iterator[Span]:
 def _times(process: _Process) -> Counter[str]:
     """Return how long the process did what, the stretches of a kind in none of the kinds before it."""
     names = sorted(process.own, key=lambda name: -_length(process.own[name]))
-    in_order = [(kind, process.stretches.get(kind, [])) for kind in (_STEPS, _EVALUATION, _WAITS)]
+    in_order = [
+        (kind, process.stretches.get(kind, []))
+        for kind in (_STEPS, _EVALUATION, _CHECKPOINTS, _WAITS)
+    ]
     in_order += [(name, process.own[name]) for name in names[:_MOST_NAMES]]
     in_order.append((_OTHERS, [one for name in names[_MOST_NAMES:] for one in process.own[name]]))
     in_order.append((_UNRECORDED, list(_gaps_in_numbers(process.steps))))

@@ -34,6 +34,8 @@ def environment(file: Path | None, **variables: str) -> dict[str, str]:
         kept["OTEL_TORCH_MODULES_ENABLED"] = "true"
         kept["OTEL_TRACES_EXPORTER"] = "otlp_file"
         kept["OTEL_TORCH_MODULES_FILE"] = str(file)
+        # Others come and go with what the machine does.
+        kept["OTEL_TORCH_MODULES_CAUSES"] = "compile,checkpoint"
     return {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(_SITE), **variables}
 
 

@@ -29,6 +29,7 @@ from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._job.identity import JobIdentity
 from otel_torch_modules._job.starter import JobContext
+from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._recording.loop.hooks import LoopHooks
 from otel_torch_modules._recording.loop.steps import Steps
@@ -74,7 +75,9 @@ def _record(*, phases_only: bool) -> Record:
     config = Config()
     recorder = Recorder(config)
     losses = Losses(lambda _: None, recorder.uninstall)
-    steps = Steps(config, recorder, _Recorded(phases_only), records.append, losses)
+    steps = Steps(
+        config, recorder, _Recorded(phases_only), records.append, losses, Causes((), recorder)
+    )
     hooks = LoopHooks(steps.loop)
     train = runpy.run_path(str(DEMO))["train"]
     recorder.install()

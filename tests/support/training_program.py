@@ -56,13 +56,16 @@ ENABLED = {"OTEL_TORCH_MODULES_ENABLED": "true"}
 
 
 def environment(folder: Path, **variables: str) -> dict[str, str]:
-    """Return this process's variables, none of OpenTelemetry's but `variables`; spans go to files in `folder`."""
+    """Return this process's variables, none of OpenTelemetry's but `variables`; spans go to files in `folder`.
+
+    Causes that come and go with what the machine does have no spans, unless `variables` choose them.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     files = {
         "OTEL_TRACES_EXPORTER": "otlp_file",
         "OTEL_TORCH_MODULES_FILE": str(folder / "traces-{pid}.jsonl"),
     }
-    return {**kept, **files, **variables}
+    return {**kept, **files, "OTEL_TORCH_MODULES_CAUSES": "compile,checkpoint", **variables}
 
 
 def write(folder: Path, source: str, script: str = "train.py") -> Path:

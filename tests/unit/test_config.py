@@ -35,6 +35,7 @@ DEFAULTS = {
     "run_id": "",
     "stall_timeout": 60.0,
     "blackbox": "",
+    "causes": ("compile", "gc", "checkpoint", "loop"),
 }
 
 GOOD = [
@@ -67,6 +68,9 @@ GOOD = [
     ("STALL_TIMEOUT", "300", 300.0),
     ("STALL_TIMEOUT", "0", 0.0),
     ("STALL_TIMEOUT", " 0.5 ", 0.5),
+    ("CAUSES", "all", ("compile", "gc", "checkpoint", "loop")),
+    ("CAUSES", "none", ()),
+    ("CAUSES", " loop , gc", ("loop", "gc")),
 ]
 
 SECONDS = "a number of seconds, 0 for off, as in 60"
@@ -74,9 +78,12 @@ FRACTION = "a number above 0 and at most 1, as in 0.01"
 INTEGER = "an integer of at least 1"
 SCHEDULE = "skip_first=, wait=, active=, repeat= with whole numbers, joined by commas"
 RANKS = "all, or ranks, ranges and steps joined by commas, as in 0,8,16-23,*/64"
+CAUSES = "all, none, or of compile, gc, checkpoint, loop with commas"
 BAD = [
     ("PHASES", "training", "train, eval, or both with a comma"),
     ("PHASES", "train,test", "train, eval, or both with a comma"),
+    ("CAUSES", "collectives", CAUSES),
+    ("CAUSES", "gc,none", CAUSES),
     ("MAX_DEPTH", "0", INTEGER),
     ("MAX_DEPTH", "-1", INTEGER),
     ("MAX_DEPTH", "2.5", INTEGER),

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from otel_torch_modules import semconv
 from otel_torch_modules._spans.span import INTERNAL, SharedAttributes, Span
 
-# What is shorter has no span: a hundredth of the step, and a millisecond (ns), which no loop is made faster by.
-SHARE = 100
-SHORTEST = 1_000_000
+# What is shorter has no span: half a hundredth of the step, and a tenth of a millisecond (ns).
+SHARE = 200
+SHORTEST = 100_000
 
 
 def between(above: Span, phases: Iterable[tuple[int, int]]) -> list[Span]:

@@ -79,6 +79,7 @@ class RecordTree:
         self._own_marks_only = True
         self._limit = SpanLimit(max_spans, record.truncated)
         self._stacks: dict[int, list[_Open]] = {}
+        self._stretches: dict[int, list[Span]] = {}  # by thread; those in none after them
         self._backwards: dict[int, Backward] = {}
         self._counts: dict[Site, int] = {}  # calls of roots
         self._program_thread = 0  # the last one in which the program itself did something
@@ -292,7 +293,11 @@ class RecordTree:
     def _stretch(self, event: Stretch, thread: int, begin: int, time: int, detail: Any) -> None:
         if not event.of_modules or self._limit.take():
             stack = self._stacks.get(thread, [])
-            self._shown(event, event.shown, stack, begin, time, detail)
+            span = self._shown(event, event.shown, stack, begin, time, detail)
+            earlier = self._stretches.setdefault(thread, [])
+            while earlier and earlier[-1].start >= begin:
+                span.take(earlier.pop())
+            earlier.append(span)
 
     def _opening(self, event: Opening, thread: int, _: Any, time: int, detail: Any) -> None:
         stack = self._stacks.setdefault(thread, [])
@@ -314,7 +319,7 @@ class RecordTree:
         self, event: Event, shown: Shown, stack: list[_Open], begin: int, end: int, detail: Any
     ) -> Span:
         said = ""
-        if shown.said:
+        if shown.said is not None:
             said = detail.said if type(detail) is Detail else detail
         around = self._around([] if shown.below_step else stack)
         span = Span(
@@ -325,7 +330,7 @@ class RecordTree:
             INTERNAL,
             begin,
             end,
-            _attributes(shown.phase, shown.said, said, around),
+            _attributes(shown.phase, shown.said or "", said, around),
         )
         if type(detail) is Detail:
             span.say(_values(event, detail))

@@ -22,7 +22,7 @@ from otel_torch_modules._recording.loop.fetches import Fetches, Wait
 from otel_torch_modules._recording.loop.open_optimizers import OpenOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.recorder import Recorder
-from otel_torch_modules._records import Event, Record, begin_of
+from otel_torch_modules._records import Event, OuterParent, Record, begin_of
 
 # A loop that does nothing that is seen for longer (ns), and than two of its iterations take, has paused.
 _PAUSE = 500_000_000
@@ -67,6 +67,7 @@ class CurrentStep:
         self._thread: int | None = (
             None  # which one trains; None where none does, as far as is known
         )
+        self._last_span: OuterParent | None = None  # where somebody has asked for it
         self._ended_before = 0  # the step before the last
         self._waits: list[Wait] = []  # the next step's, as far as is known
         # An ended step lies here until the loop or the worker pops it; who does owns it.
@@ -95,6 +96,7 @@ class CurrentStep:
         if index is None:
             index = self.index
         self.index = index + 1
+        self._last_span = None
         record = Record("step", index, start, time_ns() - now(), lost=lost)
         step = self.step = OpenStep(record, recorded=False)
         self._thread = step.thread
@@ -104,14 +106,25 @@ class CurrentStep:
         self.recorder.write_to(record if step.recorded else None)
         return step
 
-    def start_after(self, start: int) -> int:
-        """Return when a step begins whose first root is called at `start`: with the end of the last one, unless
-        something else lies between.
+    def start_after(self, start: int, evaluation_end: int) -> int:
+        """Return when what came before a step ended whose first root is called at `start`; that where the loop paused.
+
+        Args:
+            start: in ns.
+            evaluation_end: of the evaluation before it, 0 where there is none.
         """
         iteration, self._ended_before = self.end - self._ended_before, self.end
         straight, self.straight_on = self.straight_on, False
-        went_straight_on = straight and 0 <= start - self.end <= max(_PAUSE, 2 * iteration)
-        return self.end if went_straight_on else start
+        ended = self.end if straight else evaluation_end or start
+        went_on = self.index > 0 and 0 <= start - ended <= max(_PAUSE, 2 * iteration)
+        return ended if went_on else start
+
+    def evaluation_after(self, start: int) -> int:
+        """Return when a step ended that an evaluation follows whose first root is called at `start`; that where the
+        loop paused, or another evaluation is between. What follows does not go straight on.
+        """
+        straight, self.straight_on = self.straight_on, False
+        return self.end if straight and 0 <= start - self.end <= _PAUSE else start
 
     def begin_anew(self, step: OpenStep, number: int) -> OpenStep:
         """Let `step` have ended before one of its root forwards; return the step that begins with that.
@@ -210,6 +223,8 @@ class CurrentStep:
                 self.recorder.forget_tasks()
             self._border.give_back(step.leave_early_roots(), self._index_before)
             step.record.end = self.end
+            if self.by_hand:  # what comes after is in none
+                self.last_span()
             self.step = None  # from here on it is another's
             self._admission.close_step(step.record)
 
@@ -220,6 +235,24 @@ class CurrentStep:
                 record = self._ended.pop()
                 record.end = self.end
                 self._admission.close_step(record)
+
+    def last_span(self) -> OuterParent | None:
+        """Return the span of the step that is open, or was last; None where there was none, or it is not recorded."""
+        if self.step is not None:
+            record = self.step.record
+            if self.step.recorded:
+                self._admission.context.settle(record)
+                self._last_span = OuterParent(
+                    record.trace_id, record.span_id, record.trace_flags, record.trace_state
+                )
+            else:
+                self._last_span = None
+        return self._last_span
+
+    def send_apart(self, record: Record) -> None:
+        """Send off what lies between two steps."""
+        if self._admission.open_apart(record):
+            self._admission.close_apart(record)
 
     def undo(self, step: OpenStep) -> None:
         """Take back that `step` was opened: its forwards are an evaluation's."""

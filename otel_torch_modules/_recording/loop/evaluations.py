@@ -61,12 +61,13 @@ class Evaluations:
         self._thread = _Thread()
         self._held = HeldEvaluations(admission, losses)
 
-    def root_opens(self, module: nn.Module, last_step: int | None) -> bool:
+    def root_opens(self, module: nn.Module, last_step: int | None, begin: int) -> bool:
         """Return whether the root call of `module` that begins now is recorded.
 
         Args:
             module: what is called.
             last_step: the number of the last step; None where there has been none.
+            begin: when an evaluation begins that this is the first forward of (ns).
         """
         thread = self._thread
         thread.outside = True
@@ -75,7 +76,7 @@ class Evaluations:
             return False
         evaluation = self._last_that_goes_on()
         if evaluation is None:
-            evaluation = self._begin(module, last_step)
+            evaluation = self._begin(module, last_step, begin)
         thread.open = evaluation
         record = evaluation.record
         record.forwards += 1
@@ -99,11 +100,13 @@ class Evaluations:
         self._admission.context.attach(record)
         return True
 
-    def _begin(self, module: nn.Module, last_step: int | None) -> Evaluation:
-        record = Record("eval", last_step, now(), time_ns() - now())
+    def _begin(self, module: nn.Module, last_step: int | None, begin: int) -> Evaluation:
+        record = Record("eval", last_step, begin, time_ns() - now())
         if last_step is None:
             record.site = self._recorder.sites.root(module)
         recorded = self._admission.open_evaluation(record)
+        if record.parent is not None:  # a span of the program's, which has begun since
+            record.start = now()
         return Evaluation(record, recorded, self._fetches.begin_evaluation())
 
     def _last_that_goes_on(self) -> Evaluation | None:
@@ -118,6 +121,12 @@ class Evaluations:
             return evaluation
         self._held.send(evaluation)
         return None
+
+    @property
+    def last_end(self) -> int:
+        """When the last forward of this thread's last evaluation ended (ns); 0 where a step has come since."""
+        last = self._thread.last
+        return 0 if last is None else last.record.end
 
     def root_closes(self, failed: bool) -> bool:
         """Return whether the root call that ends now in this thread is outside any step."""

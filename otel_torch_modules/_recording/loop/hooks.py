@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from time import perf_counter_ns as now
 from typing import Any
 
@@ -19,8 +18,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from torch.utils.hooks import RemovableHandle
 
 from otel_torch_modules._recording.loop.training_loop import TrainingLoop
-
-_Method = Callable[..., Any]
+from otel_torch_modules._recording.wrapped import Function, Wrapped
 
 
 class LoopHooks:
@@ -38,10 +36,10 @@ class LoopHooks:
         self._spend = spend
         self._handles: list[RemovableHandle] = []
         self._wrapped = (
-            _Wrapped(_BaseDataLoaderIter, "__next__", self._around_fetch),
-            _Wrapped(GradScaler, "step", self._around_scaler),
-            _Wrapped(Optimizer, "zero_grad", self._before_zero_grad),
-            _Wrapped(nn.Module, "zero_grad", self._before_zero_grad),
+            Wrapped("__next__", self._around_fetch, _BaseDataLoaderIter),
+            Wrapped("step", self._around_scaler, GradScaler),
+            Wrapped("zero_grad", self._before_zero_grad, Optimizer),
+            Wrapped("zero_grad", self._before_zero_grad, nn.Module),
             *_joins(self._before_join),
         )
 
@@ -85,7 +83,7 @@ class LoopHooks:
 
         return guarded
 
-    def _around_fetch(self, original: _Method) -> _Method:
+    def _around_fetch(self, original: Function) -> Function:
         fetches = self._loop.fetches
         fetch_fails = self._guarded(self._loop.fetch_fails, "where a data loader has no batch")
         fetched = self._guarded(self._loop.fetched, "after a data loader's batch")
@@ -109,7 +107,7 @@ class LoopHooks:
 
         return fetch
 
-    def _around_scaler(self, original: _Method) -> _Method:
+    def _around_scaler(self, original: Function) -> Function:
         optimizers = self._loop.optimizers
         scaler_ends = self._guarded(self._loop.scaler_ends, "after a gradient scaler's step")
 
@@ -121,7 +119,7 @@ class LoopHooks:
 
         return step
 
-    def _before_zero_grad(self, original: _Method) -> _Method:
+    def _before_zero_grad(self, original: Function) -> Function:
         dropped = self._guarded(self._loop.gradients_dropped, "before gradients are dropped")
 
         def zero_grad(*args: Any, **kwargs: Any) -> Any:
@@ -130,7 +128,7 @@ class LoopHooks:
 
         return zero_grad
 
-    def _before_join(self, original: _Method) -> _Method:
+    def _before_join(self, original: Function) -> Function:
         joins = self._guarded(self._loop.ranks_join, "where ranks join")
 
         def leave(*args: Any) -> Any:
@@ -140,43 +138,10 @@ class LoopHooks:
         return leave
 
 
-def _joins(wrap: Callable[[_Method], _Method]) -> list[_Wrapped]:
+def _joins(wrap: Callable[[Function], Function]) -> list[Wrapped]:
     """Return the end of ``DDP.join``'s context, where this torch has one."""
     if not torch.distributed.is_available():
         return []
     from torch.distributed.algorithms.join import Join
 
-    return [_Wrapped(Join, "__exit__", wrap)]
-
-
-class _Wrapped:
-    """A method of a class of torch's with something around it.
-
-    Args:
-        owner: the class.
-        name: of the method.
-        wrap: returns what is called in the place of the method that it is given.
-    """
-
-    def __init__(self, owner: type, name: str, wrap: Callable[[_Method], _Method]) -> None:
-        self._owner = owner
-        self._name = name
-        self._wrap = wrap
-        self._original: _Method | None = None
-        self._wrapper: _Method | None = None
-
-    def install(self) -> None:
-        self._original = original = getattr(self._owner, self._name)
-        around = self._wrap(original)
-
-        @wraps(original)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            return (original if self._wrapper is None else around)(*args, **kwargs)
-
-        self._wrapper = wrapper
-        setattr(self._owner, self._name, wrapper)
-
-    def uninstall(self) -> None:
-        if vars(self._owner).get(self._name) is self._wrapper:
-            setattr(self._owner, self._name, self._original)
-        self._wrapper = None
+    return [Wrapped("__exit__", wrap, Join)]

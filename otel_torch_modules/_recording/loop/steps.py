@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import get_worker_info
 
 from otel_torch_modules._recording.admission import Admission
+from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._recording.cost.timed_boundary import TimedBoundary
 from otel_torch_modules._recording.interruption import is_interruption
@@ -45,6 +46,7 @@ class Steps:
         context: makes a record the program's current span.
         submit: takes a finished record; must not block.
         losses: told of what an error of ours has cost.
+        causes: of what takes time beside modules.
         spending: decides how deep records go; None where there is no budget and all are full.
     """
 
@@ -55,11 +57,12 @@ class Steps:
         context: StepContext,
         submit: Callable[[Record], object],
         losses: Losses,
+        causes: Causes,
         spending: Spending | None = None,
     ) -> None:
         self._losses = losses
         self._recorder = recorder
-        self._admission = Admission(config, context, submit, spending)
+        self._admission = Admission(config, context, submit, spending, causes)
         self._border = Border(recorder, self._admission)
         self._current = CurrentStep(recorder, self._admission, self._border)
         self._fetches = self._current.fetches
@@ -220,10 +223,11 @@ class Steps:
 
     def _outside_root(self, module: nn.Module) -> bool:
         current = self._current
+        begin = now()
         if not current.is_of_another_thread:
-            current.straight_on = False
+            begin = current.evaluation_after(begin)
             self._border.passes(module)
-        return self._evaluations.root_opens(module, current.last_index)
+        return self._evaluations.root_opens(module, current.last_index, begin)
 
     def _training_root(self, module: nn.Module) -> bool:
         current = self._current
@@ -278,7 +282,7 @@ class Steps:
         if current.step is not None:
             self._iterations.step_left(current.step)
         spoiled, current.spoiled = current.spoiled, True
-        after = current.start_after(start)
+        after = current.start_after(start, self._evaluations.last_end)
         self._border.step_opens()
         waits = current.take_waits() + self._fetches.take()
         for hand_over in (current.hand_over, self._evaluations.end):
@@ -294,8 +298,8 @@ class Steps:
         # After the last of too many errors nothing would ever end it.
         step = current.make(start, index, lost=spoiled or self._losses.given_up)
         current.end = start
-        if not (waits or current.by_hand or step.record.parent):
-            step.record.start = after
+        if not (current.by_hand or step.record.parent):
+            step.record.start = min(start, after)
         if step.recorded:
             self._admission.context.attach(step.record)
             current.log_waits(waits)

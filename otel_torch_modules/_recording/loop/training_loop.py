@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 from time import perf_counter_ns as now
+from time import time_ns
 from typing import Any
 
 from torch.optim import Optimizer
+from torch.utils.data import get_worker_info
 
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.iterations import Iterations
-from otel_torch_modules._records import OPTIMIZED
+from otel_torch_modules._records import OPTIMIZED, Record, Stretch
 
 logger = logging.getLogger("otel_torch_modules")
 
@@ -112,6 +114,33 @@ class TrainingLoop:
                 "the ranks' steps of one number, which share a trace, may be different ones. "
                 "`with otel_torch_modules.step(index):` around each step of the loop says which are the same"
             )
+
+    @property
+    def loads_data(self) -> bool:
+        """See `Loop` of checkpoints."""
+        return self.fetches.at_work > 0 or get_worker_info() is not None
+
+    def takes_apart(self, event: Stretch, start: int, end: int, detail: Any) -> bool:
+        """See `Loop` of checkpoints: no step that is open in this thread, no root call, no batch that waits for one."""
+        current = self._current
+        thread = self.recorder.thread
+        step = current.step
+        elsewhere = current.is_of_another_thread
+        if thread.stack != [] or self.fetches.last_end:
+            return False
+        if not (elsewhere or step is None or step.ended):
+            return False
+        record = Record("checkpoint", None, start, time_ns() - now(), end=end)
+        record.link = current.last_span()
+        record.log = [event, thread.code, start, end, detail]
+        if not elsewhere:
+            if step is not None:
+                self._iterations.step_left(step)
+            current.hand_over()
+            current.end = end
+            current.straight_on = True  # the next step begins after it
+        current.send_apart(record)
+        return True
 
     def gradients_dropped(self) -> None:
         """``zero_grad`` of an optimizer or a module is called."""

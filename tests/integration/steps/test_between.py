@@ -64,17 +64,20 @@ def test_a_stretch_that_comes_and_goes() -> None:
 
 
 def test_an_evaluation_and_a_pause_are_in_no_step() -> None:
+    """What follows an evaluation is in the next step."""
     model = Net()
     sgd = torch.optim.SGD(model.parameters(), lr=0.01)
     begun = []
     with capture_spans() as captured:
         for pause in (0.0, 0.0, 0.7, 0.0):
             time.sleep(pause)
-            if len(begun) == 1:
+            begun.append(time.time_ns())
+            if len(begun) == 2:
+                time.sleep(LONG)
                 with torch.no_grad():
                     model(batch())
+                begun[1] = time.time_ns() - 1_000_000  # two clocks
                 time.sleep(LONG)
-            begun.append(time.time_ns())
             model(batch()).sum().backward()
             sgd.step()
     steps = [tree for tree in captured.trees if tree.name == "train.step"]

@@ -217,6 +217,24 @@ def test_is_unchecked(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCapture
     assert caplog.messages == [f"Tracing has not been tried with torch {torch.__version__} yet"]
 
 
+def test_compilation_callbacks_compilation_told_and_compilation_metrics() -> None:
+    told: list[tuple[Any, ...]] = []
+    torch._dynamo.reset()
+    handler = torch_private.compilation_callbacks()
+    end = handler.register_end_callback(lambda *arguments: told.append(arguments))
+    try:
+        torch.compile(lambda x: x * 2, backend="eager")(torch.ones(1))
+    finally:
+        handler.remove_end_callback(end)
+    (arguments,) = told
+    identifier, trigger = torch_private.compilation_told(*arguments)
+    if arguments:  # from torch 2.8 on
+        last = torch_private.compilation_metrics()[-1]
+        assert (identifier, trigger) == (str(last.compile_id), "dynamo")
+        assert (last.co_name, last.co_filename) == ("<lambda>", __file__)
+    assert torch_private.compilation_told() == (None, None)
+
+
 def test_skip_frames_of() -> None:
     def function() -> int:
         return 1

@@ -1,0 +1,79 @@
+"""Why a step may be slow though no module is: each cause has a file of its own here, and all of them this one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+
+from otel_torch_modules._recording.causes.checkpoints import Checkpoints, Loop
+from otel_torch_modules._recording.causes.compilation import Compilation
+from otel_torch_modules._recording.causes.garbage_collection import GarbageCollection
+from otel_torch_modules._recording.causes.happened import Happened
+from otel_torch_modules._recording.causes.loop_calls import LoopCalls
+from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._records import Record
+
+_Watch = Compilation | GarbageCollection | Checkpoints | LoopCalls
+
+
+class Causes:
+    """Watches for the chosen kinds of causes.
+
+    Args:
+        chosen: their names, as in `Config.causes`.
+        recorder: knows the threads, and what an error of ours costs.
+    """
+
+    loop: Loop
+    """Knows where steps are; to be set before `install`."""
+
+    def __init__(self, chosen: Collection[str], recorder: Recorder) -> None:
+        self._happened = happened = Happened()
+        self._lock = threading.RLock()
+        code, fail = recorder.thread_code, recorder.fail
+        compilation = Compilation(happened, code, fail)
+        garbage = GarbageCollection(happened, recorder.code_of_thread)
+        checkpoints = Checkpoints(happened, code, fail, lambda: self.loop)
+        calls = LoopCalls(happened, code, fail)
+        watching: dict[str, _Watch] = {
+            "compile": compilation,
+            "gc": garbage,
+            "checkpoint": checkpoints,
+            "loop": calls,
+        }
+        self._watching = [watch for name, watch in watching.items() if name in chosen]
+        self._on_opening = [
+            watch.record_opens for watch in (compilation, checkpoints) if watch in self._watching
+        ]
+        self._collecting = [
+            watch.collect for watch in (compilation, garbage) if watch in self._watching
+        ]
+
+    def install(self) -> None:
+        """Watch for them from now on."""
+        for watch in self._watching:
+            watch.install()
+
+    def uninstall(self) -> None:
+        """Undo `install`."""
+        for watch in reversed(self._watching):
+            watch.uninstall()
+
+    def record_opens(self) -> None:
+        """Take note that a step or an evaluation opens."""
+        for look in self._on_opening:
+            look()
+
+    def put_into(self, record: Record) -> None:
+        """Write what happened in the time of `record`, which is complete, into its log. Called on any thread."""
+        with self._lock:
+            for collect in self._collecting:
+                collect()
+            self._happened.put_into(record)
+
+    def forget(self) -> None:
+        """Forget what happened: in a forked child, for it is the parent's."""
+        self._lock = threading.RLock()  # another thread may have held it
+        for collect in self._collecting:
+            collect()
+        self._happened.clear()

@@ -1,0 +1,95 @@
+"""Compilations and recompilations by Dynamo, as its own callbacks tell.
+
+Dynamo is not imported for it. Why a function was compiled again stands in its metrics, which are complete only after
+the callback: they are read when the record is sent off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from time import perf_counter_ns as now
+from typing import Any, NamedTuple
+
+from otel_torch_modules._recording.causes.happened import Happened
+from otel_torch_modules._recording.torch_private import (
+    compilation_callbacks,
+    compilation_metrics,
+    compilation_told,
+)
+from otel_torch_modules._recording.wrapped import guarded
+from otel_torch_modules._records import COMPILATION, Detail
+
+
+class _Compilation(NamedTuple):
+    thread: int
+    start: int
+    end: int
+    id: str | None  # none where torch does not say
+    trigger: str | None
+
+
+class Compilation:
+    """Adds a cause for each time that Dynamo compiled, when asked to.
+
+    Args:
+        happened: what it is added to.
+        code: returns the code of the thread that asks.
+        fail: called while an exception is handled that came up in here; returns whether it is the program's.
+    """
+
+    def __init__(
+        self, happened: Happened, code: Callable[[], int], fail: Callable[[str], bool]
+    ) -> None:
+        self._happened = happened
+        self._code = code
+        self._on_start = guarded(self._starts, "where a compilation starts", fail)
+        self._on_end = guarded(self._ends, "where a compilation ends", fail)
+        self._started: tuple[int, int] | None = None  # thread and time
+        self._ended: list[_Compilation] = []
+        self._handler: Any = None
+
+    def install(self) -> None:
+        """Watch Dynamo, if it is there."""
+        self.record_opens()
+
+    def uninstall(self) -> None:
+        """Undo `install`."""
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            with suppress(ValueError):
+                handler.remove_start_callback(self._on_start)
+            with suppress(ValueError):
+                handler.remove_end_callback(self._on_end)
+
+    def record_opens(self) -> None:
+        """Watch Dynamo where it has come since, or has dropped all callbacks: that is a part of its reset."""
+        handler = compilation_callbacks()
+        if handler is not None and self._on_start not in handler.start_callbacks:
+            self._handler = handler
+            handler.register_start_callback(self._on_start)
+            handler.register_end_callback(self._on_end)
+
+    def _starts(self, *_: Any) -> None:
+        self._started = self._code(), now()
+
+    def _ends(self, *arguments: Any) -> None:
+        started, self._started = self._started, None
+        if started is not None:
+            told = compilation_told(*arguments)
+            self._ended.append(_Compilation(*started, now(), *told))
+
+    def collect(self) -> None:
+        """Add those that ended since the last time."""
+        if not self._ended:
+            return
+        ended, self._ended = self._ended, []
+        metrics = compilation_metrics()
+        for thread, start, end, identifier, trigger in ended:
+            function = file = reason = None
+            for entry in metrics:
+                if identifier and str(entry.compile_id) == identifier and entry.co_name:
+                    function, file = entry.co_name, entry.co_filename
+                    reason = entry.recompile_reason
+            values = (identifier, trigger, function, file, reason)
+            self._happened.add(COMPILATION, thread, start, end, Detail(None, values))

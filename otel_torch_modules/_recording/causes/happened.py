@@ -1,0 +1,78 @@
+"""What went on beside modules, kept until the record is sent off in whose time it lies.
+
+It is not written into the open log: a collection of garbage may come between any two lines, also between two of ours
+that look at the end of the log.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+from otel_torch_modules._records import COLLECTION, WIDTH, Record, Stretch
+
+_MOST: Final = 1024
+
+
+class _Happening(NamedTuple):
+    event: Stretch
+    thread: int  # its code
+    start: int
+    end: int
+    detail: Any
+
+
+class Happened:
+    """What is in no record yet, the latest of it. Any thread may add."""
+
+    def __init__(self) -> None:
+        self._kept: deque[_Happening] = deque(maxlen=_MOST)
+
+    def add(self, event: Stretch, thread: int, start: int, end: int, detail: Any) -> None:
+        """Keep that the thread with this code was busy with `event` from `start` to `end` (ns).
+
+        Args:
+            event: what it is.
+            thread: the code of the thread, -1 for one that has called no module.
+            start: perf_counter_ns.
+            end: the same.
+            detail: what is said of it, as the log has it.
+        """
+        self._kept.append(_Happening(event, thread, start, end, detail))
+
+    def put_into(self, record: Record) -> None:
+        """Write what happened in the time of `record`, in its threads, into its log.
+
+        What happened before a step is forgotten: it belongs to no other.
+        """
+        if not self._kept:
+            return
+        record.truncated |= len(self._kept) == _MOST
+        kept: list[_Happening] = []
+        left: list[_Happening] = []
+        with suppress(IndexError):
+            while True:
+                kept.append(self._kept.popleft())
+        log = record.log
+        threads = set(log[1::WIDTH])
+        for happening in sorted(kept, key=_end):
+            event, thread, start, end, _ = happening
+            # All threads stand still while garbage is collected.
+            is_of_them = thread in threads or event is COLLECTION
+            if record.start <= start and end <= record.end and is_of_them:
+                place = len(log)
+                while place and log[place - WIDTH + 3] > end:
+                    place -= WIDTH
+                log[place:place] = happening
+            elif record.kind != "step" or end > record.start:
+                left.append(happening)
+        self._kept.extendleft(reversed(left))
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._kept.clear()
+
+
+def _end(happening: _Happening) -> int:
+    return happening.end

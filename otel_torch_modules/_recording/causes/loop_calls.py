@@ -1,0 +1,87 @@
+"""What the loop itself calls beside modules and optimizers: clipping, dropped gradients, scaling, learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter_ns as now
+from typing import Any
+
+from torch import nn
+from torch.amp import GradScaler
+from torch.compiler import is_compiling
+from torch.nn.utils import clip_grad
+from torch.optim import Optimizer, lr_scheduler
+
+from otel_torch_modules._recording.causes.happened import Happened
+from otel_torch_modules._recording.wrapped import Function, Wrapped, guarded
+from otel_torch_modules._records import LOOP_CALL
+
+SHORTEST = 50_000
+"""A call that takes less (ns) leaves nothing."""
+
+
+class LoopCalls:
+    """Adds a cause for each of these calls that takes long.
+
+    Args:
+        happened: what it is added to.
+        code: returns the code of the thread that asks.
+        fail: called while an exception is handled that came up in here; returns whether it is the program's.
+    """
+
+    def __init__(
+        self, happened: Happened, code: Callable[[], int], fail: Callable[[str], bool]
+    ) -> None:
+        self._happened = happened
+        self._code = code
+        self._guarded_add = guarded(self._add, "after a call of the loop's own", fail)
+        schedulers = [kind for kind in vars(lr_scheduler).values() if _has_step_of_its_own(kind)]
+        self._wrapped = [
+            self._timed("clip_grad_norm", "clip_grad_norm_", nn.utils, clip_grad),
+            self._timed("clip_grad_value", "clip_grad_value_", nn.utils, clip_grad),
+            self._timed("zero_grad", "zero_grad", Optimizer),
+            self._timed("zero_grad", "zero_grad", nn.Module),
+            self._timed("scaler.unscale", "unscale_", GradScaler),
+            self._timed("scaler.update", "update", GradScaler),
+            *(self._timed("lr_scheduler.step", "step", kind) for kind in schedulers),
+        ]
+
+    def install(self) -> None:
+        """Put the wrappers on."""
+        for wrapped in self._wrapped:
+            wrapped.install()
+
+    def uninstall(self) -> None:
+        """Undo `install`."""
+        for wrapped in reversed(self._wrapped):
+            wrapped.uninstall()
+
+    def _timed(self, name: str, function_name: str, *owners: object) -> Wrapped:
+        add = self._guarded_add
+
+        def wrap(original: Function) -> Function:
+            def timed(*args: Any, **kwargs: Any) -> Any:
+                if is_compiling():
+                    return original(*args, **kwargs)
+                start = now()
+                try:
+                    return original(*args, **kwargs)
+                finally:
+                    end = now()
+                    if end - start >= SHORTEST:
+                        add(start, end, name)
+
+            return timed
+
+        return Wrapped(function_name, wrap, *owners)
+
+    def _add(self, start: int, end: int, name: str) -> None:
+        self._happened.add(LOOP_CALL, self._code(), start, end, name)
+
+
+def _has_step_of_its_own(kind: object) -> bool:
+    return (
+        isinstance(kind, type)
+        and issubclass(kind, lr_scheduler.LRScheduler)
+        and "step" in vars(kind)
+    )

@@ -1,0 +1,128 @@
+"""A long collection of garbage has a span where it struck, and keeps nothing from the program."""
+
+from __future__ import annotations
+
+import gc
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+import pytest
+
+from otel_torch_modules import Config
+from otel_torch_modules._recording.causes import garbage_collection
+from otel_torch_modules.testing import capture_spans
+from tests.support.caused import Clock, path_to, traced, train
+
+LONG = 20_000_000  # ns; a full collection takes several times that here
+
+
+@pytest.fixture(autouse=True)
+def only_long_ones_that_are_asked_for(
+    no_pauses_of_the_machines: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Make a full collection long, and all others none."""
+    monkeypatch.setattr(garbage_collection, "SHORTEST", LONG)
+    gc.disable()
+    kept = [[number] for number in range(1_000_000)]
+    yield
+    kept.clear()
+    gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("place", "path"),
+    [
+        ("in_forward", ["train.step", "forward Net", "python.gc"]),
+        (
+            "in_backward",
+            ["train.step", "backward", "backward Net", "backward act", "python.gc"],
+        ),
+        ("before_step", ["train.step", "python.gc"]),
+    ],
+)
+def test_it_lies_where_it_struck(place: str, path: list[str]) -> None:
+    clock = Clock()
+    garbage: list[object] = []
+    garbage.append(garbage)
+
+    def collect() -> None:
+        garbage.clear()
+        for _ in range(100):
+            circle: list[object] = []
+            circle.append(circle)
+        del circle
+        with clock.around():
+            gc.collect()
+
+    trees, parameters = traced(**{place: collect})
+    assert parameters == train()
+    assert [tree.name for tree in trees] == ["train.step"] * 3
+    found = [len(tree.find("python.gc")) for tree in trees]
+    assert found == [0, 1, 0]
+    assert path_to(trees[1], "python.gc") == path
+    (span,) = trees[1].find("python.gc")
+    collected = span.attributes.pop("cpython.gc.collected")
+    assert isinstance(collected, int)
+    assert collected >= 100
+    assert {**span.attributes, "cpython.gc.collected": 0} == {
+        "torch.phase": "gc",
+        "cpython.gc.generation": 2,
+        "cpython.gc.collected": 0,
+    }
+    assert span.span.kind.name == "INTERNAL"
+    assert clock.is_that_of(span)
+
+
+def test_what_a_signal_handler_raises_after_a_long_collection_reaches_the_program() -> None:
+    """Python handles the signal in the first code of its own that runs after it: that must be the program's."""
+
+    def strike(_: int, __: FrameType | None) -> None:
+        raise TimeoutError("the program's own")
+
+    gc.collect()  # else destructors of other tests run in the next one, and their errors reach nobody
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        with capture_spans() as captured:
+            for _ in range(3):
+                signal.setitimer(signal.ITIMER_REAL, 0.005)
+                with pytest.raises(TimeoutError, match="the program's own"):
+                    gc.collect()
+                train()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert len(captured.trees) == 9
+
+
+def test_nothing_is_watched_where_it_is_not_chosen() -> None:
+    before = list(gc.callbacks)
+    with capture_spans(Config(causes=("loop",))):
+        assert gc.callbacks == before
+    with capture_spans():
+        assert gc.callbacks != before
+    assert gc.callbacks == before
+
+
+def test_a_program_that_clears_the_collectors_callbacks_is_left_as_it_wants_to_be() -> None:
+    before = list(gc.callbacks)
+    with capture_spans() as captured:
+        gc.callbacks.clear()
+        train()
+    assert gc.callbacks == []
+    gc.callbacks.extend(before)
+    assert len(captured.trees) == 3
+
+
+def test_more_than_are_kept_are_told_from_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of very many between two records the latest are known, each with its own times."""
+    clock = Clock()
+
+    def collect() -> None:
+        for _ in range(10_000):
+            gc.collect(0)
+        with clock.around():
+            gc.collect()
+
+    trees, _ = traced(before_step=collect)
+    (span,) = (span for tree in trees for span in tree.find("python.gc"))
+    assert clock.is_that_of(span)
