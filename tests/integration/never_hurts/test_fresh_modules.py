@@ -1,6 +1,6 @@
 """Modules that are made while training runs: what is done for one does not grow with the model, nor with how many came.
 
-Counted are the functions of ours that run on the training thread. What it costs in time is a row of `make bench`.
+Counted are the functions of ours that run on the training thread.
 """
 
 from __future__ import annotations
