@@ -220,6 +220,7 @@ def run_steps(
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     variables = {
         "OTEL_TORCH_MODULES_ENABLED": "true",
+        "OTEL_TORCH_MODULES_CAUSES": "none",  # they come and go with what the machine does
         "OTEL_SERVICE_NAME": service,
         "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoints[protocol],

@@ -85,6 +85,8 @@ def run(job: Job, folder: Path, *, traced: bool) -> Outcome:
     if traced:
         variables |= {
             "OTEL_TORCH_MODULES_ENABLED": "true",
+            # Checkpoints are traces too, wherever a framework reads or writes one.
+            "OTEL_TORCH_MODULES_CAUSES": "compile,gc,loop",
             "OTEL_TORCH_MODULES_FILE": str(traces),
             "OTEL_TORCH_MODULES_RUN_ID": "night",
             "OTEL_TRACES_EXPORTER": "otlp_file",
