@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
@@ -61,6 +61,7 @@ def check(encoder: SpanEncoder, spans: list[Span], flags: int) -> None:
     assert by_id(found) == by_id(encode_spans([record.finished(span) for span in record.spans]))
 
 
+@settings(deadline=None)
 @given(
     st.lists(RECORDS, min_size=1, max_size=4),
     st.sampled_from([0, 1, 3]),
@@ -102,6 +103,7 @@ def test_a_step_that_failed_is_too() -> None:
     assert templates(encoder, spans) == 0
 
 
+@settings(deadline=None)
 @given(st.lists(INDEXES, max_size=200))
 def test_long_varints_are_the_numbers_in_ten_bytes_each(numbers: list[int]) -> None:
     encoded = long_varints(numbers)
