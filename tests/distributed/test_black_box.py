@@ -32,9 +32,9 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) 
         time.sleep(0.02)
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
+def start(folder: Path, traces: str) -> subprocess.Popen[bytes]:
     variables = environment(
-        folder / "traces.jsonl",
+        folder / traces,
         OTEL_TORCH_MODULES_BLACKBOX=str(folder / "box"),
         OTEL_TORCH_MODULES_STALL_TIMEOUT="0",
     )
@@ -53,7 +53,7 @@ def left(folder: Path) -> dict[int, dict[str, Any]]:
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a job whose ranks were killed while one hung."""
     folder = tmp_path_factory.mktemp("killed")
-    process = start(folder)
+    process = start(folder, "killed.jsonl")
     try:
         wait_until(
             lambda: (
@@ -91,10 +91,10 @@ def test_the_next_start_sends_it_and_leaves_nothing_behind(killed: Path) -> None
     found = left(killed)
     for step in STEPS_THAT_HANG:
         (killed / f"{step}.go").touch()
-    process = start(killed)
+    process = start(killed, "next.jsonl")  # a line of the other may be cut off
     assert process.wait(120) == 0, (killed / "out").read_text()[-3000:]
     assert list((killed / "box").iterdir()) == []
-    stalls = [trace for trace in read(killed / "traces.jsonl") if is_stall(trace)]
+    stalls = [trace for trace in read(killed / "next.jsonl") if is_stall(trace)]
     (trace,) = stalls
     assert trace.spans[0].trace_id == found[0]["shared"][0]
     assert [span.name for span in trace.tops] == ["train.stall"]
