@@ -28,7 +28,6 @@ from tests.frameworks.catalogue import JOBS
 from tests.frameworks.jobs import Job, Outcome, run
 from tests.frameworks.test_frameworks import evaluations, top
 
-_RUNS = 5
 _PAGE = Path("docs/frameworks.md")
 
 _WHERE = "Measured on {cores} cores ({processor}) with Python {python} and torch {torch}."
@@ -36,18 +35,20 @@ _WHERE = "Measured on {cores} cores ({processor}) with Python {python} and torch
 _HEADER = """# Frameworks
 
 What was tried, unedited but for being tiny: each program of [`tests/frameworks/programs`](../tests/frameworks/programs)
-run {runs} times without tracing and {runs} times with the one variable set, in turns, on the CPU. Parameters were the
-same bit for bit in all of a program's runs. {where}
+run as many times as *runs* says without tracing, and as many with the one variable set, in turns, on the CPU.
+Parameters were the same bit for bit in all runs of a program. {where}
 `make frameworks` writes this page anew; `make test` runs each program once.
 
 *Steps* are those shown, of so many optimizer steps. *Evaluations* are traces of their own, as how many there were of
 how many forwards. The shares are of the steps' own time by phase, first step left out; *between* lies in no span of
-these phases, and *most of it* says between which two the largest part of that is. *ms* is the
-processor time of the process, all its threads, the one that sends among them, from one optimizer step to the next: the
-median of a run, untraced → traced, each the median of {runs} runs with the least and the most. *Added* is the
-difference of the two, which means nothing where it is less than the spread. The models are the smallest there are: a
-call of a module costs the same few microseconds in a model a thousand times as large, where a step takes longer. A dash
-means that the optimizer is none of torch's, so that no time was taken.
+these phases, and *most of it* says between which two the largest part of that is.
+
+*ms* is the processor time of the process, all its threads, the one that sends among them, from one optimizer step to
+the next: the median of a run, untraced → traced, each the median of those runs with the least and the most. *Added* is
+the difference of the two, which means nothing where it is less than the spread. It says more of a program's first
+steps than of its later ones: the models are the smallest there are, they make few steps, and a place in the model costs
+ten times as much when it is first seen. [What it costs](cost.md) has the figures of a job that runs on. A dash means
+that the optimizer is none of torch's, so that no time was taken.
 
 """
 
@@ -55,6 +56,7 @@ _HEAD = (
     "framework",
     "version",
     "tried",
+    "runs",
     "steps",
     "evaluations",
     *PHASES,
@@ -70,7 +72,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     names = [job.program for job in JOBS]
     parser.add_argument("programs", nargs="*", metavar="program", help=f"{', '.join(names)}; all")
-    asked = parser.parse_args().programs or names
+    parser.add_argument("--runs", type=int, default=5, help="untraced and traced, of each; 5")
+    options = parser.parse_args()
+    asked = options.programs or names
     if unknown := set(asked).difference(names):
         parser.error(f"no such program: {', '.join(sorted(unknown))}")
     where = _WHERE.format(
@@ -81,7 +85,7 @@ def main() -> None:
     )
     for job in JOBS:
         if job.program in asked:
-            row = _row(job)
+            row = _row(job, options.runs)
             rows = _rows(where) | {job.framework: row}  # read anew: each is kept once it is there
             _write(where, rows)
 
@@ -106,18 +110,18 @@ def _rows(where: str) -> dict[str, str]:
 
 def _write(where: str, rows: dict[str, str]) -> None:
     shown = [rows[job.framework] for job in JOBS if job.framework in rows]
-    rules = ["---", "---", "---", *["---:"] * (len(_HEAD) - 3)]
+    rules = [*["---"] * 3, *["---:"] * (len(_HEAD) - 3)]
     table = "\n".join([_line(_HEAD), _line(rules), *shown])
-    _PAGE.write_text(_HEADER.format(runs=_RUNS, where=where) + table + "\n")
+    _PAGE.write_text(_HEADER.format(where=where) + table + "\n")
 
 
-def _row(job: Job) -> str:
+def _row(job: Job, runs: int) -> str:
     print(job.framework, file=sys.stderr, flush=True)
     untraced: list[Outcome] = []
     traced: list[Outcome] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "run"
-        for _ in range(_RUNS):
+        for _ in range(runs):
             for with_tracing, outcomes in ((False, untraced), (True, traced)):
                 shutil.rmtree(folder, ignore_errors=True)
                 outcomes.append(run(job, folder, traced=with_tracing))
@@ -131,6 +135,7 @@ def _row(job: Job) -> str:
         job.framework,
         version(job.package),
         date.today().isoformat(),
+        str(runs),
         f"{shown} of {last.steps}",
         _numbers(evaluations(last.traces)),
         *(f"{share:.0%}" for share in means),
