@@ -28,6 +28,7 @@ from tests.frameworks.catalogue import JOBS
 from tests.frameworks.jobs import Job, Outcome, run
 from tests.frameworks.test_frameworks import evaluations, top
 
+_FEWEST = 3  # runs that say what tracing costs
 _PAGE = Path("docs/frameworks.md")
 
 _WHERE = "Measured on {cores} cores ({processor}) with Python {python} and torch {torch}."
@@ -48,7 +49,7 @@ the next: the median of a run, untraced → traced, each the median of those run
 the difference of the two, which means nothing where it is less than the spread. It says more of a program's first
 steps than of its later ones: the models are the smallest there are, they make few steps, and a place in the model costs
 ten times as much when it is first seen. [What it costs](cost.md) has the figures of a job that runs on. A dash means
-that the optimizer is none of torch's, so that no time was taken.
+that the optimizer is none of torch's, so that no time was taken, or that there was one run, which says nothing of it.
 
 """
 
@@ -163,7 +164,7 @@ def _largest_gap(steps: Sequence[Span]) -> str:
 
 def _cost(untraced: Sequence[Outcome], traced: Sequence[Outcome]) -> list[str]:
     without, with_tracing = ([run.step_ms for run in runs] for runs in (untraced, traced))
-    if not median(without):
+    if len(without) < _FEWEST or not median(without):
         return ["-", "-"]
     added = median(with_tracing) - median(without)
     shown = [f"{median(ms):.2f} ({min(ms):.2f} to {max(ms):.2f})" for ms in (without, with_tracing)]
