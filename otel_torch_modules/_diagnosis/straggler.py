@@ -55,10 +55,13 @@ class Straggler(NamedTuple):
     @property
     def sentence(self) -> str:
         """All of it."""
-        last = f"Rank {self.rank} was last, {self.behind / 1e6:.2f} ms behind; "
+        last = f"Rank {self.rank} was last, {self.behind / 1e6:.2f} ms behind"
+        lost = self.lost / 1e6
         if self.where is None:
-            return last + f"it began the step {self.lost / 1e6:.2f} ms late."
-        return last + f"it lost {self.lost / 1e6:.2f} ms {self.whereabouts}."
+            return f"{last}: it began the step {lost:.2f} ms late."
+        if abs(self.lost - self.behind) <= 0.1 * self.behind:  # it is told once
+            return f"{last}: it lost them {self.whereabouts}."
+        return f"{last}: it lost {lost:.2f} ms {self.whereabouts}."
 
 
 def find_straggler(ranks: Sequence[Span]) -> Straggler:

@@ -27,6 +27,7 @@ class Damage:
     cut_off: bool = False  # the last of them ends before its time
     spans: int = 0  # malformed ones, in requests that are otherwise good
     places: list[Place] = field(default_factory=list)  # of what is missing, as far as can be told
+    limit: int = 0  # of the search, where it was reached: there may be more
     ended: str = ""  # why nothing could be read from some place on
 
     def sentences(self) -> Iterator[str]:
@@ -49,6 +50,8 @@ class Damage:
                 f"{self.source}: {counted(self.spans, 'span is', 'spans are')} malformed and "
                 f"{_was_left_out(self.spans)}"
             )
+        if self.limit:
+            yield f"{self.source}: the search ended at its limit of {self.limit} traces; --limit asks for more"
         if self.ended:
             yield f"{self.source}: {self.ended}; what comes after could not be read"
 

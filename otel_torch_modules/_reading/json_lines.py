@@ -31,7 +31,8 @@ _MOST_KNOWN = 1 << 16
 _DOUBLE = re.compile(
     rb'\{"key":"(torch\.[a-z_.]+)","value":\{"doubleValue":(-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)\}\},?'
 )
-_NOTHING = (b"", b"null", b"{}", b"[]")
+_NO_LIST = (b"", b"null", b"[]")
+_NO_OBJECT = (b"", b"null", b"{}")
 
 
 class _Span(msgspec.Struct):
@@ -93,7 +94,7 @@ class JsonReader:
     def _process(self, resource: bytes) -> int:
         number = self._processes.get(resource)
         if number is None:
-            about = resource_of({} if resource in _NOTHING else json.loads(resource))
+            about = resource_of({} if resource in _NO_OBJECT else json.loads(resource) or {})
             number = self._processes[resource] = self._arrivals.process(about)
         return number
 
@@ -111,7 +112,7 @@ class JsonReader:
         columns.processes.extend([process] * len(spans))
         remarks = {at: remark for at, (_, remark) in enumerate(found) if remark is not None}
         for at, span in enumerate(spans):
-            if bytes(span.status) not in _NOTHING or bytes(span.events) not in _NOTHING:
+            if bytes(span.status) not in _NO_OBJECT or bytes(span.events) not in _NO_LIST:
                 remarks[at] = _with_end(remarks.get(at), span)
         return columns, remarks
 
@@ -125,7 +126,7 @@ class JsonReader:
                 site, remark = self._known.get(rest) or self._learn(rest)
                 varying: dict[str, Any] = {key.decode(): float(value) for key, value in doubles}
                 return site, Remark({**(remark.attributes if remark else {}), **varying})
-        pairs = [] if content in _NOTHING else json.loads(content)
+        pairs = [] if content in _NO_LIST else json.loads(content)
         site, varying = self._arrivals.site(printable(name), attributes_of(pairs))
         if len(self._known) == _MOST_KNOWN:
             self._known.clear()
@@ -165,7 +166,10 @@ def _by_trace(spans: list[_Span] | tuple[()]) -> list[list[_Span]]:
 def _with_end(remark: Remark | None, span: _Span) -> Remark:
     """Return the remark of a span that has a status or events."""
     status, events = (
-        None if bytes(raw) in _NOTHING else json.loads(bytes(raw))
-        for raw in (span.status, span.events)
+        None if raw in nothing else json.loads(raw)
+        for raw, nothing in (
+            (bytes(span.status), _NO_OBJECT),
+            (bytes(span.events), _NO_LIST),
+        )
     )
     return end_of({"status": status, "events": events}, remark or Remark({}))

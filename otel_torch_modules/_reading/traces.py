@@ -11,8 +11,11 @@ from otel_torch_modules._grammar import agree, counted
 from otel_torch_modules._reading.arrivals import Arrivals
 from otel_torch_modules._reading.damage import Damage
 from otel_torch_modules._reading.files import read_file
+from otel_torch_modules._reading.jaeger import read_jaeger
 from otel_torch_modules._reading.join import Joiner
+from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.source_error import SourceError
+from otel_torch_modules._reading.tempo import read_tempo
 from otel_torch_modules._trace import Span, Trace
 
 # Phases that stand below a step or an evaluation only: without it they are what is left of one.
@@ -22,6 +25,7 @@ _PARTS = (
     semconv.PHASE_RECOMPUTE,
     semconv.PHASE_OPTIMIZER,
 )
+_EVERYTHING = Query()
 _OUTSIDE = (semconv.PHASE_EVALUATE, semconv.PHASE_FORWARD)
 
 
@@ -40,13 +44,17 @@ class Traces(NamedTuple):
     stalls: list[Span]  # of ranks, or of processes that have none, by start
 
     @classmethod
-    def read(cls, *sources: object) -> Traces:
-        """Read all spans of files, by name, and join them to trees.
+    def read(cls, *sources: object, query: Query = _EVERYTHING) -> Traces:
+        """Read all spans of sources and join them to trees.
+
+        Args:
+            sources: names of files, ``-`` for standard input, ``jaeger=URL``, ``tempo=URL``.
+            query: what is wanted of the latter two.
 
         Raises:
             SourceError: a source cannot be read or is no OTLP, or there is neither a step nor a forward of ours.
         """
-        traces, count = cls._read(*sources)
+        traces, count = cls._read(sources, query)
         if not traces.steps and not traces.outside:
             losses = "".join(f" ({loss})" for loss in traces.losses())
             raise SourceError(
@@ -62,13 +70,13 @@ class Traces(NamedTuple):
         Raises:
             SourceError: a source cannot be read or is no OTLP.
         """
-        return cls._read(*sources)[0]
+        return cls._read(sources, _EVERYTHING)[0]
 
     @classmethod
-    def _read(cls, *sources: object) -> tuple[Traces, int]:
+    def _read(cls, sources: Sequence[object], query: Query) -> tuple[Traces, int]:
         """Return what there is, and how many spans."""
         arrivals = Arrivals()
-        damages = [read_file(str(source), arrivals) for source in sources]
+        damages = [_read_source(str(source), query, arrivals) for source in sources]
         count = arrivals.count
         missing: dict[str, list[int | None]] = {}
         for damage in damages:
@@ -128,6 +136,15 @@ class Traces(NamedTuple):
             if place not in cut:
                 ranks.setdefault(place, []).extend(step.ranks)
         return [sorted(of_step, key=lambda span: span.rank or 0) for of_step in ranks.values()]
+
+
+def _read_source(source: str, query: Query, arrivals: Arrivals) -> Damage:
+    kind, _, url = source.partition("=")
+    if kind == "jaeger":
+        return read_jaeger(url, query, arrivals)
+    if kind == "tempo":
+        return read_tempo(url, query, arrivals)
+    return read_file(source, arrivals)
 
 
 def _start(span: Span) -> int:

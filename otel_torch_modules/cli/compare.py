@@ -10,6 +10,7 @@ from otel_torch_modules._diagnosis.comparison import Change, Comparison, compare
 from otel_torch_modules._diagnosis.series import Series
 from otel_torch_modules._diagnosis.words import digits, percent
 from otel_torch_modules._grammar import counted
+from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say, say_error
@@ -23,6 +24,7 @@ _SLOWER = 1
 
 def print_comparison(
     sources: Sequence[str],
+    query: Query,
     *,
     split: int | None = None,
     as_json: bool = False,
@@ -31,6 +33,7 @@ def print_comparison(
     """Print what the second source is beside the first, or one from step `split` on beside itself before.
 
     Args:
+        query: what is asked of sources that are no files.
         fail_above: a share; where B is surely slower by more, the exit code is 1.
 
     Raises:
@@ -40,7 +43,7 @@ def print_comparison(
     if len(sources) != (2 if split is None else 1):
         raise CommandError("compare takes two sources, or one and --split STEP")
     tell = say_error if as_json else say
-    a, *others = (_steady(source, tell) for source in sources)
+    a, *others = (_steady(source, query, tell) for source in sources)
     a, b = (a, others[0]) if split is None else _parts(a, split)
     found = compare(a, b)
     if as_json:
@@ -51,8 +54,8 @@ def print_comparison(
     return _SLOWER if fail_above is not None and found.low > fail_above else 0
 
 
-def _steady(source: str, tell: Callable[[str], None]) -> Series:
-    traces = Traces.read(source)
+def _steady(source: str, query: Query, tell: Callable[[str], None]) -> Series:
+    traces = Traces.read(source, query=query)
     for loss in traces.losses():
         tell(f"{loss}.")
     run = run_of(traces)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from otel_torch_modules import environment_variables as variables
+from otel_torch_modules._reading.query import Query
 from otel_torch_modules._secrets import without_secrets
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say, say_error
@@ -72,10 +73,11 @@ def _new_file(folder: Path) -> Path:
 
 def _show(file: Path, endpoint: str | None, environ: Mapping[str, str]) -> None:
     console = terminal()
-    view = View([str(file)], console, Cut())
+    view = View([str(file)], Query(), console, Cut())
     console.print()
     view.print_overview()
     console.print()
+    say(f"Why is it slow: {_program()} why {file}")
     say(f"Any other step: {_program()} view {file} --step N")
     if endpoint:
         say(f"Sent to {endpoint}. The slowest step is trace {view.slowest.trace_id}")

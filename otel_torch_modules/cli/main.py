@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -16,9 +17,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from otel_torch_modules._printable import printable
+from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.source_error import SourceError
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say_error
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     why = commands.add_parser("why", help="say why a run is slow, and where")
-    why.add_argument("sources", metavar="SOURCE", nargs="+")
+    _add_sources(why)
     why.add_argument(
         "--step", type=int, metavar="N", help="why this step took longer than its neighbours"
     )
@@ -90,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     why.set_defaults(run=_why)
 
     compare = commands.add_parser("compare", help="say what became slower from one run to another")
-    compare.add_argument("sources", metavar="SOURCE", nargs="+", help="two, or one with --split")
+    _add_sources(compare)
     compare.add_argument(
         "--split",
         type=int,
@@ -106,11 +110,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.set_defaults(run=_compare)
 
-    view = commands.add_parser("view", help="show the steps in files of traces")
-    view.add_argument("files", metavar="FILE", nargs="+")
+    view = commands.add_parser("view", help="show the steps")
+    _add_sources(view)
     shown = view.add_mutually_exclusive_group()
     shown.add_argument("--step", type=int, metavar="N", help="only the tree of this step")
     shown.add_argument("--slowest", action="store_true", help="only the tree of the slowest step")
+    shown.add_argument(
+        "--unfold", action="store_true", help="only the tree of the usual step, a row for each span"
+    )
     shown.add_argument("--list", action="store_true", help="only the table, with all steps")
     view.add_argument(
         "--depth", type=_positive_integer, metavar="D", help="levels of the tree below the step"
@@ -123,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     stragglers = commands.add_parser(
         "stragglers", help="say which rank each step waited for, and where it lost its time"
     )
-    stragglers.add_argument("files", metavar="FILE", nargs="+")
+    _add_sources(stragglers)
     stragglers.set_defaults(run=_stragglers)
 
     stalls = commands.add_parser(
@@ -138,6 +145,39 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("files", metavar="FILE", nargs="*")
     doctor.set_defaults(run=_doctor)
     return parser
+
+
+def _add_sources(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "sources",
+        metavar="SOURCE",
+        nargs="+",
+        help="a file, - for standard input, jaeger=http://host:16686, tempo=http://host:3200",
+    )
+    asked = command.add_argument_group("what is asked of Jaeger or Tempo")
+    asked.add_argument("--service", metavar="NAME", help="default: the only one that there is")
+    asked.add_argument(
+        "--since",
+        type=_seconds,
+        default=3600.0,
+        metavar="1h",
+        help="how long before now; default: 1h",
+    )
+    asked.add_argument("--run", metavar="ID", dest="run_id", help="torch.distributed.run_id")
+    asked.add_argument(
+        "--limit", type=_positive_integer, default=2000, help="traces at most; default: 2000"
+    )
+
+
+def _query(options: argparse.Namespace) -> Query:
+    return Query(options.service, options.since, options.run_id, options.limit)
+
+
+def _seconds(text: str) -> float:
+    number, unit = text[:-1], text[-1:]
+    if not (number.isascii() and number.isdecimal()) or not int(number) or unit not in _UNITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time as 30m, 1h or 2d")
+    return float(int(number) * _UNITS[unit])
 
 
 def _positive_integer(text: str) -> int:
@@ -188,6 +228,7 @@ def _why(options: argparse.Namespace) -> int:
     return print_why(
         options.sources,
         terminal().width,
+        _query(options),
         step=options.step,
         as_json=options.json,
         fail_on=options.fail_on,
@@ -199,6 +240,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     return print_comparison(
         options.sources,
+        _query(options),
         split=options.split,
         as_json=options.json,
         fail_above=options.fail_above,
@@ -210,9 +252,11 @@ def _view(options: argparse.Namespace) -> int:
     from otel_torch_modules.cli.terminal import terminal
     from otel_torch_modules.cli.view import View
 
-    view = View(options.files, terminal(), Cut(options.depth, options.min_ms))
+    view = View(options.sources, _query(options), terminal(), Cut(options.depth, options.min_ms))
     if options.list:
         view.print_all_steps()
+    elif options.unfold:
+        view.print_usual_step()
     elif options.slowest:
         view.print_slowest_step()
     elif options.step is not None:
@@ -225,7 +269,7 @@ def _view(options: argparse.Namespace) -> int:
 def _stragglers(options: argparse.Namespace) -> int:
     from otel_torch_modules.cli.stragglers import print_stragglers
 
-    print_stragglers(options.files)
+    print_stragglers(options.sources, _query(options), shutil.get_terminal_size().columns)
     return 0
 
 

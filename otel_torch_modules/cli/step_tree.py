@@ -61,10 +61,11 @@ def step_tree(root: Span, width: int, cut: Cut) -> Iterator[Text]:
     rows = list(_rows(root, cut.shown(root)))
     name_width = min(max(len(row.guide + row.label + row.remark) for row in rows), 9 * width // 20)
     bar_width = max(width - name_width - _TIME_WIDTH - 2, 1)
-    whole = (root.start, root.end)
+    around = (root, *root.ranks)
+    whole = (min(span.start for span in around), max(span.end for span in around))
 
     yield _heading(root)
-    end = f"{root.duration / 1e6:.2f} ms"
+    end = f"{(whole[1] - whole[0]) / 1e6:.2f} ms"
     yield Text(f"{'':{name_width}}{'ms':>{_TIME_WIDTH}}  0{end:>{bar_width - 1}}", style="bold")
     phases = _phases(root)
     for row in rows:

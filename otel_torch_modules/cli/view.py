@@ -9,22 +9,25 @@ from rich.text import Text
 
 from otel_torch_modules._diagnosis.straggler import find_straggler
 from otel_torch_modules._grammar import counted
+from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules._trace import Span
 from otel_torch_modules.cli.command_error import CommandError
+from otel_torch_modules.cli.overview import overview, usual_step
 from otel_torch_modules.cli.run_coverage import coverage
 from otel_torch_modules.cli.step_table import slowest_step, step_table
 from otel_torch_modules.cli.step_tree import Cut, step_tree
+from otel_torch_modules.cli.why import run_of
 
-_OVERVIEW_STEPS = 20
+_MOST_STEPS = 20
 _FORWARD_PASSES = ("forward pass", "forward passes")
 
 
 class View:
     """The contents of a file, printed on a console."""
 
-    def __init__(self, sources: Sequence[str], console: Console, cut: Cut) -> None:
-        self._file = Traces.read(*sources)
+    def __init__(self, sources: Sequence[str], query: Query, console: Console, cut: Cut) -> None:
+        self._file = Traces.read(*sources, query=query)
         self._console = console
         self._cut = cut
         self._print(Text(f"{loss}.") for loss in self._file.losses())
@@ -35,10 +38,24 @@ class View:
         return slowest_step(self._file.steps or self._file.outside)
 
     def print_overview(self) -> None:
-        """Print the table, of the slowest steps where there are many, and the slowest step's tree."""
-        self._print_table(most=_OVERVIEW_STEPS)
-        self._console.print()
-        self.print_slowest_step()
+        """Print all steps as a line, the usual one and the odd ones, the usual one's tree, the verdict.
+
+        Of traces without a whole step, the table and the tree of the slowest.
+        """
+        run = run_of(self._file)
+        if not run:
+            self._print_table(most=_MOST_STEPS)
+            self._console.print()
+            self.print_slowest_step()
+            return
+        covered = coverage(self._file.roots)
+        self._print(overview(run, covered, self._console.width))
+        self._print_all_outside()
+
+    def print_usual_step(self) -> None:
+        """Print the tree of the usual step, with a row for each span."""
+        run = run_of(self._file)
+        self._print_tree(usual_step(run) if run else self.slowest)
 
     def print_all_steps(self) -> None:
         """Print the table of all steps."""
@@ -72,6 +89,12 @@ class View:
     def _print_table(self, *, most: int) -> None:
         if self._file.steps:
             self._print(step_table(self._file.steps, self._console.width, most=most))
+        self._print_all_outside()
+        covered = coverage(self._file.roots)
+        if covered:
+            self._print([Text(covered)])
+
+    def _print_all_outside(self) -> None:
         evaluations = [span for span in self._file.outside if span.is_evaluation]
         if evaluations:
             passes = counted(sum(span.forwards or 0 for span in evaluations), *_FORWARD_PASSES)
@@ -81,9 +104,6 @@ class View:
         forwards = [span for span in self._file.outside if not span.is_evaluation]
         if forwards:
             self._print_outside(counted(len(forwards), *_FORWARD_PASSES), forwards)
-        covered = coverage(self._file.roots)
-        if covered:
-            self._print([Text(covered)])
 
     def _print_outside(self, what: str, spans: Sequence[Span]) -> None:
         times = [span.duration / 1e6 for span in spans]

@@ -16,6 +16,7 @@ from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.table import Row, own_times
 from otel_torch_modules._diagnosis.words import digits, ms, percent
 from otel_torch_modules._grammar import counted
+from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say, say_error
@@ -45,6 +46,7 @@ def run_of(traces: Traces) -> Run:
 def print_why(
     sources: Sequence[str],
     width: int,
+    query: Query,
     *,
     step: int | None = None,
     as_json: bool = False,
@@ -54,13 +56,14 @@ def print_why(
 
     Args:
         width: cells of the terminal.
+        query: what is asked of sources that are no files.
         fail_on: names of rules; one that found something makes the exit code 1.
 
     Raises:
         SourceError: a source cannot be read.
         CommandError: there is no whole step, or not this one.
     """
-    traces = Traces.read(*sources)
+    traces = Traces.read(*sources, query=query)
     run = run_of(traces)
     losses = list(traces.losses())
     if not run:
@@ -194,7 +197,7 @@ def _row(row: Row, names: int, phases: Sequence[str], whole: float, eighths: int
     name = row.name if len(row.name) <= names else "…" + row.name[1 - names :]
     is_module = row.module_class is not None
     times = "".join(
-        f"{digits(row.phases[phase]) if is_module and row.phases.get(phase) else '–':>9}"
+        f"{digits(row.phases[phase]) if is_module and row.phases.get(phase) else '–':>{_TIME}}"
         for phase in phases
     )
     each = f"{digits(row.ms / row.calls)} × {row.calls}" if row.calls > 1 else ""

@@ -90,16 +90,47 @@ def test_each_step_names_its_last_rank(
     )
     assert main(["stragglers", str(path)]) == 0
     assert capsys.readouterr().out == (
-        "    step  ranks   last  behind ms   lost ms  where\n"
-        "       0      4      2      30.00     30.00  forward GPT.h.1\n"
-        "       1      4      2      20.00     20.00  forward GPT.h.0\n"
-        "       2      4      1       8.00      8.00  dataloader.next\n"
-        "       3      4      0       7.00      7.00  before the step\n"
-        "       4      4      2      15.00     15.00  forward GPT.h.1\n"
+        "    step  ranks   last  behind ms  where\n"
+        "       0      4      2      30.00  forward GPT.h.1\n"
+        "       1      4      2      20.00  forward GPT.h.0\n"
+        "       2      4      1       8.00  dataloader.next\n"
+        "       3      4      0       7.00  before the step\n"
+        "       4      4      2      15.00  forward GPT.h.1\n"
         "\n"
-        "Rank 2 was last in 3 of 5 steps, by 20.00 ms at the median; it lost time "
-        "most often in forward GPT.h.1.\n"
+        "Rank 2 was last in 3 of 5 steps, by 20.00 ms at the median; it lost time most\n"
+        "often in forward GPT.h.1.\n"
     )
+
+
+def test_where_ranks_are_last_alike_none_is_said_to_be_so_most_often(
+    shared_step: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write_traces(
+        shared_step(0, EVEN, (0, 1, 10, 40), EVEN),
+        shared_step(1, (0, 1, 30, 10), EVEN, EVEN, start=1000),
+    )
+    assert main(["stragglers", str(path)]) == 0
+    assert " ".join(capsys.readouterr().out.splitlines()[4:]) == (
+        "No rank is last more often than all others: ranks 0 and 1 were, in 1 of 2 steps each."
+    )
+
+
+def test_the_time_line_runs_from_the_first_start_to_the_last_end_of_all_ranks(
+    shared_step: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    late = shared_step(0, (20, 1, 10, 10), (0, 1, 10, 40))
+    path = write_traces(late._replace(end=late.end - 15))  # the root is as its own rank says
+    assert main(["view", "--slowest", "--depth", "1", str(path)]) == 0
+    _, scale, step, zero, one, _ = capsys.readouterr().out.splitlines()
+    assert scale.endswith(" 62.00 ms")  # rank 1 begins 20 ms before rank 0, and with it the step
+    assert one.rstrip().endswith("█")
+    assert len(step.rstrip()) < len(one.rstrip()) == len(zero.rstrip())
 
 
 def test_two_ranks_are_compared_with_each_other(
@@ -109,9 +140,7 @@ def test_two_ranks_are_compared_with_each_other(
 ) -> None:
     path = write_traces(shared_step(0, (0, 1, 10, 22), EVEN))
     assert main(["stragglers", str(path)]) == 0
-    assert (
-        "       0      2      0      12.00     12.00  forward GPT.h.1\n" in capsys.readouterr().out
-    )
+    assert "       0      2      0      12.00  forward GPT.h.1\n" in capsys.readouterr().out
 
 
 def test_where_some_ranks_record_phases_only_phases_are_compared(
@@ -121,7 +150,7 @@ def test_where_some_ranks_record_phases_only_phases_are_compared(
 ) -> None:
     path = write_traces(shared_step(0, EVEN, EVEN, (0, 1, 10, 40), phases_only=(1, 2)))
     assert main(["stragglers", str(path)]) == 0
-    assert "      2      30.00     30.00  forward GPT\n" in capsys.readouterr().out
+    assert "      2      30.00  forward GPT\n" in capsys.readouterr().out
 
 
 def test_each_rank_has_a_file_of_its_own(
@@ -141,9 +170,7 @@ def test_each_rank_has_a_file_of_its_own(
         files.append(tmp_path / f"{at}.jsonl")
         files[-1].write_text(json.dumps(request) + "\n")
     assert main(["stragglers", *map(str, files)]) == 0
-    assert (
-        "       0      2      1      30.00     30.00  forward GPT.h.0\n" in capsys.readouterr().out
-    )
+    assert "       0      2      1      30.00  forward GPT.h.0\n" in capsys.readouterr().out
     assert main(["view", "--list", str(files[0])]) == 0
     assert "\n     ▸ 0" in capsys.readouterr().out
 
@@ -157,7 +184,7 @@ def test_the_tree_of_a_step_is_grouped_by_rank_and_names_the_last(
     assert main(["view", "--slowest", "--depth", "1", str(path)]) == 0
     *_, zero, one, two, verdict = capsys.readouterr().out.splitlines()
     assert [row.split()[1:3] for row in (zero, one, two)] == [["rank", str(n)] for n in range(3)]
-    assert verdict == "Rank 2 was last, 28.50 ms behind; it lost 30.00 ms in forward GPT.h.1."
+    assert verdict == "Rank 2 was last, 28.50 ms behind: it lost them in forward GPT.h.1."
 
 
 def _rank(sample: type[Any], number: int, begun: float, forwarded: float, end: float) -> Any:
@@ -173,7 +200,7 @@ def _rank(sample: type[Any], number: int, begun: float, forwarded: float, end: f
 @pytest.mark.parametrize(
     ("begun", "forwarded", "column", "sentence"),
     [
-        (0, 26, "between its phases", "it lost 25.00 ms between its phases."),
+        (0, 26, "between its phases", "it lost them between its phases."),
         (25, 26, "before the step", "it began the step 25.00 ms late."),
     ],
 )
@@ -190,13 +217,11 @@ def test_time_that_is_lost_in_no_span_is_said_to_be(
     path = write_traces(sample("train.step", "step", 0, 40, ranks, {"torch.step": 0}))
     assert main(["stragglers", str(path)]) == 0
     _, row, _, summary = capsys.readouterr().out.splitlines()
-    assert row == f"       0      2      0      25.00     25.00  {column}"
-    assert summary == (
-        f"Rank 0 was last in 1 of 1 step, by 25.00 ms at the median; it lost time most often {column}."
-    )
+    assert row == f"       0      2      0      25.00  {column}"
+    assert summary == f"Rank 0 was last, by 25.00 ms; it lost them {column}."
     assert main(["view", "--slowest", str(path)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == (
-        f"Rank 0 was last, 25.00 ms behind; {sentence}"
+        f"Rank 0 was last, 25.00 ms behind: {sentence}"
     )
 
 
@@ -216,7 +241,7 @@ def test_a_step_that_was_cut_is_not_compared(
     lost, _, row, _, summary = capsys.readouterr().out.splitlines()
     assert lost == f"{path}: line 2 is not an OTLP JSON trace request and was left out."
     assert row.split()[:3] == ["0", "3", "2"]
-    assert summary.startswith("Rank 2 was last in 1 of 1 step, ")
+    assert summary.startswith("Rank 2 was last, by 30.00 ms; ")
 
 
 @pytest.mark.parametrize("files", [1, 2])

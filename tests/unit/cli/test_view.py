@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from otel_torch_modules._reading.query import Query
 from otel_torch_modules.cli.main import main
 from otel_torch_modules.cli.step_tree import Cut
 from otel_torch_modules.cli.view import View
@@ -42,38 +43,39 @@ def test_overview(write_traces: Write, step: Any, show: Show) -> None:
     assert (
         show(path)
         == """
-    step         ms    data  forward  backward  recompute  optimizer  between
-       0      79.00    2.5%    25.3%     53.2%      10.1%       5.1%     3.8%
-     ▸ 1      85.00    9.4%    23.5%     49.4%       9.4%       4.7%     3.5%
-       2      80.00    3.8%    25.0%     52.5%      10.0%       5.0%     3.8%
-  median      80.00    3.8%    25.0%     52.5%      10.0%       5.0%     3.8%
+3 steps  ███  usually 80.0 ms
+    step        ms    data  forward  backward  recompute  optimizer  between
+   usual      80.0    3.8%    25.0%     52.5%      10.0%       5.0%     3.8%
 The steps cover 87.1% of 0.28 s; the rest: between steps 12.9%.
 
-step 1, 85.00 ms, 1 micro-batch, trace 00000000000000000000000000000002
-                                     ms  0                              85.00 ms
-train.step                        85.00  ███████████████████████████████████████
-├─ dataloader.next                 8.00  ███▌
-├─ forward GPT                    20.00     ▐█████████
-│  ├─ forward h.0                  8.00      ████
-│  │  ├─ forward ln                1.00      ▌
-│  │  ├─ forward attn              4.00      ▐█▌
-│  │  └─ forward mlp               3.00        ▐█
-│  └─ forward h.1                  8.00          ▐███
-│     ├─ forward ln                1.00          ▕
-│     ├─ forward attn              4.00          ▐█▌
-│     └─ forward mlp               3.00            ▐█
-├─ backward                       50.00                ██████████████████████▌
-│  └─ backward GPT                48.00                ██████████████████████
-│     ├─ backward h.1             25.00                ▐███████████
-│     │  └─ recompute h.1          8.00                ▐███▌
-│     │     ├─ recompute ln        1.00                ▐
-│     │     ├─ recompute attn      4.00                 ██
-│     │     └─ recompute mlp       3.00                   █▌
-│     └─ backward h.0              8.00                            ████
-│        ├─ backward ln            1.00                            ▌
-│        ├─ backward attn          4.00                            ▐█▌
-│        └─ backward mlp           3.00                              ▐█
-└─ optimizer.step AdamW            4.00                                       ██
+The usual step: step 2, trace 00000000000000000000000000000003
+                                total ms   self ms       %
+train.step                         80.00      3.00   100.0  ██████████████████
+├─ dataloader.next                  3.00      3.00     3.8  █
+├─ forward GPT                     20.00      4.00    25.0  ████
+│  ├─ forward h.0                   8.00      0.00    10.0  ██
+│  │  ├─ forward ln                 1.00      1.00     1.2
+│  │  ├─ forward attn               4.00      4.00     5.0  █
+│  │  └─ forward mlp                3.00      3.00     3.8  █
+│  └─ forward h.1                   8.00      0.00    10.0  ██
+│     ├─ forward ln                 1.00      1.00     1.2
+│     ├─ forward attn               4.00      4.00     5.0  █
+│     └─ forward mlp                3.00      3.00     3.8  █
+├─ backward                        50.00      2.00    62.5  ███████████
+│  └─ backward GPT                 48.00     15.00    60.0  ███████████
+│     ├─ backward h.1              25.00     17.00    31.2  ██████
+│     │  └─ recompute h.1           8.00      0.00    10.0  ██
+│     │     ├─ recompute ln         1.00      1.00     1.2
+│     │     ├─ recompute attn       4.00      4.00     5.0  █
+│     │     └─ recompute mlp        3.00      3.00     3.8  █
+│     └─ backward h.0 … 1 more      8.00      0.00    10.0  ██
+│        ├─ backward attn           4.00      4.00     5.0  █
+│        └─ backward mlp            3.00      3.00     3.8  █
+└─ optimizer.step AdamW             4.00      4.00     5.0  █
+
+Backward takes 52 % of a step.
+21.0 ms a step, 21 %, lie in no span, most of it between the steps: the loop's
+own code (logging, moving data, reading a loss back).
 """
     )
 
@@ -92,19 +94,62 @@ The steps cover 91.9% of 0.26 s; the rest: between steps 8.1%.
     )
 
 
-def test_of_many_steps_the_slowest_are_shown(write_traces: Write, step: Any, show: Show) -> None:
-    path = write_traces(*(step(index, 100 * index, wait=index % 30) for index in range(60)))
-    overview = show(path).split("\n\n")[0].splitlines()
-    assert [line.split()[-8] for line in overview[2:22]] == [
-        *map(str, range(20, 30)),
-        *map(str, range(50, 60)),
-    ]
-    assert overview[22:] == [
-        "  median      91.50   15.8%    21.9%     45.9%       8.7%       4.4%     3.3%",
-        "The 20 slowest of 60 steps; --list shows all.",
-        "The steps cover 90.8% of 6.01 s; the rest: between steps 9.2%.",
-    ]
+def test_the_usual_and_the_odd_of_many_steps_fit_a_screen(
+    write_traces: Write, step: Any, show: Show
+) -> None:
+    odd = {0: 300, 5: 90, 17: 400, 23: 80, 31: 70, 44: 95, 50: 85, 58: 60}
+    path = write_traces(*(step(index, 600 * index, odd.get(index, 2)) for index in range(60)))
+    lines = show(path).splitlines()[1:]
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split()[:2] == ["step", "ms"]
+    assert [line.split()[0] for line in lines[2:8]] == ["usual", "0", "5", "17", "44", "50"]
+    assert lines[3].split()[2:] == ["warm-up"]
+    assert lines[5].split()[1:] == ["477", "+398", "ms", "dataloader.next"]
+    assert lines[-3].startswith("Backward takes ")
     assert len(show(path, "--list").splitlines()) == 1 + 1 + 60 + 1 + 1
+
+
+def test_equal_siblings_are_one_row_unless_unfolded(
+    write_traces: Write, sample: Any, show: Show
+) -> None:
+    blocks = tuple(
+        sample(
+            f"forward h.{block}",
+            "forward",
+            10 * block,
+            10 * block + 8,
+            (
+                sample(
+                    "forward mlp",
+                    "forward",
+                    10 * block,
+                    10 * block + 5,
+                    (),
+                    _of(f"GPT.h.{block}.mlp", "MLP"),
+                ),
+            ),
+            _of(f"GPT.h.{block}", "Block"),
+        )
+        for block in range(3)
+    )
+    forward = sample("forward GPT", "forward", 0, 30, blocks, _of("GPT", "GPT"))
+    path = write_traces(sample("train.step", "step", 0, 40, (forward,), {"torch.step": 0}))
+    shown = show(path)
+    tree = shown[shown.index("train.step") :].split("\n\n")[0]
+    assert [line.strip().split("  ")[0] for line in tree.splitlines()] == [
+        "train.step",
+        "└─ forward GPT",
+        "└─ forward h.0…2 ×3",
+        "└─ forward mlp ×3",
+    ]
+    assert tree.splitlines()[2].split()[-5:-1] == ["×3", "24.00", "9.00", "60.0"]
+    unfolded = show(path, "--unfold")
+    assert unfolded.count("forward h.") == unfolded.count("forward mlp") == 3
+
+
+def _of(fqn: str, module_class: str) -> dict[str, str]:
+    return {"torch.module.fqn": fqn, "torch.module.class": module_class}
 
 
 def test_one_step_to_a_depth(write_traces: Write, step: Any, show: Show) -> None:
@@ -289,7 +334,7 @@ def test_colours_are_those_of_the_phases(write_traces: Write, sample: Any) -> No
         highlight=False,
         _environ={},
     )
-    View([path], console, Cut()).print_slowest_step()
+    View([str(path)], Query(), console, Cut()).print_slowest_step()
     assert output.getvalue().splitlines()[3:] == [
         "\x1b[90m└─ \x1b[0m\x1b[36mforward A\x1b[0m"
         "\x1b[36m      5.00\x1b[0m\x1b[36m  ██████████████████\x1b[0m",

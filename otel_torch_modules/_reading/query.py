@@ -1,0 +1,86 @@
+"""What is asked of a backend: which service's traces, since when, of which run; and how it is asked."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any, NamedTuple
+
+from otel_torch_modules._printable import printable
+from otel_torch_modules._reading.source_error import SourceError
+
+_TIME_LIMIT_S = 60.0
+
+
+class Query(NamedTuple):
+    """Which traces are wanted of a backend. Files are read whole, whatever it says."""
+
+    service: str | None = None  # None: the only one that there is
+    since_s: float = 3600.0  # how long before now
+    run: str | None = None  # `torch.distributed.run_id`; None: any
+    limit: int = 2000  # traces
+
+
+class Backend:
+    """A server's query API at a URL. Tokens come from `{NAME}_BEARER_TOKEN` and `{NAME}_ORG_ID`, or the URL.
+
+    Args:
+        name: of the backend, as in ``jaeger=http://host:16686``.
+        url: where its API is.
+    """
+
+    def __init__(self, name: str, url: str) -> None:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise SourceError(f"{name}={printable(url)}: that is no http:// or https:// address")
+        self._headers: dict[str, str] = {}
+        place = parts.netloc.rpartition("@")[2]
+        if parts.username:
+            pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+            self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        for variable, header, value in (
+            ("BEARER_TOKEN", "Authorization", "Bearer {}"),
+            ("ORG_ID", "X-Scope-OrgID", "{}"),
+        ):
+            found = os.environ.get(f"{name.upper()}_{variable}")
+            if found:
+                self._headers[header] = value.format(found)
+        self._url = f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
+        self.said = printable(f"{name}={self._url}")
+
+    def get(self, path: str, accept: str = "application/json", **parameters: str) -> bytes | None:
+        """Return what the server answers; None where there is nothing.
+
+        Raises:
+            SourceError: it does not answer, or refuses.
+        """
+        query = f"?{urllib.parse.urlencode(parameters)}" if parameters else ""
+        request = urllib.request.Request(
+            self._url + path + query, headers={**self._headers, "Accept": accept}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=_TIME_LIMIT_S) as response:
+                content: bytes = response.read()
+                return content
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return None
+            said = error.read(200).decode("utf-8", "replace").strip()
+            raise SourceError(
+                f"{self.said} answers {error.code} to {path}: {printable(said or error.reason)}"
+            ) from error
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise SourceError(f"{self.said} cannot be read: {printable(str(reason))}") from error
+
+    def get_json(self, path: str, **parameters: str) -> Any:
+        """Return the server's answer, read as JSON; None where there is nothing."""
+        content = self.get(path, **parameters)
+        try:
+            return None if content is None else json.loads(content)
+        except ValueError as error:
+            raise SourceError(f"{self.said} answers to {path} with what is no JSON") from error

@@ -1,0 +1,95 @@
+"""What `view` shows first: all steps as a line, the usual one and the odd ones as rows, the usual one as a tree."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+
+from rich.text import Text
+
+from otel_torch_modules._diagnosis.diagnose import diagnose
+from otel_torch_modules._diagnosis.rules.slow_steps import SLOW, excesses
+from otel_torch_modules._diagnosis.run import Run
+from otel_torch_modules._diagnosis.words import digits, ms
+from otel_torch_modules._grammar import counted
+from otel_torch_modules._trace import Span
+from otel_torch_modules.cli.folded_tree import folded, folded_tree
+from otel_torch_modules.cli.phase_styles import PHASE_STYLES
+from otel_torch_modules.cli.sparkline import sparkline
+
+_MOST_ODD = 5
+_MOST_ROWS = 22  # of the tree: with all else it fits 40 lines
+
+
+def overview(run: Run, covered: str | None, width: int) -> Iterator[Text]:
+    """Yield the lines: at most 40, the verdict last.
+
+    Args:
+        covered: what is to be said of the time outside the steps.
+        width: cells of the terminal.
+    """
+    count = counted(len(run.main), "step")
+    line = sparkline(run.main.ms, max(width - len(count) - 30, 10))
+    yield Text(f"{count}  {line}  usually {ms(run.usual_ms)}")
+    yield from _rows(run, width)
+    if covered:
+        yield from map(Text, textwrap.wrap(covered, width))
+    yield Text()
+    step = usual_step(run)
+    rank = "" if run.main.rank is None else f" of rank {run.main.rank}"
+    number = "" if step.step is None else f" {step.step}"
+    yield Text(f"The usual step{rank}: step{number}, trace {step.trace_id}", style="bold")
+    yield from folded_tree(folded(step), width, _MOST_ROWS)
+    yield Text()
+    diagnosis = diagnose(run)
+    yield from map(Text, textwrap.wrap(diagnosis.verdict, width))
+    worst = diagnosis.findings[0]
+    if worst.cost_share:
+        yield from map(Text, textwrap.wrap(worst.sentence, width)[:3])
+
+
+def usual_step(run: Run) -> Span:
+    """Return the steady step that takes as long as the median."""
+    series = run.steady
+    return min(series.steps, key=lambda step: abs(step.duration / 1e6 - run.usual_ms))
+
+
+def _rows(run: Run, width: int) -> Iterator[Text]:
+    phases = [
+        phase
+        for phase in PHASE_STYLES
+        if any(time > 0.0005 * run.usual_ms for time in run.main.phase(phase))
+    ]
+    head = Text(f"{'step':>8}{'ms':>10}", style="bold")
+    for phase in phases:
+        head.append(f"{phase:>{_cells(phase)}}", style=PHASE_STYLES[phase])
+    yield head
+    usual = {phase: median(run.steady.phase(phase)) for phase in phases}
+    yield _row("usual", run.usual_ms, usual)
+    for at, words in _odd(run):
+        row = Text(f"{run.main.numbers[at]:>8}{digits(run.main.ms[at]):>10}  {words}")
+        row.truncate(width, overflow="ellipsis")
+        yield row
+
+
+def _row(label: str, time: float, phases: Mapping[str, float]) -> Text:
+    line = Text(f"{label:>8}{digits(time):>10}")
+    for phase, own in phases.items():
+        share = f"{own / max(time, 1e-9):.1%}" if own else "-"
+        line.append(f"{share:>{_cells(phase)}}", style=PHASE_STYLES[phase])
+    return line
+
+
+def _cells(phase: str) -> int:
+    return max(len(phase), 6) + 2
+
+
+def _odd(run: Run) -> Sequence[tuple[int, str]]:
+    """Return the number of each step that is shown, in order of time, with what is to be said of it."""
+    odd = [(at, "warm-up") for at in range(min(run.warm_up, 1))]
+    slow = sorted(excesses(run, SLOW), key=lambda excess: -excess.ms)[: _MOST_ODD - len(odd)]
+    for excess in slow:
+        where = excess.place.said if excess.place else "in many places"
+        odd.append((run.warm_up + excess.at, f"+{ms(excess.ms)} {where}"))
+    return sorted(odd)

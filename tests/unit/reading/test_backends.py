@@ -1,0 +1,182 @@
+"""Query APIs as they are documented, asked of a server that answers what was written down.
+
+Jaeger itself is asked in tests/backends. Tempo's program was not at hand: its answers are those of its documentation.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from otel_torch_modules._reading.query import Query
+from otel_torch_modules._reading.source_error import SourceError
+from otel_torch_modules._reading.traces import Traces
+from otel_torch_modules.cli.main import main
+from tests.unit.reading.test_formats import protobuf, whole
+
+Write = Callable[..., Path]
+Answer = tuple[int, bytes]
+
+
+class Server:
+    """Answers what it is told to, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.asked: list[tuple[str, dict[str, list[str]], dict[str, str]]] = []
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                parts = urlsplit(self.path)
+                headers = {key.lower(): value for key, value in self.headers.items()}
+                owner.asked.append((parts.path, parse_qs(parts.query), headers))
+                code, content = owner.answers.get(parts.path, (404, b""))
+                self.send_response(code)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    running = Server()
+    thread = threading.Thread(target=running.http.serve_forever)
+    thread.start()
+    yield running
+    running.http.shutdown()
+    thread.join()
+    running.http.server_close()
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def test_tempo(
+    server: Server, write_traces: Write, step: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_traces(step(0), step(1, 100))
+    ids = ["1", "2"]  # leading zeros are left out in answers to a search
+    found = [{"traceID": trace_id, "rootTraceName": "train.step"} for trace_id in ids]
+    server.answers["/api/search"] = (200, json.dumps({"traces": found, "metrics": {}}).encode())
+    for trace_id, line in zip(ids, lines_of(path), strict=True):
+        server.answers[f"/api/traces/{trace_id:>032}"] = (200, protobuf(line))
+    monkeypatch.setenv("TEMPO_BEARER_TOKEN", "secret")
+    monkeypatch.setenv("TEMPO_ORG_ID", "team")
+    read = Traces.read(f"tempo={server.url}", query=Query("train", run='r"1'))
+    assert [*map(whole, read.roots)] == [*map(whole, Traces.read(path).roots)]
+    search, *traces = server.asked
+    assert search[1]["q"] == [
+        '{ span.torch.phase = "step" && resource.service.name = "train" && '
+        'resource.torch.distributed.run_id = "r\\"1" }'
+    ]
+    assert int(search[1]["end"][0]) - int(search[1]["start"][0]) == 3660
+    assert search[1]["limit"] == ["2000"]
+    assert [headers["accept"] for _, _, headers in traces] == ["application/protobuf"] * 2
+    assert {headers["authorization"] for *_, headers in server.asked} == {"Bearer secret"}
+    assert {headers["x-scope-orgid"] for *_, headers in server.asked} == {"team"}
+    assert read.name == f"tempo={server.url}"
+
+
+def test_jaeger(server: Server, write_traces: Write, step: Any) -> None:
+    path = write_traces(step(0), step(1, 100), step(2, 200))
+    documents = [json.dumps({"result": json.loads(line)}) for line in lines_of(path)]
+    server.answers["/api/v3/services"] = (200, b'{"services": ["jaeger", "train"]}')
+    server.answers["/api/v3/traces"] = (200, "\n".join(documents).encode())
+    url = server.url.replace("http://", "http://me:pass%20word@")
+    read = Traces.read(f"jaeger={url}/", query=Query(since_s=60, limit=3))
+    assert [*map(whole, read.roots)] == [*map(whole, Traces.read(path).roots)]
+    (_, asked, headers) = server.asked[1]
+    assert (asked["query.service_name"], asked["query.num_traces"]) == (["train"], ["3"])
+    assert headers["authorization"] == "Basic bWU6cGFzcyB3b3Jk"
+    assert list(read.losses()) == [
+        f"jaeger={server.url}: the search ended at its limit of 3 traces; --limit asks for more"
+    ]
+    assert "pass" not in read.name
+
+
+SERVICES = "/api/v3/services"
+
+
+@pytest.mark.parametrize(
+    ("source", "answers", "told"),
+    [
+        (
+            "jaeger={url}",
+            {SERVICES: (200, b"{}")},
+            "knows no service: nothing has been sent to it yet",
+        ),
+        (
+            "jaeger={url}",
+            {SERVICES: (200, b'{"services": ["b", "a\\u001b[2J"]}')},
+            "knows 2 services; choose one by --service: a\\x1b[2J, b",
+        ),
+        (
+            "jaeger={url}",
+            {SERVICES: (200, b"<html>")},
+            f"answers to {SERVICES} with what is no JSON",
+        ),
+        (
+            "jaeger={url}",
+            {SERVICES: (401, b"who\nare you")},
+            f"answers 401 to {SERVICES}: who\\nare you",
+        ),
+        (
+            "jaeger={url}",
+            {SERVICES: (200, b'{"services": ["a"]}')},
+            "has no trace of a since then; --since 1d looks further back",
+        ),
+        (
+            "tempo={url}",
+            {"/api/search": (200, b'{"traces": []}')},
+            'has no trace that { span.torch.phase = "step" } finds since then; --since 1d looks further back',
+        ),
+        (
+            "tempo={url}",
+            {"/api/search": (500, b"")},
+            "answers 500 to /api/search: Internal Server Error",
+        ),
+    ],
+)
+def test_what_a_server_has_not_is_said(
+    source: str, answers: dict[str, Answer], told: str, server: Server
+) -> None:
+    server.answers = answers
+    with pytest.raises(SourceError) as caught:
+        Traces.read(source.format(url=server.url))
+    assert str(caught.value) == f"{source.format(url=server.url)} {told}"
+
+
+@pytest.mark.parametrize("kind", ["jaeger", "tempo"])
+@pytest.mark.parametrize("url", ["", "host:1", "file:///etc/passwd", "http://"])
+def test_what_is_no_address_is_named(kind: str, url: str) -> None:
+    with pytest.raises(SourceError, match=r"that is no http:// or https:// address"):
+        Traces.read(f"{kind}={url}")
+
+
+@pytest.mark.parametrize("kind", ["jaeger", "tempo"])
+def test_a_server_that_does_not_answer_is_said(kind: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        Traces.read(f"{kind}=http://127.0.0.1:9")
+    assert str(caught.value).startswith(f"{kind}=http://127.0.0.1:9 cannot be read: ")
+
+
+@pytest.mark.parametrize("since", ["1", "h", "0h", "1w", "-1h", "\u0661h"])
+def test_a_time_that_is_none_is_named(since: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["why", f"--since={since}", "x"])
+    assert f"{since!r} is not a time as 30m, 1h or 2d" in capsys.readouterr().err
