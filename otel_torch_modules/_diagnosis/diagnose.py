@@ -79,19 +79,19 @@ def _verdict(run: Run) -> str:
     """Return where the usual step's time goes, in two sentences at most."""
     phases = {phase: usual(own) for phase, own in run.steady.phases.items()}
     leading = max(phases, key=lambda phase: phases[phase])
-    share = phases[leading] / max(run.usual_ms, 1e-9)
+    # Spans of several threads that overlap are longer together than the step.
+    whole = max(run.usual_ms, sum(phases.values()), 1e-9)
+    share = phases[leading] / whole
     what = _SAID.get(leading, f"{leading.capitalize()} takes")
     first = f"{what} {percent(share)} of a step."
     parts = _block_parts(run)
     if not parts:
         return first
     name, blocks, time = parts[0]
-    said = f"{_of_blocks(name, blocks)} cost {percent(time / run.usual_ms)}"
-    others = [part for part in parts[1:3] if part[2] >= 0.15 * run.usual_ms]
-    said += "".join(
-        f", {other.rpartition('.')[2]} {percent(t / run.usual_ms)}" for other, _, t in others
-    )
-    data = phases.get(semconv.PHASE_DATA, 0.0) / max(run.usual_ms, 1e-9)
+    said = f"{_of_blocks(name, blocks)} cost {percent(time / whole)}"
+    others = [part for part in parts[1:3] if part[2] >= 0.15 * whole]
+    said += "".join(f", {other.rpartition('.')[2]} {percent(t / whole)}" for other, _, t in others)
+    data = phases.get(semconv.PHASE_DATA, 0.0) / whole
     waits = "; nothing waits for data" if data < 0.01 else ""
     return f"{first} {said}{waits}."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.diagnose import RULES, diagnose
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.run import Run
+from otel_torch_modules._trace import Shape
 from tests.unit.diagnosis.steps import BLOCKS, Change, Parts, make_run, make_steps
 
 
@@ -242,6 +244,17 @@ def test_the_verdict_says_where_the_time_goes() -> None:
     assert diagnose(make_run()).verdict == (
         "Backward takes 63 % of a step. The 4 blocks' mlp cost 51 %, attn 43 %; nothing waits for data."
     )
+
+
+def test_of_threads_that_overlap_no_share_is_more_than_all() -> None:
+    steps = make_steps(20)
+    for step in steps:
+        trace = step.trace
+        for at in range(1, len(trace)):  # all begin with the step, and none is inside the other
+            trace.starts[at], trace.ends[at] = trace.starts[0], trace.ends[0]
+        trace.shape = Shape(trace.shape.sites, (-1, *[0] * (len(trace) - 1)))
+    verdict = diagnose(Run(steps)).verdict
+    assert all(int(share) <= 100 for share in re.findall(r"(\d+) %", verdict)), verdict
 
 
 def test_a_step_where_drift_was_a_jump_is_named() -> None:
