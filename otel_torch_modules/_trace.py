@@ -64,12 +64,12 @@ class Shape:
     @cached_property
     def roots(self) -> tuple[int, ...]:
         """The numbers of the spans whose parent is not there."""
-        return tuple(at for at, parent in enumerate(self.parents) if parent < 0)
+        return tuple([at for at, parent in enumerate(self.parents) if parent < 0])
 
     @cached_property
     def steps(self) -> tuple[int, ...]:
         """The numbers of the spans of phase `step`."""
-        return tuple(at for at, site in enumerate(self.sites) if site.phase == semconv.PHASE_STEP)
+        return tuple([at for at, site in enumerate(self.sites) if site.phase == semconv.PHASE_STEP])
 
 
 class Remark(NamedTuple):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import repeat
 from math import nan
 from operator import ge
 from typing import NamedTuple
@@ -47,7 +46,7 @@ class Joiner:
         if len(place) < len(columns):
             columns = _chosen(columns, sorted(place.values()))  # of a span sent twice the last
             place = dict(zip(columns.span_ids, range(len(columns)), strict=True))
-        parents = tuple(map(place.get, columns.parent_ids, repeat(-1)))
+        parents = tuple([place.get(parent, -1) for parent in columns.parent_ids])
         layout = self._layout(columns, parents)
         astray = [columns.starts[at] for at in layout.in_circles]
         columns = _chosen(columns, layout.order)
@@ -62,7 +61,7 @@ class Joiner:
             columns.ends,
             _Everywhere(processes[only.pop()], len(columns))
             if len(only) == 1
-            else tuple(processes[number] for number in columns.processes),
+            else tuple([processes[number] for number in columns.processes]),
             columns.measures,
             columns.remarks,
             astray,
@@ -91,7 +90,7 @@ class Joiner:
             stack.extend((child, len(order)) for child in reversed(children[at]))
             order.append(at)
             new_parents.append(parent)
-        in_order = tuple(sites[at] for at in order)
+        in_order = tuple([sites[at] for at in order])
         before = list(range(len(order)))
         last: dict[int, int] = {}
         for number, parent in enumerate(new_parents):

@@ -27,7 +27,7 @@ def last_collectives() -> tuple[str, ...]:
     shown = [entry for entry in entries if _is_open(entry)]
     busy = {_group(entry) for entry in shown}
     shown += [entry for group, entry in last.items() if group not in busy]
-    return tuple(map(_line, shown[-_MOST:]))
+    return tuple([_line(entry) for entry in shown[-_MOST:]])
 
 
 def _group(entry: dict[str, Any]) -> str:

@@ -65,7 +65,7 @@ class Standing(NamedTuple):
     @property
     def verb(self) -> str:
         """What agrees with their number."""
-        return "were" if len(self.ranks) > 1 else "was"
+        return self._agreed("was", "were")
 
     @property
     def at(self) -> str:
@@ -78,10 +78,11 @@ class Standing(NamedTuple):
         end = self.frames.rpartition(" → ")[2]
         waits = next((one.name for one in self.collectives if not one.ended), None)
         if waits is None:
-            verb = "are" if len(self.ranks) > 1 else "is"
-            return f"{verb} {self.at}, {end}"
-        verb = "wait" if len(self.ranks) > 1 else "waits"
-        return f"{verb} in {waits} ({self.place or end})"
+            return f"{self._agreed('is', 'are')} {self.at}, {end}"
+        return f"{self._agreed('waits', 'wait')} in {waits} ({self.place or end})"
+
+    def _agreed(self, one: str, more: str) -> str:
+        return agree(len(self.ranks) or 1, one, more)
 
 
 class Stalled(NamedTuple):
@@ -166,7 +167,7 @@ def stalled(said: Sequence[Said]) -> Stalled:
         groups.setdefault((one.place, end, one.collectives), []).append(one)
     standing = [
         Standing(
-            tuple(one.rank for one in group if one.rank is not None),
+            tuple([one.rank for one in group if one.rank is not None]),
             group[0].place,
             group[0].frames,
             group[0].collectives,
@@ -183,9 +184,11 @@ def _collectives(lines: Any) -> tuple[Collective, ...]:
     texts = lines if isinstance(lines, (list, tuple)) else ()
     found = [_COLLECTIVE.fullmatch(line) for line in texts if isinstance(line, str)]
     return tuple(
-        Collective(match["group"], match["name"], int(match["number"]), bool(match["ended"]))
-        for match in found
-        if match is not None
+        [
+            Collective(match["group"], match["name"], int(match["number"]), bool(match["ended"]))
+            for match in found
+            if match is not None
+        ]
     )
 
 

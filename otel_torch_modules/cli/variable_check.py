@@ -19,6 +19,7 @@ from otel_torch_modules.config import Config, Schedule, is_enabled
 
 _PREFIX = "OTEL_TORCH_MODULES_"
 _AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"
+_WHERE_EMPTY = {"run_id": "from the launcher", "blackbox": "none"}
 
 
 def examine_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -72,7 +73,7 @@ def _as_text(option: str, value: object) -> str:
         return ",".join(f"{part.name}={getattr(value, part.name)}" for part in fields(value))
     if isinstance(value, tuple):
         return ",".join(value) or ("all modules" if option == "include" else "none")
-    return str(value) or "from the launcher"
+    return str(value) or _WHERE_EMPTY[option]
 
 
 def _examine_standard(name: str, environ: Mapping[str, str]) -> Finding:

@@ -15,7 +15,7 @@ from otel_torch_modules._diagnosis.one_step import compare_step, sentence
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.table import Row, own_times
 from otel_torch_modules._diagnosis.words import digits, ms, percent
-from otel_torch_modules._grammar import counted
+from otel_torch_modules._grammar import agree, counted
 from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.command_error import CommandError
@@ -109,10 +109,10 @@ def lines(
         )
     left = len(diagnosis.findings) - _MOST_FINDINGS
     if left > 0:
-        yield f"         … and {counted(left, 'finding')} that {'costs' if left == 1 else 'cost'} less; --json has all."
+        yield f"         … and {counted(left, 'finding')} that {agree(left, 'costs', 'cost')} less; --json has all."
     if run.warm_up:
         first = run.main.numbers[: run.warm_up]
-        said = f"step {first[0]} is" if len(first) == 1 else f"steps {first[0]} to {first[-1]} are"
+        said = agree(len(first), f"step {first[0]} is", f"steps {first[0]} to {first[-1]} are")
         times = ", ".join(digits(time) for time in run.main.ms[: run.warm_up][:3])
         yield f"         {said} warm-up, not counted ({times} ms)"
     yield ""
@@ -200,7 +200,8 @@ def _row(row: Row, names: int, phases: Sequence[str], whole: float, eighths: int
         f"{digits(row.phases[phase]) if is_module and row.phases.get(phase) else '–':>{_TIME}}"
         for phase in phases
     )
-    each = f"{digits(row.ms / row.calls)} × {row.calls}" if row.calls > 1 else ""
+    repeated = row.calls > 1
+    each = f"{digits(row.ms / row.calls)} × {row.calls}" if repeated else ""
     bar = "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
     share = 100 * row.ms / max(whole, 1e-9)
     own = f"{times}{digits(row.ms):>{_TIME}}{share:>{_SHARE}.1f}"

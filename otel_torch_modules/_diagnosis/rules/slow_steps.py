@@ -105,9 +105,8 @@ def _periods(run: Run) -> tuple[_Period, ...]:
         groups: defaultdict[Place | None, list[Excess]] = defaultdict(list)
         for excess in hits:
             groups[excess.place and excess.place.starred].append(excess)
-        return tuple(
-            group for hits in groups.values() if (group := _period_of(run, hits)) is not None
-        )
+        found_in = [_period_of(run, hits) for hits in groups.values()]
+        return tuple([period for period in found_in if period is not None])
     return (found,)
 
 
@@ -141,7 +140,7 @@ def _finding(
     run: Run, rule: str, place: Place | None, lost: Sequence[Excess], sentence: str
 ) -> Finding:
     cost, share = run.cost(sum(excess.ms for excess in lost))
-    steps = tuple(run.steady.numbers[excess.at] for excess in lost)
+    steps = tuple([run.steady.numbers[excess.at] for excess in lost])
     exact = {excess.place for excess in lost if excess.place}
     if len(exact) == 1:
         (place,) = exact

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.autograd.graph import Node
 from torch.distributed.pipelining import stage as pipeline_stage
 from torch.overrides import TorchFunctionMode
@@ -233,6 +235,18 @@ def test_compilation_callbacks_compilation_told_and_compilation_metrics() -> Non
         assert (identifier, trigger) == (str(last.compile_id), "dynamo")
         assert (last.co_name, last.co_filename) == ("<lambda>", __file__)
     assert torch_private.compilation_told() == (None, None)
+
+
+def test_collectives_dump(tmp_path: Path) -> None:
+    distributed.init_process_group("gloo", f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        distributed.all_reduce(torch.ones(1))
+        dump = torch_private.collectives_dump()
+    finally:
+        distributed.destroy_process_group()
+    if dump is not None:  # from torch 2.13 on, for gloo
+        names = [entry["profiling_name"] for entry in json.loads(dump)["entries"]]
+        assert names == ["gloo:all_reduce"]
 
 
 def test_skip_frames_of() -> None:
