@@ -79,7 +79,7 @@ def folded_tree(root: Row, width: int, most: int) -> Iterator[Text]:
         share = row.total / max(root.total, 1e-9)
         line.append(f"{row.total:>10.2f}{row.own:>10.2f}{100 * share:>8.1f}", style=style)
         if bars > 3:
-            line.append(f"  {'█' * round(bars * share)}", style=style)
+            line.append(f"  {'█' * round(bars * min(share, 1.0))}", style=style)
         line.rstrip()
         yield line
 
