@@ -35,6 +35,12 @@ class _NoContext:
     def detach(self, record: Record) -> None:
         pass
 
+    def goes_on(self, record: Record) -> bool:
+        return True
+
+    def settle(self, record: Record) -> None:
+        pass
+
 
 class _Drops:
     """A sender that sends nothing."""
