@@ -106,9 +106,9 @@ def test_spans_of_a_step_like_an_earlier_one(
     for head, span_id in zip(columns.heads, ids, strict=False):
         head.span_id = span_id
     encoder = SpanEncoder(tracer(), SCOPE, Protobuf())
-    heads = RecordSpans(columns.heads, decision, tracer(), SCOPE)
+    apart = RecordSpans([*columns.heads, *columns.spans_apart(ids)], decision, tracer(), SCOPE)
     blocks = ColumnsEncoder(encoder, 5).encode(columns, ids, 1)
-    encoded = [encoder.encode(heads, heads.spans), *(block.data for block in blocks)]
+    encoded = [encoder.encode(apart, apart.spans), *(block.data for block in blocks)]
     spans = list(columns.tree().walk())
     for span, span_id in zip(spans, ids, strict=True):
         span.span_id = span_id

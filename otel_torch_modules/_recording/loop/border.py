@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import weakref
 from itertools import chain
-from time import perf_counter_ns as now
-from time import time_ns
 
 import torch
 from torch import nn
@@ -18,6 +16,7 @@ from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.loop.evaluation import Forward
 from otel_torch_modules._recording.loop.open_step import OpenStep, RootForward
 from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._recording.wall_clock import clock_offset
 from otel_torch_modules._records import WIDTH, Record, Site
 
 
@@ -118,7 +117,7 @@ class Border:
             self._send(forwards, last_step)
 
     def _send(self, forwards: list[Forward], last_step: int | None) -> None:
-        record = Record("eval", last_step, forwards[0].start, time_ns() - now())
+        record = Record("eval", last_step, forwards[0].start, clock_offset())
         if last_step is None:
             record.site = next(
                 (tag for tag in forwards[0].log[::WIDTH] if isinstance(tag, Site)), None

@@ -11,7 +11,6 @@ import threading
 from collections import deque
 from contextlib import suppress
 from time import perf_counter_ns as now
-from time import time_ns
 from typing import Any
 
 from torch.optim import Optimizer
@@ -22,6 +21,7 @@ from otel_torch_modules._recording.loop.fetches import Fetches, Wait
 from otel_torch_modules._recording.loop.open_optimizers import OpenOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._recording.wall_clock import clock_offset
 from otel_torch_modules._records import Event, OuterParent, Record, begin_of
 
 # A loop that does nothing that is seen for longer (ns), and than two of its iterations take, has paused.
@@ -97,7 +97,7 @@ class CurrentStep:
             index = self.index
         self.index = index + 1
         self._last_span = None
-        record = Record("step", index, start, time_ns() - now(), lost=lost)
+        record = Record("step", index, start, clock_offset(), lost=lost)
         step = self.step = OpenStep(record, recorded=False)
         self._thread = step.thread
         self.spoiled = False

@@ -15,7 +15,6 @@ import threading
 import weakref
 from collections.abc import Callable
 from time import perf_counter_ns as now
-from time import time_ns
 
 from torch import nn
 
@@ -25,6 +24,7 @@ from otel_torch_modules._recording.loop.fetches import Fetches
 from otel_torch_modules._recording.loop.held_evaluations import PAUSE, HeldEvaluations
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._recording.wall_clock import clock_offset
 from otel_torch_modules._records import EXIT, WIDTH, Record
 
 MOST_SPANS = 10_000
@@ -101,7 +101,7 @@ class Evaluations:
         return True
 
     def _begin(self, module: nn.Module, last_step: int | None, begin: int) -> Evaluation:
-        record = Record("eval", last_step, begin, time_ns() - now())
+        record = Record("eval", last_step, begin, clock_offset())
         if last_step is None:
             record.site = self._recorder.sites.root(module)
         recorded = self._admission.open_evaluation(record)

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from time import perf_counter_ns as now
-from time import time_ns
 from typing import Any
 
 from torch import nn
@@ -17,6 +16,7 @@ from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.thread_state import ThreadState
+from otel_torch_modules._recording.wall_clock import clock_offset
 from otel_torch_modules._records import FETCH, OPTIMIZER, Record, Stall
 
 _CALL = nn.Module._call_impl.__code__
@@ -103,7 +103,7 @@ class Standing:
         state = None if thread is None else self._recorder.threads.get(thread)
         if thread is None or state is None:
             return None
-        offset = time_ns() - now()
+        offset = clock_offset()
         opened = self.opened(thread)
         modules = [site.fqn for site in (state.stack or ())[1:]]
         fetches = self._current.fetches_of_threads.get(thread, {})
@@ -144,7 +144,7 @@ class Standing:
         else:
             log = []
             start = self._current.end or now()
-            record = Record("stall", None, start, time_ns() - now())
+            record = Record("stall", None, start, clock_offset())
         log += self._pending(thread)
         record.kind = "stall"
         record.index = self.awaited

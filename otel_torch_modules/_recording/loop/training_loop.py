@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from time import perf_counter_ns as now
-from time import time_ns
 from typing import Any
 
 from torch.optim import Optimizer
@@ -14,6 +13,7 @@ from torch.utils.data import get_worker_info
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.iterations import Iterations
+from otel_torch_modules._recording.wall_clock import clock_offset
 from otel_torch_modules._records import OPTIMIZED, Record, Stretch
 
 logger = logging.getLogger("otel_torch_modules")
@@ -130,7 +130,7 @@ class TrainingLoop:
             return False
         if not (elsewhere or step is None or step.ended):
             return False
-        record = Record("checkpoint", None, start, time_ns() - now(), end=end)
+        record = Record("checkpoint", None, start, clock_offset(), end=end)
         record.link = current.last_span()
         record.log = [event, thread.code, start, end, detail]
         if not elsewhere:

@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from torch._dynamo import compiled_autograd
 from torch._dynamo.utils import counters
 
+from otel_torch_modules import Config
 from otel_torch_modules.testing import capture_spans
 from tests.support.small_training import Net, batch, outline, train
+
+WITHOUT_CAUSES = Config(causes=())  # compilations and collections come and go
 
 
 class Model(nn.Module):
@@ -82,7 +85,7 @@ def test_a_compiled_model_is_one_span_and_the_same_graphs(
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         expected = run(make, backend)
-        with capture_spans() as captured:
+        with capture_spans(WITHOUT_CAUSES) as captured:
             traced = run(make, backend)
     assert traced == expected
     assert expected[1]["stats"]["unique_graphs"] >= 1
@@ -97,7 +100,7 @@ def test_tracing_that_begins_after_compilation_recompiles_nothing() -> None:
     sgd = torch.optim.SGD(model.parameters(), lr=0.01)
     train(model, sgd)
     graphs = dict(counters["stats"])
-    with capture_spans() as captured:
+    with capture_spans(WITHOUT_CAUSES) as captured:
         train(model, sgd)
         train(model, sgd)
     train(model, sgd)
@@ -109,7 +112,7 @@ def test_a_compiled_part_is_one_span_inside_the_others() -> None:
     model = Model()
     model.net.compile(fullgraph=True, backend="aot_eager")
     sgd = torch.optim.SGD(model.parameters(), lr=0.01)
-    with capture_spans() as captured:
+    with capture_spans(WITHOUT_CAUSES) as captured:
         for _ in range(2):
             train(model, sgd)
     expected = """\
@@ -136,7 +139,7 @@ def test_a_compiled_function_around_modules() -> None:
         parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None
     ]
     sgd.zero_grad()
-    with capture_spans() as captured:
+    with capture_spans(WITHOUT_CAUSES) as captured:
         for _ in range(2):
             forward(batch()).backward()
         found = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
@@ -166,7 +169,7 @@ def test_a_graph_break_shows_the_modules_that_run_outside_the_graphs() -> None:
         return {name: dict(counters[name]) for name in ("frames", "stats", "graph_break")}
 
     expected = numbers()
-    with capture_spans() as captured:
+    with capture_spans(WITHOUT_CAUSES) as captured:
         assert numbers() == expected
     assert outline(captured) == TRAINED.replace("Model", "Broken")
 
@@ -199,7 +202,7 @@ def test_many_graph_breaks_recompile_nothing_of_ours() -> None:
         return {name: dict(counters[name]) for name in ("frames", "stats", "graph_break")}
 
     expected = numbers()
-    with capture_spans() as captured:
+    with capture_spans(WITHOUT_CAUSES) as captured:
         assert numbers() == expected
     blocks = range(12)
     assert outline(captured) == "\n".join(
@@ -225,7 +228,7 @@ def test_compiled_autograd_runs_as_without_us() -> None:
         return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
     expected = gradients()
-    with capture_spans() as captured:
+    with capture_spans(WITHOUT_CAUSES) as captured:
         traced = gradients()
     assert len(expected) == 4
     assert all(torch.equal(a, b) for a, b in zip(expected, traced, strict=True))
@@ -248,5 +251,5 @@ def test_a_compiled_optimizer_breaks_no_more_graphs() -> None:
         return {name: dict(counters[name]) for name in ("stats", "graph_break")}
 
     untraced = trained()
-    with capture_spans():
+    with capture_spans(WITHOUT_CAUSES):
         assert trained() == untraced
