@@ -52,7 +52,10 @@ def error_type(error: BaseException) -> str:
         >>> error_type(OSError())
         'OSError'
     """
-    return encodable(type(error).__qualname__)
+    name = type(error).__qualname__
+    return (
+        name if name.isascii() else encodable(name)
+    )  # who counts an error calls as little as can be
 
 
 def describe_error(error: BaseException, with_stacktrace: bool) -> Raised:
