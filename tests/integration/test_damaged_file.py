@@ -36,6 +36,7 @@ def train(file: Path, limit: int = resource.RLIM_INFINITY) -> None:
             **kept,
             "OTEL_TORCH_MODULES_ENABLED": "true",
             "OTEL_TRACES_EXPORTER": "otlp_file",
+            "OTEL_TORCH_MODULES_CAUSES": "none",  # they come and go with what the machine does
             "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "100",  # spans: five steps or six have a part in a line
             "OTEL_TORCH_MODULES_FILE": str(file),
         },

@@ -42,10 +42,11 @@ print(sorted(name for name in sys.modules if name.startswith("otel_torch_modules
         "'otel_torch_modules._emission.otlp.wire', 'otel_torch_modules._engine', "
         "'otel_torch_modules._engine.fork', 'otel_torch_modules._log', "
         "'otel_torch_modules._misspelt', 'otel_torch_modules._printable', "
-        "'otel_torch_modules._secrets', 'otel_torch_modules._until_torch', "
+        "'otel_torch_modules._records', 'otel_torch_modules._secrets', "
+        "'otel_torch_modules._texts', 'otel_torch_modules._until_torch', "
         "'otel_torch_modules.config', "
         "'otel_torch_modules.environment_variables', 'otel_torch_modules.instrumentor', "
-        "'otel_torch_modules.ranks']\n"
+        "'otel_torch_modules.ranks', 'otel_torch_modules.semconv']\n"
     )
 
 

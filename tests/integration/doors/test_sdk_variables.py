@@ -141,8 +141,8 @@ except ZeroDivisionError:
     assert {len(span.attributes) for span in spans if span.dropped_attributes_count} == {2}
     of_fc = [span for span in spans if span.name == "forward fc"]
     assert [
-        (span.attributes[1].value.string_value, span.dropped_attributes_count) for span in of_fc
-    ] == [("torch.", 4)] * 9
+        (span.attributes[0].value.string_value, span.dropped_attributes_count) for span in of_fc
+    ] == [("torch.", 6)] * 9
     backward = [span for span in spans if span.name == "backward fc"]
     assert [(len(span.links), span.dropped_links_count) for span in backward] == [(0, 1)] * 8
     (event,) = (event for span in spans for event in span.events)
