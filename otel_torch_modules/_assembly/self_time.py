@@ -22,9 +22,12 @@ def add_self_times(root: Span) -> None:
     """Give each module span of a tree its own."""
     for span in root.walk():
         if semconv.MODULE_FQN in span.attributes:
-            below = sum(int(child.end) - int(child.start) for child in span.children)
-            own = int(span.end) - int(span.start) - below
-            span.say([(SELF_TIME, max(own, 0) / _SECOND)])
+            own = span.end - span.start
+            for child in span.children:
+                own -= child.end - child.start
+            if span.values is None:  # in place: every module span of a step that is read comes here
+                span.values = {}
+            span.values[SELF_TIME] = own / _SECOND if own > 0 else 0.0
 
 
 def self_times(layout: Layout, starts: list[int], ends: list[int]) -> list[float]:
