@@ -131,30 +131,34 @@ class SpanEncoder:
         language, offset = self.language, trace.clock_offset
         trace_id = language.trace_id(trace.trace_id)
         linked_ids = iter(language.span_ids(linked))
-        written = {key: self.attributes(key, column) for key, column in columns.items()}
-        values = {key: iter(column) for key, column in written.items()}
+        written = {key: iter(self.attributes(key, column)) for key, column in columns.items()}
+        said = [
+            b"".join([next(written[key]) for key in span.values]) if span.values else b""
+            for span in known
+        ]
+        flags = batch.decision.trace_flags
+        templates = [self._template_of(span, flags) for span in known]
+        lengths = [
+            template.length + len(values) for template, values in zip(templates, said, strict=True)
+        ]
         encoded: list[bytes] = []
-        for span, own_id, parent_id, start, end in zip(
+        for span, template, opening, own_id, parent_id, start, end, values in zip(
             known,
+            templates,
+            language.openings(lengths),
             language.span_ids([span.span_id for span in known]),
             language.span_ids(parents),
             language.times([span.start + offset for span in known]),
             language.times([span.end + offset for span in known]),
+            said,
             strict=True,
         ):
-            keys = (*(span.values or ()),)
-            like = Prototype(span.name, span.phase, span.kind, span.attributes, keys)
-            remote = _is_remote(span)
-            template = self.template(
-                like, span.link is not None, batch.decision.trace_flags, remote
-            )
             first, to_id, to_parent, to_start, to_end, to_values, after = template.pieces
-            said = b"".join([next(values[key]) for key in keys])
-            (opening,) = language.openings([template.length + len(said)])
+            if span.parent is None and trace.parent is None:
+                parent_id = b""
             # fmt: off
-            pieces = [opening, first, trace_id, to_id, own_id, to_parent,
-                      b"" if remote is None else parent_id,
-                      to_start, start, to_end, end, to_values, said, after]
+            pieces = [opening, first, trace_id, to_id, own_id, to_parent, parent_id,
+                      to_start, start, to_end, end, to_values, values, after]
             # fmt: on
             if span.link is not None:
                 to_linked, last = template.link_pieces
@@ -193,6 +197,18 @@ class SpanEncoder:
             template = templates[key] = self._make_template(like, linked, flags, above)
         return template
 
+    def _template_of(self, span: Span, flags: int) -> Template:
+        """Return `template` of what `span` is like, whose attributes are shared."""
+        keys = (*span.values,) if span.values else ()
+        parent, linked = span.parent, span.link is not None
+        above = _outer(span) if parent is None else parent.remote
+        key = (span.name, span.kind, keys, linked, flags, above, self.language.name)
+        template = self._templates(span.attributes).get(key)  # type: ignore[arg-type]
+        if template is None:
+            like = Prototype(span.name, span.phase, span.kind, span.attributes, keys)
+            template = self.template(like, linked, flags, above)
+        return template
+
     def _templates(self, attributes: SharedAttributes) -> _Templates:
         kept: _Templates | None = attributes.encoded
         if kept is None or kept.maker is not self._maker:
@@ -223,8 +239,6 @@ class SpanEncoder:
         return self.language.encode([batch.finished(span, _NO_RESOURCE) for span in spans])
 
 
-def _is_remote(span: Span) -> bool | None:
-    """Return whether what `span` hangs below is another process's; None where there is nothing."""
-    if span.parent is not None:
-        return span.parent.remote
-    return None if span.trace.parent is None else span.trace.parent.is_remote
+def _outer(root: Span) -> bool | None:
+    """Return whether what a root hangs below is another process's; None where there is nothing."""
+    return None if root.trace.parent is None else root.trace.parent.is_remote
