@@ -37,7 +37,8 @@ values = st.one_of(
     st.floats(allow_nan=False),
     st.lists(texts, max_size=3).map(tuple),
 )
-attributes = st.dictionaries(st.text(min_size=1, max_size=40), values, max_size=8)
+# At least one: each span says its phase.
+attributes = st.dictionaries(st.text(min_size=1, max_size=40), values, min_size=1, max_size=8)
 VALUES: dict[Varying, st.SearchStrategy[Any]] = {
     Varying("test.int", int): st.none() | st.integers(-(2**63), 2**63 - 1),
     Varying("test.float", float): st.none() | st.floats(allow_nan=False),
