@@ -245,8 +245,7 @@ def test_collectives_dump(tmp_path: Path) -> None:
     finally:
         distributed.destroy_process_group()
     if dump is not None:  # from torch 2.13 on, for gloo
-        names = [entry["profiling_name"] for entry in json.loads(dump)["entries"]]
-        assert names == ["gloo:all_reduce"]
+        assert json.loads(dump)["entries"][-1]["profiling_name"] == "gloo:all_reduce"
 
 
 def test_skip_frames_of() -> None:
