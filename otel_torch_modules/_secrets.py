@@ -15,6 +15,7 @@ _ENDPOINT = re.compile(r"_(ENDPOINT|PROXY|URL)$", re.IGNORECASE)  # may do witho
 _ATTRIBUTES = re.compile(r"_ATTRIBUTES$", re.IGNORECASE)
 _USERINFO = re.compile(r"[^/?#]*@")
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:@/?#,\s\[\]]*)(:[0-9]+)?(?=[/?#]|$)")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _FURTHER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)")
 _PARAMETERS = re.compile(r"[?#].*", re.DOTALL)
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]+)")
@@ -46,10 +47,10 @@ def text_without_secrets(text: str) -> str:
 def _without_secrets(name: str, value: str) -> str:
     if _SECRET.search(name):
         return "(set)" if value.strip() else value
-    scheme, separator, rest = value.partition("://")
-    if separator:
-        value = scheme + separator + _shown_url(rest)
-    elif _ENDPOINT.search(name):
+    scheme = _SCHEME.match(value)
+    if scheme:
+        value = scheme[0] + _shown_url(value[scheme.end() :])
+    elif "://" in value or _ENDPOINT.search(name):
         value = _shown_url(value)
     if _ATTRIBUTES.search(name):
         return _PAIR.sub(lambda of: of[1] + HIDDEN if _SECRET.search(of[1]) else of[0], value)
@@ -61,9 +62,15 @@ def _shown_url(rest: str) -> str:
     userinfo = _USERINFO.match(rest)
     host_at = userinfo.end() if userinfo else 0
     if _HOST_AND_PORT.match(rest, host_at):
-        hidden = f"{HIDDEN}@" if userinfo else ""
         this, *following = _FURTHER.split(rest[host_at:], maxsplit=1)
-        shown = hidden + _PARAMETERS.sub(lambda found: found[0][0] + HIDDEN, this)
+        parameters = _PARAMETERS.search(this)
+        path = this[: parameters.start()] if parameters else this
+        shown = path + (f"{parameters[0][0]}{HIDDEN}" if parameters else "")
+        # A password that is not encoded may have an @, and what looks like a path or like parameters.
+        if userinfo and parameters and "@" in parameters[0]:
+            shown = HIDDEN
+        elif userinfo:
+            shown = f"{HIDDEN}@{shown.rpartition('@')[2]}"
         return shown + (following[0] + _shown_url(following[1]) if following else "")
     # Several URLs, or one whose password is not encoded as it must be: all up to the last user may be secret.
     before, at, after = rest.rpartition("@")

@@ -110,6 +110,8 @@ def _refuse(*_: object, **__: object) -> None:
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "me:pass@host:4317", "***@host:4317"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://u:p@[::1]:4317", "http://***@[::1]:4317"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://u:p/q@host", "http://***@host"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://u:p@/q@host", "http://***@host"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://u:p@q/r@host", "http://***@host"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h/v1?k=v", "http://h/v1?***"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=x", "(set)"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "", ""),
