@@ -6,8 +6,10 @@ that look at the end of the log.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from otel_torch_modules._records import COLLECTION, WIDTH, Record, Stretch
@@ -55,18 +57,20 @@ class Happened:
             while True:
                 kept.append(self._kept.popleft())
         log = record.log
-        threads = set(log[1::WIDTH])
+        found: list[_Happening] = []
         for happening in sorted(kept, key=_end):
             event, thread, start, end, _ = happening
+            in_its_time = record.start <= start and end <= record.end
             # All threads stand still while garbage is collected.
-            is_of_them = thread in threads or event is COLLECTION
-            if record.start <= start and end <= record.end and is_of_them:
-                place = len(log)
-                while place and log[place - WIDTH + 3] > end:
-                    place -= WIDTH
-                log[place:place] = happening
+            if in_its_time and (event is COLLECTION or thread in islice(log, 1, None, WIDTH)):
+                found.append(happening)
             elif record.kind != "step" or end > record.start:
                 left.append(happening)
+        for happening in found:
+            # A log may be long, and this is done where the next step begins.
+            events = range(len(log) // WIDTH)
+            place = bisect_right(events, happening.end, key=lambda at: log[at * WIDTH + 3])
+            log[place * WIDTH : place * WIDTH] = happening
         self._kept.extendleft(reversed(left))
 
     def clear(self) -> None:

@@ -105,3 +105,22 @@ def test_of_too_many_the_latest_are_kept_and_the_record_says_so(
     kept.put_into(record)
     assert [start for start, _, _ in happenings(record)] == [2, 3, 4, 5]
     assert record.truncated
+
+
+def test_a_long_log_is_not_gone_through() -> None:
+    class Log(list[object]):
+        reads = 0
+
+        def __getitem__(self, key: object) -> object:  # type: ignore[override]
+            Log.reads += 1
+            return super().__getitem__(key)  # type: ignore[index]
+
+    record = Record("step", 0, 0, 0, end=20_000)
+    record.log = Log()
+    for time in range(10_000):
+        record.log.extend((OPTIMIZED, 0, None, 10 + time, None))
+    kept = Happened()
+    kept.add(LOOP_CALL, 0, 1, 5, "zero_grad")  # before all of them
+    kept.put_into(record)
+    assert record.log[:WIDTH] == [LOOP_CALL, 0, 1, 5, "zero_grad"]
+    assert Log.reads < 50
