@@ -9,10 +9,6 @@ which is not counted. Processor time of the thread, in turn; the garbage collect
 
 from __future__ import annotations
 
-import argparse
-import gc
-import time
-from collections.abc import Callable
 from importlib.metadata import version
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -21,6 +17,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from benchmarks.figures import Row, median, ratio_of_medians
+from benchmarks.machine import processor_ns
+from benchmarks.part import print_rows
 from benchmarks.recorded import record_steps
 from otel_torch_modules import Config, semconv
 from otel_torch_modules._assembly.assembler import Assembler
@@ -34,16 +32,6 @@ from otel_torch_modules._spans.columns import SpanColumns
 
 _REQUEST = 512  # spans, the standard batch
 _BAR = 20
-
-
-def _time_us(encode: Callable[[], object], spans: int) -> float:
-    gc.collect()
-    gc.disable()
-    start = time.thread_time_ns()
-    encode()
-    taken = time.thread_time_ns() - start
-    gc.enable()
-    return taken / spans / 1e3
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
@@ -93,7 +81,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
     figures: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
-            figures[name].append(_time_us(way, len(spans)))
+            figures[name].append(processor_ns(way) / len(spans) / 1e3)
     return figures
 
 
@@ -125,13 +113,5 @@ def rows(quick: bool) -> list[Row]:
     ]
 
 
-def main() -> None:
-    """Print the row."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true")
-    for row in rows(parser.parse_args().quick):
-        print(row)
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(__doc__, rows)

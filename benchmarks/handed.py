@@ -8,7 +8,6 @@ Thirteen modules hand on a tensor and what is told; the same with the tensor alo
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Iterator
 from time import thread_time_ns
@@ -21,7 +20,8 @@ from benchmarks import contenders
 from benchmarks.contenders import Contender, Step
 from benchmarks.figures import Row, median
 from benchmarks.interleaved import Size, timed_ns
-from benchmarks.machine import old_objects_set_aside, use_one_thread
+from benchmarks.machine import old_objects_set_aside
+from benchmarks.part import print_rows
 
 _MODULES = 13
 _BLOCK = Size(warm_up=20, timed=30)
@@ -115,15 +115,5 @@ def _row(name: str, lone: list[float], handed: list[float]) -> Row:
     return Row(what, _BAR_US, "µs", more, note=note)
 
 
-def main() -> None:
-    """Print the rows."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
-    use_one_thread()
-    for row in rows(quick):
-        print(row)
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(__doc__, rows)

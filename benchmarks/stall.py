@@ -11,7 +11,6 @@ that it falls into.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import time
 
@@ -19,7 +18,7 @@ import torch
 
 from benchmarks.collector import Sink, local_collector, local_file
 from benchmarks.figures import Row, median
-from benchmarks.machine import use_one_thread
+from benchmarks.part import print_rows
 from benchmarks.toy import Toy, calls, training_step
 from otel_torch_modules import Config, TorchModuleInstrumentor, step
 
@@ -98,15 +97,5 @@ def _row(fate: str, bar_ms: int, gaps: Gaps) -> Row:
     return Row(what, bar_ms, "ms", median(gaps.traced), note=note)
 
 
-def main() -> None:
-    """Print the row."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
-    use_one_thread()
-    for row in rows(quick):
-        print(row)
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(__doc__, rows)

@@ -9,7 +9,6 @@ found from its optimizer, at a width and a batch with which it takes more than 2
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from time import perf_counter_ns, thread_time_ns
 
@@ -22,7 +21,8 @@ from benchmarks.contenders import Contender, Step
 from benchmarks.figures import LeftOut, Row, median
 from benchmarks.gpt import demo_step
 from benchmarks.interleaved import Paired, Size, compare
-from benchmarks.machine import keep_freed_memory, use_one_thread
+from benchmarks.machine import keep_freed_memory
+from benchmarks.part import print_rows
 from benchmarks.toy import Toy, training_step
 
 # Long enough for the interpreter to specialise what it runs anew, which it does where `nn.Module.__call__` changes.
@@ -126,15 +126,5 @@ def rows(quick: bool) -> list[Row | LeftOut]:
     return [left_out(20 if quick else 120), phases_only(4 if quick else 16), *exported]
 
 
-def main() -> None:
-    """Print the rows."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
-    use_one_thread()
-    for row in rows(quick):
-        print(row)
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(__doc__, rows)

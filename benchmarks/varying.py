@@ -8,10 +8,7 @@ collector is off while the clock runs. What is compared takes turns.
 
 from __future__ import annotations
 
-import argparse
-import gc
 import random
-import time
 from collections.abc import Callable, Iterator
 from itertools import count
 
@@ -21,7 +18,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from torch import Tensor, nn
 
 from benchmarks.figures import Row, median, ratio_of_medians
-from benchmarks.machine import use_one_thread
+from benchmarks.machine import processor_ns
+from benchmarks.part import print_rows
 from benchmarks.recorded import record_steps, recording_into
 from benchmarks.toy import Toy, training_step
 from otel_torch_modules import Config, semconv
@@ -101,7 +99,7 @@ def encoding_us(rounds: int) -> dict[str, list[float]]:
     figures: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
-            figures[name].append(_taken(way) / spans / 1e3)
+            figures[name].append(processor_ns(way) / spans / 1e3)
     return figures
 
 
@@ -111,17 +109,6 @@ def _encoding(sending: Sending, columns: SpanColumns) -> Callable[[], None]:
 
     encode()  # what is kept of a layout is made now
     return encode
-
-
-def _taken(work: Callable[[], object]) -> int:
-    """Return nanoseconds of this thread's processor time."""
-    gc.collect()
-    gc.disable()
-    start = time.thread_time_ns()
-    work()
-    taken = time.thread_time_ns() - start
-    gc.enable()
-    return taken
 
 
 def steps_ns(train: Callable[[], object], steps: int, config: Config) -> Iterator[int]:
@@ -138,7 +125,7 @@ def steps_ns(train: Callable[[], object], steps: int, config: Config) -> Iterato
 
     with recording_into(records.append, config) as recording:
         for _ in range(steps):
-            yield _taken(lambda: whole(recording))
+            yield processor_ns(lambda: whole(recording))
 
 
 def shapes_ns(steps: int) -> dict[str, list[float]]:
@@ -156,7 +143,7 @@ def shapes_ns(steps: int) -> dict[str, list[float]]:
     untraced = training()
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(steps):
-        alone = _taken(untraced)
+        alone = processor_ns(untraced)
         for name, way in ways.items():
             found[name].append(next(way) - alone)
     return found
@@ -221,15 +208,5 @@ def rows(quick: bool) -> list[Row]:
     ]
 
 
-def main() -> None:
-    """Print the rows."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
-    use_one_thread()
-    for row in rows(quick):
-        print(row)
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(__doc__, rows)
