@@ -88,9 +88,8 @@ class Shown(NamedTuple):
 
     name: str  # what the event says follows it
     phase: str
-    said: str | None = (
-        None  # the attribute for what the event says, "" for none; None where it says nothing
-    )
+    # The attribute for what the event says, "" for none; None where it says nothing.
+    said: str | None = None
     below_step: bool = False  # else below what is open in its thread
 
 
@@ -342,9 +341,8 @@ class Record:
     trace_id: int = 0
     span_id: int = 0
     parent: OuterParent | None = None
-    link: OuterParent | None = (
-        None  # of a stall: the step's; of a checkpoint: that of the step before it
-    )
+    # Of a stall: the step's; of a checkpoint: that of the step before it.
+    link: OuterParent | None = None
     shared: SharedStep | None = None  # then `span_id` is that of the rank's span
     phases_only: bool = False  # no modules below the roots
     stride: int | None = None  # one step in so many has modules, while there is a budget

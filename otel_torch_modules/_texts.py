@@ -53,9 +53,8 @@ def error_type(error: BaseException) -> str:
         'OSError'
     """
     name = type(error).__qualname__
-    return (
-        name if name.isascii() else encodable(name)
-    )  # who counts an error calls as little as can be
+    # Who counts an error calls as little as can be.
+    return name if name.isascii() else encodable(name)
 
 
 def describe_error(error: BaseException, with_stacktrace: bool) -> Raised:

@@ -102,9 +102,8 @@ class Span:
         self.start = start
         self.end = end
         self.attributes = attributes  # what all spans of its place have
-        self.values: dict[Varying, Any] | None = (
-            None  # what each has of its own; None for what is not known
-        )
+        # What each has of its own; None for what is not known.
+        self.values: dict[Varying, Any] | None = None
         self.children: list[Span] | tuple[()] = ()  # a list of its own would cost a leaf too much
         self.link: Span | None = None  # the forward or recompute span of a backward span
         self.error: Raised | None = None

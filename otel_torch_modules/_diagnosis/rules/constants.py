@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.finding import Finding
-from otel_torch_modules._diagnosis.places import BETWEEN, Place
+from otel_torch_modules._diagnosis.places import BETWEEN
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import gaps, usual
 from otel_torch_modules._diagnosis.words import ms, percent
@@ -144,12 +144,3 @@ def tracing(run: Run) -> Iterator[Finding]:
             cost,
             share,
         )
-
-
-def leading_place(run: Run) -> tuple[Place, float]:
-    """Return the starred place with the most own time of the usual step, and that time."""
-    times: defaultdict[Place, float] = defaultdict(float)
-    for place, own in run.usual_own.items():
-        times[place.starred] += own
-    place = max(times, key=lambda place: times[place])
-    return place, times[place]

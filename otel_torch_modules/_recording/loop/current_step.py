@@ -64,9 +64,8 @@ class CurrentStep:
         """The last step has modules, or would have."""
         self.straight_on = False
         """There was no forward since an optimizer's step ended."""
-        self._thread: int | None = (
-            None  # which one trains; None where none does, as far as is known
-        )
+        # Which one trains; None where none does, as far as is known.
+        self._thread: int | None = None
         self._last_span: OuterParent | None = None  # where somebody has asked for it
         self._ended_before = 0  # the step before the last
         self._waits: list[Wait] = []  # the next step's, as far as is known

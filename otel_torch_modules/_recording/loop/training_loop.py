@@ -164,6 +164,5 @@ class TrainingLoop:
             and self._iterations.outgrows(step)
         ):
             step.record.skipped = True
-            self._current.begin_anew(
-                step, len(step.roots) - 1
-            )  # they are those of the iteration before
+            # The gradients are those of the iteration before.
+            self._current.begin_anew(step, len(step.roots) - 1)
