@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -111,9 +111,9 @@ def test_a_long_log_is_not_gone_through() -> None:
     class Log(list[object]):
         reads = 0
 
-        def __getitem__(self, key: object) -> object:  # type: ignore[override]
+        def __getitem__(self, key: Any) -> Any:
             Log.reads += 1
-            return super().__getitem__(key)  # type: ignore[index]
+            return super().__getitem__(key)
 
     record = Record("step", 0, 0, 0, end=20_000)
     record.log = Log()
