@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -54,6 +55,16 @@ def no_pauses_of_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trees are compared whole: a stretch is in none because the machine had other work."""
     for kind in (between, checkpoints, garbage_collection, loop_calls):
         monkeypatch.setattr(kind, "SHORTEST", 1 << 62)
+
+
+@pytest.fixture(params=["closed port", "no answer"])
+def dead_endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a collector that is not there, or that takes connections and says nothing."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if request.param == "no answer":
+            listener.listen(16)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.fixture(autouse=True)

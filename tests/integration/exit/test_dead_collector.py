@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.training_program import ENABLED, TRAIN, run
-
-
-@pytest.fixture(params=["closed port", "no answer"])
-def dead_endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        if request.param == "no answer":
-            listener.listen(16)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])

@@ -201,11 +201,8 @@ def test_an_error_at_the_end_is_not_the_programs(
 LOST_SPANS = "Spans were lost; training goes on, and further errors are only counted"
 
 
-@pytest.mark.parametrize(("owner", "name"), [(Assembler, "assemble"), (Emitter, "emit")])
-def test_an_error_on_the_worker_is_logged_once_and_the_other_steps_arrive(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, owner: Any, name: str
-) -> None:
-    expected = losses()
+def fail_first_and_third(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+    """Have a method raise at its first and at its third call."""
     original = getattr(owner, name)
     calls = iter(range(1_000))
 
@@ -215,6 +212,14 @@ def test_an_error_on_the_worker_is_logged_once_and_the_other_steps_arrive(
         return original(*arguments)
 
     monkeypatch.setattr(owner, name, sometimes)
+
+
+@pytest.mark.parametrize(("owner", "name"), [(Assembler, "assemble"), (Emitter, "emit")])
+def test_an_error_on_the_worker_is_logged_once_and_the_other_steps_arrive(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, owner: Any, name: str
+) -> None:
+    expected = losses()
+    fail_first_and_third(monkeypatch, owner, name)
     with capture_spans() as captured:
         assert losses() == expected
     whole = step(
@@ -231,15 +236,7 @@ def test_an_error_on_the_worker_is_logged_once_and_the_other_steps_arrive(
 def test_the_next_step_says_what_an_error_on_the_worker_has_cost(
     monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:
-    original = getattr(owner, name)
-    calls = iter(range(1_000))
-
-    def sometimes(*arguments: Any) -> Any:
-        if next(calls) in (0, 2):
-            raise InjectedError("on purpose")
-        return original(*arguments)
-
-    monkeypatch.setattr(owner, name, sometimes)
+    fail_first_and_third(monkeypatch, owner, name)
     model = Net()
     with capture_spans() as captured:
         tracing = TorchModuleInstrumentor()._tracing

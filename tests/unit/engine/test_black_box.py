@@ -13,20 +13,14 @@ from typing import Any
 import pytest
 
 from otel_torch_modules._engine.black_box import BlackBox
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.hand_set_clock import HandSetClock
 
 
 class Process:
     """One that stands somewhere."""
 
     def __init__(self, folder: Path, rank: int | None = 2) -> None:
-        self.clock = Clock()
+        self.clock = HandSetClock()
         self.standing: dict[str, Any] | None = {"step": 1}
         self.file = folder / f"rank-{rank or 0}.json"
         self.box = BlackBox(folder, lambda: rank, lambda: self.standing, self.clock)

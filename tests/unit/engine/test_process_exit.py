@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -88,15 +87,6 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     assert run_program(source, FILE).returncode == -signal.SIGKILL
     assert span_counts(tmp_path) == [1, 1, 1, 0]
-
-
-@pytest.fixture(params=["closed port", "no answer"])
-def dead_endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        if request.param == "no answer":
-            listener.listen(16)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.mark.slow

@@ -7,24 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_torch_modules._engine.watch import Watch
+from tests.support.hand_set_clock import HandSetClock
 
 TIMEOUT_S = 60.0
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> HandSetClock:
+    return HandSetClock()
 
 
 def look_on(
-    watch: Watch, clock: Clock, state: object, seconds: float, every: float = 0.5
+    watch: Watch, clock: HandSetClock, state: object, seconds: float, every: float = 0.5
 ) -> list[float]:
     """Look for so long at a thread that stays in `state`; return when it was told of."""
     told = []
@@ -37,13 +31,13 @@ def look_on(
     return told
 
 
-def test_a_wait_is_told_of_at_doubling_times(clock: Clock) -> None:
+def test_a_wait_is_told_of_at_doubling_times(clock: HandSetClock) -> None:
     watch = Watch(TIMEOUT_S, clock)
     watch.look({1: "stands"})
     assert look_on(watch, clock, "stands", 1_000) == [60, 120, 240, 480, 960]
 
 
-def test_progress_begins_anew_and_ends_what_was_told(clock: Clock) -> None:
+def test_progress_begins_anew_and_ends_what_was_told(clock: HandSetClock) -> None:
     watch = Watch(TIMEOUT_S, clock)
     watch.look({1: "a"})
     assert look_on(watch, clock, "a", 100) == [60]
@@ -55,7 +49,7 @@ def test_progress_begins_anew_and_ends_what_was_told(clock: Clock) -> None:
     assert look_on(watch, clock, "c", 61) == [60]
 
 
-def test_threads_are_told_apart(clock: Clock) -> None:
+def test_threads_are_told_apart(clock: HandSetClock) -> None:
     watch = Watch(TIMEOUT_S, clock)
     told = []
     for second in range(100):
@@ -68,7 +62,9 @@ def test_threads_are_told_apart(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("gap", [61.0, 3_600.0, 1e6])
-def test_time_in_which_the_process_did_not_run_is_nobodys_wait(clock: Clock, gap: float) -> None:
+def test_time_in_which_the_process_did_not_run_is_nobodys_wait(
+    clock: HandSetClock, gap: float
+) -> None:
     watch = Watch(TIMEOUT_S, clock)
     watch.look({1: "stopped"})
     assert look_on(watch, clock, "stopped", 10) == []
@@ -85,7 +81,7 @@ def test_time_in_which_the_process_did_not_run_is_nobodys_wait(clock: Clock, gap
 def test_whoever_gets_on_in_time_is_never_told_of(
     looks: list[tuple[float, bool]], timeout_s: float
 ) -> None:
-    clock = Clock()
+    clock = HandSetClock()
     watch = Watch(timeout_s, clock)
     state, since = 0, 0.0
     watch.look({1: state})
@@ -97,7 +93,7 @@ def test_whoever_gets_on_in_time_is_never_told_of(
         assert not due or clock.now - since >= timeout_s
 
 
-def test_a_thread_that_is_gone_is_forgotten(clock: Clock) -> None:
+def test_a_thread_that_is_gone_is_forgotten(clock: HandSetClock) -> None:
     watch = Watch(TIMEOUT_S, clock)
     watch.look({1: "a"})
     clock.now = 59

@@ -6,22 +6,16 @@ import pytest
 
 from otel_torch_modules._emission.otlp.answer import TAKEN, Answer
 from otel_torch_modules._emission.otlp.trouble import Trouble
+from tests.support.hand_set_clock import HandSetClock
 
 LOST = Answer("400", "here answers 400 no")
 AGAIN = Answer("UNAVAILABLE", "nothing answers at here", again=True)
 WEEK_S = 7 * 24 * 3600
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> HandSetClock:
+    return HandSetClock()
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -29,7 +23,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_the_first_loss_is_said_at_once_and_the_others_at_doubling_intervals(
-    clock: Clock, caplog: pytest.LogCaptureFixture
+    clock: HandSetClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     trouble = Trouble(clock)
     times = []
@@ -52,7 +46,7 @@ def test_the_first_loss_is_said_at_once_and_the_others_at_doubling_intervals(
 
 
 def test_a_week_without_a_collector_is_some_lines(
-    clock: Clock, caplog: pytest.LogCaptureFixture
+    clock: HandSetClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     trouble = Trouble(clock)
     for second in range(0, WEEK_S, 8):
@@ -63,7 +57,7 @@ def test_a_week_without_a_collector_is_some_lines(
 
 
 def test_a_moment_without_a_collector_is_none(
-    clock: Clock, caplog: pytest.LogCaptureFixture
+    clock: HandSetClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing is lost by it."""
     trouble = Trouble(clock)
@@ -79,7 +73,7 @@ def test_a_moment_without_a_collector_is_none(
 
 
 def test_at_the_end_there_is_one_line_for_all_and_none_here(
-    clock: Clock, caplog: pytest.LogCaptureFixture
+    clock: HandSetClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     trouble = Trouble(clock)
     trouble.muted = True
