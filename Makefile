@@ -26,7 +26,7 @@ test: $(TESTABLE) ## check style and types, run the tests, measure which branche
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest --cov tests/unit tests/integration/steps tests/integration/causes
+	$(VENV)/bin/pytest --cov=otel_torch_modules tests/unit tests/integration/steps tests/integration/causes
 	$(VENV)/bin/pytest --ignore=tests/unit --ignore=tests/integration/steps --ignore=tests/integration/causes
 
 test-properties: $(TESTABLE) ## run the tests over generated inputs with fifty times as many of them
