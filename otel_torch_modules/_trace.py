@@ -93,6 +93,9 @@ class Trace:
     processes: Sequence[str]  # which process sent the span
     measures: Mapping[str, array[float]]  # `torch.*` in seconds, one number per span, else NaN
     remarks: Mapping[int, Remark]
+    link_ids: Sequence[
+        int
+    ] = ()  # of a span of the same trace, 0 for none; fewer where the last have none
     astray: Sequence[int] = ()  # starts of spans in a circle, to which no root leads
     incomplete: set[int] = field(default_factory=set)  # steps of which spans are missing
 
@@ -142,6 +145,13 @@ class Span:
         """Empty where it has none."""
         parent = self.trace.parent_ids[self.at]
         return f"{parent:016x}" if parent else ""
+
+    @property
+    def link_id(self) -> str:
+        """Id of the span of the same trace that it links to: of a backward its forward. Empty where it has none."""
+        links = self.trace.link_ids
+        link = links[self.at] if self.at < len(links) else 0
+        return f"{link:016x}" if link else ""
 
     @property
     def name(self) -> str:

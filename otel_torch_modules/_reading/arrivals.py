@@ -43,6 +43,7 @@ class Columns:
 
     __slots__ = (
         "ends",
+        "link_ids",
         "measures",
         "parent_ids",
         "processes",
@@ -59,11 +60,17 @@ class Columns:
         self.ends = array("Q")
         self.sites = array("I")
         self.processes = array("I")
+        self.link_ids = array("Q")  # shorter where the last spans have none
         self.measures: dict[str, array[float]] = {}  # shorter where the last spans have none
         self.remarks: dict[int, Remark] = {}
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    def link(self, at: int, span_id: int) -> None:
+        """Note that the span numbered `at` links to another one of its trace."""
+        self.link_ids.extend([_NO_ID] * (at - len(self.link_ids)))
+        self.link_ids.append(span_id)
 
     def measure(self, at: int, key: str, value: float) -> bool:
         """Note a number of the span numbered `at`, unless there are too many kinds of them."""
@@ -126,8 +133,13 @@ class Arrivals:
         process: int,
         site: int,
         remark: Remark = _NO_REMARK,
+        link_id: int = _NO_ID,
     ) -> None:
-        """Note one span. Ids are numbers as `id_number` makes them, of the parent 0 for none; times Unix ns."""
+        """Note one span. Ids are numbers as `id_number` makes them, 0 for none; times Unix ns.
+
+        Args:
+            link_id: of a span of the same trace.
+        """
         columns = self.columns(trace_id)
         at = len(columns)
         columns.span_ids.append(span_id)
@@ -137,6 +149,8 @@ class Arrivals:
         columns.ends.append(max(start, end))
         columns.sites.append(site)
         columns.processes.append(process)
+        if link_id:
+            columns.link(at, link_id)
         self.remark(columns, at, remark)
         self.count += 1
         self.last = trace_id, columns.ends[at]

@@ -64,6 +64,7 @@ class Joiner:
             else tuple([processes[number] for number in columns.processes]),
             columns.measures,
             columns.remarks,
+            columns.link_ids,
             astray,
         )
 
@@ -139,6 +140,9 @@ def _chosen(columns: Columns, order: Sequence[int]) -> Columns:
     for name in ("span_ids", "parent_ids", "starts", "ends", "sites", "processes"):
         column = getattr(columns, name)
         getattr(chosen, name).extend(map(column.__getitem__, order))
+    if columns.link_ids:
+        columns.link_ids.extend([0] * (len(columns) - len(columns.link_ids)))
+        chosen.link_ids.extend(map(columns.link_ids.__getitem__, order))
     for key, measured in columns.measures.items():
         measured.extend([nan] * (len(columns) - len(measured)))
         chosen.measures[key] = array("d", map(measured.__getitem__, order))

@@ -106,6 +106,7 @@ def _read_span(entry: Any, process: int, arrivals: Arrivals) -> None:
         process,
         site,
         remark._replace(attributes=varying),
+        link_of(entry.get("links"), entry["traceId"]),
     )
 
 
@@ -115,6 +116,15 @@ def end_of(entry: Any, remark: Remark) -> Remark:
         failed=_object(entry, "status").get("code") == STATUS_ERROR,
         exception=_exception(_array(entry, "events")),
     )
+
+
+def link_of(links: Any, trace_id: str) -> int:
+    """Return the id of the span of the same trace that a span links to first, 0 for none: no span needs one."""
+    for link in links if isinstance(links, list) else ():
+        if isinstance(link, dict) and link.get("traceId") == trace_id:
+            span_id = link.get("spanId")
+            return id_number(span_id) if isinstance(span_id, str) and span_id else 0
+    return 0
 
 
 def _exception(events: Iterable[Any]) -> str:

@@ -15,12 +15,13 @@ from typing import Any
 import msgspec
 
 from otel_torch_modules._printable import printable
-from otel_torch_modules._reading.arrivals import Arrivals, Columns
+from otel_torch_modules._reading.arrivals import Arrivals, Columns, id_number
 from otel_torch_modules._reading.damage import Damage
 from otel_torch_modules._reading.json_entries import (
     MalformedError,
     attributes_of,
     end_of,
+    link_of,
     read_entries,
     resource_of,
 )
@@ -35,6 +36,11 @@ _NO_LIST = (b"", b"null", b"[]")
 _NO_OBJECT = (b"", b"null", b"{}")
 
 
+class _Link(msgspec.Struct):
+    traceId: str = ""  # noqa: N815
+    spanId: str = ""  # noqa: N815
+
+
 class _Span(msgspec.Struct):
     traceId: str  # noqa: N815, as OTLP spells it
     spanId: str  # noqa: N815
@@ -45,6 +51,7 @@ class _Span(msgspec.Struct):
     attributes: msgspec.Raw = msgspec.Raw()
     events: msgspec.Raw = msgspec.Raw()
     status: msgspec.Raw = msgspec.Raw()
+    links: msgspec.Raw = msgspec.Raw()
 
 
 class _Scope(msgspec.Struct):
@@ -62,6 +69,7 @@ class _Request(msgspec.Struct):
 
 # Times are numbers of 64 bits, which JSON has as strings.
 _decode = msgspec.json.Decoder(_Request, strict=False).decode
+_decode_links = msgspec.json.Decoder(list[_Link]).decode
 
 
 class JsonReader:
@@ -110,6 +118,11 @@ class JsonReader:
         found = [self._known.get(key) or self._learn(key) for key in keys]
         columns.sites.extend([site for site, _ in found])
         columns.processes.extend([process] * len(spans))
+        for at, span in enumerate(spans):
+            if bytes(span.links) not in _NO_LIST:
+                link_id = _link_of(span)
+                if link_id:
+                    columns.link(at, link_id)
         remarks = {at: remark for at, (_, remark) in enumerate(found) if remark is not None}
         for at, span in enumerate(spans):
             if bytes(span.status) not in _NO_OBJECT or bytes(span.events) not in _NO_LIST:
@@ -144,6 +157,9 @@ class JsonReader:
         columns.ends.extend(map(max, block.starts, block.ends))
         columns.sites.extend(block.sites)
         columns.processes.extend(block.processes)
+        if block.link_ids:
+            columns.link_ids.extend([0] * (first - len(columns.link_ids)))
+            columns.link_ids.extend(block.link_ids)
         for at, remark in remarks.items():
             self._arrivals.remark(columns, first + at, remark)
         self._arrivals.count += len(block)
@@ -161,6 +177,16 @@ def _by_trace(spans: list[_Span] | tuple[()]) -> list[list[_Span]]:
         else:
             of_trace.append(span)
     return list(traces.values())
+
+
+def _link_of(span: _Span) -> int:
+    try:
+        links = _decode_links(span.links)
+    except ValueError:  # odd ones, which are no fault of the span's
+        return link_of(json.loads(bytes(span.links)), span.traceId)
+    ours = (link.spanId for link in links if link.traceId == span.traceId)
+    first = next(ours, "")
+    return id_number(first) if first else 0
 
 
 def _with_end(remark: Remark | None, span: _Span) -> Remark:

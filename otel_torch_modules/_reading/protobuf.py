@@ -63,6 +63,14 @@ class ProtobufReader:
             process,
             site,
             Remark(varying, span.status.code == STATUS_ERROR, _exception(span)),
+            next(
+                (
+                    int.from_bytes(link.span_id[:8], "big")
+                    for link in span.links
+                    if link.trace_id == span.trace_id
+                ),
+                0,
+            ),
         )
 
     def _site(self, span: Span) -> tuple[int, dict[str, Any]]:

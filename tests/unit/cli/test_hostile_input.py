@@ -99,6 +99,7 @@ def _span(number: int, parent: int, name: str, phase: str | None, *, trace: int)
         "endTimeUnixNano": str(10**18 + trace * 10**7 + 10**6 - number),
         "attributes": pairs,
         "events": [{"name": "exception", "attributes": about}],
+        "links": [{"traceId": f"{trace:032x}", "spanId": f"{max(number - 1, 1):016x}"}],
         "status": {"code": 2},
     }
 

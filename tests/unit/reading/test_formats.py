@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ Pack = Callable[[bytes], bytes]
 
 def whole(span: Span) -> Any:
     """Return all that is known of a span and of those below it."""
-    about = (span.trace_id, span.span_id, span.parent_id, span.name, span.start, span.end)
+    ids = (span.trace_id, span.span_id, span.parent_id, span.link_id)
+    about = (*ids, span.name, span.start, span.end)
     ended = (span.failed, span.exception, span.process, span.incomplete)
     return (about, ended, span.attributes, [whole(child) for child in span.children])
 
@@ -37,9 +39,10 @@ def protobuf(line: str) -> bytes:
     request = json.loads(line)
     for of_resource in request["resourceSpans"]:
         for span in of_resource["scopeSpans"][0]["spans"]:  # protobuf's own JSON has ids in base64
-            for key in ("traceId", "spanId", "parentSpanId"):
-                if key in span:
-                    span[key] = base64.b64encode(bytes.fromhex(span[key])).decode()
+            for having in (span, *span.get("links", ())):
+                for key in ("traceId", "spanId", "parentSpanId"):
+                    if key in having:
+                        having[key] = base64.b64encode(bytes.fromhex(having[key])).decode()
     return json_format.ParseDict(request, ExportTraceServiceRequest()).SerializeToString()
 
 
@@ -83,7 +86,17 @@ def lines(write_traces: Write, step: Any, sample: Any) -> list[str]:
     )
     second = step(1, 100)
     path = write_traces(step(0), second._replace(children=(*second.children, failed)), per_line=9)
-    return path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [_linked(line) for line in path.read_text(encoding="utf-8").splitlines(keepends=True)]
+
+
+def _linked(line: str) -> str:
+    """Return a request with links: of each third span one to the span before it, and first one to another trace."""
+    request = json.loads(line)
+    spans = request["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    for before, span in list(pairwise(spans))[::3]:
+        elsewhere = {"traceId": "f" * 32, "spanId": "e" * 16}
+        span["links"] = [elsewhere, {"traceId": before["traceId"], "spanId": before["spanId"]}]
+    return json.dumps(request, ensure_ascii=False) + "\n"
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
@@ -97,6 +110,7 @@ def test_every_encoding_in_every_packing_is_the_same_run(
     path.write_bytes(PACKINGS[packing](ENCODINGS[encoding](lines)))
     expected, read = Traces.read(plain), Traces.read(path)
     assert len(expected.steps) == 2
+    assert sum(bool(span.link_id) for root in expected.roots for span in root.walk()) == 16
     assert [*map(whole, read.roots)] == [*map(whole, expected.roots)]
     assert list(read.losses()) == []
 

@@ -21,7 +21,7 @@ def found(arrivals: Arrivals, damage: Damage) -> Any:
     traces = {
         trace.trace_id: [
             (
-                (span.span_id, span.parent_id, span.name, span.start, span.end),
+                (span.span_id, span.parent_id, span.link_id, span.name, span.start, span.end),
                 span.attributes,
                 (span.failed, span.exception, span.process),
             )
