@@ -32,6 +32,13 @@ class Received(NamedTuple):
     request: ExportTraceServiceRequest
 
 
+class Refusal(NamedTuple):
+    """An answer that takes nothing, with what goes along."""
+
+    status: Any  # a number over HTTP, a `grpc.StatusCode` over gRPC
+    headers: dict[str, Any]  # trailing metadata over gRPC
+
+
 class Receiver:
     """What has been received at `endpoint`."""
 
@@ -69,7 +76,7 @@ def grpc_receiver() -> Iterator[Receiver]:
 
 @contextmanager
 def answering(protocol: str, status: Callable[[], Any], port: int = 0) -> Iterator[Receiver]:
-    """Answer each export with what `status` returns: a number over HTTP, a `grpc.StatusCode` over gRPC, or a response.
+    """Answer each export with what `status` returns: a response, a `Refusal`, or a status alone.
 
     What was not taken at all is not in `received`.
     """
@@ -97,12 +104,17 @@ def _http(status: Callable[[], Any], port: int = 0) -> Iterator[Receiver]:
                 body = gzip.decompress(body)
             answer: Any = status()
             said = b""
+            more: dict[str, Any] = {}
+            if isinstance(answer, Refusal):
+                answer, more = answer
             if isinstance(answer, ExportTraceServiceResponse):
                 answer, said = 200, answer.SerializeToString()
             if answer == 200:
                 request = ExportTraceServiceRequest.FromString(body)
                 receiver.received.append(Received(headers, request))
             self.send_response(answer)
+            for name, value in more.items():
+                self.send_header(name, value)
             self.send_header("content-length", str(len(said)))
             self.end_headers()
             self.wfile.write(said)
@@ -129,6 +141,9 @@ def _grpc(status: Callable[[], Any], port: int = 0) -> Iterator[Receiver]:
         ) -> ExportTraceServiceResponse:
             answer = status()
             response = ExportTraceServiceResponse()
+            if isinstance(answer, Refusal):
+                context.set_trailing_metadata((*answer.headers.items(),))
+                answer = answer.status
             if isinstance(answer, ExportTraceServiceResponse):
                 response = answer
             elif answer is not grpc.StatusCode.OK:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from grpc import Channel, RpcError, StatusCode  # type: ignore[import-untyped]
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -27,7 +31,9 @@ _AGAIN = {
     StatusCode.UNAVAILABLE,
     StatusCode.DATA_LOSS,
 }
+# Where servers put a `RetryInfo`: by itself, or, as those in Go do, among the details of the status.
 _RETRY_INFO = "google.rpc.retryinfo-bin"
+_STATUS = "grpc-status-details-bin"
 _NO_CONNECTION = ("failed to connect", "DNS resolution", "Socket closed", "connections to all")
 
 
@@ -55,14 +61,8 @@ class GrpcRequestExporter(RequestExporter, OTLPSpanExporter):
 
     def _failure(self, error: RpcError) -> Answer:
         code, details = error.code(), error.details() or ""
-        trailing = dict(error.trailing_metadata() or ())
-        after_s = 0.0
-        if _RETRY_INFO in trailing:
-            delay = RetryInfo.FromString(trailing[_RETRY_INFO]).retry_delay
-            after_s = delay.seconds + delay.nanos / 1e9
-        again = code in _AGAIN or (
-            code is StatusCode.RESOURCE_EXHAUSTED and _RETRY_INFO in trailing
-        )
+        after_s = _wanted_pause(dict(error.trailing_metadata() or ()))
+        again = code in _AGAIN or (code is StatusCode.RESOURCE_EXHAUSTED and after_s is not None)
         if code is StatusCode.UNAVAILABLE:
             self._reconnect()
         if code is StatusCode.DEADLINE_EXCEEDED or (
@@ -71,7 +71,7 @@ class GrpcRequestExporter(RequestExporter, OTLPSpanExporter):
             reason = self.silence
         else:
             reason = f"{self.place} answers {code.name}: {details}"
-        return Answer(code.name, reason, again, after_s)
+        return Answer(code.name, reason, again, after_s or 0.0)
 
     def _reconnect(self) -> None:
         # A channel waits for up to two minutes before it looks for its server again.
@@ -89,6 +89,22 @@ class GrpcRequestExporter(RequestExporter, OTLPSpanExporter):
         # Early versions do not call it.
         super()._initialize_channel_and_stub()  # type: ignore[no-untyped-call]
         self._client = _Stub(self._channel)  # type: ignore[assignment]
+
+
+def _wanted_pause(trailing: Mapping[str, Any]) -> float | None:
+    """Return the seconds that a server asks for; None where it says nothing of another attempt."""
+    with suppress(DecodeError):
+        if _RETRY_INFO in trailing:
+            return _seconds(RetryInfo.FromString(trailing[_RETRY_INFO]))
+        for detail in Status.FromString(trailing.get(_STATUS, b"")).details:
+            if detail.Is(RetryInfo.DESCRIPTOR):
+                return _seconds(RetryInfo.FromString(detail.value))
+    return None
+
+
+def _seconds(info: Any) -> float:
+    delay = info.retry_delay
+    return float(delay.seconds + delay.nanos / 1e9)
 
 
 class _Stub:

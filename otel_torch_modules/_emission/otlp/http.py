@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -77,10 +78,10 @@ class HttpRequestExporter(RequestExporter, OTLPSpanExporter):
 
 
 def _wanted_pause(response: _Response) -> float:
-    """Return the seconds that the header ``Retry-After`` asks for."""
+    """Return the seconds that the header ``Retry-After`` asks for: a number of them, or a date, in GMT."""
     text = (response.headers.get("retry-after") or "").strip()
     if text.isdecimal():
         return float(text)
     with suppress(TypeError, ValueError):
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+        return parsedate_to_datetime(text).replace(tzinfo=timezone.utc).timestamp() - time.time()
     return 0.0

@@ -43,6 +43,10 @@ _SLICE = 512  # spans encoded at once
 _ENOUGH_BYTES = 4 << 20
 _TOO_MANY_BYTES = 64 << 20
 
+_MOST_OBEYED_S = (
+    300.0  # of the pause that a receiver asks for: its clock may be wrong, and steps wait in memory
+)
+
 
 class _Unsent(NamedTuple):
     request: EncodedRequest
@@ -87,6 +91,7 @@ class Outbox:
         self._waiting_bytes = 0
         self._pauses = pauses()
         self._due = 0.0  # when to try again
+        self._earliest = 0.0  # when to try again where somebody waits for it
 
     def _clear(self) -> None:
         self._encoded: list[bytes] = []
@@ -135,9 +140,9 @@ class Outbox:
         self._try()
 
     def send(self) -> bool:
-        """Send what there is, without another pause; return whether all was answered."""
+        """Send what there is, for somebody who waits, with the shortest pauses; return whether all was answered."""
         self._seal()
-        self._due = 0.0
+        self._due = min(self._due, self._earliest)
         self._try()
         return not self._waiting
 
@@ -157,7 +162,9 @@ class Outbox:
             with sdk.uninstrumented():
                 answer = self.exporter.export_request(self._waiting[0].request)
             if answer.again:
-                self._due = self._clock() + max(answer.after_s, next(self._pauses))
+                now, asked_s = self._clock(), min(answer.after_s, _MOST_OBEYED_S)
+                self._due = now + max(asked_s, next(self._pauses))
+                self._earliest = now + max(asked_s, next(pauses()))
                 return
             self._answered(answer.error)
             self._pauses = pauses()
