@@ -300,7 +300,7 @@ class OuterParent(NamedTuple):
     span_id: int
     trace_flags: int
     trace_state: Any  # opentelemetry's TraceState, only handed on
-    is_remote: bool = False  # another process's
+    remote: bool = False  # another process's
 
 
 class SharedStep(NamedTuple):

@@ -170,7 +170,7 @@ def parent_context(root: Span) -> SpanContext | None:
     return SpanContext(
         parent.trace_id,
         parent.span_id,
-        parent.is_remote,
+        parent.remote,
         TraceFlags(parent.trace_flags),
         parent.trace_state,
     )

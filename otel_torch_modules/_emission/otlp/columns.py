@@ -1,7 +1,6 @@
 """OTLP from columns: the bytes that are alike in all records with one layout are laid out once.
 
-A block is a list of byte strings, of which all but ids, times and values stay what they are. For each record a copy of
-the list gets these as whole columns, and is joined.
+A block is the list of their pieces. For each record a copy of it gets what goes into the holes, and is joined.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from operator import add
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from otel_torch_modules._emission.otlp.block import FIRST_VALUE, OPENING, Form, fill
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder, Template
 from otel_torch_modules._emission.otlp.language import Pieces
 from otel_torch_modules._engine.pauses import pause, slices
@@ -22,8 +22,6 @@ from otel_torch_modules._spans.layout import Layout
 _NUMBERS_AT_ONCE = 1_024
 _TEMPLATES_AT_ONCE = 16  # less than a millisecond
 
-# Of the pieces of a span each odd one varies, up to its end; then come what is before its values, these, and the rest.
-_FIRST_VALUE = 11
 _FIXED = (int, float)  # types whose values all take as many bytes
 
 
@@ -77,36 +75,35 @@ class ColumnsEncoder:
         return known[1]
 
     def _make_blocks(self, layout: Layout, flags: int) -> Iterator[_Block]:
-        groups: dict[tuple[bool, tuple[Varying, ...]], list[int]] = {}
+        groups: dict[tuple[tuple[Varying, ...], bool], list[int]] = {}
         apart = set(layout.apart)
         for place in range(layout.heads, len(layout.spans)):
             if place not in apart:
-                alike = place in layout.links, layout.spans[place].values
+                alike = layout.spans[place].values, place in layout.links
                 groups.setdefault(alike, []).append(place)
-        for (linked, keys), group in groups.items():
+        for (keys, linked), group in groups.items():
+            form = self._encoder.form(keys, linked, False, flags)
             for some in slices(group, self._block_size):
                 templates = [
-                    self._encoder.template(layout.spans[place], linked, flags)
+                    self._encoder.template(layout.spans[place], form)
                     for few in slices(some, _TEMPLATES_AT_ONCE)
                     for place in few
                 ]
-                yield _Block(self._encoder, layout, some, templates, keys)
+                yield _Block(self._encoder, layout, some, templates, form)
 
 
 class _Block:
-    """The spans at some places of a layout, all with a link or all without, and all with values of the same keys."""
+    """The spans at some places of a layout, all of one form."""
 
     __slots__ = (
-        "_begin",
         "_encoder",
         "_fixed",
+        "_form",
         "_lengths",
-        "_linked",
         "_links",
         "_own",
         "_parents",
         "_pieces",
-        "_stride",
         "_varies",
     )
 
@@ -116,50 +113,28 @@ class _Block:
         layout: Layout,
         places: list[int],
         templates: list[Template],
-        keys: tuple[Varying, ...],
+        form: Form,
     ) -> None:
         self._encoder = encoder
+        self._form = form
         self._own = pick(places)
         self._parents = pick([layout.parents[place] for place in places])
         self._links = pick([layout.links.get(place, 0) for place in places])
-        self._linked = bool(templates[0].link_pieces)
-        self._pieces: list[bytes] = []
-        for template in templates:
-            *around, to_values, after = template.pieces
-            for piece in around:
-                self._pieces += piece, b""
-            if keys:
-                self._pieces += to_values, *(b"" for _ in keys), after
-            else:
-                self._pieces.append(to_values + after)
-            for piece in template.link_pieces:
-                self._pieces += b"", piece
-        self._stride = stride = len(self._pieces) // len(templates)
-        between = encoder.language.between
-        self._begin = [
-            (between if place else b"", first) for place, first in enumerate(self._pieces[::stride])
-        ]
+        self._pieces = [*chain.from_iterable([template.pieces for template in templates])]
+        self._lengths = [template.length for template in templates]
         # The places of pieces that vary, with what they are; what is the same in all records is written now.
         self._varies: list[tuple[int, Varying]] = []
-        self._lengths = [template.length for template in templates]
-        for place, key in enumerate(keys, _FIRST_VALUE):
+        for place, key in enumerate(form.keys, FIRST_VALUE):
             constant = layout.values.get(key)
             if constant is None:
                 self._varies.append((place, key))
                 continue
-            column = encoder.attributes(key, self._own(constant))
-            self._pieces[place::stride] = column
+            self._pieces[place :: form.stride] = column = encoder.attributes(
+                key, self._own(constant)
+            )
             self._lengths = list(map(add, self._lengths, map(len, column)))
         self._fixed = 0  # bytes of values that `_pieces` reckons with
-        self._pieces[::stride] = self._begun(self._lengths)
-
-    def _begun(self, lengths: list[int]) -> list[bytes]:
-        """Return what spans of these lengths begin with."""
-        openings = self._encoder.language.openings(lengths)
-        return [
-            b"".join((between, opening, first))
-            for (between, first), opening in zip(self._begin, openings, strict=True)
-        ]
+        self._pieces[OPENING :: form.stride] = encoder.language.openings(self._lengths)
 
     def encode(
         self,
@@ -170,22 +145,24 @@ class _Block:
         values: dict[Varying, list[Any]],
     ) -> EncodedBlock:
         """Return the spans with these ids, times and values."""
-        pieces, stride = self._pieces.copy(), self._stride
-        count = len(self._lengths)
-        pieces[1::stride] = [trace_id] * count
-        pieces[3::stride] = self._own(ids)
-        pieces[5::stride] = self._parents(ids)
-        pieces[7::stride] = self._own(starts)
-        pieces[9::stride] = self._own(ends)
+        pieces, own = self._pieces.copy(), self._own
+        fill(
+            pieces,
+            self._form,
+            trace_id,
+            own(ids),
+            self._parents(ids),
+            own(starts),
+            own(ends),
+            self._links(ids),
+        )
         if self._varies:
             self._write_values(pieces, values)
-        if self._linked:
-            pieces[stride - 4 :: stride] = [trace_id] * count
-            pieces[stride - 2 :: stride] = self._links(ids)
-        return EncodedBlock(b"".join(pieces), count)
+        return EncodedBlock(b"".join(pieces), len(self._lengths))
 
     def _write_values(self, pieces: list[bytes], values: dict[Varying, list[Any]]) -> None:
-        stride, count = self._stride, len(self._lengths)
+        stride, count = self._form.stride, len(self._lengths)
+        openings = self._encoder.language.openings
         fixed = 0
         lengths = None  # of spans whose values differ in length
         for place, key in self._varies:
@@ -196,10 +173,10 @@ class _Block:
             else:
                 lengths = list(map(add, lengths or self._lengths, map(len, column)))
         if lengths is not None:
-            pieces[::stride] = self._begun([length + fixed for length in lengths])
+            pieces[OPENING::stride] = openings([length + fixed for length in lengths])
         elif fixed != self._fixed:
-            begun = self._begun([length + fixed for length in self._lengths])
-            self._pieces[::stride] = pieces[::stride] = begun
+            begun = openings([length + fixed for length in self._lengths])
+            self._pieces[OPENING::stride] = pieces[OPENING::stride] = begun
             self._fixed = fixed
 
 

@@ -8,6 +8,8 @@ same in all others. Whatever the standard encoder would write is thereby what is
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from itertools import chain
+from operator import add
 from typing import Any, NamedTuple
 
 from opentelemetry.sdk.resources import Resource
@@ -15,12 +17,13 @@ from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_torch_modules._emission.limits import Limits
+from otel_torch_modules._emission.otlp.block import FIRST_VALUE, OPENING, Form, fill, woven
 from otel_torch_modules._emission.otlp.language import Language, Pieces, cut
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest
 from otel_torch_modules._emission.otlp.specimen import Specimen
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
-from otel_torch_modules._records import Varying
+from otel_torch_modules._records import OuterParent, Varying
 from otel_torch_modules._spans.layout import Prototype
 from otel_torch_modules._spans.span import SharedAttributes, Span, Trace
 
@@ -32,13 +35,11 @@ class Template(NamedTuple):
 
     Args:
         length: of all but the values.
-        pieces: what lies before, between and after: trace id, own id, parent's id, start, end, values.
-        link_pieces: the two more where there is a link.
+        pieces: its holes, empty, and what lies between them.
     """
 
     length: int
     pieces: Pieces
-    link_pieces: Pieces
 
 
 class _Templates(dict[Hashable, Template]):
@@ -73,6 +74,7 @@ class SpanEncoder:
         self._tracer = tracer
         self._limits = Limits.of(tracer)
         self._scope = scope
+        self._forms: dict[tuple[tuple[Varying, ...], bool, bool, int], Form] = {}
         self._maker = maker or object()  # not the encoder: what is encoded may outlive it
         span = Span(Trace(1, 0, 0, None, None), None, "", "", 0, 1, 1, {})
         batch = RecordSpans([span], Decision(0, None), tracer, scope)
@@ -103,14 +105,12 @@ class SpanEncoder:
         return self.language.between.join(encoded)
 
     def _encode_known(
-        self, batch: RecordSpans, spans: Iterable[Span], rest: list[Span]
+        self, batch: RecordSpans, spans: Sequence[Span], rest: list[Span]
     ) -> list[bytes]:
         """Return the spans that there are templates for, and put the others into `rest`."""
-        trace = batch.trace
-        known: list[Span] = []
-        parents: list[int] = []
-        linked: list[int] = []
-        columns: dict[Varying, list[Any]] = {}
+        trace, flags = batch.trace, batch.decision.trace_flags
+        groups: dict[tuple[Any, ...], list[Span]] = {}
+        last = spans[-1]
         for span in spans:
             link = span.link
             if (
@@ -121,50 +121,48 @@ class SpanEncoder:
             ):
                 rest.append(span)
                 continue
-            known.append(span)
-            above = trace.parent if span.parent is None else span.parent
-            parents.append(0 if above is None else above.span_id)
-            if link is not None:
-                linked.append(link.span_id)
-            for key, value in (span.values or {}).items():
-                columns.setdefault(key, []).append(value)
+            alike = (span is last, link is not None, span.parent is None, *(span.values or ()))
+            group = groups.get(alike)
+            if group is None:
+                group = groups[alike] = []
+            group.append(span)
+        has_outer = trace.parent is not None
+        return [
+            self._encode_alike(
+                trace, self.form((*keys,), linked, is_root and not has_outer, flags), group
+            )
+            for (_, linked, is_root, *keys), group in groups.items()
+        ]
+
+    def _encode_alike(self, trace: Trace, form: Form, spans: list[Span]) -> bytes:
+        """Return spans of one form, for all of which there are templates."""
         language, offset = self.language, trace.clock_offset
-        trace_id = language.trace_id(trace.trace_id)
-        linked_ids = iter(language.span_ids(linked))
-        written = {key: iter(self.attributes(key, column)) for key, column in columns.items()}
-        said = [
-            b"".join([next(written[key]) for key in span.values]) if span.values else b""
-            for span in known
+        above: list[Any] = [None] * len(spans)
+        parents: Pieces = (b"",) * len(spans)
+        if not form.outermost:
+            above = [span.parent or trace.parent for span in spans]
+            parents = language.span_ids([parent.span_id for parent in above])
+        templates = [
+            self._template_of(span, form, parent) for span, parent in zip(spans, above, strict=True)
         ]
-        flags = batch.decision.trace_flags
-        templates = [self._template_of(span, flags) for span in known]
-        lengths = [
-            template.length + len(values) for template, values in zip(templates, said, strict=True)
-        ]
-        encoded: list[bytes] = []
-        for span, template, opening, own_id, parent_id, start, end, values in zip(
-            known,
-            templates,
-            language.openings(lengths),
-            language.span_ids([span.span_id for span in known]),
-            language.span_ids(parents),
-            language.times([span.start + offset for span in known]),
-            language.times([span.end + offset for span in known]),
-            said,
-            strict=True,
-        ):
-            first, to_id, to_parent, to_start, to_end, to_values, after = template.pieces
-            if span.parent is None and trace.parent is None:
-                parent_id = b""
-            # fmt: off
-            pieces = [opening, first, trace_id, to_id, own_id, to_parent, parent_id,
-                      to_start, start, to_end, end, to_values, values, after]
-            # fmt: on
-            if span.link is not None:
-                to_linked, last = template.link_pieces
-                pieces += trace_id, to_linked, next(linked_ids), last
-            encoded.append(b"".join(pieces))
-        return encoded
+        pieces = [*chain.from_iterable([template.pieces for template in templates])]
+        fill(
+            pieces,
+            form,
+            language.trace_id(trace.trace_id),
+            language.span_ids([span.span_id for span in spans]),
+            parents,
+            language.times([span.start + offset for span in spans]),
+            language.times([span.end + offset for span in spans]),
+            language.span_ids([span.link.span_id for span in spans if span.link is not None]),
+        )
+        lengths = [template.length for template in templates]
+        for place, key in enumerate(form.keys, FIRST_VALUE):
+            column = self.attributes(key, [span.values[key] for span in spans if span.values])
+            pieces[place :: form.stride] = column
+            lengths = list(map(add, lengths, map(len, column)))
+        pieces[OPENING :: form.stride] = language.openings(lengths)
+        return b"".join(pieces)
 
     def attributes(self, key: Varying, values: Sequence[Any]) -> list[bytes]:
         """Return what varies of spans as they are written, as far as limits leave it."""
@@ -177,36 +175,40 @@ class SpanEncoder:
         data = self.language.request(self._resource_part, self._scope_part, encoded)
         return EncodedRequest(data, span_count)
 
-    def template(
-        self, like: Prototype, linked: bool, flags: int, above: bool | None = False
-    ) -> Template:
+    def form(self, keys: tuple[Varying, ...], linked: bool, outermost: bool, flags: int) -> Form:
+        """Return the form of which these are, always the same one."""
+        alike = keys, linked, outermost, flags
+        form = self._forms.get(alike)
+        if form is None:
+            form = self._forms[alike] = Form(*alike)
+        return form
+
+    def template(self, like: Prototype, form: Form, remote: bool = False) -> Template:
         """Return what all spans have that are `like`. What was made for attributes that are one place's is not kept.
 
         Args:
             like: what they have in common.
-            linked: whether they have a link, to one of the same trace.
-            flags: the trace flags.
-            above: whether the span that they hang below is another process's; None where there is none.
+            form: of them.
+            remote: whether the span that they hang below is another process's.
         """
         if type(like.attributes) is not SharedAttributes:
-            return self._make_template(like, linked, flags, above)
+            return self._make_template(like, form, remote)
         templates = self._templates(like.attributes)
-        key = (like.name, like.kind, like.values, linked, flags, above, self.language.name)
+        key = (like.name, like.kind, form, remote)
         template = templates.get(key)
         if template is None:
-            template = templates[key] = self._make_template(like, linked, flags, above)
+            template = templates[key] = self._make_template(like, form, remote)
         return template
 
-    def _template_of(self, span: Span, flags: int) -> Template:
+    def _template_of(self, span: Span, form: Form, above: Span | OuterParent | None) -> Template:
         """Return `template` of what `span` is like, whose attributes are shared."""
-        keys = (*span.values,) if span.values else ()
-        parent, linked = span.parent, span.link is not None
-        above = _outer(span) if parent is None else parent.remote
-        key = (span.name, span.kind, keys, linked, flags, above, self.language.name)
-        template = self._templates(span.attributes).get(key)  # type: ignore[arg-type]
+        remote = above is not None and above.remote
+        template = self._templates(span.attributes).get(  # type: ignore[arg-type]
+            (span.name, span.kind, form, remote)
+        )
         if template is None:
-            like = Prototype(span.name, span.phase, span.kind, span.attributes, keys)
-            template = self.template(like, linked, flags, above)
+            like = Prototype(span.name, span.phase, span.kind, span.attributes, form.keys)
+            template = self.template(like, form, remote)
         return template
 
     def _templates(self, attributes: SharedAttributes) -> _Templates:
@@ -215,30 +217,15 @@ class SpanEncoder:
             kept = attributes.encoded = _Templates(self._maker)
         return kept
 
-    def _make_template(
-        self, like: Prototype, linked: bool, flags: int, above: bool | None
-    ) -> Template:
-        specimen = Specimen(like, above)
-        if linked:
+    def _make_template(self, like: Prototype, form: Form, remote: bool) -> Template:
+        specimen = Specimen(like, None if form.outermost else remote)
+        if form.linked:
             specimen.add_link()
-        batch = RecordSpans([specimen.root], Decision(flags, None), self._tracer, self._scope)
+        batch = RecordSpans([specimen.root], Decision(form.flags, None), self._tracer, self._scope)
         encoded = self.language.opened(self._encode_anew(batch, [specimen.span]))
-        varies = specimen.varies(self.language, self.attributes)
-        pieces = [*cut(encoded, varies)]
-        if above is None:
-            pieces.insert(2, b"")
-        length = len(encoded)
-        if like.values:
-            length -= len(varies[4 if above is None else 5])
-        else:
-            pieces.insert(6, b"")
-        return Template(length, (*pieces[:7],), (*pieces[7:],))
+        values, varies = specimen.varies(self.language, self.attributes)
+        return Template(len(encoded) - len(values), woven(form, cut(encoded, varies)))
 
     def _encode_anew(self, batch: RecordSpans, spans: Iterable[Span]) -> bytes:
         # Without a resource: the encoder would encode it each time, at twice the cost of a span.
         return self.language.encode([batch.finished(span, _NO_RESOURCE) for span in spans])
-
-
-def _outer(root: Span) -> bool | None:
-    """Return whether what a root hangs below is another process's; None where there is nothing."""
-    return None if root.trace.parent is None else root.trace.parent.is_remote

@@ -78,8 +78,8 @@ class Json:
         return span
 
     def openings(self, lengths: Iterable[int]) -> list[bytes]:
-        """Return nothing for each."""
-        return [b"" for _ in lengths]
+        """Return what stands between spans."""
+        return [b"" if place == 0 else b"," for place, _ in enumerate(lengths)]
 
 
 def _double(value: float) -> str:

@@ -51,7 +51,7 @@ class Language(Protocol):
         """Return an encoded span without what depends on its length."""
 
     def openings(self, lengths: Iterable[int]) -> list[bytes]:
-        """Return what `opened` takes away, of spans that are so long without it."""
+        """Return what `opened` takes away of spans that are so long without it, with what is between them."""
 
 
 def cut(data: bytes, variables: Iterable[bytes]) -> Pieces:

@@ -55,8 +55,8 @@ class Specimen:
 
     def varies(
         self, language: Language, attributes: Callable[[Varying, Sequence[Any]], list[bytes]]
-    ) -> list[bytes]:
-        """Return the ids, times and, together, values as they are written, in this order.
+    ) -> tuple[bytes, list[bytes]]:
+        """Return the values as they are written together, and ids, times and, if there are any, these, in their order.
 
         Args:
             language: in which ids and times are.
@@ -66,12 +66,13 @@ class Specimen:
         ids = [found.span_id for found in (span, self.parent) if found is not None]
         trace_id = language.trace_id(span.trace.trace_id)
         written = [trace_id, *language.span_ids(ids), *language.times([span.start, span.end])]
-        if span.values:
-            values = (attributes(key, [value]) for key, value in span.values.items())
-            written.append(b"".join(chain.from_iterable(values)))
+        columns = [attributes(key, [value]) for key, value in (span.values or {}).items()]
+        values = b"".join(chain.from_iterable(columns))
+        if values:
+            written.append(values)
         if span.link is not None:
             written += trace_id, *language.span_ids([span.link.span_id])
-        return written
+        return values, written
 
 
 def _value(kind: type) -> Any:

@@ -33,6 +33,8 @@ def test_it_writes_what_the_standard_encoder_writes(run: list[RecordSpans]) -> N
         for encoder in encoders:
             if record.spans:
                 found = parsed(encoder.language, ours(encoder, record))
+                *_, last = found.resource_spans[0].scope_spans[0].spans
+                assert last.span_id == record.spans[-1].span_id.to_bytes(8, "big")
                 assert by_id(found) == by_id(standard(record))
 
 
@@ -77,9 +79,10 @@ def test_what_is_kept_of_a_place_is_kept_on_its_attributes_by_the_last_encoder_a
         for _ in range(2):
             found = parsed(encoder.language, ours(encoder, record))
             assert by_id(found) == by_id(standard(record))
+        form = encoder.form((), linked=True, outermost=False, flags=1)
         assert [list(place.encoded) for place in places] == [
-            [(f"forward {n}", 3, (), True, 1, False, "protobuf") for n in (0, 2)],
-            [("forward 1", 3, (), True, 1, False, "protobuf")],
+            [(f"forward {n}", 3, form, False) for n in (0, 2)],
+            [("forward 1", 3, form, False)],
         ]
     kept = weakref.ref(encoder)
     del encoder
