@@ -39,7 +39,7 @@ class Series:
             table = tables.get((step.shape, step.at))
             if table is None:
                 table = tables[step.shape, step.at] = self._table(step, places)
-            for column, own in zip(table.columns, _own_times(step, table), strict=True):
+            for column, own in zip(table.columns, _sums(step, table), strict=True):
                 column.extend([0.0] * (number - len(column)))
                 column.append(own / MS)
         for column in self.own.values():
@@ -104,22 +104,28 @@ class _Table(NamedTuple):
     columns: Sequence[array[float]]
 
 
-def _own_times(step: Span, table: _Table) -> list[int]:
-    """Return the own time of a step in each column, in ns."""
-    first, end = step.at, step.shape.after[step.at]
-    starts, ends = step.trace.starts[first:end], step.trace.ends[first:end]
+def own_times(root: Span) -> list[int]:
+    """Return the own time of a span and of all below it, in ns and in their order."""
+    first, end = root.at, root.shape.after[root.at]
+    starts, ends = root.trace.starts[first:end], root.trace.ends[first:end]
     own = [end - start for start, end in zip(starts, ends, strict=True)]
-    parents = step.shape.parents
+    parents = root.shape.parents
     for at in range(1, end - first):
         parent = parents[first + at] - first
         # What sticks out of its parent is not the parent's.
         inside = min(ends[at], ends[parent]) - max(starts[at], starts[parent])
         if inside > 0:
             own[parent] -= inside
+    return [
+        max(time, 0) for time in own
+    ]  # spans of several threads below one may be longer than it
+
+
+def _sums(step: Span, table: _Table) -> list[int]:
+    """Return the own time of a step in each column, in ns."""
     sums = [0] * len(table.columns)
-    for number, time in zip(table.numbers, own, strict=True):
-        if time > 0:  # spans of several threads below one may be longer than it
-            sums[number] += time
+    for number, time in zip(table.numbers, own_times(step), strict=True):
+        sums[number] += time
     return sums
 
 

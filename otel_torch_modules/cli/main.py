@@ -127,6 +127,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     view.set_defaults(run=_view)
 
+    convert = commands.add_parser(
+        "convert", help="write the steps for Perfetto, speedscope, flame graphs or tables"
+    )
+    _add_sources(convert)
+    convert.add_argument(
+        "--to",
+        required=True,
+        metavar="FORMAT",
+        help="perfetto, chrome, speedscope, collapsed or parquet",
+    )
+    _add_output(convert)
+    convert.set_defaults(run=_convert)
+
     stragglers = commands.add_parser(
         "stragglers", help="say which rank each step waited for, and where it lost its time"
     )
@@ -166,6 +179,12 @@ def _add_sources(command: argparse.ArgumentParser) -> None:
     asked.add_argument("--run", metavar="ID", dest="run_id", help="torch.distributed.run_id")
     asked.add_argument(
         "--limit", type=_positive_integer, default=2000, help="traces at most; default: 2000"
+    )
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="FILE", help="what to write"
     )
 
 
@@ -263,6 +282,17 @@ def _view(options: argparse.Namespace) -> int:
         view.print_step(options.step)
     else:
         view.print_overview()
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from otel_torch_modules.cli.convert import FORMATS, convert
+
+    if options.to not in FORMATS:
+        raise CommandError(
+            f"--to {printable(options.to)}: there is no such format; there are {', '.join(FORMATS)}"
+        )
+    convert(options.sources, _query(options), options.to, options.output)
     return 0
 
 

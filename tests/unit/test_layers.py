@@ -24,11 +24,29 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "tracker": ("_recording",),
     "_reading": (),
     "_diagnosis": (),
-    "cli": ("_reading", "_diagnosis"),
+    "_pictures": ("_diagnosis",),
+    "cli": ("_reading", "_diagnosis", "_pictures"),
 }
 # Of what is outside: who knows torch, and who OpenTelemetry.
-WITHOUT_TORCH = ("_engine", "_spans", "_assembly", "_emission", "_reading", "_diagnosis", "cli")
-WITHOUT_OPENTELEMETRY = ("_recording", "_engine", "_spans", "_assembly", "_diagnosis", "tracker")
+WITHOUT_TORCH = (
+    "_engine",
+    "_spans",
+    "_assembly",
+    "_emission",
+    "_reading",
+    "_diagnosis",
+    "_pictures",
+    "cli",
+)
+WITHOUT_OPENTELEMETRY = (
+    "_recording",
+    "_engine",
+    "_spans",
+    "_assembly",
+    "_diagnosis",
+    "_pictures",
+    "tracker",
+)
 
 # What crosses from room to room, and what all read, knows of nothing outside.
 PLAIN = (

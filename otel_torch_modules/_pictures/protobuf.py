@@ -1,0 +1,46 @@
+"""Fields in protobuf's encoding: https://protobuf.dev/programming-guides/encoding/."""
+
+from __future__ import annotations
+
+_VARINT, _FIXED64, _LENGTH = 0, 1, 2
+
+
+def varint(value: int) -> bytes:
+    """Return a number; a negative one as 64 bits.
+
+    Example:
+        >>> varint(150).hex(), varint(-1).hex()
+        ('9601', 'ffffffffffffffffff01')
+    """
+    value &= (1 << 64) - 1
+    if value < 0x80:
+        return _SMALL[value]
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+_SMALL = [bytes([value]) for value in range(0x80)]
+
+
+def number(field: int, value: int) -> bytes:
+    """Return a field of an integer, an enumeration or a boolean."""
+    return varint(field << 3 | _VARINT) + varint(value)
+
+
+def fixed64(field: int, value: int) -> bytes:
+    """Return a field of 64 bits."""
+    return varint(field << 3 | _FIXED64) + value.to_bytes(8, "little")
+
+
+def message(field: int, content: bytes) -> bytes:
+    """Return a field of a message."""
+    return varint(field << 3 | _LENGTH) + varint(len(content)) + content
+
+
+def text(field: int, content: str) -> bytes:
+    """Return a field of a text."""
+    return message(field, content.encode("utf-8", "replace"))

@@ -1,0 +1,74 @@
+"""`otel-torch-modules convert`: the steps in the formats of programs that draw them, or as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from otel_torch_modules._grammar import counted
+from otel_torch_modules._pictures.chrome import write_chrome
+from otel_torch_modules._pictures.collapsed import write_collapsed
+from otel_torch_modules._pictures.perfetto import write_perfetto
+from otel_torch_modules._pictures.speedscope import write_speedscope
+from otel_torch_modules._printable import printable
+from otel_torch_modules._reading.query import Query
+from otel_torch_modules._reading.traces import Traces
+from otel_torch_modules._trace import Span
+from otel_torch_modules.cli.command_error import CommandError
+from otel_torch_modules.cli.output import size, written
+from otel_torch_modules.cli.say import say, say_error
+
+_Write = Callable[[Sequence[Span], IO[bytes]], None]
+
+
+class _Format(NamedTuple):
+    """How steps are written, and who reads it."""
+
+    write: _Write
+    of_roots: bool  # whether what the program does around its steps is in it
+    reader: str
+
+
+def _write_parquet(roots: Sequence[Span], out: IO[bytes]) -> None:
+    try:
+        from otel_torch_modules._pictures.parquet import write_parquet
+    except ImportError as error:
+        raise CommandError(
+            "--to parquet needs pyarrow: pip install 'otel-torch-modules[parquet]'"
+        ) from error
+    write_parquet(roots, out)
+
+
+FORMATS = {
+    "perfetto": _Format(write_perfetto, True, "https://ui.perfetto.dev"),
+    "chrome": _Format(write_chrome, True, "https://ui.perfetto.dev or chrome://tracing"),
+    "speedscope": _Format(write_speedscope, False, "https://www.speedscope.app"),
+    "collapsed": _Format(write_collapsed, False, "flamegraph.pl, inferno or speedscope"),
+    "parquet": _Format(_write_parquet, True, "DuckDB, Polars or Spark"),
+}
+
+
+def convert(sources: Sequence[str], query: Query, form: str, output: Path) -> None:
+    """Write what `sources` hold, stalls left out, in one of `FORMATS`.
+
+    Args:
+        query: what is asked of sources that are no files.
+
+    Raises:
+        SourceError: a source cannot be read.
+        CommandError: the output cannot be written.
+    """
+    traces = Traces.read(*sources, query=query)
+    for loss in traces.losses():
+        say_error(f"{loss}.")
+    chosen = FORMATS[form]
+    steps = sorted((*traces.steps, *traces.outside), key=lambda span: span.start)
+    roots = [root for root in traces.roots if not root.is_stall] if chosen.of_roots else steps
+    with written(output) as out:
+        chosen.write(roots, out)
+    spans = sum(root.shape.after[root.at] - root.at for root in roots)
+    name = printable(str(output))
+    what = f"{counted(len(traces.steps), 'step')}, {counted(spans, 'span')}"
+    how_large = f", {size(output)}" if output.is_file() else ""
+    say(f"{name}: {what}{how_large}. Open it with {chosen.reader}.")
