@@ -346,6 +346,7 @@ class Record:
     shared: SharedStep | None = None  # then `span_id` is that of the rank's span
     phases_only: bool = False  # no modules below the roots
     stride: int | None = None  # one step in so many has modules, while there is a budget
+    requested: bool = False  # a user has asked for the step while the job runs: sent in full
     trace_flags: int = 1
     trace_state: Any = None
     sampler_attributes: Mapping[str, Any] = field(default_factory=dict)  # of every span

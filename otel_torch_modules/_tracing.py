@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from otel_torch_modules._emission import step_metrics
 from otel_torch_modules._emission.emission import Emission
 from otel_torch_modules._engine import fork
 from otel_torch_modules._engine.black_box import BlackBox
+from otel_torch_modules._engine.control import Control, Rank, Stand
 from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._engine.engine import Engine
 from otel_torch_modules._engine.stalls import Stalls
@@ -35,6 +37,7 @@ from otel_torch_modules._recording.loop.standing import Standing
 from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._recording.requests import Requests
 from otel_torch_modules._recording.torch_private import is_unchecked
 from otel_torch_modules._records import Record, Stall
 from otel_torch_modules.config import Config
@@ -79,6 +82,11 @@ class Tracing:
         )
         self._causes = Causes(config.causes, self._recorder)
         self._losses = Losses(self._engine.worker.lose, self._unhook)
+        self._requests = (
+            Requests(self._recorder, self._engine.worker.start, self._rank)
+            if config.control
+            else None
+        )
         self._steps = Steps(
             config,
             self._recorder,
@@ -87,6 +95,7 @@ class Tracing:
             losses=self._losses,
             causes=self._causes,
             spending=self._spending,
+            requests=self._requests,
         )
         self._causes.loop = self._steps.loop
         spend = None if self._spending is None else self._spending.spend
@@ -94,6 +103,7 @@ class Tracing:
         self._standing = Standing(self._steps.current, self._recorder)
         self._stalls = self._look_for_stalls(config.stall_timeout)
         self._black_box = self._make_black_box(config.blackbox)
+        self._control = self._make_control(config.control)
         self._phases: list[Phase] = []  # of the last step
         self.step = self._steps.step
 
@@ -124,6 +134,8 @@ class Tracing:
             self._stalls.forget()
         if self._black_box is not None:
             self._black_box.forget()
+        if self._control is not None:
+            self._control.forget()
         self._causes.forget()
 
     def _unhook(self) -> None:
@@ -146,6 +158,8 @@ class Tracing:
                 self._spending.worker_turns_to(record)
             if self._stalls is not None:
                 self._stalls.tell(record)
+            if self._control is not None and record.requested:
+                self._control.tell(record, self._emission.file)
             tree = self._assembler.assemble(record)
             if self._black_box is not None and record.kind == "step":
                 self._phases = phases_of(tree, record.clock_offset)
@@ -160,9 +174,37 @@ class Tracing:
         if self._black_box is not None and self._identity.is_rank:
             self._send_left_behind(self._black_box.left_behind())
             self._black_box.look()
+        if self._control is not None:
+            self._control.look()
 
     def _make_black_box(self, folder: str) -> BlackBox | None:
         return BlackBox(Path(folder), self._rank, self._describe) if folder else None
+
+    def _make_control(self, folder: str) -> Control | None:
+        if self._requests is None:
+            return None
+        return Control(
+            Path(folder),
+            self._in_job,
+            self._stand,
+            lambda: self._steps.current.index,
+            self._requests,
+            self._emission.prepare,
+        )
+
+    def _in_job(self) -> Rank | None:
+        """Return which rank of the job this process is; None where it is none."""
+        if not self._identity.is_rank:
+            return None
+        return Rank(self._identity.run, self._rank() or 0, self._identity.part().records)
+
+    def _stand(self) -> Stand | None:
+        """Return where it is in its training: on the worker's thread."""
+        begun, standing = self._standing.begun, self._standing.describe()
+        if begun is None or standing is None:
+            return None
+        since = max(time.time_ns() - standing["began"], 0) / 1e9
+        return Stand(standing["step"], *begun, standing["place"], since, self._standing.recorded)
 
     def _describe(self) -> Mapping[str, Any] | None:
         """Return what the black box says: on the worker's thread."""
@@ -212,8 +254,9 @@ class Tracing:
 
     def _finish(self) -> None:
         try:
-            if self._black_box is not None:
-                self._black_box.close()
+            for files in (self._black_box, self._control):
+                if files is not None:
+                    files.close()
             self._steps.finish()
         except Exception:
             self._recorder.fail("where the last step is handed over")

@@ -7,6 +7,7 @@ came from the environment or from the program.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -97,6 +98,7 @@ class Config:
     run_id: str = ""
     stall_timeout: float = 60.0
     blackbox: str = ""
+    control: str = ""
     causes: tuple[str, ...] = CAUSES
 
     def __post_init__(self) -> None:
@@ -126,9 +128,11 @@ class Config:
                 _refuse(name, getattr(self, name), ranks.ALLOWED)
         if not _is_seconds(self.stall_timeout):
             _refuse("stall_timeout", self.stall_timeout, _SECONDS)
-        for name in ("run_id", "blackbox"):
+        for name in ("run_id", "blackbox", "control"):
             if not isinstance(getattr(self, name), str):
                 _refuse(name, getattr(self, name), "a string")
+        if self.control and os.path.abspath(self.control) == os.path.abspath(self.blackbox):
+            _refuse("control", self.control, "another folder than that of the black box")
         for name in ("max_depth", "max_spans_per_step"):
             value = getattr(self, name)
             if name == "max_depth" and value is None:
@@ -255,5 +259,6 @@ _PARSERS = {
     "run_id": _word,
     "stall_timeout": _seconds,
     "blackbox": _word,
+    "control": _word,
     "causes": _causes,
 }

@@ -97,6 +97,12 @@ OTEL_TORCH_MODULES_BLACKBOX: Final = "OTEL_TORCH_MODULES_BLACKBOX"
 Default: none. The next start of the job sends what was left behind as ``train.stall``.
 """
 
+OTEL_TORCH_MODULES_CONTROL: Final = "OTEL_TORCH_MODULES_CONTROL"
+"""A folder that all ranks and the user share, one for each job: there ``otel-torch-modules record`` asks for steps.
+
+Default: none. Each rank says there once a second where it stands, which ``otel-torch-modules top`` shows.
+"""
+
 OTEL_TORCH_MODULES_CAUSES: Final = "OTEL_TORCH_MODULES_CAUSES"
 """What is recorded of that which takes time beside modules: ``all``, ``none``, or names with commas.
 

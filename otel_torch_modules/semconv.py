@@ -71,6 +71,10 @@ STEP_TRUNCATED: Final = "torch.step.truncated"
 STEP_DROPPED: Final = "torch.step.dropped"
 STEP_STRIDE: Final = "torch.step.stride"
 STEP_STALLED: Final = "torch.step.stalled"
+STEP_KEPT: Final = "torch.step.kept"
+
+# Values of `torch.step.kept`.
+KEPT_REQUESTED: Final = "requested"
 
 # Attributes of the span of a stall and of the rank spans below it.
 STALL_DURATION: Final = "torch.stall.duration"

@@ -22,6 +22,7 @@ from otel_torch_modules._emission.ids import UrandomIdGenerator, chosen_generato
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._emission.sampling import (
     SAMPLED_WITH_RANDOM_ID,
+    Decision,
     decide,
     takes_all,
     takes_none,
@@ -245,6 +246,8 @@ class RecordContext:
         _draw_ids(record, ids)
         name, phase = head_of(record)
         decision = decide(tracer, record.trace_id, name.strip(), phase, context)
+        if decision is None and record.requested and not takes_none(tracer):
+            decision = Decision(SAMPLED_WITH_RANDOM_ID, None)
         if decision is None:
             return False
         record.trace_flags, record.trace_state, record.sampler_attributes = decision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from opentelemetry import trace
@@ -9,6 +10,7 @@ from opentelemetry import trace
 from otel_torch_modules._emission.current_span import RecordContext
 from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._emission.last_words import say_last_words
+from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._job.identity import JobIdentity
@@ -45,7 +47,7 @@ class Emission:
         self._emitter = Emitter(self._provider.resolve, job_context, deliveries=deliveries)
         self.emit, self.idle = self._emitter.emit, self._emitter.idle
         self.export, self.close = self._emitter.flush, self._provider.close
-        self.wait = self._provider.wait
+        self.wait, self.prepare = self._provider.wait, self._provider.prepare
         self.context = RecordContext(
             open_span,
             self._provider,
@@ -57,6 +59,12 @@ class Emission:
     @property
     def is_ours(self) -> bool:
         return self._provider.is_ours
+
+    @property
+    def file(self) -> str:
+        """The path of the file that spans are written to; empty where they go elsewhere."""
+        paths = [e.path for e in self._provider.exporters if isinstance(e, OtlpFileSpanExporter)]
+        return os.path.abspath(paths[0]) if paths else ""
 
     @property
     def ready(self) -> bool:

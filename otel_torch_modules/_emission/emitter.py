@@ -181,6 +181,8 @@ class Emitter:
 
     def flush(self) -> bool:
         """Try to send all that there is; return False where some of it has to be tried again."""
+        if self._known_tracer is None:  # nothing was sent: at exit no provider can be made for that
+            return True
         answered = [outbox.send() for outbox in self._outboxes]
         self._flush_provider()
         return all(answered)

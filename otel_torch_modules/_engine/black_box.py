@@ -6,22 +6,21 @@ the process it is removed: one that is there when a process begins is its predec
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from otel_torch_modules._control import files
 from otel_torch_modules._log import warn
 
 _LOGGER = logging.getLogger("otel_torch_modules")
 
 _INTERVAL_S = 1.0
-_MOST_BYTES = 1 << 20  # of a file that is read: ours have a few thousand
+_PATIENCE_S = 1.0  # at the end, with a file system that does not answer
 
 
 class BlackBox:
@@ -62,8 +61,11 @@ class BlackBox:
         if self._path is not None or self._closed:
             return None
         self._path = self._folder / f"rank-{self._rank() or 0}.json"
-        left = _read(self._path)
-        if left is not None and _runs(left):
+        try:
+            left = files.read(self._path)
+        except (OSError, ValueError):  # there is none, or it is none of ours
+            return None
+        if files.is_of_another_that_runs(left):
             self._closed = True
             warn(_LOGGER, "%s is another process's that runs: each job needs a folder", self._path)
             return None
@@ -79,57 +81,22 @@ class BlackBox:
         if standing is None or standing == self._written:
             return
         try:
-            self._write(self._path, {**standing, **_self(), "time": time.time_ns()})
+            with self._lock:
+                if not self._closed:
+                    self._written = standing
+                    files.make_folder(self._folder)
+                    files.put(
+                        self._path, {**standing, **files.this_process(), "time": time.time_ns()}
+                    )
         except OSError as error:
             self._closed = True
             warn(_LOGGER, "%s cannot be written: %s", self._path, error.strerror)
-        self._written = standing
-
-    def _write(self, path: Path, content: Mapping[str, Any]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        with open(part, "w", encoding="utf-8", opener=_for_its_owner) as file:
-            json.dump(content, file)
-        with self._lock:
-            if not self._closed:
-                part.replace(path)
 
     def close(self) -> None:
         """Remove the file: the process comes to its end by itself."""
-        with self._lock:
-            self._closed = True
-            if self._written is not None and self._path is not None:
-                self._path.unlink(missing_ok=True)
-                self._path.with_suffix(".part").unlink(missing_ok=True)
-
-
-def _self() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid()}
-
-
-def _runs(left: Mapping[str, Any]) -> bool:
-    """Return whether the process that wrote `left` is another one, and alive, as far as can be seen from here."""
-    pid = left.get("pid")
-    if left.get("host") != socket.gethostname() or pid == os.getpid() or not isinstance(pid, int):
-        return False
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return pid > 0
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """Return what a file says; None where there is none, or it is none of ours."""
-    try:
-        with path.open("rb") as file:
-            content = json.loads(file.read(_MOST_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _for_its_owner(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+        self._closed = True
+        if self._lock.acquire(timeout=_PATIENCE_S):  # else the worker waits for the file system
+            with suppress(OSError):
+                if self._written is not None and self._path is not None:
+                    files.remove(self._path)
+            self._lock.release()

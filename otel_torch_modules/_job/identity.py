@@ -14,6 +14,7 @@ import multiprocessing
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from otel_torch_modules._control.request import Run
 from otel_torch_modules._engine import fork
 from otel_torch_modules._job import launchers
 from otel_torch_modules._job.launchers import JobPlace
@@ -24,6 +25,8 @@ from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_RUN_ID
 from otel_torch_modules.ranks import Ranks
 
 _LOGGER = logging.getLogger("otel_torch_modules")
+
+_MOST_CHARACTERS = 200  # of a run's name, for the files of others
 
 
 class StepIds(NamedTuple):
@@ -185,6 +188,17 @@ class JobIdentity:
         if not self._run or not self._config.schedule.records(step):
             return None
         return step_ids(f"{self._run}\0{self._round}", step)
+
+    @property
+    def run(self) -> Run:
+        """Which start of which run this is. Called on the worker thread, after the first step has opened."""
+        place = self._find_place()
+        name = self._config.run_id or launchers.run_id(self._environ)
+        return Run(
+            encodable(name)[:_MOST_CHARACTERS],
+            launchers.restart_count(self._environ),
+            place.world_size,
+        )
 
     def _shared(self, ids: StepIds) -> SharedStep:
         place = self._find_place()

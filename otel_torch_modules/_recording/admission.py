@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.cost.spending import Spending
+from otel_torch_modules._recording.requests import Requests
 from otel_torch_modules._records import Record, StepContext
 from otel_torch_modules.config import Config
 
@@ -19,6 +20,7 @@ class Admission:
         submit: takes a finished record; must not block.
         spending: decides how deep records go; None where there is no budget and all are full.
         causes: are in the log of a record that closes, whatever modules did.
+        requests: for steps, while the job runs; None where nobody can ask.
     """
 
     def __init__(
@@ -28,11 +30,13 @@ class Admission:
         submit: Callable[[Record], object],
         spending: Spending | None,
         causes: Causes,
+        requests: Requests | None,
     ) -> None:
         self._config = config
         self._submit = submit
         self._spending = spending
         self._causes = causes
+        self._requests = requests
         self.context = context
 
     def spend(self, ns: int) -> None:
@@ -42,6 +46,8 @@ class Admission:
 
     def admits_step(self, index: int) -> bool:
         """Return whether the step of this number is one of those that are recorded."""
+        if self._requests is not None and self._requests.asks_for(index):
+            return True
         return self._config.schedule.records(index)
 
     def open_step(self, record: Record) -> bool:
@@ -50,15 +56,24 @@ class Admission:
         self._causes.record_opens()
         if self._spending is not None:
             self._spending.step_opens()
+        request = None if self._requests is None else self._requests.step_opens(record.index)
+        record.requested = request is not None
         recorded = (
             not record.lost
-            and "train" in self._config.phases
-            and self.admits_step(record.index)
+            and (
+                record.requested
+                or ("train" in self._config.phases and self._config.schedule.records(record.index))
+            )
             and self.context.open(record)
         )
-        if recorded and self._spending is not None:
+        if not recorded:
+            return False
+        if request is not None and self._requests is not None:
+            has_modules = not record.truncated and self._requests.records_modules(request)
+            record.phases_only = not has_modules
+        elif self._spending is not None:
             self._spending.set_depth_of_step(record)
-        return recorded
+        return True
 
     def close_step(self, record: Record) -> None:
         """Send off a step that is over."""

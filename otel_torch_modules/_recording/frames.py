@@ -16,6 +16,14 @@ def program_frame() -> FrameType | None:
     return frame
 
 
+def is_inside(thread: int, code: CodeType) -> bool:
+    """Return whether a call of `code` is open in a thread."""
+    frame = sys._current_frames().get(thread)
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame is not None
+
+
 def call_path(thread: int, code: CodeType) -> tuple[tuple[CodeType, int], ...]:
     """Return how far all calls have come that are around the innermost call of `code`, it included."""
     frame = sys._current_frames().get(thread)

@@ -87,6 +87,9 @@ class Recorder:
     boundary: Boundary
     """Told of root calls and backward passes; to be set before `install`."""
 
+    record_shapes: Callable[[bool], None]
+    """Record shapes from now on, or no more, whatever the options say; there is one when it is installed."""
+
     def __init__(self, config: Config) -> None:
         self._config = config
         self._log_limit = config.max_spans_per_step * _SLOTS_PER_SPAN
@@ -172,6 +175,12 @@ class Recorder:
         log_limit = self._log_limit
         max_depth = self._config.max_depth or sys.maxsize
         record_shapes = self._config.record_shapes
+
+        def turn_shapes(on: bool) -> None:
+            nonlocal record_shapes  # what a call looks at is as near as it can be
+            record_shapes = on or self._config.record_shapes
+
+        self.record_shapes = turn_shapes
 
         def __call__(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
             if is_dynamo_compiling():

@@ -47,6 +47,9 @@ executes: Callable[[Node], bool] = torch._C._will_engine_execute_node
 torch_function_modes: Callable[[], int] = torch._C._len_torch_function_stack
 """How many ``TorchFunctionMode`` are on: they would see that an attribute of a tensor is read."""
 
+engine_call_code: CodeType = torch.autograd.graph._engine_run_backward.__code__
+"""Of the function in which a thread waits for the autograd engine, or is it."""
+
 optimizer_step_code: CodeType = Optimizer.profile_hook_step(lambda: None).__code__
 """Of the function around each optimizer's `step` that calls the hooks; its local ``self`` is the optimizer."""
 

@@ -16,11 +16,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
+from otel_torch_modules._control.request import MODULES, MOST_STEPS
 from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.source_error import SourceError
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say_error
+from otel_torch_modules.ranks import Ranks
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -152,6 +154,24 @@ def _parser() -> argparse.ArgumentParser:
     stalls.add_argument("files", metavar="FILE", nargs="+")
     stalls.set_defaults(run=_stalls)
 
+    record = commands.add_parser(
+        "record", help="record the next steps of a job that runs, and say where they are"
+    )
+    record.add_argument("folder", metavar="DIR", type=Path, help="OTEL_TORCH_MODULES_CONTROL")
+    record.add_argument("--steps", type=_steps, default=5, metavar="N", help="default: 5")
+    record.add_argument("--modules", choices=MODULES, default="all", help="how deep; default: all")
+    record.add_argument(
+        "--shapes", action="store_true", help="with the shapes that modules take and return"
+    )
+    record.add_argument(
+        "--ranks",
+        type=_ranks,
+        default="all",
+        metavar="0,5",
+        help="with modules on these ranks, with phases on the others; default: all",
+    )
+    record.set_defaults(run=_record)
+
     doctor = commands.add_parser(
         "doctor", help="say whether tracing would work here, or what is missing in files of traces"
     )
@@ -203,6 +223,21 @@ def _positive_integer(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
     return int(text)
+
+
+def _steps(text: str) -> int:
+    steps = _positive_integer(text)
+    if steps > MOST_STEPS:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than {MOST_STEPS}")
+    return steps
+
+
+def _ranks(text: str) -> str:
+    try:
+        Ranks(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _share(text: str) -> float:
@@ -307,6 +342,18 @@ def _stalls(options: argparse.Namespace) -> int:
     from otel_torch_modules.cli.stalls import print_stalls
 
     print_stalls(options.files)
+    return 0
+
+
+def _record(options: argparse.Namespace) -> int:
+    from otel_torch_modules.cli.progress import progress
+    from otel_torch_modules.cli.record import Wanted, record
+    from otel_torch_modules.cli.terminal import terminal
+
+    if options.shapes and options.modules == "phases":
+        raise CommandError("--shapes are those of modules: not with --modules phases")
+    wanted = Wanted(options.steps, options.modules, options.shapes, options.ranks)
+    record(options.folder, wanted, progress(terminal()))
     return 0
 
 

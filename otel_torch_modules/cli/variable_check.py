@@ -18,8 +18,9 @@ from otel_torch_modules.cli.sampler_check import (
 from otel_torch_modules.config import Config, Schedule, is_enabled
 
 _PREFIX = "OTEL_TORCH_MODULES_"
+_BLACKBOX = environment_variables.OTEL_TORCH_MODULES_BLACKBOX
 _AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"
-_WHERE_EMPTY = {"run_id": "from the launcher", "blackbox": "none"}
+_WHERE_EMPTY = {"run_id": "from the launcher"}
 
 
 def examine_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -56,9 +57,12 @@ def _examine_enabled(environ: Mapping[str, str]) -> Finding:
 
 def _examine_option(name: str, option: str, environ: Mapping[str, str]) -> Finding:
     given = environ.get(name, "").strip()
+    # Alone, so that each bad value is a fault of its own; but for the folder that must be another than this one.
+    alone = {name: given}
+    if option == "control":
+        alone[_BLACKBOX] = environ.get(_BLACKBOX, "")
     try:
-        # Alone, so that each bad value is a fault of its own.
-        value = getattr(Config.from_env({name: given}), option)
+        value = getattr(Config.from_env(alone), option)
     except ValueError as error:
         return Finding(name, given, str(error))
     return Finding(name, _as_text(option, value) + ("" if given else " (default)"))
@@ -73,7 +77,7 @@ def _as_text(option: str, value: object) -> str:
         return ",".join(f"{part.name}={getattr(value, part.name)}" for part in fields(value))
     if isinstance(value, tuple):
         return ",".join(value) or ("all modules" if option == "include" else "none")
-    return str(value) or _WHERE_EMPTY[option]
+    return str(value) or _WHERE_EMPTY.get(option, "none")
 
 
 def _examine_standard(name: str, environ: Mapping[str, str]) -> Finding:

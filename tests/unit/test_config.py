@@ -35,6 +35,7 @@ DEFAULTS = {
     "run_id": "",
     "stall_timeout": 60.0,
     "blackbox": "",
+    "control": "",
     "causes": ("compile", "gc", "checkpoint", "loop"),
 }
 
@@ -65,6 +66,7 @@ GOOD = [
     ("DETAIL_RANKS", "0", "0"),
     ("RUN_ID", "night-3", "night-3"),
     ("BLACKBOX", "/shared/job 7", "/shared/job 7"),
+    ("CONTROL", "/shared/control 7", "/shared/control 7"),
     ("STALL_TIMEOUT", "300", 300.0),
     ("STALL_TIMEOUT", "0", 0.0),
     ("STALL_TIMEOUT", " 0.5 ", 0.5),
@@ -178,6 +180,13 @@ def test_a_bad_value_of_the_program_is_the_same_error(
 ) -> None:
     with pytest.raises(ValueError, match=refusal(option.upper(), value, allowed)):
         Config(**{option: value})
+
+
+def test_the_files_of_ranks_are_in_folders_of_their_own() -> None:
+    with pytest.raises(
+        ValueError, match=refusal("CONTROL", "/a/b", "another folder than that of the black box")
+    ):
+        Config(control="/a/b", blackbox="/a/./b/")
 
 
 def test_no_phase_at_all_is_refused() -> None:

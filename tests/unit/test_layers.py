@@ -15,20 +15,22 @@ PACKAGE = Path(otel_torch_modules.__file__).parent
 NAME = PACKAGE.name
 # The rooms in the order of a record's way, and what of the others each may import.
 ROOMS: dict[str, tuple[str, ...]] = {
-    "_recording": (),
-    "_engine": (),
+    "_control": (),
+    "_recording": ("_control",),
+    "_engine": ("_control",),
     "_spans": (),
     "_assembly": ("_engine", "_spans"),
-    "_job": ("_engine", "_spans"),
+    "_job": ("_control", "_engine", "_spans"),
     "_emission": ("_engine", "_spans", "_job"),
     "tracker": ("_recording",),
     "_reading": (),
     "_diagnosis": (),
     "_pictures": ("_diagnosis",),
-    "cli": ("_reading", "_diagnosis", "_pictures"),
+    "cli": ("_control", "_reading", "_diagnosis", "_pictures"),
 }
 # Of what is outside: who knows torch, and who OpenTelemetry.
 WITHOUT_TORCH = (
+    "_control",
     "_engine",
     "_spans",
     "_assembly",
@@ -39,6 +41,7 @@ WITHOUT_TORCH = (
     "cli",
 )
 WITHOUT_OPENTELEMETRY = (
+    "_control",
     "_recording",
     "_engine",
     "_spans",

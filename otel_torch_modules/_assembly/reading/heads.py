@@ -68,6 +68,8 @@ def describe_heads(spans: list[Span], record: Record, truncated: bool) -> None:
         values[STALLED] = round(record.stalled, 1)
     if record.dropped_before:
         values[DROPPED] = record.dropped_before
+    if record.requested:
+        rest[semconv.STEP_KEPT] = semconv.KEPT_REQUESTED
     if not _is_number(record.index):
         rest[semconv.STEP_INDEX] = values.pop(STEP_INDEX)  # as the program gave it
     for span in spans:

@@ -11,11 +11,13 @@ from typing import Any
 from torch import nn
 
 from otel_torch_modules import semconv
-from otel_torch_modules._recording.frames import call_path
+from otel_torch_modules._control.report import MODULES, NOTHING, PHASES
+from otel_torch_modules._recording.frames import call_path, is_inside
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.thread_state import ThreadState
+from otel_torch_modules._recording.torch_private import engine_call_code
 from otel_torch_modules._recording.wall_clock import clock_offset
 from otel_torch_modules._records import FETCH, OPTIMIZER, Record, Stall
 
@@ -91,6 +93,22 @@ class Standing:
         index = None if step is None or step.ended else step.record.index
         return self._current.index if index is None else index
 
+    @property
+    def begun(self) -> tuple[int, int] | None:
+        """The number of the last step that has begun, and when (ns); None where there is none, or it has no number."""
+        step = self._current.step
+        if step is None or type(step.record.index) is not int:
+            return None
+        return step.record.index, step.record.start
+
+    @property
+    def recorded(self) -> str:
+        """How deep that step is."""
+        step = self._current.step
+        if step is None or not step.recorded:
+            return NOTHING
+        return PHASES if step.record.phases_only else MODULES
+
     def describe(self) -> Mapping[str, Any] | None:
         """Return where the thread that trains stands, as what JSON has; None before the first step.
 
@@ -115,10 +133,10 @@ class Standing:
             recomputes = self._recorder.runs_backward
             prefix = semconv.RECOMPUTE_PREFIX if recomputes else semconv.FORWARD_PREFIX
             place = prefix + modules[-1]
-        elif state.root_only:
-            place = semconv.PHASE_FORWARD
-        elif self._recorder.runs_backward:
+        elif self._recorder.runs_backward or is_inside(thread, engine_call_code):
             place = semconv.BACKWARD_PASS
+        elif state.stack is None:  # no more is recorded of it than that, or not that
+            place = semconv.PHASE_FORWARD
         else:
             place = "" if optimizer is None else semconv.OPTIMIZER_PREFIX + optimizer
         # To the millisecond: the two clocks are not read at once.

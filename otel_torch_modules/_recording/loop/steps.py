@@ -32,6 +32,7 @@ from otel_torch_modules._recording.loop.running import waits_in_a_module
 from otel_torch_modules._recording.loop.training_loop import TrainingLoop
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._recording.requests import Requests
 from otel_torch_modules._recording.torch_private import current_number, infers_shapes
 from otel_torch_modules._records import Record, StepContext
 from otel_torch_modules.config import Config
@@ -48,6 +49,7 @@ class Steps:
         losses: told of what an error of ours has cost.
         causes: of what takes time beside modules.
         spending: decides how deep records go; None where there is no budget and all are full.
+        requests: for steps, while the job runs; None where nobody can ask.
     """
 
     def __init__(
@@ -59,10 +61,11 @@ class Steps:
         losses: Losses,
         causes: Causes,
         spending: Spending | None = None,
+        requests: Requests | None = None,
     ) -> None:
         self._losses = losses
         self._recorder = recorder
-        self._admission = Admission(config, context, submit, spending, causes)
+        self._admission = Admission(config, context, submit, spending, causes, requests)
         self._border = Border(recorder, self._admission)
         self._current = CurrentStep(recorder, self._admission, self._border)
         self._fetches = self._current.fetches

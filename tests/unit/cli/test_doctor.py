@@ -91,6 +91,7 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
         "OTEL_TORCH_MODULES_RUN_ID": "from the launcher (default)",
         "OTEL_TORCH_MODULES_STALL_TIMEOUT": "60.0 (default)",
         "OTEL_TORCH_MODULES_BLACKBOX": "none (default)",
+        "OTEL_TORCH_MODULES_CONTROL": "none (default)",
         "OTEL_TORCH_MODULES_CAUSES": "compile,gc,checkpoint,loop (default)",
         "OTEL_TORCH_MODULES_FILE": "traces-{pid}.jsonl (default)",
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{listening}",
@@ -157,6 +158,13 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
                     ("OTEL_ATTRIBUTE_COUNT_LIMIT", "many"),
                     ("OTEL_SPAN_LINK_COUNT_LIMIT", "-1"),
                 )
+            ],
+        ),
+        (
+            {"OTEL_TORCH_MODULES_BLACKBOX": "/a", "OTEL_TORCH_MODULES_CONTROL": "/a/"},
+            [
+                "OTEL_TORCH_MODULES_CONTROL: '/a/' is not allowed; it must be another folder than that of the "
+                "black box"
             ],
         ),
         ({"OTEL_PYTHON_TRACER_PROVIDER": "sdk_tracer_provider"}, []),
