@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Any
 
 from otel_torch_modules import semconv
@@ -11,6 +10,13 @@ from otel_torch_modules._assembly.reading.backward import FAILED, Backward, Span
 from otel_torch_modules._assembly.reading.call import CALL_INDEX, Call, attributes_of, label_of
 from otel_torch_modules._assembly.reading.heads import describe_heads, heads
 from otel_torch_modules._assembly.reading.history import History, KnownCalls, ReadCalls
+from otel_torch_modules._assembly.reading.shown import (
+    attributes_of_phase,
+    happening_of,
+    span_of,
+    values_of,
+)
+from otel_torch_modules._assembly.reading.stacks import Open, Stacks, end, innermost_call
 from otel_torch_modules._engine.pauses import slices
 from otel_torch_modules._records import (
     CALL,
@@ -32,21 +38,15 @@ from otel_torch_modules._records import (
     Shown,
     Site,
     Stretch,
-    Varying,
 )
 from otel_torch_modules._spans.span import (
     INTERNAL,
-    Happening,
     Kinds,
     Note,
-    SharedAttributes,
     Span,
 )
 
 _EVENTS_AT_ONCE = 512  # about a millisecond
-
-# What can be open in a thread: a module's call, an optimizer's step, a backward.
-_Open = Call | Span | Backward
 
 
 class RecordTree:
@@ -78,7 +78,6 @@ class RecordTree:
         self._known = KnownCalls(self._made.calls, earlier, order)
         self._own_marks_only = True
         self._limit = SpanLimit(max_spans, record.truncated)
-        self._stacks: dict[int, list[_Open]] = {}
         self._stretches: dict[int, list[Span]] = {}  # by thread; those in none after them
         self._backwards: dict[int, Backward] = {}
         self._counts: dict[Site, int] = {}  # calls of roots
@@ -86,11 +85,11 @@ class RecordTree:
         self._evaluation = record.site  # until its call has been seen
         self._counts_roots = record.kind != "eval"
         is_passes = record.kind == "eval" and record.site is None
-        self._outermost = semconv.PHASE_EVALUATE if is_passes else ""
         self.heads = heads(record)
         self._root = self.heads[0]
         self._top = self.heads[-1]  # of what happens in this process
         self._trace = self._root.trace
+        self._stacks = Stacks(self._top, semconv.PHASE_EVALUATE if is_passes else "")
 
     @property
     def made(self) -> ReadCalls:
@@ -120,15 +119,11 @@ class RecordTree:
 
     def unfinished(self) -> list[Span]:
         """Return the spans that are open: all of a thread's from the outermost to the innermost."""
-        return [
-            span for stack in self._stacks.values() for opened in stack for span in _spans(opened)
-        ]
+        return self._stacks.spans()
 
     def finish(self) -> Span:
         """Close what is open and return the root."""
-        for stack in self._stacks.values():
-            for opened in reversed(stack):
-                _end(opened, self._record.end)
+        self._stacks.end_all(self._record.end)
         if self._record.failed and self._top.error is None:
             self._top.error = FAILED
         describe_heads(self.heads, self._record, self.truncated)
@@ -138,9 +133,7 @@ class RecordTree:
     # Module calls.
 
     def _enter(self, site: Site, thread: int, first: int, time: int, detail: Any) -> None:
-        stack = self._stacks.get(thread)
-        if stack is None:
-            stack = self._stacks[thread] = []
+        stack = self._stacks.of(thread)
         top = stack[-1] if stack else None
         training = detail.said if type(detail) is Detail else detail
         recompute = False
@@ -150,7 +143,7 @@ class RecordTree:
             counts = top.counts
             if counts is None:
                 counts = top.counts = {}
-            parent_span = top.span or self._current(stack)
+            parent_span = top.span or self._stacks.current(stack)
             call = Call(site, top, first, training, label_of(site, top))
         elif isinstance(top, Backward):
             recompute = True
@@ -166,7 +159,7 @@ class RecordTree:
             # No index where there may be thousands of calls: those of an evaluation, or of a dataset for each sample.
             loads = isinstance(top, Span) and top.phase == semconv.PHASE_DATA
             counts = self._counts if self._counts_roots and not loads else {}
-            parent_span = self._current(stack)
+            parent_span = self._stacks.current(stack)
             call = Call(site, None, first, training, label_of(site, None))
         call.start = call.end = time
         call.order = self.order
@@ -175,7 +168,7 @@ class RecordTree:
         counts[site] = call.index + 1
         call.recompute = recompute
         phase = semconv.PHASE_RECOMPUTE if recompute else semconv.PHASE_FORWARD
-        attributes = attributes_of(call, phase, self._around(stack))
+        attributes = attributes_of(call, phase, self._stacks.around(stack))
         # By name: threads that call a module for the first time at once may have a site each.
         if self._evaluation is not None and not stack and site.fqn == self._evaluation.fqn:
             self._evaluation = None
@@ -193,22 +186,22 @@ class RecordTree:
             if call.index:
                 call.span.say([(CALL_INDEX, call.index)])
             if type(detail) is Detail:
-                call.span.say(_values(CALL, detail))
+                call.span.say(values_of(CALL, detail))
         self._made.calls.add(call)
         stack.append(call)
         self._made.ruler(thread).turn(first, call)
 
     def _exit(self, event: Event, thread: int, last: int, time: int, detail: Any) -> None:
-        stack = self._stacks.get(thread, [])
+        stack = self._stacks.of(thread)
         call = stack[-1] if stack else None
         if not isinstance(call, Call):  # an exception passed through what is open
-            call = _innermost_call(stack)
+            call = innermost_call(stack)
             if call is None:
                 return  # it was open when the record began
         while (opened := stack.pop()) is not call:
-            _end(opened, time)
+            end(opened, time)
         call.end = time
-        outer = call.parent or _innermost_call(stack)
+        outer = call.parent or innermost_call(stack)
         self._made.ruler(thread).turn(last, outer)
         span = call.span
         if span is None:
@@ -223,7 +216,7 @@ class RecordTree:
             if not stack and not call.recompute:
                 self._top.error = detail if span is self._top else Raised(*detail[:2], "")
         elif type(detail) is Detail:
-            span.say(_values(event, detail))
+            span.say(values_of(event, detail))
 
     def _last_call_of(self, site: Site) -> Call | None:
         return next(self._known.of(site), None) or next(self._known.before(site), None)
@@ -243,24 +236,24 @@ class RecordTree:
         backward.reach(owner, time)
 
     def _task(self, _: Event, thread: int, task: int, time: int, caller: int | None) -> None:
-        stack = self._stacks.get(thread, [])
+        stack = self._stacks.of(thread)
         if caller is None and not stack:
             # A device thread of the engine: who called it is not known.
-            stack = self._stacks.get(self._program_thread, [])
+            stack = self._stacks.of(self._program_thread)
         if stack and isinstance(stack[-1], Backward):
             stack[-1].settle()
         self._open_backward(thread, task, time, stack)
 
-    def _open_backward(self, thread: int, task: int, time: int, around: list[_Open]) -> Backward:
+    def _open_backward(self, thread: int, task: int, time: int, around: list[Open]) -> Backward:
         span = Span(
             self._trace,
-            self._current(around),
+            self._stacks.current(around),
             semconv.BACKWARD_PASS,
             semconv.PHASE_BACKWARD,
             INTERNAL,
             time,
             time,
-            _attributes(semconv.PHASE_BACKWARD, around=self._around(around)),
+            attributes_of_phase(semconv.PHASE_BACKWARD, around=self._stacks.around(around)),
         )
         backward = Backward(
             span,
@@ -269,7 +262,7 @@ class RecordTree:
             self._known,
         )
         self._backwards[task] = backward
-        self._stacks.setdefault(thread, []).append(backward)
+        self._stacks.of(thread).append(backward)
         return backward
 
     def _task_end(self, _: Event, __: int, task: int, time: int, finished: bool | None) -> None:
@@ -284,15 +277,13 @@ class RecordTree:
         else:
             backward.fail(time)
         del self._backwards[task]
-        for stack in self._stacks.values():
-            if backward in stack:
-                stack.remove(backward)
+        self._stacks.remove(backward)
 
     # What is shown as it is declared.
 
     def _stretch(self, event: Stretch, thread: int, begin: int, time: int, detail: Any) -> None:
         if not event.of_modules or self._limit.take():
-            stack = self._stacks.get(thread, [])
+            stack = self._stacks.of(thread)
             span = self._shown(event, event.shown, stack, begin, time, detail)
             earlier = self._stretches.setdefault(thread, [])
             while earlier and earlier[-1].start >= begin:
@@ -300,90 +291,51 @@ class RecordTree:
             earlier.append(span)
 
     def _opening(self, event: Opening, thread: int, _: Any, time: int, detail: Any) -> None:
-        stack = self._stacks.setdefault(thread, [])
+        stack = self._stacks.of(thread)
         self._program_thread = thread
         stack.append(self._shown(event, event.shown, stack, time, time, detail))
 
     def _closing(self, event: Closing, thread: int, _: Any, time: int, detail: Any) -> None:
-        stack = self._stacks.get(thread) or []
+        stack = self._stacks.of(thread)
         for place in reversed(range(len(stack))):
             span = stack[place]
             if isinstance(span, Span):
                 span.end = time
                 if type(detail) is Detail:
-                    span.say(_values(event, detail))
+                    span.say(values_of(event, detail))
                 del stack[place]
                 return
 
     def _shown(
-        self, event: Event, shown: Shown, stack: list[_Open], begin: int, end: int, detail: Any
+        self, event: Event, shown: Shown, stack: list[Open], begin: int, end: int, detail: Any
     ) -> Span:
-        said = ""
-        if shown.said is not None:
-            said = detail.said if type(detail) is Detail else detail
-        around = self._around([] if shown.below_step else stack)
-        span = Span(
+        return span_of(
+            event,
+            shown,
+            detail,
             self._trace,
-            self._top if shown.below_step else self._current(stack),
-            shown.name + said,
-            shown.phase,
-            INTERNAL,
+            self._top if shown.below_step else self._stacks.current(stack),
+            self._stacks.around([] if shown.below_step else stack),
             begin,
             end,
-            _attributes(shown.phase, shown.said or "", said, around),
         )
-        if type(detail) is Detail:
-            span.say(_values(event, detail))
-        return span
 
     def _point(self, event: Point, thread: int, _: Any, time: int, detail: Any) -> None:
-        attributes: dict[str, Any] = {}
-        said = detail
-        if type(detail) is Detail:
-            said = detail.said
-            attributes = {key.name: value for key, value in _values(event, detail)}
-        if event.said and said is not None:
-            attributes[event.said] = said
-        span = self._current(self._stacks.get(thread, []))
+        span = self._stacks.current(self._stacks.of(thread))
         if span.points is None:
             span.points = []
-        span.points.append(Happening(event.name, time, attributes))
+        span.points.append(happening_of(event, time, detail))
 
     # What the program says of our spans.
 
-    def _innermost_call(self, thread: int) -> Span:
-        call = _innermost_call(self._stacks.get(thread, []))
-        return call.span if call is not None and call.span is not None else self._top
-
     def _span_id(self, _: Event, thread: int, span_id: int, __: int, ___: Any) -> None:
-        self._innermost_call(thread).span_id = span_id
+        self._stacks.innermost_module(thread).span_id = span_id
 
     def _note(self, _: Event, thread: int, method: str, time: int, arguments: Any) -> None:
-        span = self._innermost_call(thread)
+        span = self._stacks.innermost_module(thread)
         if span.notes is None:
             span.notes = []
         span.notes.append(Note(method, arguments, time))
-
-    def _around(self, stack: list[_Open]) -> str:
-        """Return the phase of what a span lies right below, where it says that.
-
-        So that who sums by phase can take it away: what a closure does is the optimizer's, what a dataset calls is
-        data, and what is below an evaluation is no part of a step.
-        """
-        if not stack:
-            return self._outermost
-        inside = stack[-1]
-        return inside.phase if isinstance(inside, Span) and inside.phase in _TOLD else ""
-
-    def _current(self, stack: list[_Open]) -> Span:
-        for opened in reversed(stack):
-            if isinstance(opened, Span):
-                return opened
-            if isinstance(opened, Backward):
-                return opened.current
-            if opened.span is not None:
-                return opened.span
-        return self._top
 
 
 # tree, event or site, thread, slot 2, time, slot 4
@@ -404,40 +356,3 @@ SHOWN: dict[type[Event], _Rule] = {
     Closing: RecordTree._closing,
     Point: RecordTree._point,
 }
-
-
-def _values(event: Event, detail: Detail) -> Iterable[tuple[Varying, Any]]:
-    return zip(event.values, detail.values, strict=True)
-
-
-_TOLD = (semconv.PHASE_OPTIMIZER, semconv.PHASE_DATA)
-
-
-@lru_cache(maxsize=1_000)
-def _attributes(phase: str, name: str = "", said: str = "", around: str = "") -> SharedAttributes:
-    attributes: dict[str, Any] = {semconv.PHASE: phase}
-    if name:
-        attributes[name] = said
-    if around:
-        attributes[semconv.PHASE_PARENT] = around
-    return SharedAttributes(attributes)
-
-
-def _end(opened: _Open, time: int) -> None:
-    if isinstance(opened, Backward):
-        opened.end(time)
-        return
-    span = opened.span if isinstance(opened, Call) else opened
-    if span is not None:
-        span.end = time
-
-
-def _spans(opened: _Open) -> list[Span]:
-    if isinstance(opened, Backward):
-        return [opened.span, *opened.open_modules]
-    span = opened.span if isinstance(opened, Call) else opened
-    return [] if span is None else [span]
-
-
-def _innermost_call(stack: list[_Open]) -> Call | None:
-    return next((opened for opened in reversed(stack) if isinstance(opened, Call)), None)

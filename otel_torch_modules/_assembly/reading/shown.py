@@ -1,0 +1,62 @@
+"""Spans, and events of spans, of what is shown as it is declared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from otel_torch_modules import semconv
+from otel_torch_modules._records import Detail, Event, Point, Shown, Varying
+from otel_torch_modules._spans.span import INTERNAL, Happening, SharedAttributes, Span, Trace
+
+
+def span_of(
+    event: Event,
+    shown: Shown,
+    detail: Any,
+    trace: Trace,
+    parent: Span,
+    around: str,
+    begin: int,
+    end: int,
+) -> Span:
+    """Return the span of `event`, below `parent`, which says that it is in the phase `around`: see `Stacks.around`."""
+    said = ""
+    if shown.said is not None:
+        said = detail.said if type(detail) is Detail else detail
+    attributes = attributes_of_phase(shown.phase, shown.said or "", said, around)
+    span = Span(trace, parent, shown.name + said, shown.phase, INTERNAL, begin, end, attributes)
+    if type(detail) is Detail:
+        span.say(values_of(event, detail))
+    return span
+
+
+def happening_of(event: Point, time: int, detail: Any) -> Happening:
+    """Return the event of a span."""
+    attributes: dict[str, Any] = {}
+    said = detail
+    if type(detail) is Detail:
+        said = detail.said
+        attributes = {key.name: value for key, value in values_of(event, detail)}
+    if event.said and said is not None:
+        attributes[event.said] = said
+    return Happening(event.name, time, attributes)
+
+
+def values_of(event: Event, detail: Detail) -> Iterable[tuple[Varying, Any]]:
+    """Return what `detail` has, by what `event` declares."""
+    return zip(event.values, detail.values, strict=True)
+
+
+@lru_cache(maxsize=1_000)
+def attributes_of_phase(
+    phase: str, name: str = "", said: str = "", around: str = ""
+) -> SharedAttributes:
+    """Return what a span of `phase` has that says `said` in the attribute `name`, and is in the phase `around`."""
+    attributes: dict[str, Any] = {semconv.PHASE: phase}
+    if name:
+        attributes[name] = said
+    if around:
+        attributes[semconv.PHASE_PARENT] = around
+    return SharedAttributes(attributes)
