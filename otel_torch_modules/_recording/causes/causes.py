@@ -28,18 +28,16 @@ class Causes:
     """Knows where steps are; to be set before `install`."""
 
     def __init__(self, chosen: Collection[str], recorder: Recorder) -> None:
-        self._happened = happened = Happened()
+        self._happened = happened = Happened(recorder.thread_code, recorder.fail)
         self._lock = threading.RLock()
-        code, fail = recorder.thread_code, recorder.fail
-        compilation = Compilation(happened, code, fail)
+        compilation = Compilation(happened)
         garbage = GarbageCollection(happened, recorder.code_of_thread)
-        checkpoints = Checkpoints(happened, code, fail, lambda: self.loop)
-        calls = LoopCalls(happened, code, fail)
+        checkpoints = Checkpoints(happened, lambda: self.loop)
         watching: dict[str, _Watch] = {
             "compile": compilation,
             "gc": garbage,
             "checkpoint": checkpoints,
-            "loop": calls,
+            "loop": LoopCalls(happened),
         }
         self._watching = [watch for name, watch in watching.items() if name in chosen]
         self._on_opening = [

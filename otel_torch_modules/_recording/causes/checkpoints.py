@@ -18,7 +18,7 @@ import torch
 
 from otel_torch_modules._recording.causes.happened import Happened
 from otel_torch_modules._recording.interruption import is_interruption
-from otel_torch_modules._recording.wrapped import Function, Wrapped, guarded
+from otel_torch_modules._recording.wrapped import Function, Wrapped
 from otel_torch_modules._records import CHECKPOINT, Detail, Stretch
 
 SHORTEST = 1_000_000
@@ -50,21 +50,12 @@ class Checkpoints:
 
     Args:
         happened: what those in a step are added to.
-        code: returns the code of the thread that asks.
-        fail: called while an exception is handled that came up in here; returns whether it is the program's.
         loop: returns what knows where steps are.
     """
 
-    def __init__(
-        self,
-        happened: Happened,
-        code: Callable[[], int],
-        fail: Callable[[str], bool],
-        loop: Callable[[], Loop],
-    ) -> None:
+    def __init__(self, happened: Happened, loop: Callable[[], Loop]) -> None:
         self._happened = happened
-        self._code = code
-        self._guarded_add = guarded(self._add, "after a checkpoint", fail)
+        self._guarded_add = happened.guarded(self._add, "after a checkpoint")
         self._loop = loop
         self._depth = _Depth()
         self._wrapped: list[Wrapped] = []
@@ -127,7 +118,7 @@ class Checkpoints:
         if not loop.loads_data:
             detail = Detail(kind, (function, _size(_file(*called_with))))
             if not loop.takes_apart(CHECKPOINT, start, end, detail):
-                self._happened.add(CHECKPOINT, self._code(), start, end, detail)
+                self._happened.add(CHECKPOINT, self._happened.code(), start, end, detail)
 
 
 # Where the file is among the arguments, None where there is none; and these.

@@ -6,7 +6,6 @@ the callback: they are read when the record is sent off.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from time import perf_counter_ns as now
 from typing import Any, NamedTuple
@@ -17,7 +16,6 @@ from otel_torch_modules._recording.torch_private import (
     compilation_metrics,
     compilation_told,
 )
-from otel_torch_modules._recording.wrapped import guarded
 from otel_torch_modules._records import COMPILATION, Detail
 
 
@@ -34,17 +32,12 @@ class Compilation:
 
     Args:
         happened: what it is added to.
-        code: returns the code of the thread that asks.
-        fail: called while an exception is handled that came up in here; returns whether it is the program's.
     """
 
-    def __init__(
-        self, happened: Happened, code: Callable[[], int], fail: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, happened: Happened) -> None:
         self._happened = happened
-        self._code = code
-        self._on_start = guarded(self._starts, "where a compilation starts", fail)
-        self._on_end = guarded(self._ends, "where a compilation ends", fail)
+        self._on_start = happened.guarded(self._starts, "where a compilation starts")
+        self._on_end = happened.guarded(self._ends, "where a compilation ends")
         self._started: tuple[int, int] | None = None  # thread and time
         self._ended: list[_Compilation] = []
         self._handler: Any = None
@@ -71,7 +64,7 @@ class Compilation:
             handler.register_end_callback(self._on_end)
 
     def _starts(self, *_: Any) -> None:
-        self._started = self._code(), now()
+        self._started = self._happened.code(), now()
 
     def _ends(self, *arguments: Any) -> None:
         started, self._started = self._started, None

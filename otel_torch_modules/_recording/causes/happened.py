@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+from otel_torch_modules._recording.wrapped import guarded
 from otel_torch_modules._records import COLLECTION, WIDTH, Record, Stretch
 
 _MOST: Final = 1024
@@ -26,10 +28,21 @@ class _Happening(NamedTuple):
 
 
 class Happened:
-    """What is in no record yet, the latest of it. Any thread may add."""
+    """What is in no record yet, the latest of it. Any thread may add.
 
-    def __init__(self) -> None:
+    Args:
+        code: returns the code of the thread that asks.
+        fail: called while an exception is handled that came up in who adds; returns whether it is the program's.
+    """
+
+    def __init__(self, code: Callable[[], int], fail: Callable[[str], bool]) -> None:
+        self.code = code
+        self._fail = fail
         self._kept: deque[_Happening] = deque(maxlen=_MOST)
+
+    def guarded(self, function: Callable[..., None], where: str) -> Callable[..., None]:
+        """Return `function`, which adds, so that an error of ours in it stays ours."""
+        return guarded(function, where, self._fail)
 
     def add(self, event: Stretch, thread: int, start: int, end: int, detail: Any) -> None:
         """Keep that the thread with this code was busy with `event` from `start` to `end` (ns).

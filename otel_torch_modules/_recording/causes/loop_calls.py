@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import perf_counter_ns as now
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch.nn.utils import clip_grad
 from torch.optim import Optimizer, lr_scheduler
 
 from otel_torch_modules._recording.causes.happened import Happened
-from otel_torch_modules._recording.wrapped import Function, Wrapped, guarded
+from otel_torch_modules._recording.wrapped import Function, Wrapped
 from otel_torch_modules._records import LOOP_CALL
 
 SHORTEST = 50_000
@@ -25,16 +24,11 @@ class LoopCalls:
 
     Args:
         happened: what it is added to.
-        code: returns the code of the thread that asks.
-        fail: called while an exception is handled that came up in here; returns whether it is the program's.
     """
 
-    def __init__(
-        self, happened: Happened, code: Callable[[], int], fail: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, happened: Happened) -> None:
         self._happened = happened
-        self._code = code
-        self._guarded_add = guarded(self._add, "after a call of the loop's own", fail)
+        self._guarded_add = happened.guarded(self._add, "after a call of the loop's own")
         schedulers = [kind for kind in vars(lr_scheduler).values() if _has_step_of_its_own(kind)]
         self._wrapped = [
             self._timed("clip_grad_norm", "clip_grad_norm_", nn.utils, clip_grad),
@@ -76,7 +70,7 @@ class LoopCalls:
         return Wrapped(function_name, wrap, *owners)
 
     def _add(self, start: int, end: int, name: str) -> None:
-        self._happened.add(LOOP_CALL, self._code(), start, end, name)
+        self._happened.add(LOOP_CALL, self._happened.code(), start, end, name)
 
 
 def _has_step_of_its_own(kind: object) -> bool:

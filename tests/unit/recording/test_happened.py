@@ -55,7 +55,7 @@ def happenings(record: Record) -> list[tuple[int, int, int]]:
     )
 )
 def test_each_comes_once_into_the_step_in_whose_time_it_lies(made: list[Happening]) -> None:
-    kept = Happened()
+    kept = Happened(lambda: 0, lambda where: True)
     in_order = sorted(made, key=lambda one: one.end)
     for one in in_order:
         kept.add(LOOP_CALL, one.thread, one.start, one.end, "zero_grad")
@@ -76,7 +76,7 @@ def test_each_comes_once_into_the_step_in_whose_time_it_lies(made: list[Happenin
 
 
 def test_garbage_is_every_threads_business() -> None:
-    kept = Happened()
+    kept = Happened(lambda: 0, lambda where: True)
     kept.add(COLLECTION, -1, 10, 20, None)
     record = step(0)
     kept.put_into(record)
@@ -84,7 +84,7 @@ def test_garbage_is_every_threads_business() -> None:
 
 
 def test_what_happens_in_an_evaluation_of_another_thread_is_that_ones() -> None:
-    kept = Happened()
+    kept = Happened(lambda: 0, lambda where: True)
     kept.add(LOOP_CALL, 1, 10, 20, "zero_grad")
     train, evaluation = step(0), Record("eval", 0, 0, 0, end=50)
     evaluation.log = [OPTIMIZER, 1, None, 5, "SGD"]
@@ -98,7 +98,7 @@ def test_of_too_many_the_latest_are_kept_and_the_record_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(happened, "_MOST", 4)
-    kept = Happened()
+    kept = Happened(lambda: 0, lambda where: True)
     for start in range(6):
         kept.add(LOOP_CALL, 0, start, start + 1, "zero_grad")
     record = step(0)
@@ -119,7 +119,7 @@ def test_a_long_log_is_not_gone_through() -> None:
     record.log = Log()
     for time in range(10_000):
         record.log.extend((OPTIMIZED, 0, None, 10 + time, None))
-    kept = Happened()
+    kept = Happened(lambda: 0, lambda where: True)
     kept.add(LOOP_CALL, 0, 1, 5, "zero_grad")  # before all of them
     kept.put_into(record)
     assert record.log[:WIDTH] == [LOOP_CALL, 0, 1, 5, "zero_grad"]
