@@ -20,7 +20,8 @@ from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
-from otel_torch_modules._records import Record, StepContext
+from otel_torch_modules._records import Record
+from otel_torch_modules._step_context import StepContext
 
 
 class _NoContext:

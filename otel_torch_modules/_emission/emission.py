@@ -15,7 +15,7 @@ from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._job.identity import JobIdentity
 from otel_torch_modules._job.starter import JobContext
-from otel_torch_modules._records import OpenSpan
+from otel_torch_modules._step_context import OpenSpan
 
 
 class Emission:

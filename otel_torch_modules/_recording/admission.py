@@ -7,7 +7,8 @@ from collections.abc import Callable
 from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._recording.requests import Requests
-from otel_torch_modules._records import Record, StepContext
+from otel_torch_modules._records import Record
+from otel_torch_modules._step_context import StepContext
 from otel_torch_modules.config import Config
 
 

@@ -58,6 +58,7 @@ PLAIN = (
     "_printable.py",
     "_records.py",
     "_secrets.py",
+    "_step_context.py",
     "_texts.py",
     "_trace.py",
     "config.py",

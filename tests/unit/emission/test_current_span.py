@@ -30,8 +30,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from otel_torch_modules._assembly.reading.heads import heads
 from otel_torch_modules._emission import ids
-from otel_torch_modules._emission.current_span import OpenStepSpan, RecordContext
+from otel_torch_modules._emission.current_span import RecordContext
 from otel_torch_modules._emission.emitter import Emitter
+from otel_torch_modules._emission.open_step_span import OpenStepSpan
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._job.identity import JobIdentity
 from otel_torch_modules._job.starter import JobContext
