@@ -129,5 +129,6 @@ def test_more_than_are_kept_are_told_from_each_other(monkeypatch: pytest.MonkeyP
             gc.collect()
 
     trees, _ = traced(before_step=collect)
-    (span,) = (span for tree in trees for span in tree.find("python.gc"))
-    assert clock.is_that_of(span)
+    # A short one takes long where the machine has other work meanwhile.
+    *_, last = (span for tree in trees for span in tree.find("python.gc"))
+    assert clock.is_that_of(last)
