@@ -27,7 +27,7 @@ service:
 """
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _ARRIVAL_LIMIT_S = 120
-_MORE = 1.1  # times: stretches between phases and collections of garbage are shown where they are long
+_MORE = 1.1  # times; long stretches between phases and collections of garbage are shown too
 
 
 class ProgramMissingError(SystemExit):
