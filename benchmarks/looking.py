@@ -1,8 +1,10 @@
-"""What a look for stalls costs the worker, and the black box's file: ``python -m benchmarks.looking``.
+"""What a look for stalls costs the worker, and the black box's file.
+
+    python -m benchmarks.looking [--quick]
 
 The worker looks five times a second. Printed is how long one look takes while a thread stands in the innermost of
-modules that are nested a dozen deep: the least, the median and the most of 200, in microseconds. The file is written
-once a second, to the folder of temporary files.
+modules that are nested a dozen deep: the median of 200, in microseconds, and the most. The file is written once a
+second, to the folder of temporary files.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter_ns
 from typing import Any
@@ -18,12 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.figures import Row, median
+from benchmarks.part import print_rows
 from otel_torch_modules import TorchModuleInstrumentor
 from otel_torch_modules._engine.black_box import BlackBox
 from otel_torch_modules.testing import capture_spans
 
-_LOOKS = 200
 _DEPTH = 12
+_LOOK_US = 100
+_FILE_US = 2_000
 
 
 class _Nested(nn.Module):
@@ -43,8 +47,9 @@ class _Nested(nn.Module):
         return out
 
 
-def main() -> None:
-    """Measure and print."""
+def rows(quick: bool) -> list[Row]:
+    """Return the rows of the table."""
+    looks = 50 if quick else 200
     stop = threading.Barrier(2)
     model = _Nested(_DEPTH, stop)
     with capture_spans():
@@ -55,22 +60,30 @@ def main() -> None:
         assert tracing is not None
         assert tracing._stalls is not None
         times = []
-        for _ in range(_LOOKS):
+        for _ in range(looks):
             start = perf_counter_ns()
             tracing._stalls.look()
             times.append((perf_counter_ns() - start) / 1e3)
-        written = _write_times(tracing._describe)
+        written = _write_times(tracing._describe, looks)
         stop.wait()
         thread.join()
-    for what, found in (("one look", times), ("one file", written)):
-        print(f"{what}: {min(found):.1f} {median(found):.1f} {max(found):.1f} µs")
+    return [
+        Row("a look for stalls, five a second", _LOOK_US, "µs", median(times), note=_most(times)),
+        Row(
+            "a black box's file, one a second", _FILE_US, "µs", median(written), note=_most(written)
+        ),
+    ]
 
 
-def _write_times(describe: Callable[[], Mapping[str, Any] | None]) -> list[float]:
+def _most(times: list[float]) -> str:
+    return f"at most {max(times):.0f}"
+
+
+def _write_times(describe: Callable[[], Mapping[str, Any] | None], count: int) -> list[float]:
     """Return how long it takes to describe where a process stands and to write that."""
     times = []
     with TemporaryDirectory() as folder:
-        for number in range(_LOOKS):
+        for number in range(count):
             box = BlackBox(
                 Path(folder),
                 lambda: 0,
@@ -84,4 +97,4 @@ def _write_times(describe: Callable[[], Mapping[str, Any] | None]) -> list[float
 
 
 if __name__ == "__main__":
-    main()
+    print_rows(__doc__, rows)

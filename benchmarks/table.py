@@ -28,6 +28,8 @@ _PARTS = (
     "encoding",
     "varying",
     "stall",
+    "keeping",
+    "looking",
 )
 
 

@@ -9,14 +9,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from otel_torch_modules.config import Config, Schedule
+    from otel_torch_modules.config import Config, Keep, Schedule
     from otel_torch_modules.instrumentor import TorchModuleInstrumentor, step, trace
     from otel_torch_modules.tracker.module_tracker import ModuleTracker
 
-__all__ = ["Config", "ModuleTracker", "Schedule", "TorchModuleInstrumentor", "step", "trace"]
+__all__ = [
+    "Config",
+    "Keep",
+    "ModuleTracker",
+    "Schedule",
+    "TorchModuleInstrumentor",
+    "step",
+    "trace",
+]
 
 _HOMES = {
     "Config": "config",
+    "Keep": "config",
     "ModuleTracker": "tracker.module_tracker",
     "Schedule": "config",
     "TorchModuleInstrumentor": "instrumentor",

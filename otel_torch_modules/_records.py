@@ -65,7 +65,7 @@ class Event:
         slot: what slot 2 holds.
         values: the attributes whose values a :class:`Detail` in slot 4 has.
         repeats: whether a step in which it happens can be like one before; such a step need not be read. Not so what
-            the program itself says, of whichever module: a step with that keeps all modules where others are cut down.
+            the program itself says: the module that it speaks of stays where a step is cut down.
         of_modules: whether it is left out where modules are: it says something of one, or is as frequent.
     """
 
@@ -311,6 +311,13 @@ class SharedStep(NamedTuple):
     sent_here: bool  # else another rank sends it
 
 
+class Kept(NamedTuple):
+    """Why a record is sent with its modules, where most are sent without."""
+
+    reason: str
+    slowdown: float | None = None  # how many times what is usual it took, where that is the reason
+
+
 class Stall(NamedTuple):
     """Why a record is looked at that has not ended: nothing has happened in it for a while."""
 
@@ -347,6 +354,7 @@ class Record:
     phases_only: bool = False  # no modules below the roots
     stride: int | None = None  # one step in so many has modules, while there is a budget
     requested: bool = False  # a user has asked for the step while the job runs: sent in full
+    kept: Kept | None = None  # with its modules, where that was decided when it was over
     trace_flags: int = 1
     trace_state: Any = None
     sampler_attributes: Mapping[str, Any] = field(default_factory=dict)  # of every span

@@ -17,6 +17,7 @@ from opentelemetry.trace import TracerProvider
 
 from otel_torch_modules._assembly.assembler import Assembler
 from otel_torch_modules._assembly.left_behind import Phase, phases_of, record_of, tree_of
+from otel_torch_modules._assembly.repeating.known_cuts import KnownCuts
 from otel_torch_modules._emission import step_metrics
 from otel_torch_modules._emission.emission import Emission
 from otel_torch_modules._engine import fork
@@ -24,6 +25,7 @@ from otel_torch_modules._engine.black_box import BlackBox
 from otel_torch_modules._engine.control import Control, Rank, Stand
 from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._engine.engine import Engine
+from otel_torch_modules._engine.keeping import Keeping, has_modules
 from otel_torch_modules._engine.stalls import Stalls
 from otel_torch_modules._job.identity import JobIdentity
 from otel_torch_modules._job.process_group import rank_and_world_size
@@ -61,6 +63,8 @@ class Tracing:
             None if config.max_overhead is None else Spending(config.max_overhead, config.schedule)
         )
         self._assembler = Assembler(config)
+        self._cuts = KnownCuts()
+        self._keeping = None if config.keep is None else Keeping(config.keep, config.schedule)
         self._job_context = JobContext(os.environ)
         self._identity = JobIdentity(config, os.environ, rank_and_world_size)
         self._deliveries = Deliveries()
@@ -160,11 +164,20 @@ class Tracing:
                 self._stalls.tell(record)
             if self._control is not None and record.requested:
                 self._control.tell(record, self._emission.file)
+            if self._keeping is not None:
+                self._leave_out_modules(self._keeping, record)
             tree = self._assembler.assemble(record)
             if self._black_box is not None and record.kind == "step":
                 self._phases = phases_of(tree, record.clock_offset)
             self._emission.emit(tree, context)
             tree.release()
+
+    def _leave_out_modules(self, keeping: Keeping, record: Record) -> None:
+        """Cut `record` down to its phases, unless it is to be sent whole."""
+        if has_modules(record):
+            record.kept = keeping.decide(record)
+            if record.kept is None:
+                record.log = self._cuts.cut(record.log)
 
     def _hand_over(self) -> None:
         """Do what is due: on the worker's thread, a few times a second."""

@@ -75,6 +75,33 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Keep:
+    """Which records are sent with all their modules; those that fail always are.
+
+    Args:
+        slow: how many times what is usual one has to take; None for none.
+        every: one in so many; 0 for none.
+        first: so many at the start.
+
+    Example:
+        >>> Keep(slow=1.3, every=100)
+        Keep(slow=1.3, every=100, first=0)
+    """
+
+    slow: float | None = None
+    every: int = 0
+    first: int = 0
+
+    def __post_init__(self) -> None:
+        if self.slow is not None and not (_is_finite(self.slow) and self.slow > 1):
+            _refuse("keep", f"slow={self.slow}", "a number above 1")
+        for name in ("every", "first"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                _refuse("keep", f"{name}={value}", "an integer of at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The options of the instrumentor; the meaning of each is with its variable.
 
@@ -90,6 +117,7 @@ class Config:
     span_kind: str = "separate"
     schedule: Schedule = field(default_factory=Schedule)
     max_overhead: float | None = None
+    keep: Keep | None = None
     max_spans_per_step: int = 100_000
     record_shapes: bool = False
     ranks: str = "all"
@@ -118,6 +146,8 @@ class Config:
             _refuse("schedule", self.schedule, "a Schedule")
         if self.max_overhead is not None and not _is_fraction(self.max_overhead):
             _refuse("max_overhead", self.max_overhead, _FRACTION)
+        if self.keep is not None and not isinstance(self.keep, Keep):
+            _refuse("keep", self.keep, "a Keep")
         for name in ("record_shapes", "data_workers"):
             if not isinstance(getattr(self, name), bool):
                 _refuse(name, getattr(self, name), "true or false")
@@ -126,7 +156,7 @@ class Config:
                 Ranks(getattr(self, name))
             except (ValueError, AttributeError):
                 _refuse(name, getattr(self, name), ranks.ALLOWED)
-        if not _is_seconds(self.stall_timeout):
+        if not _is_finite(self.stall_timeout):
             _refuse("stall_timeout", self.stall_timeout, _SECONDS)
         for name in ("run_id", "blackbox", "control"):
             if not isinstance(getattr(self, name), str):
@@ -207,12 +237,12 @@ def _fraction(name: str, text: str) -> float:
     return float(text)
 
 
-def _is_seconds(value: object) -> bool:
+def _is_finite(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def _seconds(name: str, text: str) -> float:
-    if not _DECIMAL.fullmatch(text) or not _is_seconds(float(text)):
+    if not _DECIMAL.fullmatch(text) or not _is_finite(float(text)):
         _refuse(name, text, _SECONDS)
     return float(text)
 
@@ -243,6 +273,20 @@ def _schedule(name: str, text: str) -> Schedule:
     return Schedule(**given)
 
 
+def _keep(name: str, text: str) -> Keep:
+    allowed = "slow= with a number above 1, every= and first= with whole numbers, joined by commas"
+    given: dict[str, Any] = {}
+    for item in _list(name, text):
+        key, _, number = (part.strip() for part in item.partition("="))
+        if key == "slow" and _DECIMAL.fullmatch(number):
+            given[key] = float(number)
+        elif key in ("every", "first") and _INTEGER.fullmatch(number):
+            given[key] = int(number)
+        else:
+            _refuse(name, text, allowed)
+    return Keep(**given)
+
+
 _PARSERS = {
     "phases": _list,
     "include": _list,
@@ -251,6 +295,7 @@ _PARSERS = {
     "span_kind": _word,
     "schedule": _schedule,
     "max_overhead": _fraction,
+    "keep": _keep,
     "max_spans_per_step": _integer,
     "record_shapes": _boolean,
     "ranks": _word,

@@ -52,6 +52,13 @@ A number above 0 and at most 1; default: no limit. Steps over budget are recorde
 ``torch.step.stride``.
 """
 
+OTEL_TORCH_MODULES_KEEP: Final = "OTEL_TORCH_MODULES_KEEP"
+"""Which of the steps and evaluations that were recorded with their modules are sent with them.
+
+``slow=1.3,every=100,first=3``, any of them: those that take more than ``slow`` times what is usual, every so many, the
+first so many, and those that fail; of the others the phases are sent. Default: all. See ``torch.step.kept``.
+"""
+
 OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP: Final = "OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP"
 """No step has more module spans than this; what is cut off is said by ``torch.step.truncated``.
 

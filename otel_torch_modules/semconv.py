@@ -72,8 +72,13 @@ STEP_DROPPED: Final = "torch.step.dropped"
 STEP_STRIDE: Final = "torch.step.stride"
 STEP_STALLED: Final = "torch.step.stalled"
 STEP_KEPT: Final = "torch.step.kept"
+STEP_SLOWDOWN: Final = "torch.step.slowdown"
 
 # Values of `torch.step.kept`.
+KEPT_SLOW: Final = "slow"
+KEPT_FAILED: Final = "failed"
+KEPT_FIRST: Final = "first"
+KEPT_EVERY: Final = "every"
 KEPT_REQUESTED: Final = "requested"
 
 # Attributes of the span of a stall and of the rank spans below it.

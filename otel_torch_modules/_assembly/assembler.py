@@ -10,7 +10,7 @@ from otel_torch_modules._assembly.reading.alone import alone
 from otel_torch_modules._assembly.reading.between import add_between, between
 from otel_torch_modules._assembly.reading.call import Call, Calls
 from otel_torch_modules._assembly.reading.enclose import enclose
-from otel_torch_modules._assembly.reading.heads import describe_heads, heads
+from otel_torch_modules._assembly.reading.heads import describe_heads, heads, why_kept
 from otel_torch_modules._assembly.reading.history import History, ReadCalls
 from otel_torch_modules._assembly.reading.tree import RecordTree
 from otel_torch_modules._assembly.repeating.layout import Plan, with_moments, without_moments
@@ -50,6 +50,13 @@ class Assembler:
         """Return the tree of `record`: its root span, or columns where it is like an earlier one."""
         if record.kind == "checkpoint":
             return alone(record)
+        tree = self._assemble(record)
+        if record.site is not None:
+            root = tree if isinstance(tree, Span) else tree.root
+            root.say(why_kept(record).items())
+        return tree
+
+    def _assemble(self, record: Record) -> Span | SpanColumns:
         seen = self._find(record)
         if seen is None:
             return self._read(record)

@@ -96,7 +96,7 @@ class Comparison(NamedTuple):
 
 def compare(a: Series, b: Series) -> Comparison:
     """Compare the steps of two series, warm-up left out by whoever calls."""
-    columns_a, columns_b = _starred(a), _starred(b)
+    columns_a, columns_b = _starred(a.usual_steps), _starred(b.usual_steps)
     a_ms, b_ms = median(a.ms), median(b.ms)
     low, high = _interval(a.ms, b.ms)
     changes = []

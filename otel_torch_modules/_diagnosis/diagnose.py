@@ -77,7 +77,7 @@ def diagnose(run: Run) -> Diagnosis:
 
 def _verdict(run: Run) -> str:
     """Return where the usual step's time goes, in two sentences at most."""
-    phases = {phase: usual(own) for phase, own in run.steady.phases.items()}
+    phases = {phase: usual(own) for phase, own in run.steady.usual_steps.phases.items()}
     leading = max(phases, key=lambda phase: phases[phase])
     # Spans of several threads that overlap are longer together than the step.
     whole = max(run.usual_ms, sum(phases.values()), 1e-9)

@@ -56,19 +56,36 @@ def compare_step(run: Run, number: int) -> list[StepOfRank]:
 
 
 def _of_rank(series: Series, at: int) -> StepOfRank:
-    around = range(max(at - _NEIGHBOURS, 0), min(at + _NEIGHBOURS + 1, len(series)))
-    others = [other for other in around if other != at] or [at]
-
-    def usual(column: Sequence[float]) -> float:
+    def usual(column: Sequence[float], others: Sequence[int]) -> float:
         return median(column[other] for other in others)
 
+    alike = _around(_alike(series, at), at)
     losses = [
         Loss(place, column[at], before)
         for place, column in series.own.items()
-        if column[at] > (before := usual(column))
+        if column[at] > (before := usual(column, alike))
     ]
     losses.sort(key=lambda loss: -loss.more)
-    return StepOfRank(series.rank, series.ms[at], usual(series.ms), losses)
+    all_around = _around(range(len(series)), at)
+    return StepOfRank(series.rank, series.ms[at], usual(series.ms, all_around), losses)
+
+
+def _alike(series: Series, at: int) -> Sequence[int]:
+    """Return the steps that have as much as that one, their modules or phases only, so that places can be compared.
+
+    Those that were sent for being slow say nothing of what is usual.
+    """
+    if not series.in_full[at]:
+        return [other for other, in_full in enumerate(series.in_full) if not in_full]
+    usual = set(map(id, series.usual_steps.steps))
+    return [other for other, step in enumerate(series.steps) if id(step) in usual or other == at]
+
+
+def _around(chosen: Sequence[int], at: int) -> Sequence[int]:
+    """Return those of the chosen steps that are next to one of them."""
+    place = chosen.index(at)
+    around = chosen[max(place - _NEIGHBOURS, 0) : place + _NEIGHBOURS + 1]
+    return [other for other in around if other != at] or [at]
 
 
 def sentence(run: Run, number: int) -> str:

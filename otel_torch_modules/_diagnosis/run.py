@@ -64,8 +64,15 @@ class Run:
 
     @cached_property
     def usual_own(self) -> dict[Place, float]:
-        """Own time of the usual step in each place."""
-        return {place: usual(column) for place, column in self.steady.own.items()}
+        """Own time in each place of the usual step that has its modules."""
+        return {place: usual(column) for place, column in self.steady.usual_steps.own.items()}
+
+    @cached_property
+    def usual_own_of_phases(self) -> dict[Place, float]:
+        """The same of the usual step that was sent with phases only."""
+        steady = self.steady
+        outlines = [at for at, in_full in enumerate(steady.in_full) if not in_full]
+        return {place: usual(column) for place, column in steady.select(outlines).own.items()}
 
     @cached_property
     def baseline(self) -> list[float]:

@@ -8,20 +8,23 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from statistics import median
 from typing import NamedTuple
 
+from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.places import Place, Places
 from otel_torch_modules._trace import Shape, Span
 
 MS = 1e6  # ns
+_EXCEPTIONS = (semconv.KEPT_SLOW, semconv.KEPT_FAILED)
 
 
 class Series:
     """Steps in order of time. Times of columns are ms, of `starts` and `ends` Unix ns.
 
-    `own[place][i]` is the own time of step `i` in a place, `calls[place]` the most spans that any step has there.
+    `own[place][i]` is the own time of step `i` in a place, `calls[place]` the most spans that any step has there. A
+    step that is not `in_full` was sent with phases only: what its modules took is its roots' own time.
     """
 
     def __init__(self, rank: int | None, steps: Sequence[Span], places: Places) -> None:
@@ -32,6 +35,7 @@ class Series:
         self.ends = [step.end for step in steps]
         self.ms = [step.duration / MS for step in steps]
         self.spans = [step.shape.after[step.at] - step.at for step in steps]
+        self.in_full = sent_in_full(steps)
         self.own: dict[Place, array[float]] = {}
         self.calls: dict[Place, int] = {}
         tables: dict[tuple[Shape, int], _Table] = {}
@@ -72,6 +76,13 @@ class Series:
             )
         return sums
 
+    @cached_property
+    def usual_steps(self) -> Series:
+        """The steps that have their modules and were not sent for being slow or failed; all of them where none is."""
+        chosen = [at for at, in_full in enumerate(self.in_full) if in_full]
+        others = [at for at in chosen if self.steps[at].text(semconv.STEP_KEPT) not in _EXCEPTIONS]
+        return self.select(others or chosen or range(len(self)))
+
     def phase(self, name: str) -> Sequence[float]:
         """Return the own time of each step in a phase."""
         return self.phases.get(name) or [0.0] * len(self)
@@ -88,13 +99,32 @@ class Series:
         """Return the series of some of its steps, by their numbers in this one."""
         part = object.__new__(Series)
         part.rank, part.calls = self.rank, self.calls
-        for name in ("steps", "numbers", "starts", "ends", "ms", "spans"):
+        for name in ("steps", "numbers", "starts", "ends", "ms", "spans", "in_full"):
             column = getattr(self, name)
             setattr(part, name, [column[at] for at in chosen])
         part.own = {
             place: array("d", map(column.__getitem__, chosen)) for place, column in self.own.items()
         }
         return part
+
+
+def sent_in_full(steps: Sequence[Span]) -> list[bool]:
+    """Return of each step whether its modules were sent: `KEEP` and `MAX_OVERHEAD` leave those of most steps out."""
+    kept = [step.text(semconv.STEP_KEPT) is not None for step in steps]
+    if any(kept):
+        return kept
+    if any(step.number(semconv.STEP_STRIDE) is not None for step in steps):
+        return [_has_modules(step.shape, step.at) for step in steps]
+    return [True] * len(steps)
+
+
+@lru_cache(maxsize=1_000)
+def _has_modules(shape: Shape, first: int) -> bool:
+    """Return whether there is a module's span below another one's."""
+    return any(
+        shape.sites[at].fqn is not None and shape.sites[shape.parents[at]].fqn is not None
+        for at in range(first + 1, shape.after[first])
+    )
 
 
 class _Table(NamedTuple):

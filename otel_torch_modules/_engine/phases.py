@@ -1,12 +1,14 @@
 """A log cut down to what a step of phases only has: the calls of root modules, backward passes, optimizers, waits.
 
-So a step keeps its place and its times where there is no room for its modules.
+So a step keeps its place and its times where its modules are not sent. Of these stay what the program has spoken of:
+a span of its own may hang below.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Any
 
 from otel_torch_modules._records import (
@@ -24,69 +26,109 @@ from otel_torch_modules._records import (
 def cut_to_phases(log: list[Any]) -> list[Any]:
     """Return the events of `log` that are not about modules below the roots.
 
-    Where the program has spans or notes of its own, all events: these may belong to modules.
+    A module for whose span the program has asked, or of which it has said something, stays with those around it.
     """
-    tags = log[::WIDTH]
-    if not all(event_of(tag).repeats for tag in set(tags)):
-        return log
     kept: list[Any] = []
-    depths: defaultdict[int, int] = defaultdict(int)  # of calls, by thread
+    for place in places_of_phases(log):
+        kept += log[place : place + WIDTH]
+    return kept
+
+
+def places_of_phases(log: list[Any]) -> list[int]:
+    """Return where these events begin."""
+    tags = log[::WIDTH]
+    asked = _asked_for(log, tags)
+    kept: list[int] = []
+    calls: defaultdict[int, list[bool]] = defaultdict(list)  # open ones, by thread: are they kept?
     tasks: dict[int, int] = {}  # those that run, and in which thread
     inner: set[int] = set()  # of these, those that run inside another: checkpoints do that
-    roots = _Roots()
-    before: list[Any] = []  # the last mark, where it was left out
+    rulers: defaultdict[int, _Ruler] = defaultdict(_Ruler)
+    before: int | None = None  # the last mark, where it was left out
     owner: object = None  # of the last mark
-    for at, tag in zip(range(0, len(log), WIDTH), tags, strict=True):
-        event = log[at : at + WIDTH]
-        thread = event[1]
+    for place, tag in zip(range(0, len(log), WIDTH), tags, strict=True):
+        _, thread, value, _, said = log[place : place + WIDTH]
         if tag is MARK:
-            if event[4] in inner:
+            if said in inner:
                 continue
-            found = (event[4], roots.owner(thread, event[2]))
+            found = (said, rulers[thread].owner(value))
             if found == owner:
-                before = event
-            else:
-                kept += before
-                kept += event
-                before, owner = [], found
+                before = place
+                continue
+            if before is not None:
+                kept.append(before)
+            kept.append(place)
+            before, owner = None, found
             continue
         if type(tag) is Site:
-            depths[thread] += 1
-            if depths[thread] > 1 or thread in tasks.values():
+            stays = place in asked or not (calls[thread] or thread in tasks.values())
+            calls[thread].append(stays)
+            if not stays:
                 continue
-            roots.open(thread, event[2])
+            rulers[thread].open(value)
         elif tag is EXIT or tag is EXIT_BARE:
-            depths[thread] -= 1
-            if depths[thread] or thread in tasks.values():
+            if not calls[thread] or not calls[thread].pop():
                 continue
+            rulers[thread].close(value)
         elif tag is TASK:
             if thread in tasks.values():
-                inner.add(event[2])
+                inner.add(value)
                 continue
-            tasks[event[2]] = thread
+            tasks[value] = thread
         elif tag is TASK_END:
-            if event[2] in inner:
-                if event[4] is not None:
-                    inner.discard(event[2])
+            if value in inner:
+                if said is not None:
+                    inner.discard(value)
                 continue
-            if event[4] is not None:
-                tasks.pop(event[2], None)
+            if said is not None:
+                tasks.pop(value, None)
         elif event_of(tag).of_modules:
             continue
-        kept += before
-        kept += event
-        before, owner = [], None
-    return kept + before
+        if before is not None:
+            kept.append(before)
+        kept.append(place)
+        before, owner = None, None
+    return kept if before is None else [*kept, before]
 
 
-class _Roots:
-    """Where the numbers of each root call begin."""
+def _asked_for(log: list[Any], tags: list[Any]) -> Collection[int]:
+    """Return where the calls begin that the program has spoken of, and those around them."""
+    if all(event_of(tag).repeats for tag in set(tags)):
+        return ()
+    asked: set[int] = set()
+    calls: defaultdict[int, list[int]] = defaultdict(list)  # open ones, by thread
+    for place, tag in zip(range(0, len(log), WIDTH), tags, strict=True):
+        open_calls = calls[log[place + 1]]
+        if type(tag) is Site:
+            open_calls.append(place)
+        elif tag is EXIT or tag is EXIT_BARE:
+            del open_calls[-1:]
+        elif not event_of(tag).repeats:
+            asked.update(open_calls)
+    return asked
+
+
+class _Ruler:
+    """Which of the calls that stay has made a node of one thread, by the node's number."""
 
     def __init__(self) -> None:
-        self._begin: defaultdict[int, list[int]] = defaultdict(list)
+        self._bounds: list[int] = []  # never falls
+        self._owners: list[
+            int
+        ] = []  # from there on: the innermost of them, as where it begins in here
+        self._open: list[int] = []
 
-    def open(self, thread: int, number: int) -> None:
-        self._begin[thread].append(number)
+    def open(self, number: int) -> None:
+        self._open.append(len(self._bounds))
+        self._turn(number)
 
-    def owner(self, thread: int, number: int) -> int:
-        return bisect_right(self._begin[thread], number)
+    def close(self, number: int) -> None:
+        self._open.pop()
+        self._turn(number)
+
+    def _turn(self, number: int) -> None:
+        self._bounds.append(number)
+        self._owners.append(self._open[-1] if self._open else -1)
+
+    def owner(self, number: int) -> int:
+        place = bisect_right(self._bounds, number)
+        return self._owners[place - 1] if place else -1

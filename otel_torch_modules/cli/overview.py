@@ -50,9 +50,10 @@ def overview(run: Run, covered: str | None, width: int) -> Iterator[Text]:
 
 
 def usual_step(run: Run) -> Span:
-    """Return the steady step that takes as long as the median."""
-    series = run.steady
-    return min(series.steps, key=lambda step: abs(step.duration / 1e6 - run.usual_ms))
+    """Return the steady step that takes as long as the median, of those that have their modules."""
+    return min(
+        run.steady.usual_steps.steps, key=lambda step: abs(step.duration / 1e6 - run.usual_ms)
+    )
 
 
 def _rows(run: Run, width: int) -> Iterator[Text]:
@@ -65,7 +66,7 @@ def _rows(run: Run, width: int) -> Iterator[Text]:
     for phase in phases:
         head.append(f"{phase:>{_cells(phase)}}", style=PHASE_STYLES[phase])
     yield head
-    usual = {phase: median(run.steady.phase(phase)) for phase in phases}
+    usual = {phase: median(run.steady.usual_steps.phase(phase)) for phase in phases}
     yield _row("usual", run.usual_ms, usual)
     for at, words in _odd(run):
         row = Text(f"{run.main.numbers[at]:>8}{digits(run.main.ms[at]):>10}  {words}")

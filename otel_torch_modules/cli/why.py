@@ -123,7 +123,7 @@ def lines(
 
 def _heading(traces: Traces, run: Run) -> str:
     series = run.steady
-    parts = [counted(len(run.main), "step"), counted(len(run.ranks), "rank")]
+    parts = [_steps(run), counted(len(run.ranks), "rank")]
     parts += _model(run)
     accelerators = {str(about.get(semconv.ACCELERATOR)) for about in traces.resources.values()} - {
         "None"
@@ -135,6 +135,11 @@ def _heading(traces: Traces, run: Run) -> str:
         spread = f" (p90 {digits(of_hundred[89])}, p99 {digits(of_hundred[98])})"
     parts.append(f"{ms(run.usual_ms)} a step{spread}, {_rate(run)} steps/s")
     return " · ".join(parts)
+
+
+def _steps(run: Run) -> str:
+    count, in_full = counted(len(run.main), "step"), sum(run.main.in_full)
+    return count if in_full == len(run.main) else f"{count}, {in_full} of them with modules"
 
 
 def _rate(run: Run) -> str:
@@ -210,7 +215,8 @@ def _row(row: Row, names: int, phases: Sequence[str], whole: float, eighths: int
 
 def _where_next(run: Run, diagnosis: Diagnosis, sources: Sequence[str]) -> Iterator[str]:
     steps = next((finding.steps for finding in diagnosis.findings if finding.steps), None)
-    number = steps[0] if steps else run.steady.numbers[len(run.steady) // 2]
+    known = run.steady.usual_steps.numbers
+    number = steps[0] if steps else known[len(known) // 2]
     view = f"otel-torch-modules view {' '.join(map(shlex.quote, sources))} --step {number}"
     yield f"Look at one: {view}"
     yield f"Jaeger: tag {semconv.STEP_INDEX}={number}"

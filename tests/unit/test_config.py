@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.profiler import ProfilerAction, schedule
 
 from otel_torch_modules import environment_variables
-from otel_torch_modules.config import Config, Schedule, is_enabled
+from otel_torch_modules.config import Config, Keep, Schedule, is_enabled
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "variables.md"
 PREFIX = "OTEL_TORCH_MODULES_"
@@ -27,6 +27,7 @@ DEFAULTS = {
     "span_kind": "separate",
     "schedule": Schedule(skip_first=0, wait=0, active=1, repeat=0),
     "max_overhead": None,
+    "keep": None,
     "max_spans_per_step": 100_000,
     "record_shapes": False,
     "ranks": "all",
@@ -59,6 +60,9 @@ GOOD = [
     ("MAX_OVERHEAD", "1e-3", 0.001),
     ("MAX_OVERHEAD", "1", 1.0),
     ("MAX_SPANS_PER_STEP", "1", 1),
+    ("KEEP", "slow=1.3,every=100,first=3", Keep(slow=1.3, every=100, first=3)),
+    ("KEEP", " first = 1 ", Keep(first=1)),
+    ("KEEP", "slow=2", Keep(slow=2.0)),
     ("RECORD_SHAPES", "TRUE", True),
     ("RECORD_SHAPES", "false", False),
     ("DATA_WORKERS", "true", True),
@@ -79,6 +83,7 @@ SECONDS = "a number of seconds, 0 for off, as in 60"
 FRACTION = "a number above 0 and at most 1, as in 0.01"
 INTEGER = "an integer of at least 1"
 SCHEDULE = "skip_first=, wait=, active=, repeat= with whole numbers, joined by commas"
+KEEP = "slow= with a number above 1, every= and first= with whole numbers, joined by commas"
 RANKS = "all, or ranks, ranges and steps joined by commas, as in 0,8,16-23,*/64"
 CAUSES = "all, none, or of compile, gc, checkpoint, loop with commas"
 BAD = [
@@ -107,6 +112,14 @@ BAD = [
     ("SCHEDULE", "active=0", INTEGER),
     ("SCHEDULE", "wait=-1", "an integer of at least 0"),
     ("MAX_SPANS_PER_STEP", "many", INTEGER),
+    ("KEEP", "slow", KEEP),
+    ("KEEP", "slow=30%", KEEP),
+    ("KEEP", "slow=1.3;every=100", KEEP),
+    ("KEEP", "fast=0.5", KEEP),
+    ("KEEP", "every=1.5", KEEP),
+    ("KEEP", "slow=1.0", "a number above 1"),
+    ("KEEP", "slow=-2.0", "a number above 1"),
+    ("KEEP", "every=-1", "an integer of at least 0"),
     ("RECORD_SHAPES", "1", "true or false"),
     ("RECORD_SHAPES", "yes", "true or false"),
     ("DATA_WORKERS", "all", "true or false"),
@@ -169,6 +182,7 @@ def test_a_bad_variable_is_an_error_that_names_it_and_what_is_allowed(
         ("max_spans_per_step", None, INTEGER),
         ("span_kind", None, "separate or internal"),
         ("schedule", "wait=1", "a Schedule"),
+        ("keep", "slow=2", "a Keep"),
         ("record_shapes", 1, "true or false"),
         ("data_workers", 1, "true or false"),
         ("ranks", 0, RANKS),

@@ -9,7 +9,7 @@ import pytest
 
 import otel_torch_modules
 
-PUBLIC = ["Config", "ModuleTracker", "Schedule", "TorchModuleInstrumentor", "step", "trace"]
+PUBLIC = ["Config", "Keep", "ModuleTracker", "Schedule", "TorchModuleInstrumentor", "step", "trace"]
 
 
 def test_public_names() -> None:

@@ -54,7 +54,7 @@ def describe_heads(spans: list[Span], record: Record, truncated: bool) -> None:
     """
     if record.site is not None:
         return
-    values: dict[Varying, Any] = {STEP_INDEX: record.index}
+    values: dict[Varying, Any] = {STEP_INDEX: record.index, **why_kept(record)}
     rest: dict[str, Any] = {}  # what has no template, for it is rare
     if record.stall is not None:
         rest.update(_of_stall(record.stall))
@@ -68,8 +68,6 @@ def describe_heads(spans: list[Span], record: Record, truncated: bool) -> None:
         values[STALLED] = round(record.stalled, 1)
     if record.dropped_before:
         values[DROPPED] = record.dropped_before
-    if record.requested:
-        rest[semconv.STEP_KEPT] = semconv.KEPT_REQUESTED
     if not _is_number(record.index):
         rest[semconv.STEP_INDEX] = values.pop(STEP_INDEX)  # as the program gave it
     for span in spans:
@@ -88,6 +86,8 @@ STEP_INDEX: Final = Varying(semconv.STEP_INDEX, int)
 MICRO_BATCHES: Final = Varying(semconv.STEP_MICRO_BATCHES, int)
 FORWARDS: Final = Varying(semconv.EVALUATION_FORWARDS, int)
 STRIDE: Final = Varying(semconv.STEP_STRIDE, int)
+KEPT: Final = Varying(semconv.STEP_KEPT, str)
+SLOWDOWN: Final = Varying(semconv.STEP_SLOWDOWN, float)
 STALLED: Final = Varying(semconv.STEP_STALLED, float)
 DROPPED: Final = Varying(semconv.STEP_DROPPED, int)
 RANK: Final = Varying(semconv.DISTRIBUTED_RANK, int)
@@ -111,6 +111,16 @@ def _linked(other: OuterParent | None) -> Span | None:
     span = Span(trace, None, "", "", INTERNAL, 0, 0, {})
     span.span_id = other.span_id
     return span
+
+
+def why_kept(record: Record) -> dict[Varying, Any]:
+    """Return what is said of a record that was asked for, or kept with its modules where most are not."""
+    if record.requested:
+        return {KEPT: semconv.KEPT_REQUESTED}
+    if record.kept is None:
+        return {}
+    reason, slowdown = record.kept
+    return {KEPT: reason} if slowdown is None else {KEPT: reason, SLOWDOWN: round(slowdown, 3)}
 
 
 def _of_stall(stall: Stall) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def optimizer(run: Run) -> Iterator[Finding]:
 
 def recompute(run: Run) -> Iterator[Finding]:
     """Activation checkpointing has its price. Threshold: `RECOMPUTE_SHARE` of the usual step."""
-    whole = usual(run.steady.phase(semconv.PHASE_RECOMPUTE))
+    whole = usual(run.steady.usual_steps.phase(semconv.PHASE_RECOMPUTE))
     roots = _recomputed_blocks(run)
     each = f"{ms(whole / roots)} for each of {roots} calls" if roots > 1 else ms(whole)
     yield from _phase_share(
@@ -68,7 +68,8 @@ def recompute(run: Run) -> Iterator[Finding]:
 
 def _recomputed_blocks(run: Run) -> int:
     """Return how many calls the usual step computes once more, those below them not counted."""
-    step = run.steady.steps[len(run.steady) // 2]
+    steps = run.steady.usual_steps.steps
+    step = steps[len(steps) // 2]
     sites, parents = step.shape.sites, step.shape.parents
     return sum(
         sites[at].phase == semconv.PHASE_RECOMPUTE
@@ -80,7 +81,7 @@ def _recomputed_blocks(run: Run) -> int:
 def _phase_share(
     run: Run, rule: str, phase: str, threshold: float, sentence: str
 ) -> Iterator[Finding]:
-    time = usual(run.steady.phase(phase))
+    time = usual(run.steady.usual_steps.phase(phase))
     share = time / max(run.usual_ms, 1e-9)
     if share >= threshold:
         places = {place: own for place, own in run.usual_own.items() if place.phase == phase}

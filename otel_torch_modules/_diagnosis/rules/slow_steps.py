@@ -34,6 +34,7 @@ class Excess(NamedTuple):
     ms: float
     place: Place | None  # where most of it was lost; None: in many places at once
     share: float  # of it, there
+    usual: float  # ms there, of steps that have as much as it: their modules, or phases only
 
 
 def slow_step(run: Run) -> Iterator[Finding]:
@@ -78,14 +79,17 @@ def excesses(run: Run, threshold: float) -> tuple[Excess, ...]:
 
 
 def _excess(run: Run, at: int, lost: float) -> Excess:
+    usual_own = run.usual_own if run.steady.in_full[at] else run.usual_own_of_phases
     more = {
-        place: column[at] - run.usual_own[place]
+        place: column[at] - usual_own[place]
         for place, column in run.steady.own.items()
-        if column[at] > run.usual_own[place]
+        if column[at] > usual_own[place]
     }
     place = max(more, key=lambda place: more[place], default=None)
     share = more[place] / max(lost, 1e-9) if place else 0.0
-    return Excess(at, lost, place if share >= IN_ONE_PLACE else None, min(share, 1.0))
+    if place is None or share < IN_ONE_PLACE:
+        return Excess(at, lost, None, min(share, 1.0), 0.0)
+    return Excess(at, lost, place, min(share, 1.0), usual_own[place])
 
 
 def _has_own_rule(run: Run, excess: Excess) -> bool:
@@ -163,7 +167,7 @@ def _sentence(run: Run, place: Place | None, lost: Sequence[Excess]) -> str:
         time, base = run.steady.ms[excess.at], run.baseline[excess.at]
         where = (
             f"{ms(excess.share * excess.ms)} of it more in {excess.place.said} (usually "
-            f"{digits(run.usual_own[excess.place])})"
+            f"{digits(excess.usual)})"
             if excess.place
             else "in many places at once"
         )

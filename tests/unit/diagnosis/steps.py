@@ -55,7 +55,14 @@ def _modules(phase: str, blocks: range) -> Iterator[Node]:
         )
 
 
-def _tree(parts: Mapping[str, float], rank: int | None) -> Node:
+def fold(parts: Parts) -> None:
+    """Have the modules' times be those of their roots."""
+    for phase, root in (("forward", "GPT"), ("backward", "backward GPT")):
+        inside = [key for key in parts if key.startswith(f"{phase} GPT.")]
+        parts[root] = sum(parts.pop(key) for key in inside)
+
+
+def _tree(parts: Mapping[str, float], rank: int | None, *, folded: bool) -> Node:
     others = (
         Node(key, site(name, phase))
         for key, name, phase in (
@@ -67,7 +74,9 @@ def _tree(parts: Mapping[str, float], rank: int | None) -> Node:
         if key in parts
     )
     forward = Node(
-        "GPT", site("forward GPT", "forward", "GPT"), tuple(_modules("forward", range(BLOCKS)))
+        "GPT",
+        site("forward GPT", "forward", "GPT"),
+        () if folded else tuple(_modules("forward", range(BLOCKS))),
     )
     recomputed = tuple(_modules("recompute", range(1))) if "recompute GPT.h.0.mlp" in parts else ()
     backward = Node(
@@ -77,7 +86,7 @@ def _tree(parts: Mapping[str, float], rank: int | None) -> Node:
             Node(
                 "backward GPT",
                 site("backward GPT", "backward", "GPT"),
-                (*_modules("backward", range(BLOCKS)[::-1]), *recomputed),
+                () if folded else (*_modules("backward", range(BLOCKS)[::-1]), *recomputed),
             ),
         ),
     )
@@ -109,6 +118,7 @@ def make_steps(
     gap: float = 0.1,
     attributes: Callable[[int], dict[str, Any]] = lambda step: {},
     rank: int | None = None,
+    kept: Callable[[int], str | None] | None = None,
     seed: int = 0,
 ) -> list[Span]:
     """Return steps of one rank.
@@ -117,6 +127,7 @@ def make_steps(
         change: changes the own times of a step.
         noise: how far own times are off, as a share: a standard deviation.
         gap: ms between steps.
+        kept: why a step was sent with its modules, None for one with phases only; all have them where it is None.
     """
     random = Random(seed)
     steps: list[Span] = []
@@ -127,12 +138,17 @@ def make_steps(
         if step == 0:
             parts = {key: 2 * time for key, time in parts.items()}
         change(step, parts)
+        why = kept(step) if kept is not None else None
+        folded = kept is not None and why is None
+        if folded:
+            fold(parts)
+        about = {semconv.STEP_KEPT: why} if why is not None else {}
         sites: list[Site] = []
         parents: list[int] = []
         starts: list[int] = []
         ends: list[int] = []
 
-        stack: list[tuple[Node, int] | int] = [(_tree(parts, rank), -1)]
+        stack: list[tuple[Node, int] | int] = [(_tree(parts, rank, folded=folded), -1)]
         while stack:
             entry = stack.pop()
             if isinstance(entry, int):  # all below it is laid
@@ -158,7 +174,7 @@ def make_steps(
             array("Q", ends),
             [""] * len(sites),
             {},
-            {0: Remark({semconv.STEP_INDEX: step, **attributes(step)})},
+            {0: Remark({semconv.STEP_INDEX: step, **about, **attributes(step)})},
         )
         steps.append(Span(trace, 0))
         now += gap * 1e6

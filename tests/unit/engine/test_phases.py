@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from otel_torch_modules import Config
+from otel_torch_modules import Config, semconv
 from otel_torch_modules._assembly.assembler import Assembler
 from otel_torch_modules._engine.phases import cut_to_phases
-from otel_torch_modules._records import DATA, NOTE, SPAN_ID, WIDTH, Event, Record
+from otel_torch_modules._records import EXIT, NOTE, SPAN_ID, WIDTH, Record, Site
+from otel_torch_modules._spans.span import Span
 from otel_torch_modules.testing import capture_spans
+from tests.support.examples import examples
+from tests.support.logs import THREAD, Module, Program, modules
+
+ROOT, BELOW = Site("Root", "Root"), Site("Root.m", "Module")
 
 
 class Block(nn.Module):
@@ -123,8 +131,77 @@ def test_it_is_what_a_record_of_phases_only_has(loop: int, monkeypatch: pytest.M
     assert all(after <= before for after, before in sizes)
 
 
-@pytest.mark.parametrize("tag", [SPAN_ID, NOTE])
-def test_what_the_program_said_inside_a_module_keeps_the_module(tag: Event) -> None:
-    log = [slot for each in (DATA, tag, DATA) for slot in (each, 0, 0, 0, None)]
-    assert len(log) == 3 * WIDTH
-    assert cut_to_phases(log) is log
+class Speaking(Program):
+    """A program that asks for its span, or says something of it, where something happens."""
+
+    def happen(self) -> None:
+        self.log.extend((SPAN_ID, THREAD, 1_000 + self.tick(), self.time, None))
+        self.log.extend((NOTE, THREAD, "update_name", self.tick(), ("said",)))
+
+
+def without_checkpoints(module: Module) -> Module:
+    below = [without_checkpoints(child) for child in module.children]
+    return replace(module, children=below, checkpointed=False)
+
+
+def run(micro_batches: list[Module], together: bool) -> Record:
+    program = Speaking()
+    made = []
+    for module in micro_batches:
+        made.append(program.forward(without_checkpoints(module)))
+        if not together:
+            program.backward(made[-1])
+    if together:
+        program.backward(*made)
+    program.happen()
+    return program.finished()
+
+
+def spoken_of(root: Span) -> list[tuple[object, ...]]:
+    """Return the spans that a step of phases has, and those of which the program has spoken, with all above."""
+    stays: set[int] = set()
+    for span in root.walk():
+        above = span if span.span_id else None
+        while above is not None:
+            stays.add(id(above))
+            above = above.parent
+    return [
+        (
+            span.name,
+            span.start,
+            span.end,
+            span.span_id,
+            span.parent and span.parent.name,
+            span.notes,
+        )
+        for span in root.walk()
+        if {id(span), id(span.link)} & stays
+        or semconv.MODULE_FQN not in span.attributes
+        or span.attributes[semconv.MODULE_FQN] == "Root"
+    ]
+
+
+@settings(max_examples=examples(200))
+@given(st.lists(modules(), min_size=1, max_size=3), st.booleans())
+def test_modules_that_the_program_has_spoken_of_stay_with_those_around_them(
+    micro_batches: list[Module], together: bool
+) -> None:
+    whole = run(micro_batches, together)
+    cut = replace(whole, log=cut_to_phases(whole.log))
+    expected = spoken_of(Assembler(Config()).assemble(whole))  # type: ignore[arg-type]
+    assert spoken_of(Assembler(Config()).assemble(cut)) == expected  # type: ignore[arg-type]
+    assert len(list(Assembler(Config()).assemble(cut).walk())) == len(expected)  # type: ignore[union-attr]
+
+
+def test_what_is_said_of_the_step_keeps_no_module() -> None:
+    events = [(ROOT, 0, 0, 0, True), (BELOW, 0, 0, 1, True), (EXIT, 0, 2, 2, None)]
+    events += [(EXIT, 0, 3, 3, None), (NOTE, 0, "update_name", 4, ("said",))]
+    kept = cut_to_phases([slot for event in events for slot in event])
+    assert kept[::WIDTH] == [ROOT, EXIT, NOTE]
+
+
+def test_the_end_of_a_call_that_was_open_before_is_left_out() -> None:
+    events = [(EXIT, 0, 0, 0, None), (ROOT, 0, 0, 1, True), (BELOW, 0, 0, 2, True)]
+    events += [(EXIT, 0, 2, 3, None), (EXIT, 0, 3, 4, None)]
+    kept = cut_to_phases([slot for event in events for slot in event])
+    assert kept[3::WIDTH] == [1, 4]

@@ -1,0 +1,166 @@
+"""What a step costs that ``KEEP`` sends with phases only, beside one that is sent with its modules.
+
+    python -m benchmarks.keeping [--rounds 7]
+
+The row of the table is of assembly alone, with the decision and the cut, at 1 000 module calls a step, in steps that
+are like one before. Run by itself it trains the demo's GPT and a model of 1 000 calls, exports by gRPC to a local
+collector, and prints for each step what was sent, and the processor time of the training thread and of all others:
+everything sent, and with ``KEEP=slow=1.3,every=100,first=3``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from benchmarks.collector import local_collector
+from benchmarks.figures import Figure, Row, ratio_of_medians, spread
+from benchmarks.gpt import demo_step
+from benchmarks.machine import old_objects_set_aside, use_one_thread
+from benchmarks.recorded import record_steps
+from benchmarks.toy import Toy, training_step
+from otel_torch_modules import Config, Keep, TorchModuleInstrumentor, step
+from otel_torch_modules._assembly.assembler import Assembler
+from otel_torch_modules._assembly.repeating.known_cuts import KnownCuts
+from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
+from otel_torch_modules._engine.keeping import Keeping
+from otel_torch_modules._records import Record
+from otel_torch_modules.config import Schedule
+
+_BLOCKS = 166  # 999 module calls
+_WARM_UP = 8  # records, until it is known what they have in common
+_BAR = 0.1
+_USUAL = Keep(slow=1.3, every=100, first=3)
+
+
+def rows(quick: bool) -> list[Row]:
+    """Return the row of the table."""
+    records = record_steps(_BLOCKS, _WARM_UP + (10 if quick else 40))
+    whole, phases, keeping, cuts = (
+        Assembler(Config()),
+        Assembler(Config()),
+        Keeping(Keep(slow=2.0), Schedule()),
+        KnownCuts(),
+    )
+
+    def send_phases(record: Record) -> None:
+        keeping.decide(record)
+        phases.assemble(replace(record, log=cuts.cut(record.log))).release()
+
+    def send_all(record: Record) -> None:
+        whole.assemble(record).release()
+
+    times: list[tuple[float, float]] = []
+    with old_objects_set_aside():
+        for record in records:
+            times.append((_thread_us(send_phases, record), _thread_us(send_all, record)))
+    kept, all_of_it = zip(*times[_WARM_UP:], strict=True)
+    note = f"{spread(kept).value:.0f} of {spread(all_of_it).value:.0f} µs"
+    what = "assembly of a step with phases only, against one with modules, 1 000 calls"
+    return [Row(what, _BAR, "x", ratio_of_medians(kept, all_of_it), note=note)]
+
+
+def _thread_us(work: Callable[[Record], None], record: Record) -> float:
+    start = time.thread_time_ns()
+    work(record)
+    return (time.thread_time_ns() - start) / 1e3
+
+
+class _Sent:
+    """How many bytes were handed to exporters."""
+
+    count = 0
+
+
+@contextmanager
+def _counting() -> Iterator[_Sent]:
+    sent, original = _Sent(), RequestExporter.export_request
+
+    def export_request(self: RequestExporter, request: object) -> object:
+        sent.count += len(request.data)  # type: ignore[attr-defined]
+        return original(self, request)  # type: ignore[arg-type]
+
+    RequestExporter.export_request = export_request  # type: ignore[method-assign, assignment]
+    try:
+        yield sent
+    finally:
+        RequestExporter.export_request = original  # type: ignore[method-assign]
+
+
+def _measure(
+    train: Callable[[], None], keep: Keep | None, steps: int
+) -> tuple[float, float, float]:
+    """Return kB sent, ms of the training thread and ms of all others, for each step."""
+    instrumentor = TorchModuleInstrumentor()
+    with _counting() as sent:
+        instrumentor.instrument(config=Config(keep=keep))
+        for index in range(_WARM_UP):
+            with step(index):
+                train()
+        time.sleep(1.5)  # they have been sent
+        before = sent.count
+        with old_objects_set_aside():
+            process, thread = time.process_time_ns(), time.thread_time_ns()
+            for index in range(_WARM_UP, _WARM_UP + steps):
+                with step(index):
+                    train()
+            thread = time.thread_time_ns() - thread
+            instrumentor.uninstrument()
+            process = time.process_time_ns() - process
+    return (
+        (sent.count - before) / steps / 1e3,
+        thread / steps / 1e6,
+        (process - thread) / steps / 1e6,
+    )
+
+
+def _untraced_ms(train: Callable[[], None], steps: int) -> float:
+    with old_objects_set_aside():
+        start = time.thread_time_ns()
+        for _ in range(steps):
+            train()
+        return (time.thread_time_ns() - start) / steps / 1e6
+
+
+def main() -> None:
+    """Print a table for each model."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
+    use_one_thread()
+    models = {
+        "demo GPT": (demo_step(64, 8), 40),
+        "1 000 calls": (training_step(Toy(_BLOCKS), torch.randn(2, 4, 8)), 100),
+    }
+    with local_collector():
+        for name, (train, steps) in models.items():
+            _untraced_ms(train, 5)
+            found: dict[str, list[tuple[float, float, float]]] = {"all": [], "kept": []}
+            added: dict[str, list[float]] = {"all": [], "kept": []}
+            untraced: list[float] = []
+            for _ in range(rounds):
+                for how, keep in (("all", None), ("kept", _USUAL)):
+                    bare = _untraced_ms(train, steps)
+                    measured = _measure(train, keep, steps)
+                    untraced.append(bare)
+                    found[how].append(measured)
+                    added[how].append(measured[1] - bare)
+            print(f"{name}: a step of {spread(untraced)} ms untraced, {steps} steps a round")
+            for how, figures in found.items():
+                sent, _, others = (spread(column) for column in zip(*figures, strict=True))
+                _print(how, sent, spread(added[how]), others)
+
+
+def _print(how: str, sent: Figure, training: Figure, others: Figure) -> None:
+    print(
+        f"  {how:<5} kB sent {sent!s:<26} ms of training's thread {training!s:<26} of all others {others}"
+    )
+
+
+if __name__ == "__main__":
+    main()
