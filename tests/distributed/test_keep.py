@@ -62,9 +62,9 @@ def test_a_step_that_is_slow_on_one_rank_is_there_in_full_on_that_one(
         assert trace.tops == trace.parentless
         assert [span.name for span in trace.ranks] == [f"rank {rank}" for rank in range(4)]
         reasons[step] = [rank.attributes.get("torch.step.kept") for rank in trace.ranks]
-        for rank, reason in zip(trace.ranks, reasons[step], strict=True):
-            assert below(rank) == (PHASES if reason is None else WHOLE)
-            assert ("torch.step.slowdown" in rank.attributes) == (reason == "slow")
+        for span, reason in zip(trace.ranks, reasons[step], strict=True):
+            assert below(span) == (PHASES if reason is None else WHOLE)
+            assert ("torch.step.slowdown" in span.attributes) == (reason == "slow")
     assert reasons[0] == reasons[1] == ["first"] * 4
     assert all(reason in ("slow", "every") for reason in reasons[16])
     step, rank = SLOW
