@@ -91,19 +91,33 @@ def places_of_phases(log: list[Any]) -> list[int]:
 
 
 def _asked_for(log: list[Any], tags: list[Any]) -> Collection[int]:
-    """Return where the calls begin that the program has spoken of, and those around them."""
+    """Return where the calls begin that the program has spoken of, and those around them.
+
+    With the earlier calls of the same module by the same caller: they say which one it is.
+    """
     if all(event_of(tag).repeats for tag in set(tags)):
         return ()
     asked: set[int] = set()
     calls: defaultdict[int, list[int]] = defaultdict(list)  # open ones, by thread
+    last: dict[tuple[int, Site], int] = {}  # call of a module by a caller
+    earlier: dict[int, int] = {}  # that before a call, where there is one
     for place, tag in zip(range(0, len(log), WIDTH), tags, strict=True):
         open_calls = calls[log[place + 1]]
         if type(tag) is Site:
+            if open_calls:
+                key = (open_calls[-1], tag)
+                if key in last:
+                    earlier[place] = last[key]
+                last[key] = place
             open_calls.append(place)
         elif tag is EXIT or tag is EXIT_BARE:
             del open_calls[-1:]
         elif not event_of(tag).repeats:
-            asked.update(open_calls)
+            for call in open_calls:
+                before: int | None = call
+                while before is not None and before not in asked:
+                    asked.add(before)
+                    before = earlier.get(before)
     return asked
 
 

@@ -35,6 +35,8 @@ def read_jaeger(url: str, query: Query, arrivals: Arrivals) -> Damage:
         "query.start_time_max": (now + timedelta(minutes=1)).isoformat(),
         "query.num_traces": str(query.limit),
     }
+    if query.phase == semconv.PHASE_STALL:
+        parameters["query.operation_name"] = semconv.STALL
     reader = JsonReader(arrivals, damage)
     before = arrivals.count
     documents = _documents(backend.get("/api/v3/traces", **parameters) or b"", backend)

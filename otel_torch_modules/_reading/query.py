@@ -10,6 +10,7 @@ import urllib.parse
 import urllib.request
 from typing import Any, NamedTuple
 
+from otel_torch_modules import semconv
 from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.source_error import SourceError
 
@@ -23,6 +24,9 @@ class Query(NamedTuple):
     since_s: float = 3600.0  # how long before now
     run: str | None = None  # `torch.distributed.run_id`; None: any
     limit: int = 2000  # traces
+    phase: str = (
+        semconv.PHASE_STEP
+    )  # of the span that they are looked for by: a step's, or a stall's
 
 
 class Backend:

@@ -57,7 +57,7 @@ def trace_ql(query: Query) -> str:
         >>> trace_ql(Query("train", run="r1"))
         '{ span.torch.phase = "step" && resource.service.name = "train" && resource.torch.distributed.run_id = "r1" }'
     """
-    terms = [f'span.{semconv.PHASE} = "{semconv.PHASE_STEP}"']
+    terms = [f'span.{semconv.PHASE} = "{query.phase}"']
     if query.service:
         terms.append(f"resource.service.name = {_quoted(query.service)}")
     if query.run:

@@ -64,13 +64,13 @@ class Traces(NamedTuple):
         return traces
 
     @classmethod
-    def read_stalls(cls, *sources: object) -> Traces:
+    def read_stalls(cls, *sources: object, query: Query = _EVERYTHING) -> Traces:
         """Read the same, where stalls are what is looked for: there may be no step that has ended.
 
         Raises:
             SourceError: a source cannot be read or is no OTLP.
         """
-        return cls._read(sources, _EVERYTHING)[0]
+        return cls._read(sources, query._replace(phase=semconv.PHASE_STALL))[0]
 
     @classmethod
     def _read(cls, sources: Sequence[object], query: Query) -> tuple[Traces, int]:

@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     stalls = commands.add_parser(
         "stalls", help="say where the ranks of a job stood that did not get on, and which is behind"
     )
-    stalls.add_argument("files", metavar="FILE", nargs="+")
+    _add_sources(stalls, also=", or the folder of OTEL_TORCH_MODULES_BLACKBOX")
     stalls.set_defaults(run=_stalls)
 
     record = commands.add_parser(
@@ -180,12 +180,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_sources(command: argparse.ArgumentParser) -> None:
+def _add_sources(command: argparse.ArgumentParser, also: str = "") -> None:
     command.add_argument(
         "sources",
         metavar="SOURCE",
         nargs="+",
-        help="a file, - for standard input, jaeger=http://host:16686, tempo=http://host:3200",
+        help="a file, - for standard input, jaeger=http://host:16686, tempo=http://host:3200"
+        + also,
     )
     asked = command.add_argument_group("what is asked of Jaeger or Tempo")
     asked.add_argument("--service", metavar="NAME", help="default: the only one that there is")
@@ -341,7 +342,7 @@ def _stragglers(options: argparse.Namespace) -> int:
 def _stalls(options: argparse.Namespace) -> int:
     from otel_torch_modules.cli.stalls import print_stalls
 
-    print_stalls(options.files)
+    print_stalls(options.sources, _query(options))
     return 0
 
 

@@ -7,17 +7,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from otel_torch_modules import semconv
+from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say
 from otel_torch_modules.cli.stall import Said, Stalled, ranks, stalled
 
 
-def print_stalls(sources: Sequence[str]) -> None:
-    """Print each stall in the files: a line for all, then one for each group of ranks.
+def print_stalls(sources: Sequence[str], query: Query) -> None:
+    """Print each stall in the sources: a line for all, then one for each group of ranks.
 
     Args:
-        sources: files of traces, of one rank or of several each, and folders of what killed ranks left behind.
+        sources: of traces, of one rank or of several each, and folders of what killed ranks left behind.
+        query: what is asked of sources that are neither files nor folders.
 
     Raises:
         SourceError: a source cannot be read.
@@ -25,9 +27,9 @@ def print_stalls(sources: Sequence[str]) -> None:
     """
     folders = [source for source in sources if Path(source).is_dir()]
     said = [left for folder in folders for left in _left_behind(Path(folder))]
-    files = [source for source in sources if source not in folders]
-    if files:
-        traces = Traces.read_stalls(*files)
+    of_traces = [source for source in sources if source not in folders]
+    if of_traces:
+        traces = Traces.read_stalls(*of_traces, query=query)
         for loss in traces.losses():
             say(f"{loss}.")
         said += map(Said.of_span, traces.stalls)

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from otel_torch_modules import Config, semconv
 from otel_torch_modules._assembly.assembler import Assembler
+from otel_torch_modules._assembly.reading.call import CALL_INDEX
 from otel_torch_modules._engine.phases import cut_to_phases
 from otel_torch_modules._records import EXIT, NOTE, SPAN_ID, WIDTH, Record, Site
 from otel_torch_modules._spans.span import Span
@@ -157,6 +158,12 @@ def run(micro_batches: list[Module], together: bool) -> Record:
     return program.finished()
 
 
+def before(span: Span, above: Span) -> list[Span]:
+    """Return the earlier calls of the same module by the same caller."""
+    calls = [other for other in above.children if other.attributes is span.attributes]
+    return calls[: calls.index(span)]
+
+
 def spoken_of(root: Span) -> list[tuple[object, ...]]:
     """Return the spans that a step of phases has, and those of which the program has spoken, with all above."""
     stays: set[int] = set()
@@ -164,6 +171,8 @@ def spoken_of(root: Span) -> list[tuple[object, ...]]:
         above = span if span.span_id else None
         while above is not None:
             stays.add(id(above))
+            if above.parent is not None and semconv.MODULE_FQN in above.parent.attributes:
+                stays.update(map(id, before(above, above.parent)))
             above = above.parent
     return [
         (
@@ -173,6 +182,7 @@ def spoken_of(root: Span) -> list[tuple[object, ...]]:
             span.span_id,
             span.parent and span.parent.name,
             span.notes,
+            (span.values or {}).get(CALL_INDEX),
         )
         for span in root.walk()
         if {id(span), id(span.link)} & stays

@@ -109,6 +109,34 @@ def test_jaeger(server: Server, write_traces: Write, step: Any) -> None:
     assert "pass" not in read.name
 
 
+def test_stalls_are_asked_for_by_what_they_are(
+    server: Server, write_traces: Write, sample: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = {
+        "torch.step": 7,
+        "torch.stall.reason": "no_progress",
+        "torch.stall.duration": 60,
+        "torch.stall.place": "forward GPT.h.1",
+        "torch.stall.frames": "train.py:9",
+    }
+    rank = sample("rank 0", "rank", 0, 60_000, (), {**about, "torch.distributed.rank": 0})
+    path = write_traces(sample("train.stall", "stall", 0, 60_000, (rank,), about))
+    (line,) = lines_of(path)
+    server.answers["/api/v3/services"] = (200, b'{"services": ["train"]}')
+    server.answers["/api/v3/traces"] = (200, json.dumps({"result": json.loads(line)}).encode())
+    server.answers["/api/search"] = (200, b'{"traces": [{"traceID": "1"}]}')
+    server.answers[f"/api/traces/{1:032}"] = (200, protobuf(line))
+    assert main(["stalls", str(path)]) == 0
+    expected = capsys.readouterr().out
+    assert expected.endswith("Rank 0 is in forward GPT.h.1, train.py:9.\n\n")
+    for name in ("jaeger", "tempo"):
+        assert main(["stalls", f"{name}={server.url}", "--since", "12h"]) == 0
+        assert capsys.readouterr().out == expected
+    asked = {path: parameters for path, parameters, _ in server.asked}
+    assert asked["/api/v3/traces"]["query.operation_name"] == ["train.stall"]
+    assert asked["/api/search"]["q"] == ['{ span.torch.phase = "stall" }']
+
+
 SERVICES = "/api/v3/services"
 
 
