@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import pytest
@@ -63,6 +64,7 @@ class Job(NamedTuple):
     losses: str
     log: str
     traces: list[Trace]
+    hung: dict[str, float]  # when, seconds since the epoch
 
     def stall(self, stall: Stall) -> Trace:
         """Return what all ranks have sent first of a stall."""
@@ -136,7 +138,11 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
             if place == "stopped":
                 os.kill(int((folder / f"{stall.step}.hangs").read_text()), signal.SIGCONT)
         assert process.wait(120) == 0, log.read_text()[-3000:]
-    return Job((folder / "out").read_text(), log.read_text(), read(folder / "traces.jsonl"))
+    hung = {
+        place: (folder / f"{stall.step}.hangs").stat().st_mtime for place, stall in STALLS.items()
+    }
+    traces = read(folder / "traces.jsonl")
+    return Job((folder / "out").read_text(), log.read_text(), traces, hung)
 
 
 @pytest.mark.parametrize("place", STALLS)
@@ -146,6 +152,19 @@ def test_every_rank_says_where_it_stands(job: Job, place: str) -> None:
         rank: line for rank, line in said.items() if not re.fullmatch(expected(place)[rank], line)
     }
     assert wrong == {}
+
+
+def test_it_is_said_soon(job: Job) -> None:
+    """Time-out and two seconds, as a rule: on a machine with other work a rank may be late."""
+    after = [
+        rank.end / 1e9 - job.hung[place]
+        for place, stall in STALLS.items()
+        for rank in job.stall(stall).ranks
+    ]
+    assert len(after) == sum(len(expected(place)) for place in STALLS)
+    assert min(after) > TIMEOUT_S / 2
+    assert median(after) <= TIMEOUT_S + 2
+    assert max(after) < 30
 
 
 @pytest.mark.parametrize("place", STALLS)
