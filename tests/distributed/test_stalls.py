@@ -162,7 +162,6 @@ def test_it_is_said_soon(job: Job) -> None:
         for rank in job.stall(stall).ranks
     ]
     assert len(after) == sum(len(expected(place)) for place in STALLS)
-    assert min(after) > TIMEOUT_S / 2
     assert median(after) <= TIMEOUT_S + 2
     assert max(after) < 30
 
