@@ -9,7 +9,7 @@ WINDOW = 64
 """So many times, the last ones, say what is usual: their upper median, so that of two that take turns the longer is."""
 
 MOST = 10
-"""So many of any `WINDOW` times in a row are slow, no more: what comes back more often is no exception."""
+"""A slow one is among the so many slowest of the last `WINDOW`: what comes more often is no exception."""
 
 LEAST = 8
 """So many times have to be known: of fewer nobody knows whether they are those of a warm-up."""
@@ -30,16 +30,14 @@ class Slowness:
     def __init__(self, threshold: float) -> None:
         self._threshold = threshold
         self._times: deque[float] = deque(maxlen=WINDOW)
-        self._told: deque[bool] = deque(maxlen=WINDOW)
         self._in_a_row = 0
 
     def of(self, time: float) -> float | None:
         """Take in the next time; return how many times what is usual it is, where it is slow, else None."""
         usual = median_high(self._times) if len(self._times) >= LEAST else 0.0
         slow = 0.0 < usual * self._threshold < time
-        told = slow and sum(self._told) < MOST
+        told = slow and sum(other > time for other in self._times) < MOST
         self._times.append(time)
-        self._told.append(told)
         self._in_a_row = self._in_a_row + 1 if slow else 0
         if self._in_a_row == MOST:
             self._begin_anew()
@@ -50,5 +48,4 @@ class Slowness:
         level = list(self._times)[-MOST:]
         self._times.clear()
         self._times.extend(level)
-        self._told.clear()
         self._in_a_row = 0
