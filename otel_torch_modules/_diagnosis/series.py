@@ -18,6 +18,7 @@ from otel_torch_modules._trace import Shape, Span
 
 MS = 1e6  # ns
 _EXCEPTIONS = (semconv.KEPT_SLOW, semconv.KEPT_FAILED)
+_CHOSEN = (*_EXCEPTIONS, semconv.KEPT_FIRST, semconv.KEPT_EVERY)  # by `KEEP`
 
 
 class Series:
@@ -110,11 +111,13 @@ class Series:
 
 def sent_in_full(steps: Sequence[Span]) -> list[bool]:
     """Return of each step whether its modules were sent: `KEEP` and `MAX_OVERHEAD` leave those of most steps out."""
-    kept = [step.text(semconv.STEP_KEPT) is not None for step in steps]
-    if any(kept):
-        return kept
-    if any(step.number(semconv.STEP_STRIDE) is not None for step in steps):
-        return [_has_modules(step.shape, step.at) for step in steps]
+    reasons = [step.text(semconv.STEP_KEPT) for step in steps]
+    chosen = any(reason in _CHOSEN for reason in reasons)
+    if chosen or any(step.number(semconv.STEP_STRIDE) is not None for step in steps):
+        return [
+            _has_modules(step.shape, step.at) and (reason is not None or not chosen)
+            for step, reason in zip(steps, reasons, strict=True)
+        ]
     return [True] * len(steps)
 
 

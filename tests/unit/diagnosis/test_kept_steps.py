@@ -113,6 +113,19 @@ def test_with_a_budget_the_steps_that_have_modules_are_told_by_their_spans() -> 
         assert run.usual_own[place] == pytest.approx(own, rel=0.1), place
 
 
+def test_steps_that_were_asked_for_do_not_make_the_others_less() -> None:
+    asked = {semconv.STEP_KEPT: semconv.KEPT_REQUESTED}
+    run = make_run(20, attributes=lambda step: asked if step == 5 else {})
+    assert all(run.main.in_full)
+
+
+def test_a_step_that_was_asked_for_is_in_full_where_it_has_modules() -> None:
+    reasons = {5: "requested", 10: "every", 15: "slow"}
+    run = make_run(20, kept=reasons.get)
+    assert [step for step, in_full in enumerate(run.main.in_full) if in_full] == [5, 10, 15]
+    assert [*run.main.usual_steps.numbers] == [5, 10]
+
+
 def test_the_spans_of_the_usual_step_are_those_of_one_with_modules() -> None:
     step = usual_step(kept_run())
     assert any(span.site.fqn == "GPT.h.3.attn" for span in step.walk())

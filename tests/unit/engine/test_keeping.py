@@ -65,6 +65,14 @@ def test_the_time_of_a_failed_step_is_not_compared_with() -> None:
     assert set(decisions(Keep(slow=1.3), records)) == set(range(60))
 
 
+def test_what_was_asked_for_is_kept_and_its_time_taken_in() -> None:
+    records = [step(index) for index in range(20)]
+    for place in (3, 12):
+        records[place].requested = True
+    records[12].end *= 9
+    assert decisions(Keep(slow=1.3), records) == {3: Kept("requested"), 12: Kept("requested")}
+
+
 def test_steps_are_counted_as_the_schedule_counts_them_on_all_ranks() -> None:
     schedule = Schedule(skip_first=5, wait=9, active=1)
     recorded = [index for index in range(205) if schedule.records(index)]
