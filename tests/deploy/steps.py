@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -103,7 +103,7 @@ class Step:
         calls = self._add_forward(parent, forward)
         backward_pass = self._add(semconv.BACKWARD_PASS, semconv.PHASE_BACKWARD, parent, backward)
         self._add_backward(backward_pass, backward, calls)
-        attributes = {semconv.OPTIMIZER_CLASS: "AdamW"}
+        attributes: dict[str, str | int | float] = {semconv.OPTIMIZER_CLASS: "AdamW"}
         self._add(
             "optimizer.step AdamW",
             semconv.PHASE_OPTIMIZER,
@@ -144,7 +144,7 @@ class Step:
             parent,
             times,
             kind=SpanKind.PRODUCER,
-            attributes=module(class_name, layer),
+            attributes=module(class_name, layer, times),
         )
 
     def _add_backward_call(
@@ -162,7 +162,7 @@ class Step:
             times,
             kind=SpanKind.CONSUMER,
             links=[Link(calls[class_name, layer])],
-            attributes=module(class_name, layer),
+            attributes=module(class_name, layer, times),
         )
 
     def _add(
@@ -175,7 +175,7 @@ class Step:
         kind: SpanKind = SpanKind.INTERNAL,
         links: Sequence[Link] = (),
         status: StatusCode = StatusCode.UNSET,
-        attributes: dict[str, str | int] | None = None,
+        attributes: Mapping[str, str | int | float] | None = None,
     ) -> SpanContext:
         context = SpanContext(self.trace_id, new_id(64), False, TraceFlags(TraceFlags.SAMPLED))
         span = ReadableSpan(
@@ -201,10 +201,12 @@ def part(times: tuple[int, int], index: int, parts: int) -> tuple[int, int]:
     return times[0] + index * width, times[0] + (index + 1) * width
 
 
-def module(class_name: str, layer: int) -> dict[str, str | int]:
+def module(class_name: str, layer: int, times: tuple[int, int]) -> dict[str, str | int | float]:
+    """Return what a module's span says: the attention fills the block, and blocks the model."""
     return {
         semconv.MODULE_FQN: FQNS[class_name].format(layer=layer),
         semconv.MODULE_CLASS: class_name,
+        semconv.SELF_TIME: (times[1] - times[0]) / 1e9 if class_name == "Attn" else 0.0,
     }
 
 

@@ -70,7 +70,7 @@ def test_searches_are_traceql(query: str) -> None:
 def test_every_variable_that_is_used_is_defined() -> None:
     names = {variable["name"] for variable in DASHBOARD["templating"]["list"]}
     text = json.dumps(DASHBOARD["panels"]).replace("$__rate_interval", "")
-    used = {name for name in ("service", "slower_than") if f"${name}" in text}
+    used = {name for name in ("service", "beside", "slower_than") if f"${name}" in text}
     assert names == used
     assert text.count("$") == sum(text.count(f"${name}") for name in names)
 

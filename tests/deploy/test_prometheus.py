@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
+import math
 import subprocess
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,9 +12,18 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
 
+from otel_torch_modules import semconv
+from otel_torch_modules._emission.training_metrics import TrainingMetrics
+from otel_torch_modules._records import Record
+from otel_torch_modules._spans.figures import Figures
+from tests.deploy.prometheus import Prometheus, get
 from tests.deploy.steps import exporter_to, send, steps_until_now
-from tests.support.backend_programs import DEPLOY, Program, find_on_path, free_ports
+from tests.support.backend_programs import DEPLOY, find_on_path, free_ports
 from tests.support.backend_servers import Collector, Jaeger
 from tests.support.jaeger_query import poll
 
@@ -25,57 +32,48 @@ pytestmark = pytest.mark.backend
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/training-steps.json").read_text())
 DATASOURCES = DEPLOY / "grafana/provisioning/datasources/datasources.yaml"
 SPANS_A_ROUND = 14 + 29  # of a step of one process and a step of two ranks
-ALERTS = ["TrainingStepsSlowerThanUsual", "TrainingWaitsForData", "SpansDropped"]
+ALERTS = [
+    "TrainingStepsSlowerThanUsual",
+    "NoTrainingStep",
+    "TrainingWaitsForData",
+    "SpansDropped",
+]
 RECORDS = [
     *("torch:step_duration_seconds:p50", "torch:step_duration_seconds:p90"),
     *("torch:step_duration_seconds:p99", "torch:training_seconds:rate5m"),
-    *("torch:phase_seconds:rate5m", "torch:phase_share:rate5m"),
+    *("torch:phase_seconds:rate5m", "torch:rank_busy_seconds:rate5m", "torch:phase_share:rate5m"),
 ]
 
 
-class Prometheus(Program):
-    """Prometheus with the shipped files, but for the targets and the pace: every 200 ms, not 15 s."""
+class Rank(ExitStack):
+    """The metrics of training of one rank of `many`: each step is skipped, and the one before was lost.
 
-    def __init__(self, folder: Path) -> None:
-        self._config = folder / "config"
-        shutil.copytree(DEPLOY / "prometheus", self._config)
-        self.scrape_from([])
-        settings = self._config / "prometheus.yaml"
-        settings.write_text(settings.read_text().replace("interval: 15s", "interval: 200ms"))
-        (port,) = free_ports(1)
-        self.url = f"http://127.0.0.1:{port}"
-        super().__init__(
-            [
-                find_on_path("prometheus", "prometheus"),
-                f"--config.file={settings}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            {},
-            f"{self.url}/-/ready",
-            folder / "prometheus.log",
-        )
+    Rank 1 takes a module 0.3 s, rank 0 half of that.
+    """
 
-    def scrape_from(self, targets: list[str]) -> None:
-        """Replace the targets of a running Prometheus."""
-        (self._config / "targets.yaml").write_text(yaml.safe_dump([{"targets": targets}]))
+    def __init__(self, endpoint: str, rank: int) -> None:
+        super().__init__()
+        exporter = OTLPMetricExporter(endpoint=endpoint, insecure=True)
+        resource = Resource({semconv.DISTRIBUTED_RANK: rank, "service.name": "many"})
+        reader = PeriodicExportingMetricReader(exporter, math.inf)
+        self._provider = MeterProvider([reader], resource, shutdown_on_exit=False)
+        self.callback(self._provider.shutdown)
+        meter = self._provider.get_meter(semconv.SCOPE_NAME)
+        self._metrics = TrainingMetrics(meter)
+        self._lost = meter.create_counter(semconv.METRIC_PROCESSED, semconv.UNIT_STEP)
+        self._seconds = 0.15 + rank * 0.15
 
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return the series of an instant query: `metric` and `value`, ordered by labels."""
-        answer = get(f"{self.url}/api/v1/query", query=expression)
-        return sorted(answer["data"]["result"], key=lambda series: sorted(series["metric"].items()))
+    def tell(self) -> None:
+        self._lost.add(1, {semconv.ERROR_TYPE: semconv.QUEUE_FULL})
+        own = {("GPT.h.*.attn", "forward"): self._seconds}
+        figures = Figures(0.5, {"forward": self._seconds, "data": 0.05}, own)
+        self._metrics.step_ended(Record("step", 7, 0, 0, skipped=True), figures, sent=False)
+        assert self._provider.force_flush()
 
 
 class Fed(NamedTuple):
     prometheus: Prometheus
     jaeger: Jaeger
-
-
-def get(url: str, **parameters: str | int) -> Any:
-    with urllib.request.urlopen(
-        f"{url}?{urllib.parse.urlencode(parameters)}", timeout=30
-    ) as answer:
-        return json.load(answer)
 
 
 def test_files_are_valid() -> None:
@@ -106,11 +104,17 @@ def fed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fed]:
         own_metrics = collector.metrics_url.removeprefix("http://").removesuffix("/metrics")
         prometheus.scrape_from([f"127.0.0.1:{port}", own_metrics])
         exporter = exporter_to(collector.otlp_grpc)
-        for total in SPANS_A_ROUND, 2 * SPANS_A_ROUND, 3 * SPANS_A_ROUND:
+        ranks = [running.enter_context(Rank(collector.otlp_grpc, rank)) for rank in range(2)]
+        for number in range(1, 4):
             send(exporter, steps_until_now("one", [100]))
-            send(exporter, steps_until_now("many", [100], ranks=[100, 80]))
+            send(exporter, steps_until_now("many", [100], ranks=[100, 80], failed=number > 1))
+            for rank in ranks:
+                rank.tell()
+            total = number * SPANS_A_ROUND
             wait_for(prometheus, f"sum(traces_span_metrics_calls_total) == {total}")
+            wait_for(prometheus, f"min(torch_step_duration_seconds_count) == {number}")
         wait_for(prometheus, "count(torch:phase_share:rate5m) == 8")
+        wait_for(prometheus, "count(torch:step_duration_seconds:p99 > 0) == 2")
         yield Fed(prometheus, jaeger)
 
 
@@ -144,7 +148,10 @@ def panel_queries(kind: str, key: str) -> list[Any]:
 
 
 def filled_in(expression: str) -> str:
-    return expression.replace("$service", "many").replace("$__rate_interval", "5m")
+    known = {"service": "many", "beside": "one", "__rate_interval": "5m"}
+    for name, value in known.items():
+        expression = expression.replace(f"${name}", value)
+    return expression
 
 
 @pytest.mark.parametrize("expression", panel_queries("prometheus", "expr"))
@@ -156,18 +163,39 @@ def test_panels_show_something(fed: Fed, expression: str) -> None:
         assert [one for one in series if one["value"][1] != "NaN"] != []
 
 
-def test_the_slowest_modules_are_in_milliseconds_per_step(fed: Fed) -> None:
-    (panel,) = [one for one in DASHBOARD["panels"] if one["title"] == "Slowest modules by class"]
+@pytest.mark.parametrize(
+    ("title", "label", "leading"),
+    [
+        ("Own time by class", "torch_module_class", "Attn"),
+        ("Own time by place", "torch_module_fqn_pattern", "GPT.h.*.attn"),
+    ],
+)
+def test_what_calls_others_does_not_lead_and_ranks_count_as_they_are(
+    fed: Fed, title: str, label: str, leading: str
+) -> None:
+    (panel,) = [one for one in DASHBOARD["panels"] if one["title"] == title]
+    series = values(
+        fed.prometheus.query(filled_in(panel["targets"][0]["expr"])), "torch_phase", label
+    )
+    assert series.pop(("forward", leading)) == pytest.approx(3 / 8)
+    assert series.pop(("backward", leading)) == pytest.approx(5 / 8)
+    assert set(series.values()) == {0.0}
+    assert len(series) == 4  # the model and the block, forward and backward
+
+
+def test_who_is_waited_for_is_who_is_busy(fed: Fed) -> None:
+    (panel,) = [one for one in DASHBOARD["panels"] if one["title"] == "Who holds the others up"]
     series = fed.prometheus.query(filled_in(panel["targets"][0]["expr"]))
-    assert values(series, "torch_phase", "torch_module_class") == {
-        # Two ranks: 100 ms and 80 ms, three tenths of it forward and five tenths backward.
-        ("forward", "GPT"): pytest.approx(54),
-        ("forward", "Block"): pytest.approx(54),
-        ("forward", "Attn"): pytest.approx(54),
-        ("backward", "GPT"): pytest.approx(90),
-        ("backward", "Block"): pytest.approx(90),
-        ("backward", "Attn"): pytest.approx(90),
+    assert values(series, "torch_distributed_rank") == {
+        ("0",): pytest.approx(-0.075),
+        ("1",): pytest.approx(0.075),
     }
+
+
+def test_starts_are_marked(fed: Fed) -> None:
+    (annotation,) = DASHBOARD["annotations"]["list"]
+    (series,) = fed.prometheus.query(filled_in(annotation["expr"]))
+    assert (series["metric"], series["value"][1]) == ({"service_name": "many"}, "2")
 
 
 def test_the_dashboards_list_of_jobs(fed: Fed) -> None:
