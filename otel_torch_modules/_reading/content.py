@@ -6,6 +6,7 @@ import gzip
 import io
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -23,8 +24,12 @@ DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError)
 _STANDARD_INPUT = "-"
 
 
-def open_content(source: str) -> IO[bytes]:
+def open_content(source: str, advance: Callable[[int], None]) -> IO[bytes]:
     """Open a file, or standard input for ``-``, and return what it holds, unpacked.
+
+    Args:
+        source: its name.
+        advance: is told how many bytes more have been read, as they are in the file.
 
     Raises:
         OSError: it cannot be opened.
@@ -33,7 +38,13 @@ def open_content(source: str) -> IO[bytes]:
         stream: IO[bytes] = sys.stdin.buffer
     else:
         stream = Path(source).open("rb")  # noqa: SIM115, whoever reads closes it
-    return _unpacked(stream)
+    return _unpacked(stream, advance)
+
+
+def size_of(source: str) -> int | None:
+    """Return how many bytes a file has; None where that is not known before its end."""
+    path = Path(source)
+    return path.stat().st_size if source != _STANDARD_INPUT and path.is_file() else None
 
 
 def unpacked(message: bytes) -> bytes:
@@ -45,8 +56,8 @@ def unpacked(message: bytes) -> bytes:
     return _unpacked(io.BytesIO(message)).read() if message[:4] == ZSTD else message
 
 
-def _unpacked(stream: IO[bytes]) -> IO[bytes]:
-    content = _Rejoined(stream.read(len(ZSTD)), stream)
+def _unpacked(stream: IO[bytes], advance: Callable[[int], None] = lambda count: None) -> IO[bytes]:
+    content = _Rejoined(stream.read(len(ZSTD)), stream, advance)
     if content.head.startswith(GZIP):
         return cast("IO[bytes]", gzip.GzipFile(fileobj=io.BufferedReader(content)))
     if content.head == ZSTD:
@@ -57,7 +68,8 @@ def _unpacked(stream: IO[bytes]) -> IO[bytes]:
 class _Rejoined(io.RawIOBase):
     """A stream whose first bytes have been looked at."""
 
-    def __init__(self, head: bytes, stream: IO[bytes]) -> None:
+    def __init__(self, head: bytes, stream: IO[bytes], advance: Callable[[int], None]) -> None:
+        self._advance = advance
         self.head = head
         self._waiting = head
         self._stream = stream
@@ -71,6 +83,7 @@ class _Rejoined(io.RawIOBase):
         else:
             content = self._stream.read(len(buffer))
         buffer[: len(content)] = content
+        self._advance(len(content))
         return len(content)
 
     def close(self) -> None:

@@ -12,9 +12,10 @@ from typing import IO
 
 from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.arrivals import Arrivals
-from otel_torch_modules._reading.content import DAMAGED, open_content, unpacked
+from otel_torch_modules._reading.content import DAMAGED, open_content, size_of, unpacked
 from otel_torch_modules._reading.damage import Damage, Place
 from otel_torch_modules._reading.json_lines import JsonReader
+from otel_torch_modules._reading.progress import Progress
 from otel_torch_modules._reading.source_error import SourceError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -24,7 +25,7 @@ _MOST_BYTES = 1 << 30  # of a message: what claims to be longer is none
 _FIRST_BYTES_OF_LENGTHS = range(8)
 
 
-def read_file(source: str, arrivals: Arrivals) -> Damage:
+def read_file(source: str, arrivals: Arrivals, progress: Progress) -> Damage:
     """Read the spans of a file, or of standard input for ``-``, and return what of it is no span.
 
     Raises:
@@ -33,10 +34,13 @@ def read_file(source: str, arrivals: Arrivals) -> Damage:
     damage = Damage(printable("standard input" if source == "-" else source))
     before = arrivals.count
     try:
-        with open_content(source) as content:
+        progress.begin(damage.source, size_of(source))
+        with open_content(source, progress.advance) as content:
             _read(content, arrivals, damage)
     except OSError as error:
         raise SourceError(f"{damage.source} cannot be read: {error.strerror}") from error
+    finally:
+        progress.end()
     if arrivals.count == before:
         raise SourceError(_why_there_is_nothing(damage))
     return damage

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 from otel_torch_modules import semconv
 from otel_torch_modules._printable import printable
+from otel_torch_modules._reading.progress import Progress, Unseen
 from otel_torch_modules._reading.source_error import SourceError
 
 _TIME_LIMIT_S = 60.0
 
 
 class Query(NamedTuple):
-    """Which traces are wanted of a backend. Files are read whole, whatever it says."""
+    """Which traces are wanted of a backend. Files are read whole, whatever it says, and told of to `progress`."""
 
     service: str | None = None  # None: the only one that there is
     since_s: float = 3600.0  # how long before now
@@ -27,6 +28,7 @@ class Query(NamedTuple):
     phase: str = (
         semconv.PHASE_STEP
     )  # of the span that they are looked for by: a step's, or a stall's
+    progress: Progress = Unseen()
 
 
 class Backend:

@@ -144,7 +144,7 @@ def _read_source(source: str, query: Query, arrivals: Arrivals) -> Damage:
         return read_jaeger(url, query, arrivals)
     if kind == "tempo":
         return read_tempo(url, query, arrivals)
-    return read_file(source, arrivals)
+    return read_file(source, arrivals, query.progress)
 
 
 def _start(span: Span) -> int:

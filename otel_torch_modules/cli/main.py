@@ -210,7 +210,10 @@ def _add_output(command: argparse.ArgumentParser) -> None:
 
 
 def _query(options: argparse.Namespace) -> Query:
-    return Query(options.service, options.since, options.run_id, options.limit)
+    from otel_torch_modules.cli.reading_bar import ReadingBar
+
+    asked = options.service, options.since, options.run_id, options.limit
+    return Query(*asked, progress=ReadingBar())
 
 
 def _seconds(text: str) -> float:

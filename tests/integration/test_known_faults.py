@@ -21,6 +21,7 @@ from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.why import run_of
 from otel_torch_modules.testing import capture_spans
+from tests.distributed.launch import command, run
 
 STEPS = 60
 BLOCKS = 4
@@ -145,6 +146,8 @@ def littering(step: int, net: Net) -> None:
         gc.collect()
 
 
+STRAGGLING = Fault({"straggler"}, "forward Sequential.1.mlp")
+
 FAULTS = {
     "a slow dataset": Fault({"data"}, "dataloader.next", data_ms=lambda index: 15.0),
     "one slow backward of one module once": Fault(
@@ -164,6 +167,7 @@ FAULTS = {
     "a loop that does other things": Fault(
         {"between"}, "in the steps", within=pausing(15, lambda step: True)
     ),
+    "a straggling rank": STRAGGLING,
     "nothing": Fault({"balanced"}),
 }
 
@@ -189,13 +193,20 @@ def diagnosis_of(fault: Fault, file: Path) -> Diagnosis:
     return diagnose(run_of(Traces.read(file)))
 
 
+def diagnosis_of_ranks(file: Path) -> Diagnosis:
+    """Run four ranks of which rank 2 is always late in one module."""
+    run(command("straggling.py", "20", "20"), file)
+    return diagnose(run_of(Traces.read(file)))
+
+
 @pytest.fixture(scope="module")
 def diagnoses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Diagnosis]:
     folder = tmp_path_factory.mktemp("faults")
     return {
         name: diagnosis_of(fault, folder / f"{number}.jsonl")
         for number, (name, fault) in enumerate(FAULTS.items())
-    }
+        if fault is not STRAGGLING
+    } | {"a straggling rank": diagnosis_of_ranks(folder / "ranks.jsonl")}
 
 
 def is_right(fault: Fault, diagnosis: Diagnosis) -> bool:
@@ -208,7 +219,7 @@ def is_right(fault: Fault, diagnosis: Diagnosis) -> bool:
 
 
 def test_the_first_finding_is_right(diagnoses: dict[str, Diagnosis]) -> None:
-    """Of ten runs on a machine that does other things as well one may be told wrongly."""
+    """Of eleven runs on a machine that does other things as well one may be told wrongly."""
     wrong = {
         name: diagnoses[name].findings[:2]
         for name, fault in FAULTS.items()

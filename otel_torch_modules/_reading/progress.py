@@ -1,0 +1,31 @@
+"""Who is told how far the reading of files is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Is told of one file after the other."""
+
+    def begin(self, name: str, size: int | None) -> None:
+        """A file is read that has `size` bytes; None of a pipe, whose end nobody knows."""
+
+    def advance(self, count: int) -> None:
+        """So many bytes more have been read."""
+
+    def end(self) -> None:
+        """It is read."""
+
+
+class Unseen:
+    """Nobody looks."""
+
+    def begin(self, name: str, size: int | None) -> None:
+        pass
+
+    def advance(self, count: int) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
