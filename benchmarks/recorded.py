@@ -58,7 +58,7 @@ class _Drops:
         pass
 
 
-def _do_nothing() -> None:
+def _do_nothing(*_: object) -> None:
     pass
 
 
@@ -103,7 +103,13 @@ def _recording(
     config: Config, recorder: Recorder, context: StepContext, submit: Callable[[Record], object]
 ) -> Iterator[Steps]:
     steps = Steps(
-        config, recorder, context, submit, Losses(_lost, _do_nothing), Causes((), recorder)
+        config,
+        recorder,
+        context,
+        submit,
+        _do_nothing,
+        losses=Losses(_lost, _do_nothing),
+        causes=Causes((), recorder),
     )
     recorder.install()
     try:

@@ -30,6 +30,7 @@ _PARTS = (
     "stall",
     "keeping",
     "looking",
+    "metrics",
 )
 
 

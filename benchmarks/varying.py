@@ -33,6 +33,7 @@ from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules._records import Record, Varying
 from otel_torch_modules._spans.columns import SpanColumns
+from otel_torch_modules._spans.span import Span
 
 _BLOCK = 512  # spans, as many as the outbox has encoded at once
 _CALLS = 10_000
@@ -44,9 +45,19 @@ _SECONDS = Varying("torch.seconds", float)
 
 
 class Sending:
-    """Assembles and encodes records, and sends nothing."""
+    """Assembles and encodes records, and sends nothing.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        config: the options.
+        tell: is told of each record and its tree.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        tell: Callable[[Record, Span | SpanColumns], object] = lambda record, tree: None,
+    ) -> None:
+        self._tell = tell
         tracer = TracerProvider(shutdown_on_exit=False).get_tracer(semconv.SCOPE_NAME)
         assert isinstance(tracer, Tracer)
         self._tracer = tracer
@@ -61,6 +72,7 @@ class Sending:
         tree = self._assembler.assemble(record)
         if isinstance(tree, SpanColumns):
             self.send_columns(tree)
+            self._tell(record, tree)
             return
         spans = list(tree.walk())
         for span, span_id in zip(spans, generate_span_ids(self._ids, len(spans)), strict=True):
@@ -68,6 +80,7 @@ class Sending:
         shared = RecordSpans(spans, _DECISION, self._tracer, self._scope)
         for begin in range(0, len(spans), _BLOCK):
             self._encoder.encode(shared, spans[begin : begin + _BLOCK])
+        self._tell(record, tree)
         tree.release()
 
     def send_columns(self, columns: SpanColumns) -> None:

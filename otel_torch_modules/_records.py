@@ -344,6 +344,7 @@ class Record:
     start: int  # perf_counter_ns
     clock_offset: int  # ns; add it to a perf_counter_ns for nanoseconds since the epoch
     end: int = 0
+    step_name: str = semconv.STEP  # of a step; `{step}` in it stands for its number
     site: Site | None = None  # the root module of a forward by itself
     trace_id: int = 0
     span_id: int = 0

@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,8 @@ from otel_torch_modules.config import Config
 
 logger = logging.getLogger("otel_torch_modules")
 
+_MOST_LEFT_OUT = 4_096  # steps; the worker comes for them a few times a second
+
 _STOP_TIMEOUT_S = 30.0  # of a program that takes tracing down itself, and goes on afterwards
 
 
@@ -76,6 +80,7 @@ class Tracing:
             tracer_provider=tracer_provider,
             on_found=lambda: self._engine.start(),
             short_of_room=lambda: self._engine.worker.queue.nearly_full,
+            services=config.services,
         )
         self._engine = Engine(
             self._emission,
@@ -96,6 +101,7 @@ class Tracing:
             self._recorder,
             self._emission.context,
             self._put,
+            self._leave_out,
             losses=self._losses,
             causes=self._causes,
             spending=self._spending,
@@ -109,6 +115,8 @@ class Tracing:
         self._black_box = self._make_black_box(config.blackbox)
         self._control = self._make_control(config.control)
         self._phases: list[Phase] = []  # of the last step
+        # Steps that were not recorded, until the worker tells of them.
+        self._left_out: deque[Record] = deque(maxlen=_MOST_LEFT_OUT)
         self.step = self._steps.step
 
     def start(self) -> None:
@@ -134,6 +142,7 @@ class Tracing:
     def after_fork_in_child(self) -> None:
         """Forget the parent's step: the parent sends it."""
         self._steps.abandon()
+        self._left_out.clear()
         if self._stalls is not None:
             self._stalls.forget()
         if self._black_box is not None:
@@ -152,6 +161,12 @@ class Tracing:
         self._engine.worker.put(record)
         self._losses.end_with_a_whole_record()
 
+    def _leave_out(self, record: Record) -> None:
+        """A step that was not recorded has ended: metrics tell of it all the same."""
+        self._left_out.append(record)
+        if self._emission.measures_anyway:
+            self._emission.prepare()  # the worker starts with the provider
+
     def _handle(self, record: Record) -> None:
         """Assemble `record` and send it."""
         with self._deliveries.assembling(record):
@@ -169,7 +184,9 @@ class Tracing:
             tree = self._assembler.assemble(record)
             if self._black_box is not None and record.kind == "step":
                 self._phases = phases_of(tree, record.clock_offset)
-            self._emission.emit(tree, context)
+            sent = self._emission.emit(tree, context)
+            if record.kind == "step":
+                self._emission.measure(record, tree, sent=sent)
             tree.release()
 
     def _leave_out_modules(self, keeping: Keeping, record: Record) -> None:
@@ -178,10 +195,14 @@ class Tracing:
             record.kept = keeping.decide(record)
             if record.kept is None:
                 record.log = self._cuts.cut(record.log)
+                record.phases_only = True
 
     def _hand_over(self) -> None:
         """Do what is due: on the worker's thread, a few times a second."""
         self._steps.hand_over_idle()
+        with suppress(IndexError):
+            while True:
+                self._emission.measure_left_out(self._left_out.popleft())
         if self._stalls is not None:
             self._stalls.look()
         if self._black_box is not None and self._identity.is_rank:

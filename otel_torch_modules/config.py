@@ -15,17 +15,19 @@ from fnmatch import translate
 from typing import Any, NoReturn
 
 from otel_torch_modules import environment_variables as variables
-from otel_torch_modules import ranks
+from otel_torch_modules import ranks, semconv
 from otel_torch_modules.ranks import Ranks
 
 _PREFIX = "OTEL_TORCH_MODULES_"
 _PHASES = ("train", "eval")
 CAUSES = ("compile", "gc", "checkpoint", "loop")
 _SPAN_KINDS = ("separate", "internal")
+_SERVICES = ("one", "phases", "ranks")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(
     r"[+-]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})(e[+-]?[0-9]{1,2})?", re.IGNORECASE
 )
+_STEP_NAME = re.compile(r"([^{}]|\{step\})+")
 _SECONDS = "a number of seconds, 0 for off, as in 60"
 _FRACTION = "a number above 0 and at most 1, as in 0.01"
 
@@ -128,6 +130,8 @@ class Config:
     blackbox: str = ""
     control: str = ""
     causes: tuple[str, ...] = CAUSES
+    services: str = "one"
+    step_name: str = semconv.STEP
 
     def __post_init__(self) -> None:
         for name in ("phases", "include", "exclude", "causes"):
@@ -142,6 +146,10 @@ class Config:
             )
         if self.span_kind not in _SPAN_KINDS:
             _refuse("span_kind", self.span_kind, "separate or internal")
+        if self.services not in _SERVICES:
+            _refuse("services", self.services, "one, phases or ranks")
+        if not isinstance(self.step_name, str) or not _STEP_NAME.fullmatch(self.step_name):
+            _refuse("step_name", self.step_name, "a text in which no brace is but those of {step}")
         if not isinstance(self.schedule, Schedule):
             _refuse("schedule", self.schedule, "a Schedule")
         if self.max_overhead is not None and not _is_fraction(self.max_overhead):
@@ -306,4 +314,6 @@ _PARSERS = {
     "blackbox": _word,
     "control": _word,
     "causes": _causes,
+    "services": _word,
+    "step_name": _word,
 }

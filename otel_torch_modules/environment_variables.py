@@ -116,5 +116,17 @@ OTEL_TORCH_MODULES_CAUSES: Final = "OTEL_TORCH_MODULES_CAUSES"
 The names: ``compile``, ``gc``, ``checkpoint``, ``loop`` (clipping, ``zero_grad``, scaler, scheduler). Default ``all``.
 """
 
+OTEL_TORCH_MODULES_SERVICES: Final = "OTEL_TORCH_MODULES_SERVICES"
+"""Which services spans are of: ``one``; ``phases`` or ``ranks``, a service for each (``my-training · backward``).
+
+Default ``one``. Jaeger gives each service a colour. Only where the program sets no tracer provider of its own.
+"""
+
+OTEL_TORCH_MODULES_STEP_NAME: Final = "OTEL_TORCH_MODULES_STEP_NAME"
+"""What the span of a step is called; ``{step}`` stands for its number.
+
+Default ``train.step``. With the number, names are as many as steps are: an operation each in Jaeger's list.
+"""
+
 OTEL_TORCH_MODULES_FILE: Final = "OTEL_TORCH_MODULES_FILE"
 """Where ``OTEL_TRACES_EXPORTER=otlp_file`` writes OTLP JSON lines; ``{pid}`` and ``{rank}`` are filled in."""

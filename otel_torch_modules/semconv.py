@@ -139,12 +139,25 @@ METRIC_QUEUE_CAPACITY: Final = "torch.sdk.processor.step.queue.capacity"
 UNIT_STEP: Final = "{step}"
 UNIT_BYTES: Final = "By"
 
+# Metrics of training.
+METRIC_STEPS: Final = "torch.steps"
+METRIC_STEP_DURATION: Final = "torch.step.duration"
+METRIC_STEP_INDEX: Final = "torch.step.index"
+METRIC_STEP_AGE: Final = "torch.step.age"
+METRIC_PHASE_DURATION: Final = "torch.phase.duration"
+METRIC_SELF_TIME: Final = "torch.module.self_time"
+UNIT_SECONDS: Final = "s"
+
+# The value of `torch.module.pattern` that stands for all the modules whose own series would be too many.
+OTHER_PATTERNS: Final = "other"
+
 # Attributes of these metrics, and their values.
 COMPONENT_TYPE: Final = "otel.component.type"
 COMPONENT_NAME: Final = "otel.component.name"
 STEP_PROCESSOR: Final = "torch_step_processor"
 ERROR_TYPE: Final = "error.type"
 QUEUE_FULL: Final = "queue_full"
+ERROR_OTHER: Final = "_OTHER"
 
 # Resource attributes.
 TORCH_VERSION: Final = "torch.version"

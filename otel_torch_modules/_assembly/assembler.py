@@ -94,7 +94,8 @@ class Assembler:
         self._order = tree.order
         root = tree.finish()
         enclose(root)
-        add_self_times(root)
+        if not record.phases_only:
+            add_self_times(root)
         if record.kind == "step":
             add_between(tree.heads[-1])
         return root
@@ -111,7 +112,8 @@ class Assembler:
         root = tree.finish()
         ends = tree.made.ends(seen.pattern.thread)
         stretched = enclose(root)
-        add_self_times(root)
+        if not record.phases_only:
+            add_self_times(root)
         if not stretched and tree.self_contained and ends is not None:
             seen.numbers = ends[1] - ends[0]
             seen.plan = Plan.of(root, len(tree.heads), tree.truncated)

@@ -1,19 +1,16 @@
 """How long a module's span lasts without the spans below it: what sums of times over a kind of place are made of.
 
-Spans that are below it side by side, as those of threads may be, are all taken away; it is never less than nothing.
+It is not known of a root whose modules were not recorded. Spans that are below it side by side, as those of threads may
+be, are all taken away; it is never less than nothing.
 """
 
 from __future__ import annotations
 
 from operator import sub
-from typing import Final
 
 from otel_torch_modules import semconv
-from otel_torch_modules._records import Varying
 from otel_torch_modules._spans.layout import Layout
-from otel_torch_modules._spans.span import Span
-
-SELF_TIME: Final = Varying(semconv.SELF_TIME, float)
+from otel_torch_modules._spans.span import SELF_TIME, Span
 
 _SECOND = 1_000_000_000  # ns
 

@@ -6,14 +6,19 @@ import os
 from collections.abc import Callable
 
 from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
 
 from otel_torch_modules._emission.current_span import RecordContext
 from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._emission.last_words import say_last_words
+from otel_torch_modules._emission.measurement import Measurement
+from otel_torch_modules._emission.meter_provider import is_asked_for
 from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
 from otel_torch_modules._emission.provider import LazyTracerProvider
+from otel_torch_modules._emission.services import Services
 from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._job.identity import JobIdentity
+from otel_torch_modules._job.resource import build_resource, service_name
 from otel_torch_modules._job.starter import JobContext
 from otel_torch_modules._step_context import OpenSpan
 
@@ -29,6 +34,7 @@ class Emission:
         tracer_provider: to use instead of the program's global one.
         on_found: called when the tracer provider is known.
         short_of_room: whether a record that opens should do without its modules.
+        services: how spans are parted between services.
     """
 
     def __init__(
@@ -41,13 +47,21 @@ class Emission:
         tracer_provider: trace.TracerProvider | None,
         on_found: Callable[[], None],
         short_of_room: Callable[[], bool],
+        services: str = "one",
     ) -> None:
         self._deliveries = deliveries
-        self._provider = LazyTracerProvider(tracer_provider, on_found=on_found)
+        self._provider = LazyTracerProvider(
+            tracer_provider, on_found=on_found, services=Services(services)
+        )
         self._emitter = Emitter(self._provider.resolve, job_context, deliveries=deliveries)
         self.emit, self.idle = self._emitter.emit, self._emitter.idle
-        self.export, self.close = self._emitter.flush, self._provider.close
+        self.export = self._emitter.flush
         self.wait, self.prepare = self._provider.wait, self._provider.prepare
+        self.measures_anyway = is_asked_for()
+        """Whether there are metrics though no step may ever be recorded."""
+        self._measurement = Measurement(self._resource)
+        self.measure = self._measurement.step_ended
+        self.measure_left_out = self._measurement.left_out_step_ended
         self.context = RecordContext(
             open_span,
             self._provider,
@@ -55,6 +69,16 @@ class Emission:
             identity,
             short_of_room=short_of_room,
         )
+
+    def _resource(self) -> Resource:
+        resource = getattr(self._provider.resolve(), "resource", None)
+        return build_resource(service_name()) if resource is None else resource
+
+    def close(self) -> None:
+        try:
+            self._provider.close()
+        finally:
+            self._measurement.close()
 
     @property
     def is_ours(self) -> bool:

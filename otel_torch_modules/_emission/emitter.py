@@ -40,6 +40,7 @@ from otel_torch_modules._emission.otlp.outbox import Outbox
 from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
 from otel_torch_modules._emission.provider import OwnTracerProvider
 from otel_torch_modules._emission.record_spans import RecordSpans, context_with_parent
+from otel_torch_modules._emission.services import ONE
 from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._job.starter import JobContext
 from otel_torch_modules._spans.columns import SpanColumns
@@ -80,9 +81,10 @@ class Emitter:
         self._unflushed = 0
         self._flushed_at = clock()
         self._outboxes: tuple[Outbox, ...] = ()
+        self._services = ONE
 
-    def emit(self, tree: Span | SpanColumns, context: Context | None = None) -> None:
-        """Send `tree`; give an id to each span that has none yet.
+    def emit(self, tree: Span | SpanColumns, context: Context | None = None) -> bool:
+        """Send `tree`; give an id to each span that has none yet. Return whether it goes out by the ids that it has.
 
         Args:
             tree: of a record.
@@ -92,25 +94,28 @@ class Emitter:
         provider = self._resolve()
         tracer = self._tracer_of(provider)
         if isinstance(tracer, trace.NoOpTracer):  # switched off on purpose
-            return
+            return False
         if not isinstance(tracer, Tracer):
             self._send_by_api(tree, tracer, context)
-            return
+            return False
         if not sdk.is_enabled(tracer):
-            return
+            return False
         processors = sdk.span_processors(tracer.span_processor)
         if not processors:
             self._warn("The tracer provider has no span processor: no spans are sent")
-            return
+            return False
         if context is None:
             context = context_with_parent(root)
         decision = self._decide(tracer, root, context)
         if decision is None:
-            return
+            return False
+        is_sampled = bool(decision.trace_flags & TraceFlags.SAMPLED)
         self._job.link(root)
         exporters: tuple[RequestExporter, ...] = ()
+        self._services = ONE
         if isinstance(provider, OwnTracerProvider):
             exporters = provider.request_exporters(processors)
+            self._services = provider.services
         outboxes = self._outboxes_to(exporters, tracer)
         if (
             isinstance(tree, SpanColumns)
@@ -118,18 +123,19 @@ class Emitter:
             and outboxes[0].encoder.has_templates(decision)
         ):
             self._send_columns(tree, decision, tracer, outboxes, context)
-            return
+            return is_sampled
         spans = list((tree if isinstance(tree, Span) else tree.tree()).walk())
         self._assign_ids(spans, tracer)
         if isinstance(tree, SpanColumns):
             tree.take_ids(spans)
-        batch = RecordSpans(spans, decision, tracer, self._scope)
+        batch = RecordSpans(spans, decision, tracer, self._scope, self._services)
         if outboxes:
             self._send_encoded(batch, outboxes, context)
         elif sdk.needs_started_spans(processors):
             self._send_started(batch, context)
         else:
             self._send_finished(batch, _root_last(batch.spans), context)
+        return is_sampled
 
     def _send_by_api(
         self, tree: Span | SpanColumns, tracer: trace.Tracer, context: Context | None
@@ -156,7 +162,8 @@ class Emitter:
         spans = [*heads, *columns.between, *columns.spans_apart(columns.span_ids)]
         for outbox in outboxes:
             outbox.put_columns(columns, columns.span_ids, decision.trace_flags)
-        self._send_encoded(RecordSpans(spans, decision, tracer, self._scope), outboxes, context)
+        batch = RecordSpans(spans, decision, tracer, self._scope, self._services)
+        self._send_encoded(batch, outboxes, context)
 
     def _send_encoded(
         self, batch: RecordSpans, outboxes: tuple[Outbox, ...], context: Context
@@ -208,7 +215,7 @@ class Emitter:
                 [
                     Outbox(
                         exporter,
-                        SpanEncoder(tracer, self._scope, exporter.language, maker),
+                        SpanEncoder(tracer, self._scope, exporter.language, maker, self._services),
                         self._deliveries,
                         self._clock,
                     )

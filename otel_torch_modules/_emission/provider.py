@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from otel_torch_modules._emission import sdk
 from otel_torch_modules._emission.ids import UrandomIdGenerator
 from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
+from otel_torch_modules._emission.services import ONE, Services
 from otel_torch_modules._engine import fork
 from otel_torch_modules._job.resource import build_resource, service_name
 from otel_torch_modules._job.resource_detector import process_resource
@@ -42,11 +43,17 @@ class LazyTracerProvider:
     Args:
         given: the provider to use, if the program handed one in.
         on_found: called once a process, in whatever thread it happens, when the provider is known and needed.
+        services: say which service spans are of, where the provider is ours.
     """
 
     def __init__(
-        self, given: trace.TracerProvider | None = None, *, on_found: Callable[[], None]
+        self,
+        given: trace.TracerProvider | None = None,
+        *,
+        on_found: Callable[[], None],
+        services: Services = ONE,
     ) -> None:
+        self._services = services
         self._given = None if given is None else _unwrapped(given)
         self._provider: trace.TracerProvider | None = None
         self._tracer_of: trace.TracerProvider | None = None
@@ -115,7 +122,7 @@ class LazyTracerProvider:
     def _open_ours(self) -> trace.TracerProvider:
         try:
             if self._ours is None:
-                return _build(self._service_name or service_name())
+                return _build(self._service_name or service_name(), self._services)
             self._ours.open()  # in a forked child
         except Exception:
             _LOGGER.exception("No exporter could be set up: no spans are sent")
@@ -161,12 +168,14 @@ class OwnTracerProvider(TracerProvider):
 
     Args:
         service: its name where the user gave it none.
+        services: say which service spans are of.
     """
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, services: Services = ONE) -> None:
+        self.services = services
         super().__init__(
             sampler=sdk.sampler(),
-            resource=build_resource(service),
+            resource=services.of_process(build_resource(service)),
             shutdown_on_exit=False,  # the SDK's takes 30 s where no server answers
             id_generator=sdk.id_generator() or UrandomIdGenerator(),
         )
@@ -246,13 +255,13 @@ def _unwrapped(provider: trace.TracerProvider) -> trace.TracerProvider:
     return of_sdk[0] if len(of_sdk) == 1 else provider
 
 
-def _build(service: str) -> trace.TracerProvider:
+def _build(service: str, services: Services) -> trace.TracerProvider:
     if os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true":
         return trace.NoOpTracerProvider()
     if os.environ.get(_OTEL_CONFIG_FILE):
         sdk.configure_from_file()
         return _program_provider() or trace.NoOpTracerProvider()
-    ours = OwnTracerProvider(service)
+    ours = OwnTracerProvider(service, services)
     ours.open()
     if not ours.is_open:  # OTEL_TRACES_EXPORTER=none
         return trace.NoOpTracerProvider()

@@ -28,6 +28,7 @@ from opentelemetry.trace import (
 from otel_torch_modules import semconv
 from otel_torch_modules._emission import sampling, sdk
 from otel_torch_modules._emission.limits import Limits
+from otel_torch_modules._emission.services import ONE, Services
 from otel_torch_modules._records import Raised
 from otel_torch_modules._spans.span import Span
 
@@ -44,6 +45,7 @@ class RecordSpans:
         decision: of the sampler.
         tracer: whose spans they become.
         scope: their instrumentation scope.
+        services: say which service each is of.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class RecordSpans:
         decision: sampling.Decision,
         tracer: Tracer,
         scope: InstrumentationScope,
+        services: Services = ONE,
     ) -> None:
         root = spans[0]
         self.spans = spans[1:] if root.remote else spans
@@ -59,6 +62,7 @@ class RecordSpans:
         self.decision = decision
         self.tracer = tracer
         self._scope = scope
+        self._services = services
         self._offset = root.trace.clock_offset
         self._flags = TraceFlags(decision.trace_flags)
         self._contexts: dict[Span, SpanContext] = {}
@@ -92,8 +96,12 @@ class RecordSpans:
         attributes, of_sampler = span.all_attributes, self.decision.attributes
         return {**attributes, **of_sampler} if of_sampler else attributes
 
+    def _resource(self, span: Span) -> Resource:
+        services = self._services
+        return services.of_part(self.tracer.resource, services.part_of(span.phase))
+
     def finished(self, span: Span, resource: Resource | None = None) -> ReadableSpan:
-        """Return `span` as the SDK would have it after its end; of the tracer's resource unless another is given."""
+        """Return `span` as the SDK would have it after its end; of its service's resource unless another is given."""
         error = span.error
         offset = self._offset
         limits = self._limits
@@ -102,7 +110,7 @@ class RecordSpans:
             span.name,
             self._context(span),
             self._parent(span),
-            self.tracer.resource if resource is None else resource,
+            self._resource(span) if resource is None else resource,
             limits.attributes(attributes) if self._bind_attributes else attributes,
             limits.events(events) if (events := _events(span, offset)) else (),
             () if span.link is None else limits.links((self._link(span.link),)),
@@ -121,6 +129,7 @@ class RecordSpans:
             self._scope,
             name=span.name,
             kind=_KINDS[span.kind],
+            resource=self._resource(span),
             context=self._context(span),
             parent=self._parent(span),
             attributes=self._attributes(span),

@@ -11,6 +11,7 @@ Checked with opentelemetry-sdk 1.30.0 and 1.45.2. Where a later version renames 
 - `stand_in`: spans that a program makes without a provider of its own are not sent.
 - `uninstrumented`: every traced HTTP client makes spans of our own exports.
 - `update_resource`: a forked child keeps its parent's process id in the resource.
+- `program_meter_provider`, `metric_exporters`, `preferences`: there are no metrics of training; an error is logged.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from opentelemetry import context as context_api
-from opentelemetry import trace
+from opentelemetry import metrics, trace
 from opentelemetry.environment_variables import OTEL_PYTHON_ID_GENERATOR, OTEL_TRACES_EXPORTER
+from opentelemetry.metrics import _internal as metrics_internal
 from opentelemetry.sdk import _configuration
 from opentelemetry.sdk.environment_variables import OTEL_TRACES_SAMPLER
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import (
     SpanLimits,
@@ -82,6 +85,7 @@ def started_span(
     *,
     name: str,
     kind: SpanKind,
+    resource: Resource,
     context: SpanContext,
     parent: SpanContext | None,
     attributes: Mapping[str, Any],
@@ -93,7 +97,7 @@ def started_span(
         context=context,
         parent=parent,
         sampler=tracer.sampler,
-        resource=tracer.resource,
+        resource=resource,
         attributes=attributes,
         links=links,
         kind=kind,
@@ -163,6 +167,28 @@ def _with_requests(standard: type[SpanExporter]) -> type[SpanExporter]:
 
         return HttpRequestExporter
     return standard
+
+
+def metric_exporters() -> list[MetricExporter | MetricReader]:
+    """Make what ``OTEL_METRICS_EXPORTER`` names; nothing where it is unset or empty."""
+    _, named, _ = _configuration._import_exporters(
+        [], _configuration._get_exporter_names("metrics"), []
+    )
+    return [standard() for standard in named.values()]
+
+
+def preferences(exporter: MetricExporter) -> Mapping[str, Any]:
+    """Return how `exporter` wants its metrics, as arguments of a reader."""
+    return {
+        "preferred_temporality": exporter._preferred_temporality,
+        "preferred_aggregation": exporter._preferred_aggregation,
+    }
+
+
+def program_meter_provider() -> metrics.MeterProvider | None:
+    """Return the meter provider that the program has set; None while it has none."""
+    provider = metrics.get_meter_provider()
+    return None if isinstance(provider, metrics_internal._ProxyMeterProvider) else provider
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What became of the steps, as metrics of the program's own meter provider.
+"""What became of the steps, as metrics of the program's own meter provider, and of ours where one is made.
 
 They are to whole steps what the SDK's ``otel.sdk.processor.span.*`` are to spans:
 https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/. All are asynchronous: the worker counts in plain
@@ -48,6 +48,10 @@ class StepMetrics:
         self._workers: WeakSet[Worker] = WeakSet()
         self.after_fork_in_child()
         fork.watch(self)
+        self.show_on(meter)
+
+    def show_on(self, meter: Meter) -> None:
+        """Show the same on another meter as well."""
         meter.create_observable_counter(
             semconv.METRIC_PROCESSED,
             [self._observe_processed],
@@ -114,6 +118,11 @@ def watch(worker: Worker) -> None:
         _of_process().watch(worker)
     except Exception:  # the API loads the provider that OTEL_PYTHON_METER_PROVIDER names
         _LOGGER.exception("Steps are traced, but there are no metrics about them")
+
+
+def show_on(meter: Meter) -> None:
+    """Show the same to the readers of a meter provider of ours."""
+    _of_process().show_on(meter)
 
 
 def unwatch(worker: Worker) -> None:

@@ -19,6 +19,7 @@ class Admission:
         config: which phases and which steps are recorded.
         context: makes a record the program's current span.
         submit: takes a finished record; must not block.
+        leave_out: takes a step that has ended and was not recorded; must not block.
         spending: decides how deep records go; None where there is no budget and all are full.
         causes: are in the log of a record that closes, whatever modules did.
         requests: for steps, while the job runs; None where nobody can ask.
@@ -29,12 +30,14 @@ class Admission:
         config: Config,
         context: StepContext,
         submit: Callable[[Record], object],
+        leave_out: Callable[[Record], object],
         spending: Spending | None,
         causes: Causes,
         requests: Requests | None,
     ) -> None:
         self._config = config
         self._submit = submit
+        self._leave_out = leave_out
         self._spending = spending
         self._causes = causes
         self._requests = requests
@@ -54,6 +57,7 @@ class Admission:
     def open_step(self, record: Record) -> bool:
         """Return whether `record`, a step that opens, is recorded."""
         assert record.index is not None
+        record.step_name = self._config.step_name
         self._causes.record_opens()
         if self._spending is not None:
             self._spending.step_opens()
@@ -77,11 +81,15 @@ class Admission:
         return True
 
     def close_step(self, record: Record) -> None:
-        """Send off a step that is over."""
-        if record.log and not record.lost:
-            if self._spending is not None:
-                self._spending.step_closes(record)
-            self._send(record)
+        """Send off a step that is over; of one that was not recorded it is known when it began and ended."""
+        if record.lost:
+            return
+        if not record.log:
+            self._leave_out(record)
+            return
+        if self._spending is not None:
+            self._spending.step_closes(record)
+        self._send(record)
 
     @property
     def admits_dataset_calls(self) -> bool:

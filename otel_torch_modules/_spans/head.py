@@ -9,7 +9,7 @@ from otel_torch_modules._records import Record
 def head_of(record: Record) -> tuple[str, str]:
     """Return the name and the phase of the root; of a forward by itself, what its name begins with."""
     if record.kind == "step":
-        return semconv.STEP, semconv.PHASE_STEP
+        return record.step_name.replace("{step}", str(record.index)), semconv.PHASE_STEP
     if record.kind == "stall":
         return semconv.STALL, semconv.PHASE_STALL
     if record.kind == "checkpoint":

@@ -6,7 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from otel_torch_modules import semconv
 from otel_torch_modules._records import OuterParent, Raised, Varying
+
+# How long a module's span lasts without the spans below it (s).
+SELF_TIME: Final = Varying(semconv.SELF_TIME, float)
 
 # Values of opentelemetry.trace.SpanKind.
 INTERNAL: Final = 0

@@ -76,7 +76,13 @@ def _record(*, phases_only: bool) -> Record:
     recorder = Recorder(config)
     losses = Losses(lambda _: None, recorder.uninstall)
     steps = Steps(
-        config, recorder, _Recorded(phases_only), records.append, losses, Causes((), recorder)
+        config,
+        recorder,
+        _Recorded(phases_only),
+        records.append,
+        lambda _: None,
+        losses=losses,
+        causes=Causes((), recorder),
     )
     hooks = LoopHooks(steps.loop)
     train = runpy.run_path(str(DEMO))["train"]

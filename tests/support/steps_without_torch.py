@@ -79,7 +79,9 @@ class Training:
         with self._deliveries.assembling(record):
             context, record.context = record.context, None
             self._emission.context.settle(record)
-            self._emission.emit(assemble(record), context)
+            tree = assemble(record)
+            sent = self._emission.emit(tree, context)
+            self._emission.measure(record, tree, sent=sent)
 
     def hand_over(self) -> None:
         record, self.held = self.held, None

@@ -72,7 +72,9 @@ def describe_heads(spans: list[Span], record: Record, truncated: bool) -> None:
         rest[semconv.STEP_INDEX] = values.pop(STEP_INDEX)  # as the program gave it
     for span in spans:
         known = _attributes(span.phase, record.skipped, truncated)
-        span.attributes = {**known, **rest} if rest else known
+        # A name that is one step's is not worth a template.
+        alone = rest or (span.phase is semconv.PHASE_STEP and "{" in record.step_name)
+        span.attributes = {**known, **rest} if alone else known
         span.values = values
     if record.shared is not None:
         spans[1].values = {**values, RANK: record.shared.rank}

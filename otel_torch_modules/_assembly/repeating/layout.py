@@ -14,11 +14,11 @@ from operator import le, lt
 from typing import Any
 
 from otel_torch_modules._assembly.repeating.moment import Moment, Placed
-from otel_torch_modules._assembly.self_time import SELF_TIME, self_times
+from otel_torch_modules._assembly.self_time import self_times
 from otel_torch_modules._records import WIDTH, Detail, Record, Slot, Varying, event_of
 from otel_torch_modules._spans.columns import SpanColumns, pick
 from otel_torch_modules._spans.layout import Layout
-from otel_torch_modules._spans.span import Happening, Span
+from otel_torch_modules._spans.span import SELF_TIME, Happening, Span
 
 _Shift = tuple[int, int, int]  # a span, a slot to add, a slot to subtract
 

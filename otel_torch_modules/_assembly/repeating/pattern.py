@@ -123,5 +123,6 @@ def _about(record: Record) -> tuple[Any, ...]:
         record.site,
         record.failed,
         record.truncated,
+        record.phases_only,
         None if shared is None else shared.sent_here,
     )

@@ -30,6 +30,7 @@ class EncodedBlock(NamedTuple):
 
     data: bytes
     span_count: int
+    part: str = ""  # of the services
 
 
 class ColumnsEncoder:
@@ -75,13 +76,15 @@ class ColumnsEncoder:
         return known[1]
 
     def _make_blocks(self, layout: Layout, flags: int) -> Iterator[_Block]:
-        groups: dict[tuple[tuple[Varying, ...], bool], list[int]] = {}
+        groups: dict[tuple[tuple[Varying, ...], bool, str], list[int]] = {}
         apart = set(layout.apart)
         for place in range(layout.heads, len(layout.spans)):
             if place not in apart:
-                alike = layout.spans[place].values, place in layout.links
+                span = layout.spans[place]
+                part = self._encoder.services.part_of(span.phase)
+                alike = span.values, place in layout.links, part
                 groups.setdefault(alike, []).append(place)
-        for (keys, linked), group in groups.items():
+        for (keys, linked, part), group in groups.items():
             form = self._encoder.form(keys, linked, False, flags)
             for some in slices(group, self._block_size):
                 templates = [
@@ -89,11 +92,11 @@ class ColumnsEncoder:
                     for few in slices(some, _TEMPLATES_AT_ONCE)
                     for place in few
                 ]
-                yield _Block(self._encoder, layout, some, templates, form)
+                yield _Block(self._encoder, layout, some, templates, form, part)
 
 
 class _Block:
-    """The spans at some places of a layout, all of one form."""
+    """The spans at some places of a layout, all of one form and one part."""
 
     __slots__ = (
         "_encoder",
@@ -103,6 +106,7 @@ class _Block:
         "_links",
         "_own",
         "_parents",
+        "_part",
         "_pieces",
         "_varies",
     )
@@ -114,9 +118,11 @@ class _Block:
         places: list[int],
         templates: list[Template],
         form: Form,
+        part: str,
     ) -> None:
         self._encoder = encoder
         self._form = form
+        self._part = part
         self._own = pick(places)
         self._parents = pick([layout.parents[place] for place in places])
         self._links = pick([layout.links.get(place, 0) for place in places])
@@ -158,7 +164,7 @@ class _Block:
         )
         if self._varies:
             self._write_values(pieces, values)
-        return EncodedBlock(b"".join(pieces), len(self._lengths))
+        return EncodedBlock(b"".join(pieces), len(self._lengths), self._part)
 
     def _write_values(self, pieces: list[bytes], values: dict[Varying, list[Any]]) -> None:
         stride, count = self._form.stride, len(self._lengths)

@@ -7,7 +7,7 @@ same in all others. Whatever the standard encoder would write is thereby what is
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import add
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest
 from otel_torch_modules._emission.otlp.specimen import Specimen
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
+from otel_torch_modules._emission.services import ONE, Services
 from otel_torch_modules._records import OuterParent, Varying
 from otel_torch_modules._spans.layout import Prototype
 from otel_torch_modules._spans.span import SharedAttributes, Span, Trace
@@ -53,13 +54,14 @@ class _Templates(dict[Hashable, Template]):
 
 
 class SpanEncoder:
-    """Encodes the spans of one resource and scope.
+    """Encodes the spans of one process and scope.
 
     Args:
         tracer: whose spans they are.
         scope: their instrumentation scope.
         language: in which they are written.
         maker: what templates are kept for, the same for encoders that are used side by side.
+        services: say which service each is of.
     """
 
     def __init__(
@@ -68,8 +70,10 @@ class SpanEncoder:
         scope: InstrumentationScope,
         language: Language,
         maker: object = None,
+        services: Services = ONE,
     ) -> None:
         self.language = language
+        self.services = services
         self.resource = tracer.resource
         self._tracer = tracer
         self._limits = Limits.of(tracer)
@@ -78,7 +82,10 @@ class SpanEncoder:
         self._maker = maker or object()  # not the encoder: what is encoded may outlive it
         span = Span(Trace(1, 0, 0, None, None), None, "", "", 0, 1, 1, {})
         batch = RecordSpans([span], Decision(0, None), tracer, scope)
-        self._resource_part, self._scope_part = language.around(batch.finished(span))
+        self._around = {
+            part: language.around(batch.finished(span, services.of_part(tracer.resource, part)))
+            for part in services.parts
+        }
 
     def has_templates(self, decision: Decision) -> bool:
         """Return False where a sampler says something of its own, which may be something else in each record.
@@ -171,9 +178,19 @@ class SpanEncoder:
         return self.language.attributes(key, values)
 
     def request(self, encoded: Iterable[bytes], span_count: int) -> EncodedRequest:
-        """Return the request that sends what `encode` returned."""
-        data = self.language.request(self._resource_part, self._scope_part, encoded)
-        return EncodedRequest(data, span_count)
+        """Return the request that sends what `encode` returned, as spans of the process itself."""
+        return EncodedRequest(self.language.request(*self._around[""], encoded), span_count)
+
+    def request_of_parts(
+        self, encoded: Mapping[str, list[bytes]], span_count: int
+    ) -> EncodedRequest:
+        """Return the request that sends what `encode` returned, by the parts of `services`."""
+        data = [
+            self.language.request(*self._around[part], encoded[part])
+            for part in self.services.parts
+            if part in encoded
+        ]
+        return EncodedRequest(data[0] if len(data) == 1 else b"".join(data), span_count)
 
     def form(self, keys: tuple[Varying, ...], linked: bool, outermost: bool, flags: int) -> Form:
         """Return the form of which these are, always the same one."""

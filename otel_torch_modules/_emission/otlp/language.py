@@ -30,7 +30,7 @@ class Language(Protocol):
         """Return the resource and the scope of `span`, for `request`."""
 
     def request(self, resource: bytes, scope: bytes, spans: Iterable[bytes]) -> bytes:
-        """Return the request that sends encoded `spans`."""
+        """Return the request that sends encoded `spans`. Several, one after the other, are one that sends all."""
 
     def split(self, encoded: bytes, span_count: int, most: int) -> Iterable[tuple[bytes, int]]:
         """Yield encoded spans in parts of `most` bytes, where receivers mind, and how many spans are in each."""

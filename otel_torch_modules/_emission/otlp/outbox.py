@@ -94,7 +94,7 @@ class Outbox:
         self._earliest = 0.0  # when to try again where somebody waits for it
 
     def _clear(self) -> None:
-        self._encoded: list[bytes] = []
+        self._encoded: dict[str, list[bytes]] = {}  # by the part of the services
         self._gathered: list[Delivery] = []
         self._bytes = 0
         self._spans = 0
@@ -107,29 +107,32 @@ class Outbox:
 
     def put(self, batch: RecordSpans, spans: list[Span]) -> None:
         """Take `spans` of `batch`."""
-        for part in slices(spans, self._slice):
-            self._add_parts(self.encoder.encode(batch, part), len(part))
+        services = self.encoder.services
+        for part in services.parts:
+            those = [span for span in spans if services.part_of(span.phase) == part]
+            for some in slices(those, self._slice):
+                self._add_parts(self.encoder.encode(batch, some), len(some), part)
 
     def put_columns(self, columns: SpanColumns, span_ids: list[int], flags: int) -> None:
         """Take all spans of `columns` but the heads."""
         for block in self._columns_encoder.encode(columns, span_ids, flags):
             self._add_parts(*block)
 
-    def _add_parts(self, encoded: bytes, spans: int) -> None:
+    def _add_parts(self, encoded: bytes, spans: int, part: str) -> None:
         if len(encoded) <= MOST_BYTES:
-            self._add(encoded, spans)
+            self._add(encoded, spans, part)
             return
-        for part, count in self.encoder.language.split(encoded, spans, MOST_BYTES):
-            self._add(part, count)
+        for some, count in self.encoder.language.split(encoded, spans, MOST_BYTES):
+            self._add(some, count, part)
 
-    def _add(self, encoded: bytes, spans: int) -> None:
+    def _add(self, encoded: bytes, spans: int, part: str = "") -> None:
         if self._bytes + len(encoded) > MOST_BYTES or self._spans + spans > self._most_spans:
             self._seal()
             self._try()
         if not self._encoded:
             self._since = self._clock()
         self._deliveries.join(self._gathered)
-        self._encoded.append(encoded)
+        self._encoded.setdefault(part, []).append(encoded)
         self._bytes += len(encoded)
         self._spans += spans
 
@@ -149,7 +152,7 @@ class Outbox:
     def _seal(self) -> None:
         """Make a request of what was gathered."""
         if self._spans:
-            request = self.encoder.request(self._encoded, self._spans)
+            request = self.encoder.request_of_parts(self._encoded, self._spans)
             self._waiting.append(_Unsent(request, self._gathered))
             self._waiting_bytes += len(request.data)
             self._clear()

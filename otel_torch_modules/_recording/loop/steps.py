@@ -47,6 +47,7 @@ class Steps:
         recorder: records into what is opened here.
         context: makes a record the program's current span.
         submit: takes a finished record; must not block.
+        leave_out: takes a step that has ended and was not recorded; must not block.
         losses: told of what an error of ours has cost.
         causes: of what takes time beside modules.
         spending: decides how deep records go; None where there is no budget and all are full.
@@ -59,6 +60,8 @@ class Steps:
         recorder: Recorder,
         context: StepContext,
         submit: Callable[[Record], object],
+        leave_out: Callable[[Record], object],
+        *,
         losses: Losses,
         causes: Causes,
         spending: Spending | None = None,
@@ -66,7 +69,7 @@ class Steps:
     ) -> None:
         self._losses = losses
         self._recorder = recorder
-        self._admission = Admission(config, context, submit, spending, causes, requests)
+        self._admission = Admission(config, context, submit, leave_out, spending, causes, requests)
         self._border = Border(recorder, self._admission)
         self._current = CurrentStep(recorder, self._admission, self._border)
         self._fetches = self._current.fetches

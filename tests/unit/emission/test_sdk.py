@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from subprocess import CompletedProcess
+
 import pytest
 from opentelemetry import context as context_api
 from opentelemetry import trace
+from opentelemetry.sdk.metrics import Counter
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    ConsoleMetricExporter,
+    InMemoryMetricReader,
+)
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, Tracer, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
@@ -63,6 +72,7 @@ def test_started_span() -> None:
         InstrumentationScope("test"),
         name="forward",
         kind=SpanKind.PRODUCER,
+        resource=Resource({"service.name": "elsewhere"}),
         context=context,
         parent=None,
         attributes={"a": 1},
@@ -73,6 +83,7 @@ def test_started_span() -> None:
     (sent,) = exporter.get_finished_spans()
     assert (sent.name, sent.context, sent.kind) == ("forward", context, SpanKind.PRODUCER)
     assert (sent.start_time, sent.end_time, dict(sent.attributes or {})) == (10, 20, {"a": 1})
+    assert sent.resource.attributes == {"service.name": "elsewhere"}
 
 
 def test_span_limits() -> None:
@@ -147,6 +158,34 @@ def test_update_resource() -> None:
     sdk.update_resource(provider, Resource({"process.pid": 7}))
     assert provider.resource.attributes["process.pid"] == 7
     assert tracer_of(provider).resource.attributes["process.pid"] == 7
+
+
+def test_metric_exporters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "")
+    assert sdk.metric_exporters() == []
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "console")
+    (exporter,) = sdk.metric_exporters()
+    assert isinstance(exporter, ConsoleMetricExporter)
+
+
+def test_preferences() -> None:
+    delta = {Counter: AggregationTemporality.DELTA}
+    exporter = ConsoleMetricExporter(preferred_temporality=delta)
+    assert sdk.preferences(exporter)["preferred_temporality"] == delta
+    InMemoryMetricReader(**sdk.preferences(exporter))
+
+
+def test_program_meter_provider(run_program: Callable[..., CompletedProcess[str]]) -> None:
+    done = run_program(
+        "from opentelemetry import metrics\n"
+        "from opentelemetry.sdk.metrics import MeterProvider\n"
+        "from otel_torch_modules._emission.sdk import program_meter_provider\n"
+        "print(program_meter_provider())\n"
+        "theirs = MeterProvider()\n"
+        "metrics.set_meter_provider(theirs)\n"
+        "print(program_meter_provider() is theirs)\n"
+    )
+    assert (done.stdout, done.stderr) == ("None\nTrue\n", "")
 
 
 @pytest.mark.parametrize(

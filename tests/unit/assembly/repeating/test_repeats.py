@@ -24,6 +24,7 @@ from otel_torch_modules._records import (
     Site,
 )
 from otel_torch_modules._spans.columns import SpanColumns
+from otel_torch_modules._spans.figures import StepFigures
 from otel_torch_modules._spans.span import Span
 from otel_torch_modules.config import Config
 from tests.support.examples import examples
@@ -115,6 +116,27 @@ def test_a_step_like_two_before_it_is_repeated_and_has_the_same_tree(
         tree = assembler.assemble(record)
         assert isinstance(tree, SpanColumns) is (index >= 2)
         assert shape(tree_of(tree)) == shape(reading.assemble(record))
+
+
+@settings(deadline=None)
+@given(loops(), st.booleans(), st.data())
+def test_what_a_repeated_step_comes_to_is_what_its_tree_says(
+    loop: Loop, of_several_ranks: bool, data: st.DataObject
+) -> None:
+    loop.late = False
+    training, assembler, figures = Training(ticks_from(data)), Assembler(Config()), StepFigures()
+    heads = 2 if of_several_ranks else 1
+    for index in range(5):
+        record = training.step(loop)
+        record.shared = SharedStep(1, 0, sent_here=True) if of_several_ranks else None
+        tree = assembler.assemble(record)
+        found = figures.of(tree, heads)
+        again = StepFigures().of(tree_of(tree), heads)
+        assert isinstance(tree, SpanColumns) is (index >= 2)
+        assert found.duration == again.duration == (record.end - record.start) / 1e9
+        assert found.phases == pytest.approx(again.phases)
+        assert found.modules == pytest.approx(again.modules)
+        assert found.modules  # a forward at least
 
 
 @pytest.mark.slow

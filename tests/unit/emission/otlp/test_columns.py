@@ -13,7 +13,6 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from otel_torch_modules._assembly.assembler import Assembler
 from otel_torch_modules._assembly.reading.call import CALL_INDEX
-from otel_torch_modules._assembly.self_time import SELF_TIME
 from otel_torch_modules._emission.otlp.columns import ColumnsEncoder
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.otlp.language import Language
@@ -22,6 +21,7 @@ from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._records import EXIT_BARE, WIDTH, Detail, Record, SharedStep, Site
 from otel_torch_modules._spans.columns import SpanColumns
+from otel_torch_modules._spans.span import SELF_TIME
 from otel_torch_modules.config import Config
 from tests.support.otlp_languages import LANGUAGES, parsed
 from tests.support.otlp_spans import SCOPE, by_id, span_ids, trace_ids, tracer

@@ -1,0 +1,60 @@
+"""What metrics of training cost the worker: steps assembled and encoded, told of by metrics too, or not.
+
+    python -m benchmarks.metrics [--quick]
+
+Processor time of one thread. Every step is told of whole: what leaves modules out of steps that come fast is off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from benchmarks.figures import Row, median, ratio_of_medians
+from benchmarks.machine import processor_ns
+from benchmarks.part import print_rows
+from benchmarks.recorded import record_steps
+from benchmarks.varying import Sending
+from otel_torch_modules import Config
+from otel_torch_modules._emission.training_metrics import TrainingMetrics
+from otel_torch_modules._records import Record
+from otel_torch_modules._spans.columns import SpanColumns
+from otel_torch_modules._spans.figures import StepFigures
+from otel_torch_modules._spans.span import Span
+
+_BLOCKS = 40  # 243 calls a forward, of 8 patterns
+_FIRST = 5  # steps, that are read
+_BAR = 1.25
+
+
+def _telling() -> Callable[[Record, Span | SpanColumns], None]:
+    provider = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+    metrics = TrainingMetrics(provider.get_meter("benchmark"), cpu=lambda: 0)
+    figures = StepFigures()
+    return lambda record, tree: metrics.step_ended(record, figures.of(tree, 1), sent=True)
+
+
+def rows(quick: bool) -> list[Row]:
+    """Return the row of the table."""
+    ways = {"with": Sending(Config(), _telling()), "without": Sending(Config())}
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for record in record_steps(blocks=_BLOCKS, count=20 if quick else 60):
+        for name, way in ways.items():
+            found[name].append(processor_ns(partial(way.send, record)) / 1e3)
+    told, alone = found["with"][_FIRST:], found["without"][_FIRST:]
+    return [
+        Row(
+            "a step on the worker with metrics of training, against without",
+            _BAR,
+            "x",
+            ratio_of_medians(told, alone),
+            note=f"{median(told).value:.0f} and {median(alone).value:.0f} µs a step of 243 calls",
+        )
+    ]
+
+
+if __name__ == "__main__":
+    print_rows(__doc__, rows)

@@ -1,0 +1,80 @@
+"""Trees of steps -> metrics of the meter provider that there is. An error here costs metrics, and no spans."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from importlib.metadata import version
+from weakref import WeakKeyDictionary
+
+from opentelemetry import metrics
+from opentelemetry.sdk.resources import Resource
+
+from otel_torch_modules import semconv
+from otel_torch_modules._emission import step_metrics
+from otel_torch_modules._emission.meter_provider import LazyMeterProvider
+from otel_torch_modules._emission.training_metrics import TrainingMetrics
+from otel_torch_modules._records import Record
+from otel_torch_modules._spans.columns import SpanColumns
+from otel_torch_modules._spans.figures import StepFigures
+from otel_torch_modules._spans.span import Span
+
+_LOGGER = logging.getLogger(__name__)
+
+# An instrument cannot be taken back: a provider has one set of them, however often tracing is put on.
+_of_providers: WeakKeyDictionary[metrics.MeterProvider, TrainingMetrics] = WeakKeyDictionary()
+
+
+class Measurement:
+    """Tells of steps, on the worker's thread.
+
+    Args:
+        resource: says what a meter provider of ours tells of.
+    """
+
+    def __init__(self, resource: Callable[[], Resource]) -> None:
+        self._provider = LazyMeterProvider(resource)
+        self._figures = StepFigures()
+        self._failed = False
+
+    def step_ended(self, record: Record, tree: Span | SpanColumns, *, sent: bool) -> None:
+        """Tell of a step whose tree was handed to the exporters where it was `sent`."""
+        try:
+            told = self._metrics()
+            if told is not None:
+                figures = self._figures.of(tree, 1 if record.shared is None else 2)
+                if record.kept is not None and record.kept.reason != semconv.KEPT_EVERY:
+                    figures.modules.clear()  # kept for what it is: of how modules usually are it says little
+                told.step_ended(record, figures, sent=sent and not record.phases_only)
+        except Exception:
+            self._fail()
+
+    def left_out_step_ended(self, record: Record) -> None:
+        """Tell of a step that was not recorded."""
+        try:
+            told = self._metrics()
+            if told is not None:
+                told.left_out_step_ended(record)
+        except Exception:
+            self._fail()
+
+    def close(self) -> None:
+        """Export what there is."""
+        self._provider.close()
+
+    def _metrics(self) -> TrainingMetrics | None:
+        provider = self._provider.peek()
+        if provider is None:
+            return None
+        known = _of_providers.get(provider)
+        if known is None:
+            meter = provider.get_meter(semconv.SCOPE_NAME, version("otel-torch-modules"))
+            known = _of_providers[provider] = TrainingMetrics(meter)
+            if self._provider.is_ours:
+                step_metrics.show_on(meter)
+        return known
+
+    def _fail(self) -> None:
+        if not self._failed:
+            self._failed = True
+            _LOGGER.exception("Steps are traced, but metrics of training are incomplete")

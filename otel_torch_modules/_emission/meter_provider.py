@@ -1,0 +1,88 @@
+"""The meter provider that metrics go to: the program's own, or one of ours where it has none and asks for metrics.
+
+One of ours is made only where ``OTEL_METRICS_EXPORTER`` names an exporter. OpenTelemetry's default would be ``otlp``,
+but who has set nothing up for metrics would then send to a receiver that may well take traces alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+from opentelemetry import metrics
+from opentelemetry.environment_variables import OTEL_METRICS_EXPORTER
+from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.resources import Resource
+
+from otel_torch_modules._emission import sdk
+from otel_torch_modules._emission.metric_reader import ExportingReader
+from otel_torch_modules._engine import fork
+from otel_torch_modules._log import warn
+
+_LOGGER = logging.getLogger(__name__)
+
+_CLOSE_MS = 2_000  # for the last export; traces have had their time
+
+
+def is_asked_for() -> bool:
+    """Return whether the environment names an exporter of metrics."""
+    names = os.environ.get(OTEL_METRICS_EXPORTER, "").strip().lower()
+    disabled = os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true"
+    return names not in ("", "none") and not disabled
+
+
+class LazyMeterProvider:
+    """A meter provider that is found, or made, when there is something to tell. For the worker's thread alone.
+
+    Args:
+        resource: says what a provider of ours tells of.
+    """
+
+    def __init__(self, resource: Callable[[], Resource]) -> None:
+        self._resource = resource
+        self.after_fork_in_child()
+        fork.watch(self)
+
+    def after_fork_in_child(self) -> None:
+        """Make one anew when it is needed: the parent's exporters are the parent's."""
+        self._ours: MeterProvider | None = None
+        self._asked = is_asked_for()
+
+    def peek(self) -> metrics.MeterProvider | None:
+        """Return the provider; None where there is none. Cheap but for the time when ours is made."""
+        theirs = sdk.program_meter_provider()
+        if theirs is not None:  # it may come to it late
+            self.close()
+            return theirs
+        if self._ours is None and self._asked:
+            self._asked = False
+            try:
+                with fork.held_off:
+                    self._ours = self._build()
+            except Exception:
+                _LOGGER.exception("Steps are traced, but there are no metrics of training")
+        return self._ours
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the provider is one of ours."""
+        return self._ours is not None
+
+    def _build(self) -> MeterProvider:
+        readers = [
+            made if isinstance(made, MetricReader) else ExportingReader(made)
+            for made in sdk.metric_exporters()
+        ]
+        return MeterProvider(readers, self._resource(), shutdown_on_exit=False)
+
+    def close(self) -> None:
+        """Export what there is and end the threads of a provider of ours."""
+        ours, self._ours = self._ours, None
+        if ours is not None:
+            try:
+                ours.shutdown(timeout_millis=_CLOSE_MS)
+            except Exception as error:
+                warn(_LOGGER, "The last metrics of training may not have been sent: %s", error)

@@ -1,0 +1,110 @@
+"""Reads metrics every so often and exports them, on a thread of its own.
+
+The SDK's reader that does so starts its thread again in every forked child, which would send the parent's numbers once
+more from each worker of a data loader. And the standard exporters log a line or two at each attempt that fails: here a
+receiver that takes nothing is named once.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+from typing import Any
+
+from opentelemetry.sdk.environment_variables import (
+    OTEL_METRIC_EXPORT_INTERVAL,
+    OTEL_METRIC_EXPORT_TIMEOUT,
+)
+from opentelemetry.sdk.metrics.export import (
+    MetricExporter,
+    MetricExportResult,
+    MetricReader,
+    MetricsData,
+)
+
+from otel_torch_modules._emission import sdk
+from otel_torch_modules._log import warn
+
+_LOGGER = logging.getLogger(__name__)
+
+_THREAD = "otel-torch-modules-metrics"
+_INTERVAL_MS = 60_000.0
+_TIMEOUT_MS = 30_000.0
+
+
+class ExportingReader(MetricReader):
+    """Exports every ``OTEL_METRIC_EXPORT_INTERVAL`` milliseconds, and once more at the end.
+
+    Args:
+        exporter: where they go.
+    """
+
+    def __init__(self, exporter: MetricExporter) -> None:
+        super().__init__(**sdk.preferences(exporter))
+        self._exporter = exporter
+        self._interval_s = _milliseconds(OTEL_METRIC_EXPORT_INTERVAL, _INTERVAL_MS) / 1e3
+        self._timeout_ms = _milliseconds(OTEL_METRIC_EXPORT_TIMEOUT, _TIMEOUT_MS)
+        self._failed = False
+        self._ends = threading.Event()
+        for module in {one.__module__ for one in type(exporter).__mro__}:
+            logging.getLogger(module).addFilter(_is_of_the_program)
+        self._thread = threading.Thread(target=self._run, name=_THREAD, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ends.wait(self._interval_s):
+            self._read()
+        self._read()
+
+    def _read(self) -> None:
+        try:
+            self.collect(timeout_millis=self._timeout_ms)
+        except Exception as error:
+            self._heard(f"{type(error).__name__}: {error}")
+
+    def _receive_metrics(
+        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
+    ) -> None:
+        with sdk.uninstrumented():
+            result = self._exporter.export(metrics_data, timeout_millis=timeout_millis)
+        failed = result is not MetricExportResult.SUCCESS
+        self._heard("the receiver does not take them" if failed else "")
+
+    def _heard(self, trouble: str) -> None:
+        """Say once that metrics are lost, and once that they are not any more."""
+        if trouble and not self._failed:
+            warn(_LOGGER, "Metrics of training are not sent: %s", trouble)
+        elif self._failed and not trouble:
+            warn(_LOGGER, "Metrics of training are sent again")
+        self._failed = bool(trouble)
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        """Export once more, in the time that there is, and end the thread."""
+        self._ends.set()
+        self._thread.join(timeout_millis / 1e3)
+        self._exporter.shutdown(timeout_millis=0 if self._thread.is_alive() else timeout_millis)
+
+
+def _is_of_the_program(said: logging.LogRecord) -> bool:
+    """Return whether a line of the log is not one that an exporter has written in a thread of ours."""
+    return said.threadName != _THREAD
+
+
+def _milliseconds(variable: str, default: float) -> float:
+    text = os.environ.get(variable, "").strip()
+    try:
+        given = float(text) if text else default
+    except ValueError:
+        given = math.nan
+    if 0 < given < math.inf:
+        return given
+    warn(
+        _LOGGER,
+        "%s: %r is not a number of milliseconds above 0; it is %.0f",
+        variable,
+        text,
+        default,
+    )
+    return default
