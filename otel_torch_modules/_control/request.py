@@ -22,7 +22,8 @@ class Run(NamedTuple):
 
     def __str__(self) -> str:
         name = f"run {self.name}" if self.name else "a run without a name"
-        started = "" if set(self.restarts) <= {"0", "."} else f", restart {self.restarts}"
+        restarts = self.restarts.removesuffix(".0")
+        started = "" if set(restarts) <= {"0", "."} else f", restart {restarts}"
         return f"{name}{started}, world size {self.world_size}"
 
     @classmethod

@@ -62,7 +62,7 @@ class Outlook(NamedTuple):
     Args:
         refused: why, by rank.
         unanswered: the ranks that have said nothing to it.
-        left: seconds to its first step, as far as can be told; 0 where that has begun.
+        left: seconds to its first step, as far as can be told, of those that do not refuse it; 0 where it has begun.
         through: how many of its steps all ranks have made.
         done: all ranks have made all of them.
         complete: what was recorded of them has gone to the exporters.
@@ -100,14 +100,17 @@ def outlook(request: Request, reports: Mapping[int, Report]) -> Outlook:
         if report.answer is not None and report.answer.id == request.id
     }
     done = len(answers) == len(reports) and all(one.said == DONE for one in answers.values())
-    newest = max(report.step for report in reports.values())
+    refused = {rank: one.why for rank, one in answers.items() if one.said == REFUSED}
+    lefts = [
+        _left(request, report)
+        for rank, report in reports.items()
+        if rank not in refused and report.seconds_per_step is not None
+    ]
     slowest = min(report.step for report in reports.values())
     return Outlook(
-        refused={rank: one.why for rank, one in answers.items() if one.said == REFUSED},
+        refused=refused,
         unanswered=sorted(set(reports) - set(answers)),
-        left=0.0
-        if newest >= request.first
-        else min(_left(request, one) for one in reports.values()),
+        left=min(lefts, default=_TOO_NEAR_S),
         through=steps if done else min(max(slowest - request.first, 0), steps),
         done=done,
         complete=done
@@ -131,8 +134,8 @@ def _pace(report: Report) -> float:
 
 
 def _left(request: Request, report: Report) -> float:
-    ahead = (request.first - report.step) * _pace(report)
-    return max(ahead - min(report.since, _pace(report)), 0.0)
+    ahead = request.first - report.step
+    return 0.0 if ahead <= 0 else ahead * _pace(report) - min(report.since, _pace(report))
 
 
 def _have(ranks: list[int]) -> str:

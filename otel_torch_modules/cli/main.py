@@ -172,6 +172,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     record.set_defaults(run=_record)
 
+    top = commands.add_parser("top", help="show where each rank of a job that runs stands")
+    top.add_argument("folder", metavar="DIR", type=Path, help="OTEL_TORCH_MODULES_CONTROL")
+    top.add_argument("--once", action="store_true", help="print one table and end")
+    top.set_defaults(run=_top)
+
     doctor = commands.add_parser(
         "doctor", help="say whether tracing would work here, or what is missing in files of traces"
     )
@@ -358,6 +363,15 @@ def _record(options: argparse.Namespace) -> int:
         raise CommandError("--shapes are those of modules: not with --modules phases")
     wanted = Wanted(options.steps, options.modules, options.shapes, options.ranks)
     record(options.folder, wanted, progress(terminal()))
+    return 0
+
+
+def _top(options: argparse.Namespace) -> int:
+    from otel_torch_modules.cli.terminal import terminal
+    from otel_torch_modules.cli.top import print_once, show
+
+    console = terminal()
+    (show if console.is_terminal and not options.once else print_once)(options.folder, console)
     return 0
 
 

@@ -108,6 +108,7 @@ class RanksFolder:
             return Ranks(None, {}, {}, set(), 0, unreadable)
         run = max(found, key=lambda file: file.changed).report.run
         of_run = [file for file in found if file.report.run == run]
+        of_run.sort(key=lambda file: file.report.rank)
         return Ranks(
             run,
             {file.report.rank: file.report for file in of_run},

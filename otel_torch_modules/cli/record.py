@@ -19,6 +19,7 @@ from typing import NamedTuple
 from otel_torch_modules._control import files
 from otel_torch_modules._control.report import Report
 from otel_torch_modules._control.request import FILE, Request
+from otel_torch_modules._grammar import counted
 from otel_torch_modules.cli.asking import (
     Outlook,
     awaited,
@@ -82,12 +83,15 @@ def _meet(folder: RanksFolder, progress: Progress) -> Ranks:
         hindered = what_hinders(ranks)
         if not waits and not hindered:
             if ranks.earlier:
-                progress.say(f"{ranks.earlier} files there are of other starts or runs: left out")
+                there = counted(ranks.earlier, "file")
+                progress.say(f"{there} of other starts or runs: left out")
             return ranks
         if hindered and time.monotonic() - since > _FIRST_SIGN_S:
             raise CommandError(f"{folder.path}: {hindered}")
         progress.show(
-            f"Waiting for {named(waits)} to say how fast" if waits else "Looking for ranks"
+            f"Waiting for a sign of {named(waits)}, and their pace"
+            if waits
+            else "Looking for ranks"
         )
         time.sleep(_LOOK_S)
 
