@@ -149,7 +149,7 @@ class Config:
         if self.services not in _SERVICES:
             _refuse("services", self.services, "one, phases or ranks")
         if not isinstance(self.step_name, str) or not _STEP_NAME.fullmatch(self.step_name):
-            _refuse("step_name", self.step_name, "a text in which no brace is but those of {step}")
+            _refuse("step_name", self.step_name, "a text without braces, but for {step}")
         if not isinstance(self.schedule, Schedule):
             _refuse("schedule", self.schedule, "a Schedule")
         if self.max_overhead is not None and not _is_fraction(self.max_overhead):

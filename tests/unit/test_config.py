@@ -38,6 +38,8 @@ DEFAULTS = {
     "blackbox": "",
     "control": "",
     "causes": ("compile", "gc", "checkpoint", "loop"),
+    "services": "one",
+    "step_name": "train.step",
 }
 
 GOOD = [
@@ -74,6 +76,11 @@ GOOD = [
     ("STALL_TIMEOUT", "300", 300.0),
     ("STALL_TIMEOUT", "0", 0.0),
     ("STALL_TIMEOUT", " 0.5 ", 0.5),
+    ("SERVICES", "one", "one"),
+    ("SERVICES", " phases ", "phases"),
+    ("SERVICES", "ranks", "ranks"),
+    ("STEP_NAME", "train.step {step}", "train.step {step}"),
+    ("STEP_NAME", "fine-tuning", "fine-tuning"),
     ("CAUSES", "all", ("compile", "gc", "checkpoint", "loop")),
     ("CAUSES", "none", ()),
     ("CAUSES", " loop , gc", ("loop", "gc")),
@@ -104,6 +111,10 @@ BAD = [
     ("MAX_OVERHEAD", "nan", FRACTION),
     ("MAX_OVERHEAD", "0." + "1" * 5_000, FRACTION),
     ("SPAN_KIND", "Internal", "separate or internal"),
+    ("SERVICES", "phase", "one, phases or ranks"),
+    ("SERVICES", "Ranks", "one, phases or ranks"),
+    ("STEP_NAME", "step {index}", "a text without braces, but for {step}"),
+    ("STEP_NAME", "step {", "a text without braces, but for {step}"),
     ("SCHEDULE", "10", SCHEDULE),
     ("SCHEDULE", "wait=1;active=2", SCHEDULE),
     ("SCHEDULE", "warmup=1", SCHEDULE),
