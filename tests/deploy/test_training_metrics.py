@@ -23,7 +23,7 @@ STEPS = 6
 VARIABLES = {
     "OTEL_TORCH_MODULES_ENABLED": "true",
     "OTEL_TORCH_MODULES_SCHEDULE": "wait=1,active=1",
-    "OTEL_SERVICE_NAME": "measured",
+    "OTEL_SERVICE_NAME": "told",
     "OTEL_TRACES_EXPORTER": "otlp",
     "OTEL_METRICS_EXPORTER": "otlp",
     "RANK": "3",
@@ -74,7 +74,7 @@ def values(prometheus: Prometheus, expression: str, *labels: str) -> dict[tuple[
 @pytest.mark.parametrize(
     ("expression", "labels", "expected"),
     [
-        ("torch_steps_total", ("service_name", "torch_distributed_rank"), {("measured", "3"): 6}),
+        ("torch_steps_total", ("service_name", "torch_distributed_rank"), {("told", "3"): 6}),
         ("torch_step_duration_seconds_count", (), {(): 6}),
         ("torch_step_index", (), {(): 5}),
         (
@@ -125,5 +125,5 @@ def test_from_a_metric_to_the_trace_of_a_step(
             lambda roots: roots != [],
             trace_id,
         )
-        assert root.resource["service.name"] == "measured"
+        assert root.resource["service.name"] == "told"
         assert root.attributes["torch.step"] % 2 == 1
