@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -105,15 +106,31 @@ class KnownCalls:
         self.own_only = True
         """Whether the earlier record's have not been asked for."""
 
-    def of(self, site: Site) -> Iterator[Call]:
-        """Return the latest calls of `site` in the record that is read, the last first."""
-        return islice(reversed(self._own.of(site)), _CALLS_LOOKED_AT)
+    def of(self, site: Site, until: int | None = None) -> Iterator[Call]:
+        """Return the latest calls of `site` in the record that is read, the last first.
 
-    def before(self, site: Site) -> Iterator[Call]:
+        Args:
+            site: of the module.
+            until: the time (ns) after which none began that counts, if any began before; None for no such time.
+        """
+        return _latest(self._own.of(site), until)
+
+    def before(self, site: Site, until: int | None = None) -> Iterator[Call]:
         """Return the latest calls of `site` in the earlier record, the last first."""
         self.own_only = False
-        return islice(reversed(self._earlier.calls.of(site)), _CALLS_LOOKED_AT)
+        return _latest(self._earlier.calls.of(site), until)
 
     def beside(self, call: Call, site: Site) -> Iterator[Call]:
-        """Return the latest calls of `site` in the record of `call`, the last first."""
-        return self.of(site) if call.order >= self._first else self.before(site)
+        """Return the latest calls of `site` before `call` in its record, the last first."""
+        found = self.of if call.order >= self._first else self.before
+        return found(site, call.start)
+
+
+def _latest(calls: Sequence[Call], until: int | None) -> Iterator[Call]:
+    end = 0 if until is None else bisect_right(calls, until, key=_start)
+    end = end or len(calls)  # where none did: a program may call others than in the forward
+    return islice(reversed(calls), len(calls) - end, len(calls) - end + _CALLS_LOOKED_AT)
+
+
+def _start(call: Call) -> int:
+    return call.start

@@ -75,7 +75,7 @@ class Recompute:
         calls, self.calls = self.calls, []
         while calls:
             last = calls.pop()
-            last.repeats = self._innermost(last, depths)
+            last.repeats = self._repeated_by(last, path, depths)
             run = [last]
             while calls and run[-1].repeats is not None:
                 before = self._before(run[-1].repeats, calls[-1])
@@ -96,11 +96,15 @@ class Recompute:
             runs.append(Run(run[::-1], depth, whole=host is last.repeats))
         return runs[::-1]
 
-    def _innermost(self, call: Call, depths: dict[Call, int]) -> Call | None:
+    def _repeated_by(self, call: Call, path: list[Call], depths: dict[Call, int]) -> Call | None:
         """Return the call that `call` repeats if it ended a recompute: the one that is open, or nearest to it."""
-        nearest = self._nearest(call, self._known.of(call.site), depths)
+        for opened in reversed(path):
+            if opened.site is call.site and opened.order < call.order:
+                return opened
+        until = path[-1].end if path else None  # what was called after it has run
+        nearest = self._nearest(call, self._known.of(call.site, until), depths)
         if nearest is None or nearest.depth < 0:  # nothing of this record is open around it
-            earlier = self._nearest(call, self._known.before(call.site), depths)
+            earlier = self._nearest(call, self._known.before(call.site, until), depths)
             if nearest is None or (earlier is not None and earlier[:-1] > nearest[:-1]):
                 nearest = earlier
         return None if nearest is None else nearest.call
@@ -119,8 +123,6 @@ class Recompute:
             found = _Candidate(
                 depth, candidate not in self._repeated, not candidate.recompute, candidate
             )
-            if around is candidate:
-                return found
             if best is None or found[:-1] > best[:-1]:
                 best = found
         return best
