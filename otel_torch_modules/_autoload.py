@@ -21,10 +21,24 @@ def autoload() -> None:
             _look_for_misspelt()
         else:
             _instrument()
-    except Exception:
-        import logging
+    except Exception as error:
+        if _is_interruption(error):
+            raise
+        _report("Modules are not traced", error)
 
-        logging.getLogger("otel_torch_modules").exception("Modules are not traced")
+
+def _is_interruption(error: Exception) -> bool:
+    from otel_torch_modules._interruption import is_interruption
+
+    return is_interruption(error)
+
+
+def _report(message: str, error: Exception | None = None) -> None:
+    import logging
+
+    from otel_torch_modules._log import report
+
+    report(logging.getLogger("otel_torch_modules"), message, error=error)
 
 
 def _look_for_misspelt() -> None:
@@ -49,9 +63,9 @@ def _instrument() -> None:
     try:
         enabled = is_enabled(os.environ)
     except ValueError as error:
-        import logging
-
-        logging.getLogger("otel_torch_modules").error("Modules are not traced: %s", error)
+        if _is_interruption(error):
+            raise
+        _report(f"Modules are not traced: {error}")
         return
     if enabled:
         from otel_torch_modules.instrumentor import instrument_once

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from otel_torch_modules import environment_variables
+from otel_torch_modules._log import warn
 from otel_torch_modules._printable import printable
 
 PREFIX = "OTEL_TORCH_MODULES_"
@@ -119,7 +120,7 @@ def log(found: Iterable[Misspelt]) -> None:
     new = [one for one in found if one.name not in _logged]
     _logged.update(one.name for one in new)
     if new:
-        _logger.warning("%s", "; ".join(one.sentence for one in new))
+        warn(_logger, "%s", "; ".join(one.sentence for one in new))
 
 
 def _nearest(name: str, known: Sequence[str], cutoff: float) -> str:

@@ -23,9 +23,10 @@ program says of their spans, for which reading has rules of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import count
 from typing import Any, Final, Literal, NamedTuple
 
 from otel_torch_modules import semconv
@@ -330,6 +331,10 @@ class Stall(NamedTuple):
     opened: Record | None  # what is recorded and open; None where that is nothing
 
 
+next_number: Final[Callable[[], int]] = count().__next__
+"""Return a number that no record has in this process."""
+
+
 @dataclass(slots=True)
 class Record:
     """One step, or an evaluation: root forwards outside any step; on its way from the thread that made it.
@@ -371,6 +376,5 @@ class Record:
     dropped_before: int = 0  # records since the last step that was taken
     stalled: float = 0.0  # seconds for which nothing happened, where that was said
     stall: Stall | None = None  # of a stall
-    # Of trace and span: whoever draws puts them here, and the first are `trace_id` and `span_id`.
-    drawn_ids: list[tuple[int, int]] = field(default_factory=list)
+    number: int = field(default_factory=next_number)
     log: list[Any] = field(default_factory=list)

@@ -6,7 +6,9 @@ import traceback
 from collections.abc import Mapping
 from typing import Any, Final
 
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._records import Raised
+from otel_torch_modules._undisturbed import undisturbed
 
 MOST_CHARACTERS: Final = 10_000
 """Of an exception's message, and of its stack trace: a collector takes requests of 4 MiB, and texts wait in memory."""
@@ -68,14 +70,17 @@ def describe_error(error: BaseException, with_stacktrace: bool) -> Raised:
         name = f"{kind.__module__}.{name}"
     try:
         whole = str(error)
-    except Exception:
+    except Exception as another:
+        if is_interruption(another):
+            raise
         whole = "<its text cannot be had>"
     message = whole
     if len(whole) > MOST_CHARACTERS:
         message = whole[: MOST_CHARACTERS - 1] + "…"
     whole_trace = stacktrace = ""
     if with_stacktrace:
-        whole_trace = "".join(traceback.format_exception(kind, error, error.__traceback__))
+        lines = undisturbed(lambda: traceback.format_exception(kind, error, error.__traceback__))
+        whole_trace = "".join(lines or ())
         stacktrace = _without_middle(whole_trace)
     truncated = message is not whole or stacktrace is not whole_trace
     return Raised(encodable(name), encodable(message), encodable(stacktrace), truncated)

@@ -29,9 +29,11 @@ from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._engine.engine import Engine
 from otel_torch_modules._engine.keeping import Keeping, has_modules
 from otel_torch_modules._engine.stalls import Stalls
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._job.identity import JobIdentity
 from otel_torch_modules._job.process_group import rank_and_world_size
 from otel_torch_modules._job.starter import JobContext
+from otel_torch_modules._log import inform
 from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.collectives import last_collectives
 from otel_torch_modules._recording.cost.spending import Spending
@@ -122,7 +124,7 @@ class Tracing:
     def start(self) -> None:
         """Put the hooks on."""
         if is_unchecked():
-            logger.info("Tracing has not been tried with torch %s yet", torch.__version__)
+            inform(logger, "Tracing has not been tried with torch %s yet", torch.__version__)
         fork.watch(self)
         step_metrics.watch(self._engine.worker)
         skip_own_frames()
@@ -258,7 +260,9 @@ class Tracing:
             return
         try:
             record = record_of(left)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError) as error:
+            if is_interruption(error):
+                raise
             return  # none of ours
         with self._deliveries.assembling(record):
             self._emission.context.settle(record)
@@ -292,5 +296,6 @@ class Tracing:
                 if files is not None:
                     files.close()
             self._steps.finish()
-        except Exception:
-            self._recorder.fail("where the last step is handed over")
+        except BaseException:
+            if self._recorder.fail("where the last step is handed over"):
+                raise

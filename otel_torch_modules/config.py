@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from otel_torch_modules import environment_variables as variables
 from otel_torch_modules import ranks, semconv
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules.ranks import Ranks
 
 _PREFIX = "OTEL_TORCH_MODULES_"
@@ -162,7 +163,9 @@ class Config:
         for name in ("ranks", "detail_ranks"):
             try:
                 Ranks(getattr(self, name))
-            except (ValueError, AttributeError):
+            except (ValueError, AttributeError) as error:
+                if is_interruption(error):
+                    raise
                 _refuse(name, getattr(self, name), ranks.ALLOWED)
         if not _is_finite(self.stall_timeout):
             _refuse("stall_timeout", self.stall_timeout, _SECONDS)

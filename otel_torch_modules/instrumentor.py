@@ -17,6 +17,8 @@ from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-de
 )
 
 from otel_torch_modules import _misspelt, _until_torch
+from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._log import report
 from otel_torch_modules.config import Config
 
 if TYPE_CHECKING:
@@ -60,7 +62,9 @@ class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             try:
                 config = Config.from_env(os.environ)
             except ValueError as error:
-                logger.error("Modules are not traced: %s", error)
+                if is_interruption(error):
+                    raise
+                report(logger, "Modules are not traced: %s", error)
                 return
         elif not isinstance(config, Config):
             raise ValueError(f"config: {config!r} is not allowed; it must be a Config")

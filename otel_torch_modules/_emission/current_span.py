@@ -12,7 +12,12 @@ from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import TraceFlags
 
-from otel_torch_modules._emission.ids import UrandomIdGenerator, chosen_generator, generate_ids
+from otel_torch_modules._emission.ids import (
+    RecordIds,
+    UrandomIdGenerator,
+    chosen_generator,
+    generate_ids,
+)
 from otel_torch_modules._emission.open_step_span import OpenStepSpan
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._emission.sampling import (
@@ -22,7 +27,6 @@ from otel_torch_modules._emission.sampling import (
     takes_all,
     takes_none,
 )
-from otel_torch_modules._engine import fork
 from otel_torch_modules._job.identity import JobIdentity
 from otel_torch_modules._records import OuterParent, Record, Stall
 from otel_torch_modules._spans.head import head_of
@@ -65,14 +69,9 @@ class RecordContext:
         self._prepare = prepare
         self._identity = identity
         self._ids = UrandomIdGenerator()
+        self._drawn = RecordIds()
         self._ids_are_ours = True
         self._attachments = _Attachments()
-        fork.prepare(self)
-
-    def before_fork(self) -> None:
-        """Settle what is open in this thread: the child may have spans below it, which the parent sends."""
-        for attachment in self._attachments.stack:
-            self.settle(attachment.record)
 
     def open(self, record: Record) -> bool:
         """Return False when the provider's sampler or the choice of ranks leaves `record` out.
@@ -111,7 +110,9 @@ class RecordContext:
             self._ids_are_ours = tracer is None
             if tracer is None:
                 self._prepare()
-            _draw_ids(record, self._ids)
+                self.settle(record)
+            else:
+                _draw_ids(record, self._ids)
             return True
         ids = chosen_generator(tracer.id_generator, self._ids)
         if record.parent is None and takes_all(tracer) and isinstance(ids, UrandomIdGenerator):
@@ -162,12 +163,11 @@ class RecordContext:
         return (current.trace_id, current.span_id) == (parent.trace_id, parent.span_id)
 
     def settle(self, record: Record) -> None:
-        """Give `record` its ids unless it has them: for the first who asks, in whatever thread.
-
-        In most steps that is the worker, and the training thread draws none.
-        """
+        """Give `record` its ids unless it has them: for the first who asks, in whatever thread."""
         if not record.span_id:
-            _draw_ids(record, self._ids)
+            trace_id, span_id = self._drawn.of(record.number)
+            record.trace_id = record.trace_id or trace_id
+            record.span_id = span_id
 
     def attach(self, record: Record) -> None:
         """Make `record` current in this thread unless it is, or unless its spans get ids that are not known yet."""
@@ -220,10 +220,10 @@ class RecordContext:
 
 
 def _draw_ids(record: Record, ids: IdGenerator) -> None:
-    # No lock: a signal handler that asks in the middle would wait for ever. The first that is put is what all take.
-    drawn = (record.trace_id, ids.generate_span_id()) if record.trace_id else generate_ids(ids)
-    record.drawn_ids.append(drawn)
-    record.trace_id, record.span_id = record.drawn_ids[0]
+    if record.trace_id:
+        record.span_id = ids.generate_span_id()
+    else:
+        record.trace_id, record.span_id = generate_ids(ids)
 
 
 def _without_closed(context: context_api.Context) -> tuple[context_api.Context, trace.Span]:

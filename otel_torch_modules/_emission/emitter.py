@@ -43,6 +43,7 @@ from otel_torch_modules._emission.record_spans import RecordSpans, context_with_
 from otel_torch_modules._emission.services import ONE
 from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._job.starter import JobContext
+from otel_torch_modules._log import warn
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.span import Span
 
@@ -235,7 +236,7 @@ class Emitter:
     def _warn(self, message: str) -> None:
         if not self._warned:
             self._warned = True
-            _LOGGER.warning(message)
+            warn(_LOGGER, message)
 
     def _decide(self, tracer: Tracer, root: Span, context: Context) -> sampling.Decision | None:
         """Return what was decided when the record opened, or decide now: there was no provider yet."""

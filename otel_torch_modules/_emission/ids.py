@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import struct
+from hashlib import blake2b
 
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 
 from otel_torch_modules._engine import fork
+from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._records import next_number
 
 _DRAWN_AT_ONCE = 512  # numbers
 
@@ -62,8 +65,32 @@ class UrandomIdGenerator(IdGenerator):
             numbers = self._numbers
             try:
                 return [numbers.pop() for _ in range(count)]
-            except IndexError:
+            except IndexError as error:
+                if is_interruption(error):
+                    raise
                 self._numbers = _random_numbers(_DRAWN_AT_ONCE)
+
+
+class RecordIds:
+    """The ids of records, for the first who asks: in most steps the worker, and the training thread draws none.
+
+    Whoever asks gets the same ones, in whatever thread, in the middle of another's asking, in a child that was forked
+    while the record was open: they are a hash of the record's number, with a key that is drawn once in a process.
+    """
+
+    def __init__(self) -> None:
+        self._keys = [(0, os.urandom(32))]  # each with the first number that it is for
+        fork.watch(self)
+
+    def after_fork_in_child(self) -> None:
+        """Have other ids for the records that open here: those that are open have their parent's."""
+        self._keys.append((next_number(), os.urandom(32)))
+
+    def of(self, number: int) -> tuple[int, int]:
+        """Return a trace id and a span id."""
+        key = next(key for first, key in reversed(self._keys) if number >= first)
+        drawn = blake2b(number.to_bytes(8, "big"), digest_size=24, key=key).digest()
+        return int.from_bytes(drawn[:16], "big") or 1, int.from_bytes(drawn[16:], "big") or 1
 
 
 def _random_numbers(count: int) -> list[int]:

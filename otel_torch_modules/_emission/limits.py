@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.trace import Event, SpanLimits, Tracer
@@ -17,6 +16,7 @@ from opentelemetry.trace import Link
 
 from otel_torch_modules._emission import sdk
 from otel_torch_modules._spans.span import SharedAttributes
+from otel_torch_modules._weak_table import WeakTable
 
 _MOST_ATTRIBUTES = 32  # of a span of ours; the SDK's default limit is 128
 _MOST_KNOWN = 10_000
@@ -47,7 +47,8 @@ class Limits:
         limits = sdk.span_limits(tracer)
         known = _of_sdk.get(limits)
         if known is None:
-            known = _of_sdk[limits] = cls(limits)
+            known = cls(limits)
+            _of_sdk.put(limits, known)
         return known
 
     def attributes(self, attributes: Mapping[str, Any]) -> BoundedAttributes:
@@ -86,7 +87,7 @@ class Limits:
         return links if fit else BoundedList.from_seq(most, links)
 
 
-_of_sdk: WeakKeyDictionary[SpanLimits, Limits] = WeakKeyDictionary()
+_of_sdk = WeakTable[SpanLimits, Limits]()
 
 
 def _bounded(

@@ -25,8 +25,11 @@ from otel_torch_modules._emission.ids import UrandomIdGenerator
 from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
 from otel_torch_modules._emission.services import ONE, Services
 from otel_torch_modules._engine import fork
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._job.resource import build_resource, service_name
 from otel_torch_modules._job.resource_detector import process_resource
+from otel_torch_modules._log import report
+from otel_torch_modules._own_thread import OwnThread
 from otel_torch_modules.semconv import SCOPE_NAME
 
 _LOGGER = logging.getLogger(__name__)
@@ -100,10 +103,9 @@ class LazyTracerProvider:
         # Without the lock: `resolve` may hold it long, and this is the training thread.
         if self._preparation is None and self._provider is None:
             self._service_name = service_name()  # the main module forgets its file at its end
-            self._preparation = threading.Thread(
-                target=self.resolve, name="otel-torch-modules-provider"
-            )
-            self._preparation.start()
+            thread = OwnThread(target=self.resolve, name="otel-torch-modules-provider")
+            thread.start()
+            self._preparation = thread
 
     def wait(self, timeout_s: float) -> None:
         """Wait for what `prepare` began."""
@@ -124,8 +126,10 @@ class LazyTracerProvider:
             if self._ours is None:
                 return _build(self._service_name or service_name(), self._services)
             self._ours.open()  # in a forked child
-        except Exception:
-            _LOGGER.exception("No exporter could be set up: no spans are sent")
+        except Exception as error:
+            if is_interruption(error):
+                raise
+            report(_LOGGER, "No exporter could be set up: no spans are sent", error=error)
             return trace.NoOpTracerProvider()
         return self._ours
 
@@ -233,7 +237,9 @@ def _processor(exporter: SpanExporter) -> SpanProcessor:
     delay = None if os.environ.get(OTEL_BSP_SCHEDULE_DELAY) else _SCHEDULE_DELAY_MS
     try:
         return BatchSpanProcessor(exporter, schedule_delay_millis=delay)
-    except RuntimeError:
+    except RuntimeError as error:
+        if is_interruption(error):
+            raise
         # Python 3.12 starts no thread once the main thread is done: the program's first step was its last.
         return SimpleSpanProcessor(exporter)
 

@@ -19,8 +19,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, Final, cast
 
 from opentelemetry import context as context_api
 from opentelemetry import metrics, trace
@@ -112,6 +111,9 @@ def span_limits(tracer: Tracer) -> SpanLimits:
     return getattr(tracer, "_span_limits", None) or _DEFAULT_LIMITS
 
 
+_STAND_IN: Final = "_otel_torch_modules"
+
+
 def stand_in(provider: TracerProvider) -> Callable[[], None]:
     """Serve the tracers that the program gets while it has no provider; return what undoes it.
 
@@ -121,21 +123,21 @@ def stand_in(provider: TracerProvider) -> Callable[[], None]:
     own = vars(proxy_class).get("_tracer")
     if not isinstance(own, property):
         return lambda: None
-    made: WeakKeyDictionary[trace.Tracer, trace.Tracer] = WeakKeyDictionary()
 
     def tracer(proxy: Any) -> trace.Tracer:
         if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             found: trace.Tracer = own.__get__(proxy)
             return found
-        known = made.get(proxy)
-        if known is None:
-            known = made[proxy] = provider.get_tracer(
+        made_by, known = vars(proxy).get(_STAND_IN, (None, None))
+        if made_by is not provider:
+            known = provider.get_tracer(
                 proxy._instrumenting_module_name,
                 proxy._instrumenting_library_version,
                 proxy._schema_url,
                 getattr(proxy, "_attributes", None),
             )
-        return known
+            vars(proxy)[_STAND_IN] = provider, known
+        return cast(trace.Tracer, known)
 
     served = proxy_class._tracer = property(tracer)
 

@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.metadata import version
-from weakref import WeakSet
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -25,6 +24,9 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from otel_torch_modules import semconv
 from otel_torch_modules._engine import fork
 from otel_torch_modules._engine.worker import Worker
+from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._log import report
+from otel_torch_modules._weak_table import WeakTable
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ class StepMetrics:
     """
 
     def __init__(self, meter: Meter) -> None:
-        self._workers: WeakSet[Worker] = WeakSet()
+        self._workers = WeakTable[Worker, bool]()
         self.after_fork_in_child()
         fork.watch(self)
         self.show_on(meter)
@@ -79,13 +81,13 @@ class StepMetrics:
     def watch(self, worker: Worker) -> None:
         """Show what `worker` counts."""
         with self._lock:
-            self._workers.add(worker)
+            self._workers.put(worker, True)
 
     def unwatch(self, worker: Worker) -> None:
         """Undo `watch`."""
         with self._lock:
-            if worker in self._workers:
-                self._workers.discard(worker)
+            if self._workers.get(worker):
+                self._workers.drop(worker)
                 self._left.update(worker.outcomes())
 
     def _observe_processed(self, _: CallbackOptions) -> Iterable[Observation]:
@@ -116,8 +118,10 @@ def watch(worker: Worker) -> None:
     """Show what `worker` counts to the program's meter provider, also to one that is set later."""
     try:
         _of_process().watch(worker)
-    except Exception:  # the API loads the provider that OTEL_PYTHON_METER_PROVIDER names
-        _LOGGER.exception("Steps are traced, but there are no metrics about them")
+    except Exception as error:  # the API loads the provider that OTEL_PYTHON_METER_PROVIDER names
+        if is_interruption(error):
+            raise
+        report(_LOGGER, "Steps are traced, but there are no metrics about them", error=error)
 
 
 def show_on(meter: Meter) -> None:

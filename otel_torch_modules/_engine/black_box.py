@@ -10,11 +10,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from otel_torch_modules._control import files
+from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._log import warn
 
 _LOGGER = logging.getLogger("otel_torch_modules")
@@ -63,7 +63,9 @@ class BlackBox:
         self._path = self._folder / f"rank-{self._rank() or 0}.json"
         try:
             left = files.read(self._path)
-        except (OSError, ValueError):  # there is none, or it is none of ours
+        except (OSError, ValueError) as error:  # there is none, or it is none of ours
+            if is_interruption(error):
+                raise
             return None
         if files.is_of_another_that_runs(left):
             self._closed = True
@@ -89,6 +91,8 @@ class BlackBox:
                         self._path, {**standing, **files.this_process(), "time": time.time_ns()}
                     )
         except OSError as error:
+            if is_interruption(error):
+                raise
             self._closed = True
             warn(_LOGGER, "%s cannot be written: %s", self._path, error.strerror)
 
@@ -96,7 +100,7 @@ class BlackBox:
         """Remove the file: the process comes to its end by itself."""
         self._closed = True
         if self._lock.acquire(timeout=_PATIENCE_S):  # else the worker waits for the file system
-            with suppress(OSError):
+            with suppressed(OSError):
                 if self._written is not None and self._path is not None:
                     files.remove(self._path)
             self._lock.release()

@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -27,6 +26,7 @@ from otel_torch_modules._control.report import (
 )
 from otel_torch_modules._control.request import FILE, Request, Run
 from otel_torch_modules._engine.pace import Pace
+from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._log import inform, warn
 from otel_torch_modules._records import Record
 
@@ -169,7 +169,7 @@ class Control:
         """Return whether `path` is this process's file from now on: nobody else writes it."""
         files.make_folder(self._folder)
         left = {}
-        with suppress(FileNotFoundError, ValueError):
+        with suppressed(FileNotFoundError, ValueError):
             left = files.read(path)
         if files.is_of_another_that_runs(left):
             other = left["pid"], left.get("time")
@@ -287,7 +287,7 @@ class Control:
         """Remove the file: the process comes to its end by itself."""
         self._closed = True
         if self._lock.acquire(timeout=_PATIENCE_S):  # else the worker waits for the file system
-            with suppress(OSError):
+            with suppressed(OSError):
                 if self._path is not None:
                     files.remove(self._path)
             self._lock.release()

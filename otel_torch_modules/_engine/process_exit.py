@@ -16,7 +16,9 @@ import multiprocessing.util
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
+
+from otel_torch_modules._weak_table import WeakTable
 
 
 class AtExit:
@@ -26,8 +28,7 @@ class AtExit:
         self._finish = finish
         self._registered = False
         self._finalizer: multiprocessing.util.Finalize | None = None
-        # A forked child drops its parent's finalizers. This is known weakly, so it needs no undoing.
-        multiprocessing.util.register_after_fork(self, AtExit._register_in_child)
+        _known.put(self, True)
 
     def register(self) -> None:
         """Be called at exit, before all that has been registered until now."""
@@ -45,7 +46,8 @@ class AtExit:
                 with suppress(KeyboardInterrupt):
                     exec("raise KeyboardInterrupt")
 
-    def _register_in_child(self) -> None:
+    def register_in_child(self) -> None:
+        """Do it again: a forked child drops its parent's finalizers."""
         if self._registered:
             self.register()
 
@@ -56,6 +58,18 @@ class AtExit:
         if self._finalizer is not None:
             self._finalizer.cancel()
             self._finalizer = None
+
+
+_known: Final = WeakTable[AtExit, bool]()
+
+
+def _register_in_child(known: WeakTable[AtExit, bool]) -> None:
+    for at_exit in known:
+        at_exit.register_in_child()
+
+
+# For one object that stays: that of one which goes is taken back by a callback in Python.
+multiprocessing.util.register_after_fork(_known, _register_in_child)
 
 
 def _was_interrupted() -> bool:

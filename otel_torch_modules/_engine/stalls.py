@@ -15,7 +15,8 @@ from typing import Protocol
 from otel_torch_modules import semconv
 from otel_torch_modules._engine.stacks import Position, Stack, all_stacks, positions_of, stack_of
 from otel_torch_modules._engine.watch import Standstill, Watch
-from otel_torch_modules._log import inform, warn
+from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._log import inform, report, warn
 from otel_torch_modules._records import Record, Stall
 
 _LOGGER = logging.getLogger("otel_torch_modules")
@@ -86,10 +87,12 @@ class Stalls:
             return
         try:
             self._look()
-        except Exception:
+        except Exception as error:
+            if is_interruption(error):
+                raise
             self._failures += 1
             if self._failures == 1:
-                _LOGGER.exception("Where threads stand cannot be told; training goes on")
+                report(_LOGGER, "Where threads stand cannot be told; training goes on", error=error)
 
     def _look(self) -> None:
         states = self._standing.states()

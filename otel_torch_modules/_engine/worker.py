@@ -21,6 +21,9 @@ from otel_torch_modules._engine import fork
 from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._engine.pauses import progress
 from otel_torch_modules._engine.record_queue import RecordQueue
+from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._log import report
+from otel_torch_modules._own_thread import OwnThread
 from otel_torch_modules._records import Record
 
 _LOGGER = logging.getLogger(__name__)
@@ -89,7 +92,7 @@ class Worker:
         self._slots = 0  # of the logs that came
         self._woken = False
         self._signals: SimpleQueue[threading.Event | None] = SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler of the program's may train in here
         self._thread: threading.Thread | None = None
         self._broken_off = False
         self.failures = 0
@@ -117,10 +120,15 @@ class Worker:
         """Start the thread unless it runs."""
         with self._lock:
             if self._thread is None and not self._stopped:
-                self._thread = threading.Thread(
+                thread = self._thread = OwnThread(
                     target=self._run, args=(self._signals,), name="otel-torch-modules", daemon=True
                 )
-                self._thread.start()
+                try:
+                    thread.start()
+                except BaseException:
+                    if thread.ident is None:  # should it run yet, it ends at once
+                        self._thread = None
+                    raise
 
     def put(self, record: Record) -> bool:
         """Hand `record` over without waiting; return False where it was dropped."""
@@ -190,12 +198,16 @@ class Worker:
 
     def _run(self, signals: SimpleQueue[threading.Event | None]) -> None:
         waiting: list[threading.Event] = []
+        if self._thread is not threading.current_thread():
+            return
         while not self._broken_off:
             try:
                 signal = signals.get(
                     timeout=_LOOK_S if waiting or self._stopped else self._interval_s
                 )
-            except Empty:
+            except Empty as error:
+                if is_interruption(error):
+                    raise
                 signal = None
             if signal is not None:
                 waiting.append(signal)
@@ -227,11 +239,15 @@ class Worker:
         """Call `function` and return what it returns; True where it raises."""
         try:
             return function(*arguments)
-        except Exception:
+        except Exception as error:
+            if is_interruption(error):
+                raise
             self.failures += 1
             if self.failures == 1:
-                _LOGGER.exception(
-                    "Spans were lost; training goes on, and further errors are only counted"
+                report(
+                    _LOGGER,
+                    "Spans were lost; training goes on, and further errors are only counted",
+                    error=error,
                 )
         return True
 

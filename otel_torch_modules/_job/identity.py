@@ -18,6 +18,7 @@ from otel_torch_modules._control.request import Run
 from otel_torch_modules._engine import fork
 from otel_torch_modules._job import launchers
 from otel_torch_modules._job.launchers import JobPlace
+from otel_torch_modules._log import warn
 from otel_torch_modules._records import Record, SharedStep
 from otel_torch_modules._texts import encodable
 from otel_torch_modules.config import Config
@@ -239,7 +240,8 @@ class JobIdentity:
     def _name_run(self, place: JobPlace) -> str:
         name = self._config.run_id or launchers.run_id(self._environ)
         if not name and place.rank == self._ranks.lowest(place.world_size):
-            _LOGGER.warning(
+            warn(
+                _LOGGER,
                 "Each of the %d ranks has traces of its own: nothing in the environment names the run. Set %s "
                 "to the same value on all ranks, another one for each run, to see each step as one trace",
                 place.world_size,

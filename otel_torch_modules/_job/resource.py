@@ -15,6 +15,7 @@ from opentelemetry.sdk.resources import (
     Resource,
 )
 
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._job.resource_detector import TorchDistributedResourceDetector
 from otel_torch_modules._texts import encodable_attributes
 
@@ -35,7 +36,9 @@ def build_resource(service: str) -> Resource:
 def _detect() -> Resource:
     try:
         return Resource.create()
-    except RuntimeError:
+    except RuntimeError as error:
+        if is_interruption(error):
+            raise
         # The detectors run in a thread pool, and no pool starts once the interpreter is about to end: the program's
         # first step was its last.
         sdk = {

@@ -7,7 +7,6 @@ import socket
 import sys
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -21,6 +20,7 @@ from opentelemetry.sdk.resources import (
 )
 
 from otel_torch_modules import semconv
+from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._job import launchers
 from otel_torch_modules._texts import encodable_attributes
 from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_RUN_ID
@@ -42,7 +42,7 @@ class TorchDistributedResourceDetector(ResourceDetector):
     def detect(self) -> Resource:
         """Return what is known now; a job of one process has no rank."""
         attributes: dict[str, str | int] = {HOST_NAME: socket.gethostname()}
-        with suppress(PackageNotFoundError):  # a torch built in place has no metadata
+        with suppressed(PackageNotFoundError):  # a torch built in place has no metadata
             attributes[semconv.TORCH_VERSION] = version("torch")
         accelerator = _accelerator()
         if accelerator:
@@ -91,7 +91,9 @@ def _process_group() -> tuple[int, int] | None:
         if not distributed.is_initialized():
             return None
         return distributed.get_rank(), distributed.get_world_size()
-    except AttributeError:  # in the middle of being imported
+    except AttributeError as error:  # in the middle of being imported
+        if is_interruption(error):
+            raise
         return None
 
 
@@ -101,6 +103,8 @@ def _accelerator() -> str | None:
     try:
         device = torch.accelerator.current_accelerator()
         started = device is not None and torch.get_device_module(device).is_initialized()
-    except (AttributeError, RuntimeError):  # no torch yet, or one without accelerators
+    except (AttributeError, RuntimeError) as error:  # no torch yet, or one without accelerators
+        if is_interruption(error):
+            raise
         return None
     return str(device.type) if started else None

@@ -18,6 +18,8 @@ from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import SpanContext
 
+from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._log import report
 from otel_torch_modules._spans.span import Note, Span
 
 _LOGGER = logging.getLogger("otel_torch_modules")
@@ -76,6 +78,12 @@ def _extract(environ: Mapping[str, str]) -> Context:
         from opentelemetry import propagate
 
         return propagate.extract(environ, Context(), _EnvironmentGetter())
-    except Exception:
-        _LOGGER.exception("The context in the environment cannot be read: steps are not linked")
+    except Exception as error:
+        if is_interruption(error):
+            raise
+        report(
+            _LOGGER,
+            "The context in the environment cannot be read: steps are not linked",
+            error=error,
+        )
         return Context()

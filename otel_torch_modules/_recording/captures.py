@@ -6,11 +6,11 @@ must not count.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from torch.autograd.graph import Node
 
+from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._recording.live_marks import count_seen
 from otel_torch_modules._recording.torch_private import attach_mark, executes
 
@@ -29,7 +29,9 @@ def leaves_nodes_out(node: Node) -> bool:
         try:
             if not all(map(executes, following)):
                 return True
-        except RuntimeError:  # a leaf by name
+        except RuntimeError as error:  # a leaf by name
+            if is_interruption(error):
+                raise
             return True
         # Each node's are asked for once: that makes objects of Python.
         behind = {after._sequence_nr(): (after, after.next_functions) for after in following}
@@ -48,7 +50,9 @@ def stops_at(node: Node) -> bool:
         count_seen(after)
     try:
         return bool(following) and not any(executes(after) for after in following)
-    except RuntimeError:
+    except RuntimeError as error:
+        if is_interruption(error):
+            raise
         return False
 
 
@@ -58,7 +62,7 @@ def attach_in_recompute(node: Node, carrier: Any) -> None:
     What a recompute makes is not. On an accelerator the two are made in different threads, whose numbers are not to be
     confused: the backward runs in a thread of the engine's own.
     """
-    with suppress(RuntimeError):
+    with suppressed(RuntimeError):
         if executes(node):
             return
     attach_mark(node, carrier)

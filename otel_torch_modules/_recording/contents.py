@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from otel_torch_modules._recording.interruption import is_interruption
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.torch_private import pytree_flattener
 from otel_torch_modules._records import Site
 
@@ -206,7 +206,9 @@ def _fields(thing: Any, cls: type) -> list[Any] | None:
         if type(slot) is MemberDescriptorType:
             try:
                 value = slot.__get__(thing)
-            except AttributeError:  # has no value yet
+            except AttributeError as error:  # has no value yet
+                if is_interruption(error):
+                    raise
                 continue
         if value is not _NOT_KEPT:
             found.append(value)

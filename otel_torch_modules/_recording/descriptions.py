@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.contents import tensors
-from otel_torch_modules._recording.interruption import is_interruption
 
 # As torch has them, whatever a subclass does.
 _dtype = Tensor.dtype.__get__  # type: ignore[attr-defined]

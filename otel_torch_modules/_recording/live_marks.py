@@ -18,6 +18,7 @@ from weakref import ref
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.torch_private import MarkHooks
 
 _BYTES_A_NODE: Final = 768
@@ -88,6 +89,8 @@ def _stack_of_this_thread() -> int:
             return _SMALLEST_STACK
         libc.pthread_attr_getstacksize(attributes, ctypes.byref(found))
         libc.pthread_attr_destroy(attributes)
-    except (OSError, AttributeError):  # no such library, or no such function
+    except (OSError, AttributeError) as error:  # no such library, or no such function
+        if is_interruption(error):
+            raise
         return _SMALLEST_STACK
     return found.value

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from otel_torch_modules._recording.interruption import is_interruption
+from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._log import report
 from otel_torch_modules._texts import error_type
 
 logger = logging.getLogger("otel_torch_modules")
@@ -46,25 +47,19 @@ class Losses:
             error, "A record is lost to an error of otel-torch-modules %s; tracing goes on", where
         )
         if self.given_up:
-            logger.error(
+            report(
+                logger,
                 "Tracing stops: %d records in a row were lost to errors of otel-torch-modules; training goes on",
                 _MOST_IN_A_ROW,
             )
             self._give_up()
 
     def say(self, error: BaseException, message: str, where: str = "") -> None:
-        """Log `error`, one of ours, with its traceback, unless it has been.
-
-        A handler of the program's that raises is not the job's end.
-        """
+        """Log `error`, one of ours, with its traceback, unless it has been."""
         kind = type(error).__qualname__, message, where
         if kind not in self._said:
             self._said.add(kind)
-            try:
-                logger.error(message, *filter(None, [where]), exc_info=error)
-            except Exception as another:
-                if is_interruption(another):
-                    raise
+            report(logger, message, *filter(None, [where]), error=error)
 
     def end_with_a_whole_record(self) -> None:
         """Take note that a record is whole."""

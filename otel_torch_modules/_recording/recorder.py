@@ -12,27 +12,25 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Callable
 from functools import update_wrapper
 from itertools import count
 from time import perf_counter_ns as now
 from types import CodeType
 from typing import Any
-from weakref import WeakValueDictionary
 
 from torch import Tensor, nn
 from torch import is_grad_enabled as grad_enabled
 from torch.autograd.graph import Node
 from torch.compiler import is_compiling, is_dynamo_compiling
 
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.backward_tasks import GraphTask, TaskEnd
 from otel_torch_modules._recording.boundary import Boundary
 from otel_torch_modules._recording.captures import attach_in_recompute, leaves_nodes_out, stops_at
 from otel_torch_modules._recording.contents import lone_input, lone_result
 from otel_torch_modules._recording.descriptions import describe_tensors
 from otel_torch_modules._recording.dynamo import made_by_compiler
-from otel_torch_modules._recording.interruption import is_interruption
 from otel_torch_modules._recording.marks import (
     input_nodes,
     is_view_of,
@@ -44,7 +42,7 @@ from otel_torch_modules._recording.modules.fqn import ModuleSites
 from otel_torch_modules._recording.open_log import SLOTS_PER_MARK, OpenLog
 from otel_torch_modules._recording.own_frames import leave_out
 from otel_torch_modules._recording.root_call import call_root
-from otel_torch_modules._recording.thread_state import Threads, ThreadState
+from otel_torch_modules._recording.thread_state import KnownThreads, Threads, ThreadState
 from otel_torch_modules._recording.torch_private import (
     attach_mark,
     current_node,
@@ -101,8 +99,8 @@ class Recorder:
         self._shared = OpenLog()  # of the open step
         self._tasks: dict[int, GraphTask] = {}  # by the engine's number; those that have not ended
         self._task = _NO_TASK  # that of the last mark
-        self.threads: WeakValueDictionary[int, ThreadState] = WeakValueDictionary()
-        """What is known of each thread that has called a module, by its identifier."""
+        self.threads = KnownThreads()
+        """What is known of each thread that has called a module."""
         self._codes_of_threads = count()
         self._threads = Threads(self._new_thread)
 
@@ -133,7 +131,7 @@ class Recorder:
     def _new_thread(self) -> ThreadState:
         code = next(self._codes_of_threads)
         state = ThreadState(code, self.make_mark(code), self._shared, self.fail)
-        self.threads[threading.get_ident()] = state
+        self.threads.add(state)
         return state
 
     def write_to(self, record: Record | None) -> None:
@@ -171,6 +169,8 @@ class Recorder:
         threads = self._threads
         site_of = self.sites.by_id.get
         add_site = self.sites.add
+        died = self.sites.died
+        bury = self.sites.bury
         calls_impl = is_torch_call(original)
         log_limit = self._log_limit
         max_depth = self._config.max_depth or sys.maxsize
@@ -210,6 +210,8 @@ class Recorder:
             into = state.into
             log = into.log
             try:
+                if died:
+                    bury()
                 site = site_of(id(module)) or add_site(module, stack[-1])
                 length = 0 if log is None else len(log)
                 left_out = (
@@ -231,7 +233,9 @@ class Recorder:
                             ):
                                 try:
                                     node = given.grad_fn
-                                except RuntimeError:  # see `node_of`, which would cost a call
+                                except RuntimeError as error:  # see `node_of`, a call more
+                                    if is_interruption(error):
+                                        raise
                                     node = None
                                 if node is not None:
                                     number = node._sequence_nr()
@@ -251,7 +255,7 @@ class Recorder:
                         training = Detail(training, describe_tensors((args, kwargs)))
                     log.extend((site, state.code, first, now(), training))
             except BaseException:
-                if _is_made(module) and self.fail("at the start of a module's call"):
+                if self._call_fails(module, "at the start of a module's call"):
                     raise
                 left_out = True
             if log is None or left_out:  # not above: the program's errors are none of ours
@@ -388,10 +392,10 @@ class Recorder:
                 recorded = into.log is not None and not into.phases_only
                 recorded = recorded and not graph  # else a compiled backward
         except BaseException:
+            if self._call_fails(module, "at the start of a root module's call"):
+                raise
             if not _is_made(module):
                 return original(module, *args, **kwargs)
-            if self.fail("at the start of a root module's call"):
-                raise
             recorded = False
         state.stack = [_ROOT] if recorded and site is None else None
         state.attach = attach_mark if task == -1 else attach_in_recompute
@@ -519,6 +523,12 @@ class Recorder:
         if record is not state.into.record or log is None:
             log = record.log
         log.extend((NOTE, state.code, method, now(), arguments))
+
+    def _call_fails(self, module: object, where: str) -> bool:
+        """See `fail`: but that somebody calls what is no module, or not made yet, is the program's error."""
+        error = sys.exc_info()[1]
+        assert error is not None
+        return (_is_made(module) or is_interruption(error)) and self.fail(where)
 
     def fail(self, where: str) -> bool:
         """Drop the record that is open in this thread for the exception that is being handled, and return whether to

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from time import perf_counter_ns as now
 from typing import Any
+from weakref import ref
 
 from torch.autograd.graph import Node
 from torch.utils.checkpoint import _StopRecomputationError
@@ -75,6 +76,32 @@ class ThreadState:
         except BaseException:
             if self.fail("while a module's call raised"):
                 raise
+
+
+class KnownThreads:
+    """The states of the threads that live, by their identifiers, for who looks on from another one."""
+
+    def __init__(self) -> None:
+        self._states: dict[int, ref[ThreadState]] = {}
+        self._lock = threading.RLock()
+
+    def add(self, state: ThreadState) -> None:
+        """Know the thread that asks by `state`."""
+        with self._lock:
+            for identifier, known in list(self._states.items()):
+                if known() is None:
+                    del self._states[identifier]
+            self._states[threading.get_ident()] = ref(state)
+
+    def get(self, identifier: int) -> ThreadState | None:
+        """Return the state of a thread; None where it has called no module, or is gone."""
+        known = self._states.get(identifier)
+        return None if known is None else known()
+
+    def living(self) -> list[tuple[int, ThreadState]]:
+        """Return all with their identifiers."""
+        found = [(identifier, known()) for identifier, known in list(self._states.items())]
+        return [(identifier, state) for identifier, state in found if state is not None]
 
 
 class Threads(threading.local):

@@ -54,13 +54,17 @@ WITHOUT_OPENTELEMETRY = (
 # What crosses from room to room, and what all read, knows of nothing outside.
 PLAIN = (
     "_grammar.py",
+    "_interruption.py",
     "_log.py",
+    "_own_thread.py",
     "_printable.py",
     "_records.py",
     "_secrets.py",
     "_step_context.py",
     "_texts.py",
     "_trace.py",
+    "_undisturbed.py",
+    "_weak_table.py",
     "config.py",
     "environment_variables.py",
     "ranks.py",

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from operator import add
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from otel_torch_modules._emission.otlp.block import FIRST_VALUE, OPENING, Form, fill
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder, Template
@@ -18,6 +17,7 @@ from otel_torch_modules._engine.pauses import pause, slices
 from otel_torch_modules._records import Varying
 from otel_torch_modules._spans.columns import SpanColumns, pick
 from otel_torch_modules._spans.layout import Layout
+from otel_torch_modules._weak_table import WeakTable
 
 _NUMBERS_AT_ONCE = 1_024
 _TEMPLATES_AT_ONCE = 16  # less than a millisecond
@@ -45,7 +45,7 @@ class ColumnsEncoder:
         self._encoder = encoder
         self._language = encoder.language
         self._block_size = block_size
-        self._blocks: WeakKeyDictionary[Layout, tuple[int, list[_Block]]] = WeakKeyDictionary()
+        self._blocks = WeakTable[Layout, tuple[int, list[_Block]]]()
 
     def encode(
         self, columns: SpanColumns, span_ids: list[int], flags: int
@@ -72,7 +72,8 @@ class ColumnsEncoder:
     def _blocks_of(self, layout: Layout, flags: int) -> list[_Block]:
         known = self._blocks.get(layout)
         if known is None or known[0] != flags:
-            known = self._blocks[layout] = flags, list(self._make_blocks(layout, flags))
+            known = flags, list(self._make_blocks(layout, flags))
+            self._blocks.put(layout, known)
         return known[1]
 
     def _make_blocks(self, layout: Layout, flags: int) -> Iterator[_Block]:

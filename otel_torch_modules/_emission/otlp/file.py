@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from otel_torch_modules._emission.otlp.answer import TAKEN, Answer
 from otel_torch_modules._emission.otlp.json import Json, encode_line
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._engine import fork
+from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_FILE
 
 _DEFAULT_FILE = "traces-{pid}.jsonl"
@@ -83,6 +83,8 @@ class OtlpFileSpanExporter(RequestExporter):
         try:
             self._write(request.data)
         except OSError as error:
+            if is_interruption(error):
+                raise
             kind = errno.errorcode.get(error.errno or 0, "OSError")
             return Answer(kind, f"{self.path} cannot be written: {error.strerror or error}")
         return TAKEN
@@ -121,9 +123,11 @@ def _open(path: str) -> int:
     flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
     try:
         made = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    except FileExistsError as error:
+        if is_interruption(error):
+            raise
         return os.open(path, flags)
-    with suppress(OSError):  # file systems without modes
+    with suppressed(OSError):  # file systems without modes
         os.chmod(path, 0o600)  # whatever the umask
     return made
 
@@ -131,7 +135,9 @@ def _open(path: str) -> int:
 def _is_at(path: str, descriptor: int) -> bool:
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except OSError:
+    except OSError as error:
+        if is_interruption(error):
+            raise
         return False
 
 
@@ -142,5 +148,7 @@ def _ends_within_a_line(path: str) -> bool:
         with open(path, "rb") as file:
             file.seek(-1, os.SEEK_END)
             return file.read(1) != b"\n"
-    except OSError:  # it may be written, but not read
+    except OSError as error:  # it may be written, but not read
+        if is_interruption(error):
+            raise
         return True

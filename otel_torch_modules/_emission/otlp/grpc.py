@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -18,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from otel_torch_modules._emission.otlp.answer import Answer
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
+from otel_torch_modules._interruption import is_interruption, suppressed
 
 # https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/collector/trace/v1/trace_service.proto
 _METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -56,6 +56,8 @@ class GrpcRequestExporter(RequestExporter, OTLPSpanExporter):
                 timeout=self._timeout,
             )
         except RpcError as error:
+            if is_interruption(error):
+                raise
             return self._failure(error)
         return self.taken(response, request)
 
@@ -93,7 +95,7 @@ class GrpcRequestExporter(RequestExporter, OTLPSpanExporter):
 
 def _wanted_pause(trailing: Mapping[str, Any]) -> float | None:
     """Return the seconds that a server asks for; None where it says nothing of another attempt."""
-    with suppress(DecodeError):
+    with suppressed(DecodeError):
         if _RETRY_INFO in trailing:
             return _seconds(RetryInfo.FromString(trailing[_RETRY_INFO]))
         for detail in Status.FromString(trailing.get(_STATUS, b"")).details:

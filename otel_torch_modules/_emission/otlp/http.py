@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_torch_modules._emission.otlp.answer import TAKEN, Answer
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
+from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._texts import error_type
 
 _AGAIN = {429, 502, 503, 504}  # https://opentelemetry.io/docs/specs/otlp/#failures-1
@@ -48,7 +48,7 @@ class HttpRequestExporter(RequestExporter, OTLPSpanExporter):
             return Answer(
                 str(response.status), reason, response.status in _AGAIN, _wanted_pause(response)
             )
-        with suppress(DecodeError):  # a proxy may answer in words of its own
+        with suppressed(DecodeError):  # a proxy may answer in words of its own
             return self.taken(ExportTraceServiceResponse.FromString(response.body), request)
         return TAKEN
 
@@ -66,6 +66,8 @@ class HttpRequestExporter(RequestExporter, OTLPSpanExporter):
         try:
             response: Any = self._export(data)  # type: ignore[attr-defined]  # of early versions
         except OSError as error:  # all of `requests` are
+            if is_interruption(error):
+                raise
             return self._no_answer(error, again=True)
         return _Response(
             response.status_code, response.reason or "", response.headers, response.content
@@ -82,6 +84,6 @@ def _wanted_pause(response: _Response) -> float:
     text = (response.headers.get("retry-after") or "").strip()
     if text.isdecimal():
         return float(text)
-    with suppress(TypeError, ValueError):
+    with suppressed(TypeError, ValueError):
         return parsedate_to_datetime(text).replace(tzinfo=timezone.utc).timestamp() - time.time()
     return 0.0

@@ -21,6 +21,7 @@ from otel_torch_modules._emission.otlp.answer import ENDED, TAKEN, Answer
 from otel_torch_modules._emission.otlp.language import Language
 from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.otlp.trouble import Trouble
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._texts import error_type
 
 NO_ANSWER: Final = "nothing answers at"
@@ -102,6 +103,8 @@ class RequestExporter(SpanExporter, ABC):
             try:
                 answer = self.attempt(request)
             except Exception as error:
+                if is_interruption(error):
+                    raise
                 answer = Answer(error_type(error), f"{self.place}: {error}")
         if self._ended.is_set() and answer.error:
             return ENDED

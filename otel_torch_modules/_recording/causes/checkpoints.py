@@ -16,8 +16,8 @@ from typing import Any, Final, Protocol
 
 import torch
 
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.causes.happened import Happened
-from otel_torch_modules._recording.interruption import is_interruption
 from otel_torch_modules._recording.wrapped import Function, Wrapped
 from otel_torch_modules._records import CHECKPOINT, Detail, Stretch
 

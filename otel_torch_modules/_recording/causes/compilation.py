@@ -6,10 +6,10 @@ the callback: they are read when the record is sent off.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from time import perf_counter_ns as now
 from typing import Any, NamedTuple
 
+from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._recording.causes.happened import Happened
 from otel_torch_modules._recording.torch_private import (
     compilation_callbacks,
@@ -50,9 +50,9 @@ class Compilation:
         """Undo `install`."""
         handler, self._handler = self._handler, None
         if handler is not None:
-            with suppress(ValueError):
+            with suppressed(ValueError):
                 handler.remove_start_callback(self._on_start)
-            with suppress(ValueError):
+            with suppressed(ValueError):
                 handler.remove_end_callback(self._on_end)
 
     def record_opens(self) -> None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import gc
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from operator import is_
 from threading import get_ident
 from time import perf_counter_ns as now
 from typing import Any, Final
 
+from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._recording.causes.happened import Happened
 from otel_torch_modules._records import COLLECTION, Detail
 
@@ -79,7 +79,7 @@ class GarbageCollection:
     def uninstall(self) -> None:
         """Undo `install`."""
         for callback in self._callbacks:
-            with suppress(ValueError):  # the program has cleared the list
+            with suppressed(ValueError):  # the program has cleared the list
                 gc.callbacks.remove(callback)
 
     def collect(self) -> None:

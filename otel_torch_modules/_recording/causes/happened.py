@@ -9,10 +9,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._recording.wrapped import guarded
 from otel_torch_modules._records import COLLECTION, WIDTH, Record, Stretch
 
@@ -66,7 +66,7 @@ class Happened:
         record.truncated |= len(self._kept) == _MOST
         kept: list[_Happening] = []
         left: list[_Happening] = []
-        with suppress(IndexError):
+        with suppressed(IndexError):
             while True:
                 kept.append(self._kept.popleft())
         log = record.log

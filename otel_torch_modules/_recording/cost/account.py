@@ -8,6 +8,8 @@ from collections.abc import Callable
 from statistics import median
 from typing import Final
 
+from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._log import warn
 from otel_torch_modules._recording.cost.budget import Budget
 from otel_torch_modules._recording.cost.calibration import FALLBACK, CallCost
 
@@ -91,8 +93,10 @@ class Account:
         try:
             self._calibrations.append(self._measure(self._backward))
             self._cost = CallCost(*map(median, zip(*self._calibrations, strict=True)))
-        except Exception:
-            logger.warning("What a module call costs is guessed, not measured", exc_info=True)
+        except Exception as error:
+            if is_interruption(error):
+                raise
+            warn(logger, "What a module call costs is guessed, not measured: %s", error)
             self._measure = self._known
         self._opened_at = self._clock()
         # That comes up once a minute, and not in what a record costs.

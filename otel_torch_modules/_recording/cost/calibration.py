@@ -9,7 +9,6 @@ that has them, so what the program has switched on neither is seen here nor sees
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from time import thread_time_ns as now
 from typing import Any, Final, NamedTuple
@@ -17,6 +16,8 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._own_thread import OwnThread
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._records import WIDTH, Record
 from otel_torch_modules.config import Config
@@ -67,9 +68,11 @@ def calibrate(backward: bool) -> CallCost:
             with torch.set_grad_enabled(backward):
                 found.append(_measure())
         except Exception as error:
+            if is_interruption(error):
+                raise
             failures.append(error)
 
-    thread = threading.Thread(target=measure, name="otel-torch-modules calibration", daemon=True)
+    thread = OwnThread(target=measure, name="otel-torch-modules calibration", daemon=True)
     thread.start()
     thread.join(_PATIENCE_S)
     if not found:

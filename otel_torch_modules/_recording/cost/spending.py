@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from time import perf_counter_ns, thread_time_ns
 
+from otel_torch_modules._log import warn
 from otel_torch_modules._recording.cost.account import Account
 from otel_torch_modules._recording.cost.budget import LARGEST_STRIDE, Budget
 from otel_torch_modules._recording.cost.calibration import CallCost, calibrate
@@ -101,7 +102,8 @@ class Spending:
         record.stride = budget.stride
         if budget.out_of_reach and not self._warned:
             self._warned = True
-            logger.warning(
+            warn(
+                logger,
                 "Phases alone cost %.0f µs a step, more than the %.0f that OTEL_TORCH_MODULES_MAX_OVERHEAD allows: "
                 "one step in %d has modules. OTEL_TORCH_MODULES_SCHEDULE leaves out whole steps",
                 budget.phases_ns / 1e3,

@@ -9,12 +9,12 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from contextlib import suppress
 from time import perf_counter_ns as now
 from typing import Any
 
 from torch.optim import Optimizer
 
+from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.fetches import Fetches, Wait
@@ -204,7 +204,9 @@ class CurrentStep:
             step.released = False
             try:
                 self._ended.pop()
-            except IndexError:  # the worker has it
+            except IndexError as error:  # the worker has it
+                if is_interruption(error):
+                    raise
                 self.step = self._thread = None
                 self.recorder.write_to(None)
         return self.step
@@ -230,7 +232,7 @@ class CurrentStep:
     def hand_over_idle(self) -> None:
         """Send off what ended a while ago."""
         if not self.recorder.runs_backward and now() - self.end > _IDLE:
-            with suppress(IndexError):
+            with suppressed(IndexError):
                 record = self._ended.pop()
                 record.end = self.end
                 self._admission.close_step(record)

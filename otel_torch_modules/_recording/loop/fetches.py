@@ -6,10 +6,10 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
 from time import perf_counter_ns as now
 from typing import Any, NamedTuple
 
+from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._recording.torch_private import batches_given, index_sampler_id
 from otel_torch_modules._records import DATA, FETCH, FETCHED, WIDTH, Record
@@ -71,7 +71,7 @@ class Waits:
             ):
                 self._left.append(fetch)
         for fetch in self._left:
-            with suppress(ValueError):
+            with suppressed(ValueError):
                 self._kept.remove(fetch)
         found = sorted(self._left, key=lambda fetch: fetch.wait.start)
         before = [fetch for fetch in found if fetch.evaluations == self._begun]
@@ -207,7 +207,7 @@ class Fetches(threading.local):
 
     def _leave(self, fetches: Iterable[_Fetch]) -> None:
         for fetch in list(fetches):
-            with suppress(ValueError):
+            with suppressed(ValueError):
                 self._kept.remove(fetch)
             if fetch.evaluations != self.evaluations:
                 self._waits.leave(fetch)

@@ -8,11 +8,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from time import perf_counter_ns as now
 
+from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._recording.admission import Admission
-from otel_torch_modules._recording.interruption import is_interruption
 from otel_torch_modules._recording.loop.evaluation import Evaluation, Forward
 from otel_torch_modules._recording.losses import Losses
 
@@ -48,7 +47,9 @@ class HeldEvaluations:
         """Return whether `evaluation` is the caller's again, and not the worker's."""
         try:
             self._held.remove(evaluation)
-        except ValueError:
+        except ValueError as error:
+            if is_interruption(error):
+                raise
             return False
         return True
 
@@ -78,13 +79,13 @@ class HeldEvaluations:
 
     def end_all(self) -> None:
         """Send off those of all threads."""
-        with suppress(IndexError):
+        with suppressed(IndexError):
             while True:
                 self.send(self._held.popleft())
 
     def end_idle(self) -> None:
         """Send off those that have waited for a while."""
-        with suppress(IndexError, ValueError):  # a thread goes on with one meanwhile
+        with suppressed(IndexError, ValueError):  # a thread goes on with one meanwhile
             while now() - (evaluation := self._held[0]).record.end > PAUSE:
                 self._held.remove(evaluation)
                 self.send(evaluation)

@@ -13,6 +13,7 @@ from collections import deque
 from torch import nn
 from torch.optim import Optimizer
 
+from otel_torch_modules._log import warn
 from otel_torch_modules._recording.loop.live_optimizers import LiveOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
 
@@ -96,7 +97,8 @@ class Iterations:
         ):
             return False
         self.by_forward = True
-        logger.warning(
+        warn(
+            logger,
             "%d backward passes of %s have ended without a step of an optimizer, and no torch.optim optimizer "
             "holds its parameters: each forward with its backward is taken for a step. "
             "`with otel_torch_modules.step(index):` around each step of the loop says where it is",

@@ -19,7 +19,7 @@ from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.thread_state import ThreadState
 from otel_torch_modules._recording.torch_private import engine_call_code
 from otel_torch_modules._recording.wall_clock import clock_offset
-from otel_torch_modules._records import FETCH, OPTIMIZER, Record, Stall
+from otel_torch_modules._records import FETCH, OPTIMIZER, Record, Stall, next_number
 
 _CALL = nn.Module._call_impl.__code__
 
@@ -45,10 +45,9 @@ class Standing:
         if step is not None:
             self.trained.add(step.thread)
         states: dict[int, Hashable] = {}
-        for reference in self._recorder.threads.valuerefs():  # at one go, unlike `items`
-            state = reference()
-            if state is not None and reference.key in running:
-                states[reference.key] = self._of_thread(reference.key, state, step)
+        for identifier, state in self._recorder.threads.living():
+            if identifier in running:
+                states[identifier] = self._of_thread(identifier, state, step)
         return states
 
     def _of_thread(self, thread: int, state: ThreadState, step: OpenStep | None) -> Hashable:
@@ -157,7 +156,7 @@ class Standing:
                 sampler_attributes={},
                 context=None,
                 dropped_before=0,
-                drawn_ids=[],
+                number=next_number(),
             )
         else:
             log = []

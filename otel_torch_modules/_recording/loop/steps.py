@@ -15,11 +15,11 @@ from time import perf_counter_ns as now
 from torch import nn
 from torch.utils.data import get_worker_info
 
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._recording.cost.timed_boundary import TimedBoundary
-from otel_torch_modules._recording.interruption import is_interruption
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.by_hand import StepsByHand
 from otel_torch_modules._recording.loop.current_step import CurrentStep

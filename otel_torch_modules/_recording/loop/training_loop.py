@@ -10,6 +10,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.utils.data import get_worker_info
 
+from otel_torch_modules._log import warn
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.iterations import Iterations
@@ -109,10 +110,11 @@ class TrainingLoop:
         """The block of a ``torch.distributed.algorithms.Join`` ends: ranks may have made different numbers of steps."""
         if not (self._has_joined or self._current.by_hand):
             self._has_joined = True
-            logger.warning(
+            warn(
+                logger,
                 "Ranks that run out of data early, as within DistributedDataParallel.join, count fewer steps: after it "
                 "the ranks' steps of one number, which share a trace, may be different ones. "
-                "`with otel_torch_modules.step(index):` around each step of the loop says which are the same"
+                "`with otel_torch_modules.step(index):` around each step of the loop says which are the same",
             )
 
     @property

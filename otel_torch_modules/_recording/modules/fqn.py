@@ -8,18 +8,20 @@ own, and holds no module alive.
 
 from __future__ import annotations
 
-import weakref
+from collections import deque
 from collections.abc import Callable
 from time import perf_counter_ns
 
 from torch import nn
 
+from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._recording.modules.holders import holder_of
 from otel_torch_modules._recording.modules.module_names import RootNames, shown_class
 from otel_torch_modules._recording.modules.module_tree import is_bare, parent_of
 from otel_torch_modules._recording.modules.places import Entry, Place, Root
 from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._records import Site
+from otel_torch_modules._weak_table import WeakTable
 
 
 class ModuleSites:
@@ -35,6 +37,8 @@ class ModuleSites:
     ) -> None:
         self.by_id: dict[int, Site] = {}
         """``id(module)`` -> its site: what the hot path reads. A miss is for :meth:`add`."""
+        self.died: deque[Entry] = deque()
+        """Those of modules that died, and whose sites are still here: while there are any, `bury` before a look."""
         self._recorded = recorded
         self._clock = clock
         self.clear()
@@ -45,7 +49,7 @@ class ModuleSites:
         self._roots: dict[int, Root] = {}
         self._front: Root | None = None  # of those that share modules, the one called last
         self._names = RootNames()
-        self._bare = weakref.WeakKeyDictionary[type, Root]()  # as criteria are
+        self._bare = WeakTable[type, Root]()  # as criteria are
 
     def root(self, module: nn.Module) -> Site:
         """Return the site of `module`, which is called from no other one's call."""
@@ -56,6 +60,8 @@ class ModuleSites:
 
         None where there is no such root.
         """
+        if self.died:
+            self.bury()
         if id(module) in self._roots:
             return None
         root = self._running_root(module)
@@ -77,7 +83,16 @@ class ModuleSites:
             self.by_id.update(root.sites)
         return root
 
+    def bury(self) -> None:
+        """Forget the modules that died."""
+        for entry in list(self.died):
+            self._forget(entry)
+            with suppressed(ValueError):  # another thread was as fast
+                self.died.remove(entry)
+
     def _root(self, module: nn.Module) -> Root:
+        if self.died:
+            self.bury()
         root = self._roots.get(id(module))
         return root or self._running_root(module) or self._new_root(module)
 
@@ -95,6 +110,8 @@ class ModuleSites:
         It is looked for in the caller's module and its lists. What is not there, as ``nn.ReLU()(x)`` makes it, has one
         site for each class and caller.
         """
+        if self.died:
+            self.bury()
         place: Place | None = None if caller is None else caller.place
         if place is None or place.module is None:
             return self.root(module)
@@ -124,11 +141,11 @@ class ModuleSites:
                 name = f"{self._names.of(held.module)}.{held.path}"
             else:
                 name = shown_class(module).__name__ if bare else self._names.of(module)
-            root = Root(name, self._names, self._recorded, self._forget)
+            root = Root(name, self._names, self._recorded, self._forget, self.died.append)
             self._walk(root, module)
         self._roots[id(module)] = root
         if bare:
-            self._bare[type(module)] = root
+            self._bare.put(type(module), root)
         return root
 
     def _walk(self, root: Root, module: nn.Module) -> None:
@@ -149,13 +166,17 @@ class ModuleSites:
             self._front = root
 
     def _forget(self, entry: Entry) -> None:
-        """Drop the module that died, but not another one that has its id since."""
-        root = entry.root
-        site = root.sites.get(entry.key)
-        if site is None or site.place.module is not entry:
-            return
-        del root.sites[entry.key]
-        if self.by_id.get(entry.key) is site:
-            del self.by_id[entry.key]
-        if root.entry is entry:
-            self._roots.pop(entry.key, None)
+        """Drop the module of `entry`, but not another one that has its id since."""
+        key = entry.key
+        root = self._roots.get(key)
+        if root is entry.root and _is_left_by(entry, root.entry):
+            self._roots.pop(key, None)
+        for sites in (self.by_id, entry.root.sites):
+            site = sites.get(key)
+            if site is not None and _is_left_by(entry, site.place.module):
+                sites.pop(key, None)
+
+
+def _is_left_by(entry: Entry, here: Entry | None) -> bool:
+    """Return whether what is found by the id of `entry` is still its own, though another one may be `here` since."""
+    return here is None or here is entry or here.key != entry.key

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from itertools import count
 from typing import Final
@@ -72,9 +72,12 @@ class RootNames:
 
     def __init__(self) -> None:
         self._taken: dict[str, dict[int, _Taken]] = {}  # class name -> number -> by which module
+        self._left: deque[_Taken] = deque()  # by a module that is gone
 
     def of(self, module: nn.Module) -> str:
         """Return the name of `module`, the same as long as it lives."""
+        while self._left:
+            self._free(self._left.popleft())
         module = shown(module)
         class_name = shown_class(module).__name__
         if vars(module).get("_is_replica"):  # DataParallel's, new at each call
@@ -84,7 +87,7 @@ class RootNames:
             if known() is module:
                 return known.name
         for number in count():
-            entry = _Taken(module, class_name, number, self._free)
+            entry = _Taken(module, class_name, number, self._left.append)
             if taken.setdefault(number, entry) is entry:
                 return entry.name
         raise AssertionError("there is no end to numbers")
@@ -105,12 +108,12 @@ class _Taken(weakref.ref[nn.Module]):
     number: int
 
     def __new__(
-        cls, module: nn.Module, class_name: str, number: int, free: Callable[[_Taken], None]
+        cls, module: nn.Module, class_name: str, number: int, left: Callable[[_Taken], None]
     ) -> _Taken:
-        return super().__new__(cls, module, free)
+        return super().__new__(cls, module, left)
 
     def __init__(
-        self, module: nn.Module, class_name: str, number: int, free: Callable[[_Taken], None]
+        self, module: nn.Module, class_name: str, number: int, left: Callable[[_Taken], None]
     ) -> None:
         self.class_name = class_name
         self.number = number

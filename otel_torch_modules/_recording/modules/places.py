@@ -25,6 +25,7 @@ from otel_torch_modules._recording.modules.module_tree import (
 from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._records import Site
 from otel_torch_modules._texts import encodable
+from otel_torch_modules._weak_table import WeakTable
 
 # A root is looked at for changes each time that it opens, unless that would take more than half a percent of the time.
 _LOOK_SHARE: Final = 200
@@ -45,7 +46,7 @@ class Place:
         self.names: Sequence[str] = ()
         self.ids: Sequence[int] = ()
         self.below: dict[str, Site] = _NO_SITES
-        self.strays: weakref.WeakKeyDictionary[type, Site] | None = None  # called from here
+        self.strays: WeakTable[type, Site] | None = None  # called from here
 
     def module_here(self) -> nn.Module | None:
         """Return the module that came here last, if it lives."""
@@ -53,16 +54,19 @@ class Place:
 
 
 class Entry(weakref.ref[nn.Module]):
-    """A weak reference to a module that knows its ``id`` and the root that it was found below."""
+    """A weak reference to a module that knows its ``id`` and the root that it was found below.
+
+    Python discards what is raised in its callback, so that is to be a function of C.
+    """
 
     __slots__ = ("key", "root")
     key: int
     root: Root
 
-    def __new__(cls, module: nn.Module, root: Root, forget: Callable[[Entry], None]) -> Entry:
-        return super().__new__(cls, module, forget)
+    def __new__(cls, module: nn.Module, root: Root) -> Entry:
+        return super().__new__(cls, module, root.died)
 
-    def __init__(self, module: nn.Module, root: Root, forget: Callable[[Entry], None]) -> None:
+    def __init__(self, module: nn.Module, root: Root) -> None:
         self.key = id(module)
         self.root = root
 
@@ -87,7 +91,8 @@ class Root:
         name: what all names begin with.
         names: those of roots.
         recorded: told a name and a class name, whether calls of that module are recorded.
-        forget: told of a module that died.
+        forget: told of a module that is replaced.
+        died: called with the entry of a module that died; a function of C.
     """
 
     def __init__(
@@ -96,8 +101,10 @@ class Root:
         names: RootNames,
         recorded: Callable[[str, str], bool],
         forget: Callable[[Entry], None],
+        died: Callable[[Entry], None],
     ) -> None:
         self.name = name
+        self.died = died
         self._names = names
         self._recorded = recorded
         self._forget = forget
@@ -158,9 +165,9 @@ class Root:
     def move_in(self, site: Site, module: nn.Module) -> None:
         """Give the place of `site` to a module that is bare, as the one before it was."""
         here: Entry | None = site.place.module
-        if here is not None and here() is not None:
+        if here is not None:
             self._forget(here)
-        entry = site.place.module = Entry(module, self, self._forget)
+        entry = site.place.module = Entry(module, self)
         self.sites[entry.key] = site
         if site is self.site:
             self.entry = entry
@@ -191,14 +198,14 @@ class Root:
     def add_stray(self, module: nn.Module, caller: Place) -> dict[int, Site]:
         """Give a module that nothing holds the place of those of its class that are called from the same module."""
         if caller.strays is None:
-            caller.strays = weakref.WeakKeyDictionary()
+            caller.strays = WeakTable()
         known = caller.strays.get(type(module))
         if known is not None and not known.parameters and not known.place.names and is_bare(module):
             self.move_in(known, module)
             return {id(module): known}
         name = shown_class(module).__name__
         added = self._add(_Found(module, name, name, False, None, "", known, None))
-        caller.strays[type(module)] = added[id(module)]
+        caller.strays.put(type(module), added[id(module)])
         return added
 
     def _add(self, found: _Found) -> dict[int, Site]:
@@ -231,7 +238,7 @@ class Root:
             if here is None or here() is not module:
                 if here is not None:
                     self._forget(here)
-                place.module = Entry(module, self, self._forget)
+                place.module = Entry(module, self)
             held = registry(module)
             inside = children(module)
             if not inside and not held:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import signal
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import otel_torch_modules
 from tests.support.training_program import (
     ENABLED,
     TIME_LIMIT,
@@ -24,11 +22,12 @@ from tests.support.training_program import (
 STRIKES = 2_000
 
 STORM = f"""
-import signal, sys
+import logging, os, signal, sys
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from otel_torch_modules._assembly.reading import between
+from otel_torch_modules._log import warn
 from otel_torch_modules._recording.causes import garbage_collection, loop_calls
 from otel_torch_modules.testing import capture_spans
 
@@ -44,12 +43,24 @@ class Net(nn.Module):
     def forward(self, x):
         for layer in self.layers:
             x = layer(x)
-        return x
+        return nn.ReLU()(x)
 
+class Refuses(nn.Module):
+    def forward(self, x):
+        raise LookupError("no expert for this")
+
+class Kept(logging.Handler):
+    def emit(self, entry):
+        self.format(entry)
+
+logger = logging.getLogger("storm")
+logger.addHandler(Kept())
+logger.propagate = False
 model = Net()
+refuses = Refuses()
 sgd = torch.optim.SGD(model.parameters(), lr=1e-9)
 
-def loop(steps):
+def loop(steps=10):
     torch.set_grad_enabled(True)  # torch's own contexts are not proof against being struck
     model.train()
     for inputs in DataLoader(torch.ones(2 * steps, 4), batch_size=2):
@@ -60,6 +71,19 @@ def loop(steps):
             model.eval()(inputs)
             model.train()
 
+def die_and_be_born():
+    # What comes and goes beside the loop: models and their classes, children, errors, lines of log.
+    type("Fresh", (Net,), {{}})()(torch.ones(2, 4))
+    try:
+        refuses(torch.ones(2, 4))
+    except LookupError:
+        pass
+    warn(logger, "%d models", 1)
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+
 struck, armed = 0, False
 
 def strike(number, frame):
@@ -69,7 +93,17 @@ def strike(number, frame):
         struck += 1
         raise (TimeoutError if struck % 2 else KeyboardInterrupt)(struck)
 
-sys.unraisablehook = lambda unraisable: print("swallowed:", repr(unraisable.exc_value), unraisable.object)
+def discarded(unraisable):
+    # Python's own modules have functions that are called at a fork, where it discards what is raised.
+    global struck
+    module = getattr(unraisable.object, "__module__", None)
+    if module in ("logging", "threading", "random", "concurrent.futures.thread"):
+        # Not that a lock is not held which should have been.
+        struck -= isinstance(unraisable.exc_value, (TimeoutError, KeyboardInterrupt))
+    else:
+        print("swallowed:", repr(unraisable.exc_value), unraisable.object)
+
+sys.unraisablehook = discarded
 signal.signal(signal.SIGALRM, strike)
 caught = 0
 with capture_spans() as captured:
@@ -78,10 +112,10 @@ with capture_spans() as captured:
     while struck < {STRIKES}:
         try:
             armed = True
-            loop(50)
+            (loop if struck // 2 % 2 else die_and_be_born)()
             armed = False
-        except (TimeoutError, KeyboardInterrupt) as error:
-            caught += error.args[0] == struck
+        except (TimeoutError, KeyboardInterrupt):
+            caught += 1
     signal.setitimer(signal.ITIMER_REAL, 0)
     loop(1)
     before = len(captured.spans)
@@ -99,18 +133,6 @@ def test_a_storm_of_exceptions_reaches_the_program(tmp_path: Path) -> None:
     (summary,) = done.stderr.splitlines()  # and no error of ours
     assert "lost by TimeoutError" in summary
     assert done.returncode == 0
-
-
-def test_nothing_of_ours_runs_where_an_exception_can_reach_nobody() -> None:
-    """Python prints and forgets what a destructor raises, a signal handler that strikes there included."""
-    sources = Path(otel_torch_modules.__file__).parent.rglob("*.py")
-    found = [
-        (path.name, node.name)
-        for path in sources
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef) and node.name == "__del__"
-    ]
-    assert found == []
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,6 @@ from opentelemetry.trace import Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_torch_modules._assembly.reading.heads import heads
-from otel_torch_modules._emission import ids
 from otel_torch_modules._emission.current_span import RecordContext
 from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._emission.open_step_span import OpenStepSpan
@@ -498,7 +498,7 @@ def test_an_id_generator_that_somebody_chose_makes_the_ids_where_the_step_opens(
     record = opened(records)
     assert (record.trace_id, record.span_id) == (11, 12)
     records.settle(record)
-    assert record.drawn_ids == [(11, 12)]
+    assert (record.trace_id, record.span_id) == (11, 12)
 
 
 def test_ids_do_not_touch_the_programs_random_numbers(records: RecordContext) -> None:
@@ -514,7 +514,7 @@ def test_ids_do_not_touch_the_programs_random_numbers(records: RecordContext) ->
 
 def test_ids_are_drawn_for_the_first_who_asks_in_whatever_thread(records: RecordContext) -> None:
     record = opened(records)
-    assert (record.trace_id, record.span_id, record.drawn_ids) == (0, 0, [])
+    assert (record.trace_id, record.span_id) == (0, 0)
     both_ask = threading.Barrier(2)
     seen: list[trace.SpanContext] = []
 
@@ -531,27 +531,27 @@ def test_ids_are_drawn_for_the_first_who_asks_in_whatever_thread(records: Record
         thread.join()
     both = (record.trace_id, record.span_id)
     records.settle(record)
-    assert (record.trace_id, record.span_id) == both == record.drawn_ids[0]
+    assert (record.trace_id, record.span_id) == both
     assert [(context.trace_id, context.trace_flags.sampled) for context in seen] == [
         (record.trace_id, True)
     ] * 2
 
 
 def test_who_asks_while_ids_are_drawn_in_the_same_thread_gets_them_too(
-    records: RecordContext, monkeypatch: pytest.MonkeyPatch
+    records: RecordContext,
 ) -> None:
     # A signal handler may run between any two lines of the drawing.
-    draw, asked = ids._random_numbers, list[int]()
-
-    def interrupted(count: int) -> list[int]:
-        monkeypatch.undo()
-        asked.append(trace.get_current_span().get_span_context().trace_id)
-        return draw(count)
-
-    monkeypatch.setattr(ids, "_random_numbers", interrupted)
+    asked: list[int] = []
     record = opened(records)
     records.attach(record)
+
+    def interrupt(*_: Any) -> None:
+        sys.settrace(None)
+        asked.append(trace.get_current_span().get_span_context().trace_id)
+
+    sys.settrace(lambda frame, *_: interrupt if frame.f_code.co_name == "of" else None)
     asked.append(trace.get_current_span().get_span_context().trace_id)
+    sys.settrace(None)
     records.detach(record)
     assert asked == [record.trace_id, record.trace_id]
     assert record.trace_id != 0
@@ -564,12 +564,14 @@ def test_a_forked_child_knows_the_step_that_it_was_forked_in(records: RecordCont
     child = os.fork()
     if child == 0:
         context = trace.get_current_span().get_span_context()
-        os.write(write, f"{context.trace_id} {context.trace_flags.sampled}".encode())
+        own = settled(records)
+        os.write(write, f"{context.trace_id} {context.trace_flags.sampled} {own.trace_id}".encode())
         os._exit(0)
     os.waitpid(child, 0)
     records.detach(record)
-    said = os.read(read, 100).decode()
+    said = os.read(read, 200).decode().split()
     os.close(read)
     os.close(write)
     records.settle(record)
-    assert said == f"{record.trace_id} True"
+    assert said[:2] == [str(record.trace_id), "True"]
+    assert said[2] not in (str(record.trace_id), str(settled(records).trace_id))

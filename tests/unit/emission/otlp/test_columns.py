@@ -147,10 +147,11 @@ def test_what_was_made_for_a_layout_goes_with_it() -> None:
     columns = repeated([simple(1000 * at, 10 * at) for at in range(3)])
     encoder = ColumnsEncoder(SpanEncoder(tracer(), SCOPE, Protobuf()), 100)
     list(encoder.encode(columns, list(range(1, 7)), 1))
-    assert len(encoder._blocks) == 1
-    del columns
+    (layout,) = encoder._blocks
+    assert layout is columns.layout
+    del columns, layout
     gc.collect()  # the assembler that made it
-    assert len(encoder._blocks) == 0
+    assert list(encoder._blocks) == []
 
 
 @pytest.mark.parametrize("index", [0, 3])

@@ -158,7 +158,7 @@ def test_where_calibration_fails_costs_are_guessed_and_it_is_said_once(
     assert len(process.measured) == 1
     assert strides(records)[-1] == 1
     assert [record.getMessage() for record in caplog.records] == [
-        "What a module call costs is guessed, not measured"
+        "What a module call costs is guessed, not measured: on purpose"
     ]
 
 

@@ -49,6 +49,7 @@ def sites() -> ModuleSites:
 
 
 def names(sites: ModuleSites) -> list[tuple[str, str]]:
+    sites.bury()
     return [(site.fqn, site.class_name) for site in sites.by_id.values()]
 
 
@@ -375,7 +376,7 @@ def test_strays_of_one_class_that_one_module_calls_share_a_site(sites: ModuleSit
     assert [site.parameters for site in shared] == 2 * [0, 0, 9, 20]
     assert sites.add(nn.Linear(3, 3), sites.root(model)).parameters == 12
     del module, child
-    assert len(sites.by_id) == len(GPT_NAMES) + 2
+    assert len(names(sites)) == len(GPT_NAMES) + 2
 
 
 def test_strays_that_live_on_are_told_apart_from_what_has_their_id_next(sites: ModuleSites) -> None:
@@ -425,7 +426,9 @@ def test_roots_of_one_class_that_live_at_once_are_told_apart(sites: ModuleSites)
     assert sites.root(torch.compile(student, backend="eager")).fqn == "GPT"
     del student, teacher, third
     gc.collect()
-    assert sites._names._taken == {}
+    other = Mlp()
+    assert sites.root(other).fqn == "Mlp"
+    assert sites._names._taken.keys() == {"Mlp"}
 
 
 class Lit(nn.Module):
@@ -503,7 +506,7 @@ def test_nothing_is_kept_alive_and_nothing_is_left(sites: ModuleSites) -> None:
     gc.collect()
     assert names(sites) == GPT_NAMES[3:6]
     del kept
-    assert sites.by_id == {}
+    assert names(sites) == []
 
 
 def test_a_death_noticed_late_leaves_the_new_owner_of_the_id_alone(sites: ModuleSites) -> None:
@@ -513,6 +516,33 @@ def test_a_death_noticed_late_leaves_the_new_owner_of_the_id_alone(sites: Module
     sites.root(first)
     sites._forget(late)
     assert names(sites) == [("ReLU", "ReLU")]
+
+
+@pytest.mark.parametrize("make", [nn.MSELoss, lambda: nn.Sequential(nn.Linear(4, 4))])
+def test_a_death_in_the_middle_of_a_look_leaves_nothing(
+    sites: ModuleSites, make: Callable[[], nn.Module]
+) -> None:
+    # A collection of garbage may come between any two lines.
+    sites.root(dead := make())
+    kept = make()
+    del dead
+    sites._new_root(kept)
+    left = names(sites)
+    assert sites.root(kept).place.module() is kept
+    assert len(left) == len(list(kept.modules()))
+    assert sites._roots.keys() == {id(kept)}
+
+
+def test_strays_that_die_in_the_middle_of_a_look_leave_nothing(sites: ModuleSites) -> None:
+    caller = sites.root(model := GPT())
+    root = caller.place.module.root
+    sites.add(dead := nn.ReLU(), caller)
+    kept = nn.ReLU()
+    del dead
+    root.add_stray(kept, caller.place)
+    sites.bury()
+    assert set(root.sites) == {id(module) for module in model.modules()} | {id(kept)}
+    assert set(sites.by_id) == {id(module) for module in model.modules()}
 
 
 def test_clear_forgets_all(sites: ModuleSites) -> None:

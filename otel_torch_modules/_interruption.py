@@ -1,7 +1,11 @@
 """Tells an exception that strikes our code from outside from an error of ours.
 
 A signal handler runs between any two lines, so also between two of ours: what it raises is the program's and has to
-reach it. So has what a debugger's trace function raises, and what another thread sets in this one.
+reach it. So has what a debugger's trace function raises, and what another thread sets in this one. Whatever of ours
+takes an exception, of whatever type, asks :func:`is_interruption`.
+
+Python itself discards what is raised in destructors, in callbacks of weak references and of the collector, and in
+what is called before a fork: nothing of ours that runs there is written in Python.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final
 
@@ -29,16 +34,41 @@ def is_interruption(error: BaseException) -> bool:
             # Handlers and trace functions are given the frame that they interrupt, and nobody else is.
             if any(value is interrupted for value in _arguments(frame)):
                 return True
-            handlers = handlers or _handlers()  # it may not have kept that frame
-            if frame.f_code in handlers:
-                return True
+            if not _is_package(frame, "torch", _PACKAGE):
+                handlers = handlers or _handlers()  # it may not have kept that frame
+                if frame.f_code in handlers:
+                    return True
         interrupted = frame
     # Set by another thread: it comes out of nowhere.
     return (
         interrupted is not None
-        and interrupted.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE
+        and _is_package(interrupted, _PACKAGE)
         and type(error).__module__.partition(".")[0] not in _OWN
     )
+
+
+class suppressed(AbstractContextManager[None]):  # noqa: N801 - as `contextlib.suppress`, whose place it takes
+    """Suppress errors of these types, unless it is the program's handler that raised one.
+
+    Example:
+        >>> with suppressed(ValueError):
+        ...     [].remove(1)
+    """
+
+    def __init__(self, *types: type[BaseException]) -> None:
+        self._types = types
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        return isinstance(error, self._types) and not is_interruption(error)
+
+
+def _is_package(frame: FrameType, *names: str) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in names
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[FrameType]:

@@ -1,0 +1,392 @@
+"""Nothing of ours keeps from the program what its own signal handler raises.
+
+A handler runs between any two lines, so also between two of ours, and may raise anything. Nothing may take that for an
+error of ours: found here is whatever in Python takes exceptions, in all that can run in a thread of the program's.
+"""
+
+from __future__ import annotations
+
+import ast
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import FunctionType, MethodType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+import otel_torch_modules
+from otel_torch_modules import TorchModuleInstrumentor
+from otel_torch_modules._interruption import is_interruption, suppressed
+from otel_torch_modules._log import warn
+from otel_torch_modules._own_thread import OwnThread
+from otel_torch_modules._texts import describe_error
+from otel_torch_modules._undisturbed import undisturbed
+from otel_torch_modules.testing import capture_spans
+
+PACKAGE = Path(otel_torch_modules.__file__).parent
+# Who reads traces, and the examples, are programs of their own; a job is controlled by the worker alone.
+ELSEWHERE = ("_reading", "_diagnosis", "_pictures", "cli", "examples", "_control")
+WORKERS = ("_engine/control.py",)
+
+# Python discards what is raised in a function of Python's that these call.
+DISCARDING = {
+    "WeakKeyDictionary",
+    "WeakValueDictionary",
+    "WeakSet",
+    "WeakMethod",
+    "finalize",
+    "Thread",
+}
+# These take whatever is raised in them: only where no handler strikes.
+SWALLOWING = {"suppress", "format_exception", "print_exc", "format_exc", "TracebackException"}
+LOGS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
+# At exit the program is over, and what is raised is discarded in any case.
+APPROVED = {
+    "_engine/process_exit.py": ["suppress(KeyboardInterrupt)"],
+}
+
+
+def sources() -> Iterator[tuple[str, ast.Module]]:
+    """Yield what can run in a thread of the program's."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        relative = path.relative_to(PACKAGE)
+        if relative.parts[0] not in ELSEWHERE and str(relative) not in WORKERS:
+            yield str(relative), ast.parse(path.read_text())
+
+
+def lets_through(handler: ast.ExceptHandler) -> bool:
+    """Return whether `handler` raises again what interrupted us.
+
+    It ends in a plain ``raise``, or there is ``if …is_interruption(error): raise`` or ``if ….fail(where): raise`` for
+    all that comes to it, be it at its first line.
+    """
+    for node in handler.body:
+        if isinstance(node, ast.Raise):
+            return True
+        if (
+            isinstance(node, ast.If)
+            and isinstance(node.body[0], ast.Raise)
+            and isinstance(node.test, ast.Call)
+            and ast.unparse(node.test.func).rpartition(".")[2] in ASKING
+        ):
+            return True
+        if jumps(node):
+            return False
+    return False
+
+
+ASKING = {"is_interruption", "_is_interruption", "fail", "_call_fails", "_on_error"}
+
+
+def jumps(node: ast.AST) -> bool:
+    return any(isinstance(inner, (ast.Return, ast.Break, ast.Continue)) for inner in ast.walk(node))
+
+
+def takes(node: ast.AST) -> bool:
+    """Return whether `node` could take what a signal handler raises."""
+    if isinstance(node, ast.ExceptHandler):
+        return not lets_through(node)
+    if isinstance(node, ast.Try):
+        return any(map(jumps, node.finalbody))
+    if isinstance(node, ast.Call):
+        owner, _, name = ast.unparse(node.func).rpartition(".")
+        logs = name in LOGS and (
+            owner.lower().endswith(("logger", "logging")) or "getLogger" in owner
+        )
+        return logs or name in DISCARDING | SWALLOWING
+    return isinstance(node, ast.FunctionDef) and node.name == "__del__"
+
+
+def takers(tree: ast.AST) -> list[str]:
+    """Return what could take what a signal handler raises, but for what runs `undisturbed`."""
+    found = []
+    left = [tree]
+    for node in left:
+        if takes(node):
+            found.append(ast.unparse(node).splitlines()[0])
+        if not (isinstance(node, ast.Call) and ast.unparse(node.func) == "undisturbed"):
+            left += ast.iter_child_nodes(node)
+    return found
+
+
+def test_whatever_takes_exceptions_lets_interruptions_through() -> None:
+    found = {name: takers(tree) for name, tree in sources()}
+    assert {name: lines for name, lines in found.items() if lines} == APPROVED
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "try: work()\nexcept OSError: pass",
+        "try: work()\nexcept Exception as error: say(error)",
+        "try: work()\nexcept: pass",
+        "try: work()\nexcept ValueError as error:\n    if ours(error) and self.fail(''): raise",
+        "try: work()\nexcept ValueError:\n    if odd(): return 1\n    if self.fail(''): raise",
+        "def work():\n    try: more()\n    finally: return 1",
+        "with suppress(OSError): work()",
+        "class Thing:\n    def __del__(self): work()",
+        "held = weakref.WeakSet()",
+        "_logger.warning('so')",
+        "threading.Thread(target=work).start()",
+        "logging.getLogger('a').error('so')",
+        "text = traceback.format_exception(error)",
+    ],
+)
+def test_takers_are_seen(source: str) -> None:
+    assert len(takers(ast.parse(source))) == 1
+
+
+def runs_python(callback: Any) -> bool:
+    """Return whether calling `callback` runs a function that is written in Python."""
+    if isinstance(callback, partial):
+        return any(map(runs_python, (callback.func, *callback.args)))
+    if isinstance(callback, type):
+        return (
+            any(map(runs_python, vars(callback).values())) if callback.__flags__ & 1 << 9 else False
+        )
+    return isinstance(callback, (FunctionType, MethodType))
+
+
+class Net(nn.Module):
+    """Has children, calls what it does not hold, and raises what its caller catches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        try:
+            self.fc(x[:, :3])
+        except RuntimeError:
+            x = self.fc(x)
+        return nn.ReLU()(x)
+
+
+def train(steps: int) -> nn.Module:
+    model = Net()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    for inputs in DataLoader(torch.ones(2 * steps, 4), batch_size=2):  # type: ignore[arg-type]
+        nn.MSELoss()(model(inputs), inputs).backward()
+        sgd.step()
+        sgd.zero_grad()
+        with torch.no_grad():
+            model(inputs)
+    return model
+
+
+def test_nothing_in_python_is_called_where_what_it_raises_is_discarded() -> None:
+    def called_back() -> set[str]:
+        """Return the callbacks in Python of weak references and of the collector."""
+        found = [thing.__callback__ for thing in gc.get_objects() if isinstance(thing, weakref.ref)]
+        return {str(one) for one in (*found, *gc.callbacks) if one and runs_python(one)}
+
+    before = called_back()
+    with capture_spans():
+        kept = train(2)
+        threading.Thread(target=train, args=(1,)).start()
+        new = called_back() - before
+        del kept
+    # Python's own, of each thread that there is, and the SDK's, of each processor.
+    theirs = ("WeakSet.__init__.<locals>._remove", "WeakMethod.__new__.<locals>._cb")
+    assert {name for name in new if not any(one in name for one in theirs)} == set()
+
+
+def test_callbacks_in_python_are_seen() -> None:
+    class Told:
+        def __call__(self, _: Any) -> None:
+            pass
+
+        tell = __call__
+
+    assert runs_python(Told().tell)
+    assert runs_python(partial(map, Told().tell))
+    assert not runs_python(partial(next, iter(())))
+    assert not runs_python([].append)
+
+
+def test_nothing_of_ours_that_is_written_in_python_is_called_before_a_fork() -> None:
+    called: list[str] = []
+    process = os.getpid()
+
+    def profile(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and os.getpid() == process:
+            called.append(frame.f_code.co_filename)
+
+    with capture_spans():
+        train(1)
+        sys.setprofile(profile)
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        sys.setprofile(None)
+    os.waitpid(child, 0)
+    assert [name for name in called if name.startswith(str(PACKAGE))] == []
+
+
+class TimeIsUpError(Exception):
+    """What the program's handler raises."""
+
+
+@pytest.fixture(params=[TimeIsUpError, TimeoutError, ValueError, KeyboardInterrupt])
+def strikes(request: pytest.FixtureRequest) -> Iterator[type[BaseException]]:
+    """A handler of SIGALRM that raises; the type of it."""
+
+    def strike(number: int, frame: Any) -> None:
+        raise request.param("time is up")
+
+    before = signal.signal(signal.SIGALRM, strike)
+    yield request.param
+    signal.signal(signal.SIGALRM, before)
+
+
+def let_go_on() -> None:
+    """Wait for what runs undisturbed and was left to itself."""
+    for thread in threading.enumerate():
+        if thread.name.endswith("undisturbed"):
+            thread.join()
+
+
+def test_what_a_handler_raises_is_not_suppressed(strikes: type[BaseException]) -> None:
+    with pytest.raises(strikes, match="time is up"), suppressed(Exception):
+        signal.raise_signal(signal.SIGALRM)
+    with suppressed(ValueError):
+        int("x")
+
+
+def test_what_swallows_runs_where_no_handler_strikes(strikes: type[BaseException]) -> None:
+    ran: list[bool] = []
+
+    def swallow() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGALRM)
+            ran.append(threading.current_thread() is threading.main_thread())
+        except BaseException:
+            ran.append(True)
+
+    with pytest.raises(strikes, match="time is up"):
+        undisturbed(swallow)
+        for _ in range(1000):  # it may have come back before Python noticed
+            pass
+    let_go_on()
+    assert ran == [False]
+
+
+def test_what_strikes_where_a_thread_starts_is_raised(
+    strikes: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        """Be struck where the thread has begun to run, and has left the list of those that are to."""
+        try:
+            signal.raise_signal(signal.SIGALRM)
+        except Exception:
+            {}.pop(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(strikes, match="time is up"):
+        OwnThread().start()
+
+
+def test_objects_of_our_threads_die_in_another_thread_of_ours() -> None:
+    died: list[bool] = []
+
+    class Told(OwnThread):
+        def __del__(self) -> None:
+            died.append(threading.current_thread() is threading.main_thread())
+
+    for _ in range(3):
+        thread = Told(target=gc.collect)
+        thread.start()
+        thread.join()
+    del thread
+    assert died == [False, False]
+    OwnThread(target=gc.collect).start()
+    let_go_on()
+
+
+def test_what_runs_undisturbed_gives_what_it_returns_or_nothing() -> None:
+    assert undisturbed(lambda: 3) == 3
+    assert undisturbed(lambda: int("x")) is None
+    held = threading.RLock()
+    with held:  # a handler of the program's log may call a module
+        assert undisturbed(lambda: held.acquire()) is None
+    let_go_on()
+
+
+def test_errors_are_told_from_what_a_handler_raises(strikes: type[BaseException]) -> None:
+    def told(function: Callable[[], Any]) -> bool:
+        try:
+            function()
+        except BaseException as error:
+            return is_interruption(error)
+        raise AssertionError
+
+    assert told(lambda: signal.raise_signal(signal.SIGALRM))
+    assert not told(lambda: int("x"))
+
+
+def test_to_describe_an_error_takes_nothing_that_a_handler_raises(
+    strikes: type[BaseException],
+) -> None:
+    class LateError(Exception):
+        def __str__(self) -> str:
+            signal.raise_signal(signal.SIGALRM)
+            return "late"
+
+    with pytest.raises(strikes, match="time is up"):
+        describe_error(LateError(), with_stacktrace=True)
+
+
+def test_what_a_handler_raises_reaches_the_program_where_tracing_logs(
+    strikes: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("otel_torch_modules.test")
+
+    class Sends(logging.Handler):
+        def emit(self, _: logging.LogRecord) -> None:
+            try:
+                os.kill(os.getpid(), signal.SIGALRM)
+            except Exception:
+                self.handleError(_)
+
+    handler = Sends()
+    logger.addHandler(handler)
+    try:
+        with pytest.raises(strikes, match="time is up"):
+            warn(logger, "Something is wrong")
+            for _ in range(1000):
+                pass
+        let_go_on()
+    finally:
+        logger.removeHandler(handler)
+    assert caplog.messages == ["Something is wrong"]
+
+
+def test_an_interrupted_call_of_what_is_no_module_yet_is_the_programs(
+    strikes: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            pass
+
+        def forward(self) -> None:
+            pass
+
+    with capture_spans():
+        tracing = TorchModuleInstrumentor()._tracing
+        assert tracing is not None
+        monkeypatch.setattr(
+            tracing._recorder.boundary, "root_opens", lambda _: signal.raise_signal(signal.SIGALRM)
+        )
+        with pytest.raises(strikes, match="time is up"):
+            Bare()()
