@@ -10,7 +10,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._engine.engine import Engine
 from otel_torch_modules._engine.keeping import Keeping, has_modules
 from otel_torch_modules._engine.stalls import Stalls
-from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._job.identity import JobIdentity
 from otel_torch_modules._job.process_group import rank_and_world_size
 from otel_torch_modules._job.starter import JobContext
@@ -202,7 +201,7 @@ class Tracing:
     def _hand_over(self) -> None:
         """Do what is due: on the worker's thread, a few times a second."""
         self._steps.hand_over_idle()
-        with suppress(IndexError):
+        with suppressed(IndexError):
             while True:
                 self._emission.measure_left_out(self._left_out.popleft())
         if self._stalls is not None:

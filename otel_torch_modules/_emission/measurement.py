@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from importlib.metadata import version
-from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics
 from opentelemetry.sdk.resources import Resource
@@ -14,15 +13,18 @@ from otel_torch_modules import semconv
 from otel_torch_modules._emission import step_metrics
 from otel_torch_modules._emission.meter_provider import LazyMeterProvider
 from otel_torch_modules._emission.training_metrics import TrainingMetrics
+from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._log import report
 from otel_torch_modules._records import Record
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.figures import StepFigures
 from otel_torch_modules._spans.span import Span
+from otel_torch_modules._weak_table import WeakTable
 
 _LOGGER = logging.getLogger(__name__)
 
 # An instrument cannot be taken back: a provider has one set of them, however often tracing is put on.
-_of_providers: WeakKeyDictionary[metrics.MeterProvider, TrainingMetrics] = WeakKeyDictionary()
+_of_providers = WeakTable[metrics.MeterProvider, TrainingMetrics]()
 
 
 class Measurement:
@@ -46,8 +48,10 @@ class Measurement:
                 if record.kept is not None and record.kept.reason != semconv.KEPT_EVERY:
                     figures.modules.clear()  # kept for what it is: of how modules usually are it says little
                 told.step_ended(record, figures, sent=sent and not record.phases_only)
-        except Exception:
-            self._fail()
+        except Exception as error:
+            if is_interruption(error):
+                raise
+            self._fail(error)
 
     def left_out_step_ended(self, record: Record) -> None:
         """Tell of a step that was not recorded."""
@@ -55,8 +59,10 @@ class Measurement:
             told = self._metrics()
             if told is not None:
                 told.left_out_step_ended(record)
-        except Exception:
-            self._fail()
+        except Exception as error:
+            if is_interruption(error):
+                raise
+            self._fail(error)
 
     def close(self) -> None:
         """Export what there is."""
@@ -69,12 +75,13 @@ class Measurement:
         known = _of_providers.get(provider)
         if known is None:
             meter = provider.get_meter(semconv.SCOPE_NAME, version("otel-torch-modules"))
-            known = _of_providers[provider] = TrainingMetrics(meter)
+            known = TrainingMetrics(meter)
+            _of_providers.put(provider, known)
             if self._provider.is_ours:
                 step_metrics.show_on(meter)
         return known
 
-    def _fail(self) -> None:
+    def _fail(self, error: Exception) -> None:
         if not self._failed:
             self._failed = True
-            _LOGGER.exception("Steps are traced, but metrics of training are incomplete")
+            report(_LOGGER, "Steps are traced, but metrics of training are incomplete", error=error)

@@ -20,7 +20,8 @@ from opentelemetry.sdk.resources import Resource
 from otel_torch_modules._emission import sdk
 from otel_torch_modules._emission.metric_reader import ExportingReader
 from otel_torch_modules._engine import fork
-from otel_torch_modules._log import warn
+from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._log import report, warn
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -62,8 +63,12 @@ class LazyMeterProvider:
             try:
                 with fork.held_off:
                     self._ours = self._build()
-            except Exception:
-                _LOGGER.exception("Steps are traced, but there are no metrics of training")
+            except Exception as error:
+                if is_interruption(error):
+                    raise
+                report(
+                    _LOGGER, "Steps are traced, but there are no metrics of training", error=error
+                )
         return self._ours
 
     @property
@@ -85,4 +90,6 @@ class LazyMeterProvider:
             try:
                 ours.shutdown(timeout_millis=_CLOSE_MS)
             except Exception as error:
+                if is_interruption(error):
+                    raise
                 warn(_LOGGER, "The last metrics of training may not have been sent: %s", error)

@@ -25,7 +25,9 @@ from opentelemetry.sdk.metrics.export import (
 )
 
 from otel_torch_modules._emission import sdk
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import warn
+from otel_torch_modules._own_thread import OwnThread
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ class ExportingReader(MetricReader):
         self._ends = threading.Event()
         for module in {one.__module__ for one in type(exporter).__mro__}:
             logging.getLogger(module).addFilter(_is_of_the_program)
-        self._thread = threading.Thread(target=self._run, name=_THREAD, daemon=True)
+        self._thread = OwnThread(target=self._run, name=_THREAD, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
@@ -62,6 +64,8 @@ class ExportingReader(MetricReader):
         try:
             self.collect(timeout_millis=self._timeout_ms)
         except Exception as error:
+            if is_interruption(error):
+                raise
             self._heard(f"{type(error).__name__}: {error}")
 
     def _receive_metrics(
@@ -96,7 +100,9 @@ def _milliseconds(variable: str, default: float) -> float:
     text = os.environ.get(variable, "").strip()
     try:
         given = float(text) if text else default
-    except ValueError:
+    except ValueError as error:
+        if is_interruption(error):
+            raise
         given = math.nan
     if 0 < given < math.inf:
         return given

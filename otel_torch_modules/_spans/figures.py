@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from otel_torch_modules import semconv
 from otel_torch_modules._spans.columns import SpanColumns, pick
 from otel_torch_modules._spans.layout import Layout
 from otel_torch_modules._spans.span import SELF_TIME, Span
+from otel_torch_modules._weak_table import WeakTable
 
 Kind = tuple[str, str]
 """The pattern of a module's name, and a phase."""
@@ -32,7 +32,7 @@ class StepFigures:
     """Adds up trees. Where a module's spans are in a layout is found once for all steps that have it."""
 
     def __init__(self) -> None:
-        self._modules: WeakKeyDictionary[Layout, _Modules] = WeakKeyDictionary()
+        self._modules = WeakTable[Layout, _Modules]()
 
     def of(self, tree: Span | SpanColumns, heads: int) -> Figures:
         """Return the figures of a step.
@@ -47,7 +47,8 @@ class StepFigures:
         layout = columns.layout
         found = self._modules.get(layout)
         if found is None:
-            found = self._modules[layout] = _modules(layout)
+            found = _modules(layout)
+            self._modules.put(layout, found)
         phases: defaultdict[str, float] = defaultdict(float)
         for place in layout.phases:
             seconds = (columns.ends[place] - columns.starts[place]) / _SECOND

@@ -290,7 +290,7 @@ def test_what_strikes_where_a_thread_starts_is_raised(
         try:
             signal.raise_signal(signal.SIGALRM)
         except Exception:
-            {}.pop(thread)
+            dict[Any, Any]().pop(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(strikes, match="time is up"):
