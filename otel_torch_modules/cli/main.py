@@ -142,6 +142,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_output(convert)
     convert.set_defaults(run=_convert)
 
+    report = commands.add_parser(
+        "report", help="write one HTML file: the findings, and pictures of the steps"
+    )
+    _add_sources(report)
+    _add_output(report)
+    report.set_defaults(run=_report)
+
     stragglers = commands.add_parser(
         "stragglers", help="say which rank each step waited for, and where it lost its time"
     )
@@ -337,6 +344,13 @@ def _convert(options: argparse.Namespace) -> int:
             f"--to {printable(options.to)}: there is no such format; there are {', '.join(FORMATS)}"
         )
     convert(options.sources, _query(options), options.to, options.output)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from otel_torch_modules.cli.report import write_report
+
+    write_report(options.sources, _query(options), options.output)
     return 0
 
 

@@ -97,7 +97,7 @@ def lines(
     traces: Traces, run: Run, diagnosis: Diagnosis, sources: Sequence[str], width: int
 ) -> Iterator[str]:
     """Yield what is printed, at most 40 lines."""
-    yield from textwrap.wrap(_heading(traces, run), width)
+    yield from textwrap.wrap(heading(traces, run), width)
     yield ""
     yield from textwrap.wrap(diagnosis.verdict, width)
     yield ""
@@ -121,7 +121,8 @@ def lines(
     yield from _where_next(run, diagnosis, sources)
 
 
-def _heading(traces: Traces, run: Run) -> str:
+def heading(traces: Traces, run: Run) -> str:
+    """Return what run this is, and how fast: the first line."""
     series = run.steady
     parts = [_steps(run), counted(len(run.ranks), "rank")]
     parts += _model(run)

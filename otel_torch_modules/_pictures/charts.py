@@ -1,0 +1,203 @@
+"""What a report draws, as plain numbers: all steps, ranks against steps, and a few steps in full.
+
+A page must stay small whatever the run is: of many steps the slowest of a few stands for these, times are rounded to a
+millionth of a step, and of a step with very many spans the longest are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from heapq import nlargest
+from statistics import median
+from typing import Any, NamedTuple
+
+from otel_torch_modules import semconv
+from otel_torch_modules._diagnosis.places import BETWEEN
+from otel_torch_modules._diagnosis.rules.slow_steps import SLOW, excesses
+from otel_torch_modules._diagnosis.run import Run
+from otel_torch_modules._diagnosis.series import Series, own_times
+from otel_torch_modules._diagnosis.words import ms
+from otel_torch_modules._pictures.titles import title
+from otel_torch_modules._trace import Span
+
+PHASES = (
+    semconv.PHASE_FORWARD,
+    semconv.PHASE_BACKWARD,
+    semconv.PHASE_RECOMPUTE,
+    semconv.PHASE_OPTIMIZER,
+    semconv.PHASE_DATA,
+    BETWEEN,
+)
+OTHER = "other"  # compilations, collections of garbage and the like
+_MOST_BARS = 2000
+_MOST_CELLS = 100_000
+_MOST_COLUMNS = 400
+_MOST_FLAMES = 8
+_MOST_SPANS = 4000  # of a step
+_RESOLUTION = 1_000_000  # parts of a step
+
+
+class Odd(NamedTuple):
+    """A step that is not as the others, and what is to be said of it."""
+
+    at: int  # in the main rank's series
+    words: str
+
+
+def odd_steps(run: Run) -> list[Odd]:
+    """Return warm-up and slow steps in order of time."""
+    odd = [Odd(at, "warm-up, not counted") for at in range(run.warm_up)]
+    for excess in excesses(run, SLOW):
+        where = excess.place.said if excess.place else "in many places"
+        odd.append(Odd(run.warm_up + excess.at, f"+{ms(excess.ms)} {where}"))
+    return odd
+
+
+def usual_at(run: Run) -> int:
+    """Return which of the main rank's steps is the usual one: it takes as long as the median."""
+    steady = range(run.warm_up, len(run.main))
+    return min(steady, key=lambda at: abs(run.main.ms[at] - run.usual_ms))
+
+
+def slowest_at(run: Run) -> int:
+    """Return which of the main rank's steps took longest, warm-up left out."""
+    return max(range(run.warm_up, len(run.main)), key=run.main.ms.__getitem__)
+
+
+def bars(run: Run, odd: Sequence[Odd]) -> dict[str, Any]:
+    """Return the steps with their phases, in ms; where there are very many, the slowest of each few."""
+    series = run.main
+    stride = -(-len(series) // _MOST_BARS)
+    chosen = [
+        max(range(first, min(first + stride, len(series))), key=series.ms.__getitem__)
+        for first in range(0, len(series), stride)
+    ]
+    parts = {phase: series.phase(phase) for phase in PHASES}
+    said = dict(odd)
+    return {
+        "stride": stride,
+        "usual": _short(run.usual_ms),
+        "numbers": [series.numbers[at] for at in chosen],
+        "ms": [_short(series.ms[at]) for at in chosen],
+        "parts": [[_short(part[at]) for at in chosen] for part in parts.values()],
+        "odd": {place: said[at] for place, at in enumerate(chosen) if at in said},
+    }
+
+
+def heat(run: Run) -> dict[str, Any] | None:
+    """Return for each rank, step by step, how much longer than the ranks' median it worked, in percent.
+
+    Work is a step without its wait for the others, which is where the engine has left all modules. None: there is one
+    rank only.
+    """
+    if len(run.ranks) < 2:
+        return None
+    work = [_work(series) for series in run.ranks]
+    numbers = sorted(set().union(*work))
+    columns = max(min(_MOST_COLUMNS, _MOST_CELLS // len(run.ranks), len(numbers)), 1)
+    stride = -(-len(numbers) // columns)
+    rows: list[list[int | None]] = [[] for _ in run.ranks]
+    for first in range(0, len(numbers), stride):
+        some = numbers[first : first + stride]
+        times = [[of_rank[number] for number in some if number in of_rank] for of_rank in work]
+        means = [sum(few) / len(few) if few else None for few in times]
+        usual = median(mean for mean in means if mean is not None)
+        for row, mean in zip(rows, means, strict=True):
+            row.append(None if mean is None else round(100 * (mean / max(usual, 1e-9) - 1)))
+    return {
+        "stride": stride,
+        "numbers": numbers[::stride],
+        "ranks": [series.rank for series in run.ranks],
+        "rows": rows,
+    }
+
+
+def _work(series: Series) -> dict[int, float]:
+    waits = [
+        column
+        for place, column in series.own.items()
+        if place.phase == semconv.PHASE_BACKWARD and place.module_class is None
+    ]
+    return {
+        number: series.ms[at] - sum(wait[at] for wait in waits)
+        for at, number in enumerate(series.numbers)
+    }
+
+
+class Flames:
+    """A few steps in full, and the titles of their spans."""
+
+    def __init__(self, run: Run, odd: Sequence[Odd]) -> None:
+        self._titles: dict[str, int] = {}
+        self.usual, self.slowest = usual_at(run), slowest_at(run)
+        rest = sorted(odd, key=lambda step: -run.main.ms[step.at])
+        chosen = dict.fromkeys((self.usual, self.slowest, *(step.at for step in rest)))
+        self._steps = {
+            run.main.numbers[at]: self._flame(run.main.steps[at])
+            for at in list(chosen)[:_MOST_FLAMES]
+        }
+
+    def as_json(self, run: Run) -> dict[str, Any]:
+        """Return them as plain values."""
+        numbers = run.main.numbers
+        return {
+            "titles": list(self._titles),
+            "usual": numbers[self.usual],
+            "slowest": numbers[self.slowest],
+            "rank": run.main.rank,
+            "steps": self._steps,
+        }
+
+    def _flame(self, root: Span) -> dict[str, Any]:
+        trace, shape, first = root.trace, root.shape, root.at
+        unit = max(root.duration // _RESOLUTION, 1)
+        own = own_times(root)
+        depths: list[int] = []
+        phases: list[int] = []
+        for at in range(first, shape.after[first]):
+            above = shape.parents[at] - first
+            depths.append(depths[above] + 1 if at > first else 0)
+            phases.append(_phase(shape.sites[at].phase, phases[above] if at > first else None))
+        spans = []
+        for at in self._drawn(root):
+            start = trace.starts[at] - root.start
+            name = self._titles.setdefault(title(shape.sites[at]), len(self._titles))
+            place = at - first
+            length = trace.ends[at] - trace.starts[at]
+            spans.append(
+                [
+                    depths[place],
+                    start // unit,
+                    length // unit,
+                    own[place] // unit,
+                    name,
+                    phases[place],
+                ]
+            )
+        return {
+            "ms": root.duration / 1e6,
+            "unit": unit / 1e6,
+            "left": shape.after[first] - first - len(spans),
+            "spans": spans,
+        }
+
+    def _drawn(self, root: Span) -> Iterable[int]:
+        numbers = range(root.at, root.shape.after[root.at])
+        if len(numbers) <= _MOST_SPANS:
+            return numbers
+        starts, ends = root.trace.starts, root.trace.ends
+        return sorted(nlargest(_MOST_SPANS, numbers, key=lambda at: ends[at] - starts[at]))
+
+
+def _phase(phase: str | None, around: int | None) -> int:
+    if phase in PHASES:
+        return PHASES.index(phase)
+    if phase is None and around is not None:  # of the program's own
+        return around
+    is_around = phase in (semconv.PHASE_STEP, semconv.PHASE_RANK)
+    return PHASES.index(BETWEEN) if is_around else len(PHASES)
+
+
+def _short(value: float) -> float:
+    """Return a time with four digits."""
+    return float(f"{value:.4g}")

@@ -1,0 +1,52 @@
+"""`otel-torch-modules report`: a run as one HTML file, to be looked at and sent to others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from otel_torch_modules._grammar import counted
+from otel_torch_modules._pictures.report import Around, report
+from otel_torch_modules._printable import printable
+from otel_torch_modules._reading.query import Query
+from otel_torch_modules._reading.traces import Traces
+from otel_torch_modules.cli.command_error import CommandError
+from otel_torch_modules.cli.output import size, written
+from otel_torch_modules.cli.say import say, say_error
+from otel_torch_modules.cli.why import heading, run_of
+
+
+def write_report(sources: Sequence[str], query: Query, output: Path) -> None:
+    """Write what is found in `sources`, with pictures.
+
+    Args:
+        query: what is asked of sources that are no files.
+
+    Raises:
+        SourceError: a source cannot be read.
+        CommandError: there is no whole step, or the output cannot be written.
+    """
+    traces = Traces.read(*sources, query=query)
+    run = run_of(traces)
+    losses = list(traces.losses())
+    if not run:
+        raise CommandError(
+            "; ".join([f"{traces.name} {traces.verb('has', 'have')} no whole step", *losses])
+        )
+    for loss in losses:
+        say_error(f"{loss}.")
+    services = {str(about.get("service.name", "")) for about in traces.resources.values()}
+    service = ", ".join(sorted(filter(None, services))) or "training"
+    names = ", ".join(damage.source.rpartition("/")[2] for damage in traces.damages)
+    around = Around(
+        f"{service}: {counted(len(run.main), 'step')}",
+        f"{service} · {heading(traces, run)}",
+        losses,
+        f"Written from {names} by otel-torch-modules {version('otel-torch-modules')}.",
+    )
+    with written(output) as out:
+        out.write(report(run, around))
+    how_large = f", {size(output)}" if output.is_file() else ""
+    what = counted(len(run.main), "step")
+    say(f"{printable(str(output))}: {what}{how_large}. Open it with any browser.")
