@@ -74,7 +74,7 @@ def test_its_pictures_are_of_the_steps_that_there_are(run: Run, page: str) -> No
     drawn = flames["steps"]["33"]
     assert [flames["titles"][span[4]] for span in drawn["spans"]][:2] == [
         "train.step",
-        "forward GPT",
+        "dataloader.next",
     ]
     for (_, start, length, *_), span in zip(drawn["spans"], step.walk(), strict=True):
         assert start * drawn["unit"] == pytest.approx((span.start - step.start) / 1e6, abs=0.001)
