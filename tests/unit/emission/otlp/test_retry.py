@@ -58,8 +58,8 @@ EXHAUSTED, UNAVAILABLE = StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAVAILABLE
 ANSWERS = [
     (_asked(429, "7"), 7),
     (_asked(503, " 7 "), 7),
-    (_asked(429, _date(100)), 100),
-    (_asked(429, _date(-100)), -100),
+    (_asked(429, _date(100_000)), 100_000),
+    (_asked(429, _date(-100_000)), -100_000),
     (_asked(429, "Fri, 31 Dec 9999 23:59:59 GMT"), 2.5e11),
     (_asked(429, "9" * 400), float("inf")),
     (_asked(429, "Mon, 01 Jan 1900 00:00:00 -0000"), -4e9),
