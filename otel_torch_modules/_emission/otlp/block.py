@@ -39,24 +39,15 @@ FIRST_VALUE = 12
 
 
 def woven(form: Form, pieces: Sequence[bytes]) -> Pieces:
-    """Return `pieces` of a span, which lie between its holes, with empty ones for these.
+    """Return `pieces` of a span with its holes, empty, between them.
 
     Args:
         form: of the span.
-        pieces: what lies before, between and after: trace id, own id, parent's id unless it has none, start, end,
-            values unless it has none, trace id and id of what it is linked to if it is.
+        pieces: what lies before, between and after trace id, own id, parent's id, start, end, values, and, where it is
+            linked, the trace id and the id of that.
     """
-    rest = [*pieces]
-    if form.outermost:
-        rest.insert(2, b"")
-    if not form.keys:
-        rest.insert(6, b"")
-    around, after, link = rest[:6], rest[6], rest[7:]
-    found = [piece for before in around for piece in (b"", before)]
-    found += [b""] * len(form.keys)
-    found.append(after)
-    for piece in link:
-        found += b"", piece
+    found = [piece for kept in pieces for piece in (b"", kept)]
+    found[FIRST_VALUE : FIRST_VALUE + 1] = [b""] * len(form.keys)
     return (*map(_one_of, found),)
 
 

@@ -240,7 +240,8 @@ class SpanEncoder:
             specimen.add_link()
         batch = RecordSpans([specimen.root], Decision(form.flags, None), self._tracer, self._scope)
         encoded = self.language.opened(self._encode_anew(batch, [specimen.span]))
-        values, varies = specimen.varies(self.language, self.attributes)
+        varies = specimen.varies(self.language, self.attributes)
+        *_, values = varies[:6]
         return Template(len(encoded) - len(values), woven(form, cut(encoded, varies)))
 
     def _encode_anew(self, batch: RecordSpans, spans: Iterable[Span]) -> bytes:

@@ -55,10 +55,10 @@ class Language(Protocol):
 
 
 def cut(data: bytes, variables: Iterable[bytes]) -> Pieces:
-    """Return what lies between `variables`, which occur in `data` in this order."""
+    """Return what lies between `variables`, which occur in `data` in this order; nothing before an empty one."""
     pieces = []
     for variable in variables:
-        piece, found, data = data.partition(variable)
+        piece, found, data = data.partition(variable) if variable else (b"", True, data)
         if not found:
             raise ValueError(
                 "the standard encoder does not write fields in the order of their numbers"

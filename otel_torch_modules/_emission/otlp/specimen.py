@@ -55,24 +55,27 @@ class Specimen:
 
     def varies(
         self, language: Language, attributes: Callable[[Varying, Sequence[Any]], list[bytes]]
-    ) -> tuple[bytes, list[bytes]]:
-        """Return the values as they are written together, and ids, times and, if there are any, these, in their order.
+    ) -> list[bytes]:
+        """Return the ids, times and, together, values as they are written, in this order; empty for what it has not.
 
         Args:
             language: in which ids and times are.
             attributes: writes values.
         """
         span = self.span
-        ids = [found.span_id for found in (span, self.parent) if found is not None]
         trace_id = language.trace_id(span.trace.trace_id)
-        written = [trace_id, *language.span_ids(ids), *language.times([span.start, span.end])]
+        above = [] if self.parent is None else [self.parent.span_id]
         columns = [attributes(key, [value]) for key, value in (span.values or {}).items()]
-        values = b"".join(chain.from_iterable(columns))
-        if values:
-            written.append(values)
+        written = [
+            trace_id,
+            *language.span_ids([span.span_id]),
+            b"".join(language.span_ids(above)),
+            *language.times([span.start, span.end]),
+            b"".join(chain.from_iterable(columns)),
+        ]
         if span.link is not None:
             written += trace_id, *language.span_ids([span.link.span_id])
-        return values, written
+        return written
 
 
 def _value(kind: type) -> Any:
