@@ -68,6 +68,7 @@ class Tracing:
             None if config.max_overhead is None else Spending(config.max_overhead, config.schedule)
         )
         self._assembler = Assembler(config)
+        self._assembler_apart = Assembler(config)  # of what is measured and not sent
         self._cuts = KnownCuts()
         self._keeping = None if config.keep is None else Keeping(config.keep, config.schedule)
         self._job_context = JobContext(os.environ)
@@ -195,6 +196,9 @@ class Tracing:
         if has_modules(record):
             record.kept = keeping.decide(record)
             if record.kept is None:
+                if record.kind == "step":
+                    assemble = self._assembler_apart.assemble
+                    self._emission.measure_modules_left_out(record, assemble)
                 record.log = self._cuts.cut(record.log)
                 record.phases_only = True
 

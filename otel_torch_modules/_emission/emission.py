@@ -61,6 +61,7 @@ class Emission:
         """Whether there are metrics though no step may ever be recorded."""
         self._measurement = Measurement(self._resource)
         self.measure = self._measurement.step_ended
+        self.measure_modules_left_out = self._measurement.modules_left_out
         self.measure_left_out = self._measurement.left_out_step_ended
         self.context = RecordContext(
             open_span,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 from opentelemetry import metrics
@@ -17,7 +17,7 @@ from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import report
 from otel_torch_modules._records import Record
 from otel_torch_modules._spans.columns import SpanColumns
-from otel_torch_modules._spans.figures import StepFigures
+from otel_torch_modules._spans.figures import Kind, StepFigures
 from otel_torch_modules._spans.span import Span
 from otel_torch_modules._weak_table import WeakTable
 
@@ -41,24 +41,41 @@ class Measurement:
 
     def step_ended(self, record: Record, tree: Span | SpanColumns, *, sent: bool) -> None:
         """Tell of a step whose tree was handed to the exporters where it was `sent`."""
-        try:
-            told = self._metrics()
-            if told is not None:
-                figures = self._figures.of(tree, 1 if record.shared is None else 2)
-                if record.kept is not None and record.kept.reason != semconv.KEPT_EVERY:
-                    figures.modules.clear()  # kept for what it is: of how modules usually are it says little
-                told.step_ended(record, figures, sent=sent and not record.phases_only)
-        except Exception as error:
-            if is_interruption(error):
-                raise
-            self._fail(error)
+
+        def tell(told: TrainingMetrics) -> None:
+            figures = self._figures.of(tree, _heads(record))
+            told.step_ended(record, figures, sent=sent and not record.phases_only)
+
+        self._guarded(tell)
+
+    def modules_left_out(
+        self, record: Record, assemble: Callable[[Record], Span | SpanColumns]
+    ) -> None:
+        """Tell of the modules of a step whose log still has them, and whose spans will not.
+
+        Args:
+            record: the step.
+            assemble: makes its tree.
+        """
+
+        def modules() -> Mapping[Kind, float]:
+            tree = assemble(record)
+            try:
+                return self._figures.of(tree, _heads(record)).modules
+            finally:
+                tree.release()
+
+        self._guarded(lambda told: told.modules_left_out(modules))
 
     def left_out_step_ended(self, record: Record) -> None:
         """Tell of a step that was not recorded."""
+        self._guarded(lambda told: told.left_out_step_ended(record))
+
+    def _guarded(self, tell: Callable[[TrainingMetrics], None]) -> None:
         try:
             told = self._metrics()
             if told is not None:
-                told.left_out_step_ended(record)
+                tell(told)
         except Exception as error:
             if is_interruption(error):
                 raise
@@ -85,3 +102,7 @@ class Measurement:
         if not self._failed:
             self._failed = True
             report(_LOGGER, "Steps are traced, but metrics of training are incomplete", error=error)
+
+
+def _heads(record: Record) -> int:
+    return 1 if record.shared is None else 2

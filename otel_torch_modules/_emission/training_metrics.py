@@ -115,10 +115,16 @@ class TrainingMetrics:
         self._tell_of_step(record, figures.duration, context)
         for phase, duration in figures.phases.items():
             self._phase_duration.record(duration, {semconv.PHASE: phase}, context)
-        if figures.modules and self._clock() >= self._due:
-            before = self._cpu()
-            self._tell_of_modules(figures.modules, context)
-            self._due = self._clock() + int((self._cpu() - before) / _SHARE)
+        if figures.modules:
+            self._tell_if_due(lambda: figures.modules, context)
+
+    def modules_left_out(self, modules: Callable[[], Mapping[Kind, float]]) -> None:
+        """Tell of the modules of a step that are not sent.
+
+        Args:
+            modules: finds their own times (s); called where there is time for it.
+        """
+        self._tell_if_due(modules, _NO_EXEMPLAR)
 
     def left_out_step_ended(self, record: Record) -> None:
         """Tell of a step that was not recorded: when it began and ended is all that is known."""
@@ -135,6 +141,12 @@ class TrainingMetrics:
         if self._end is None or record.end >= self._end:  # those not recorded come later
             self._index = record.index if type(record.index) is int else None
             self._end = record.end
+
+    def _tell_if_due(self, modules: Callable[[], Mapping[Kind, float]], context: Context) -> None:
+        if self._clock() >= self._due:
+            before = self._cpu()
+            self._tell_of_modules(modules(), context)
+            self._due = self._clock() + int((self._cpu() - before) / _SHARE)
 
     def _tell_of_modules(self, modules: Mapping[Kind, float], context: Context) -> None:
         self._admit(modules)
