@@ -46,13 +46,23 @@ class StepOfRank(NamedTuple):
 
 
 def compare_step(run: Run, number: int) -> list[StepOfRank]:
-    """Return the step of this number for each rank that has it, the last one where it is there several times."""
-    found = []
-    for series in run.ranks:
-        at = next((at for at in reversed(range(len(series))) if series.numbers[at] == number), None)
-        if at is not None:
-            found.append(_of_rank(series, at))
-    return found
+    """Return the step of this number for each rank that has it, as it was when the job made it last."""
+    return [_of_rank(series, at) for series, at in _found(run, number)]
+
+
+def _found(run: Run, number: int) -> list[tuple[Series, int]]:
+    """Return where each rank has the step: all of one trace, for a job that was started again makes it once more."""
+    found = [
+        (series, at)
+        for series in run.ranks
+        for at, known in enumerate(series.numbers)
+        if known == number
+    ]
+    if not found:
+        return []
+    last, at = max(found, key=lambda place: place[0].starts[place[1]])
+    trace_id = last.steps[at].trace_id
+    return [(series, at) for series, at in found if series.steps[at].trace_id == trace_id]
 
 
 def _of_rank(series: Series, at: int) -> StepOfRank:
@@ -99,12 +109,7 @@ def sentence(run: Run, number: int) -> str:
         raise KeyError(number)
     guilty = ranks[0]
     if len(ranks) > 1:
-        spans = [
-            series.steps[series.numbers.index(number)]
-            for series in run.ranks
-            if number in series.numbers
-        ]
-        last = find_straggler(spans)
+        last = find_straggler([series.steps[at] for series, at in _found(run, number)])
         guilty = next(of_rank for of_rank in ranks if of_rank.rank == last.rank)
     head = (
         f"Step {number} took {ms(guilty.took)}, {digits(guilty.took / max(guilty.usual, 1e-9))} × the usual "

@@ -11,6 +11,7 @@ import pytest
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.diagnose import RULES, diagnose
 from otel_torch_modules._diagnosis.finding import Finding
+from otel_torch_modules._diagnosis.one_step import sentence
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._trace import Shape
 from tests.unit.diagnosis.steps import BLOCKS, Change, Parts, make_run, make_steps
@@ -318,6 +319,34 @@ def test_a_rank_that_is_last_now_and_then_is_found() -> None:
     findings = diagnose(in_step(ranks_of(NOTHING, slow, NOTHING))).findings
     found = [finding for finding in findings if finding.rule == "straggler"]
     assert [(finding.rank, finding.steps) for finding in found] == [(1, (7, 21, 30))]
+
+
+def test_a_step_of_several_ranks_is_told_with_who_was_late_and_who_waited() -> None:
+    slow = add("backward GPT.h.3.mlp", 540, lambda step: step == 21)
+    run = in_step(ranks_of(NOTHING, NOTHING, slow, NOTHING))
+    said = sentence(run, 21)
+    assert re.fullmatch(
+        r"Step 21 took 5\d\d ms, \d\d\.\d × the usual [23]\d\.\d: \+5[34]\d ms backward GPT\.h\.3\.mlp "
+        r"\(usually 2\.\d\d\) on rank 2 alone; the others waited for it in backward\.",
+        said,
+    ), said
+
+
+def test_of_a_step_that_was_made_twice_the_last_is_told_on_all_ranks() -> None:
+    """A job that starts again goes on from a checkpoint."""
+    spans: list[Any] = []
+    for start, late in enumerate((1, 2)):
+        changes = [NOTHING] * 4
+        changes[late] = add("forward GPT.h.0.attn", 300, lambda step: step == 21)
+        run = in_step(ranks_of(*changes))
+        for span in [span for series in run.ranks for span in series.steps]:
+            trace = span.trace
+            trace.trace_id = f"{start}{trace.trace_id[1:]}"
+            for column in (trace.starts, trace.ends):
+                for at in range(len(column)):
+                    column[at] += start * 10**12
+            spans.append(span)
+    assert "on rank 2 alone" in sentence(Run(spans), 21)
 
 
 def test_of_ranks_that_are_all_alike_none_is_a_straggler() -> None:
