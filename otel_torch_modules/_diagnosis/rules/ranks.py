@@ -31,8 +31,10 @@ def straggler(run: Run) -> Iterator[Finding]:
         share = cost / run.usual_ms
         if share < COST or len(found) < 2:
             continue
-        wheres = Counter(last.place for _, last in found)
-        place, _ = wheres.most_common(1)[0]
+        lost: Counter[str] = Counter()  # by place
+        for _, last in found:
+            lost[last.place] += last.lost
+        place, _ = lost.most_common(1)[0]
         of_place = next(last for _, last in found if last.place == place)
         often = (
             "is last in nearly every step"

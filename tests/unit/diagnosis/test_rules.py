@@ -321,6 +321,16 @@ def test_a_rank_that_is_last_now_and_then_is_found() -> None:
     assert [(finding.rank, finding.steps) for finding in found] == [(1, (7, 21, 30))]
 
 
+def test_the_place_is_the_one_that_cost_most_not_the_one_that_was_slow_most_often() -> None:
+    def slow(step: int, parts: Parts) -> None:
+        add("forward GPT.h.0.attn", 10, lambda step: step in (7, 21))(step, parts)
+        add("forward GPT.h.2.mlp", 300, lambda step: step == 30)(step, parts)
+
+    findings = diagnose(in_step(ranks_of(NOTHING, slow, NOTHING))).findings
+    (found,) = [finding for finding in findings if finding.rule == "straggler"]
+    assert (found.steps, found.place) == ((7, 21, 30), "forward GPT.h.2.mlp")
+
+
 def test_a_step_of_several_ranks_is_told_with_who_was_late_and_who_waited() -> None:
     slow = add("backward GPT.h.3.mlp", 540, lambda step: step == 21)
     run = in_step(ranks_of(NOTHING, NOTHING, slow, NOTHING))
