@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from statistics import median
 
@@ -58,17 +58,24 @@ def straggler(run: Run) -> Iterator[Finding]:
 @lru_cache(maxsize=8)
 def stragglers(run: Run) -> Sequence[tuple[int, Straggler]]:
     """Return the last rank of some of the steps, evenly spaced, warm-up left out, with the steps' numbers."""
-    if len(run.ranks) < 2:
-        return ()
-    of_step: dict[tuple[str, int], list[Span]] = {}
-    for series in run.ranks:
-        for number, span in zip(series.numbers, series.steps, strict=True):
-            of_step.setdefault((span.trace_id, number), []).append(span)
     steady = set(run.steady.numbers)
-    shared = [
-        (number, spans)
-        for (_, number), spans in of_step.items()
-        if len(spans) > 1 and number in steady
-    ]
+    shared = [(number, spans) for (_, number), spans in _shared(run).items() if number in steady]
     stride = max(-(-len(shared) // _LOOKED_AT), 1)
     return [(number, find_straggler(spans)) for number, spans in shared[::stride]]
+
+
+def last_of(run: Run, step: Span, number: int) -> Straggler | None:
+    """Return the last rank of the step with this number that the span of a rank is of; None where no other has it."""
+    spans = _shared(run).get((step.trace_id, number))
+    return None if spans is None else find_straggler(spans)
+
+
+@lru_cache(maxsize=8)
+def _shared(run: Run) -> Mapping[tuple[str, int], Sequence[Span]]:
+    """Return the spans of the ranks of each step that several have, by trace and number."""
+    of_step: dict[tuple[str, int], list[Span]] = {}
+    if len(run.ranks) > 1:
+        for series in run.ranks:
+            for number, span in zip(series.numbers, series.steps, strict=True):
+                of_step.setdefault((span.trace_id, number), []).append(span)
+    return {key: spans for key, spans in of_step.items() if len(spans) > 1}

@@ -15,7 +15,9 @@ from typing import NamedTuple
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.places import Place
+from otel_torch_modules._diagnosis.rules.ranks import last_of
 from otel_torch_modules._diagnosis.run import Run
+from otel_torch_modules._diagnosis.series import MS, usual
 from otel_torch_modules._diagnosis.words import digits, ms, numbers
 
 SLOW = 1.3  # times what is usual for its neighbours
@@ -35,16 +37,22 @@ class Excess(NamedTuple):
     place: Place | None  # where most of it was lost; None: in many places at once
     share: float  # of it, there
     usual: float  # ms there, of steps that have as much as it: their modules, or phases only
+    rank: int | None = None  # that lost it, where the others only waited for that one
+
+    @property
+    def kind(self) -> tuple[Place | None, int | None]:
+        """What steps have in common that are one finding."""
+        return self.place and self.place.starred, self.rank
 
 
 def slow_step(run: Run) -> Iterator[Finding]:
     """Some steps are slow, at no period. Threshold: `SLOW` times their neighbours, and `NOISES` times the noise."""
     periodic = {at for group in _periods(run) for at in group.found}
-    groups: defaultdict[Place | None, list[Excess]] = defaultdict(list)
+    groups: defaultdict[tuple[Place | None, int | None], list[Excess]] = defaultdict(list)
     for excess in excesses(run, SLOW):
         if excess.at not in periodic and not _has_own_rule(run, excess):
-            groups[excess.place and excess.place.starred].append(excess)
-    for place, lost in groups.items():
+            groups[excess.kind].append(excess)
+    for (place, _), lost in groups.items():
         yield _finding(run, "slow-step", place, lost, _sentence(run, place, lost))
 
 
@@ -79,6 +87,24 @@ def excesses(run: Run, threshold: float) -> tuple[Excess, ...]:
 
 
 def _excess(run: Run, at: int, lost: float) -> Excess:
+    return _waited(run, at, lost) or _own_excess(run, at, lost)
+
+
+def _waited(run: Run, at: int, lost: float) -> Excess | None:
+    """Return what another rank lost, if that is what this one waited for."""
+    last = last_of(run, run.steady.steps[at], run.steady.numbers[at])
+    if last is None or last.where is None or last.rank == run.steady.rank:
+        return None
+    share = last.lost / MS / max(lost, 1e-9)
+    series = next(series for series in run.ranks if series.rank == last.rank)
+    name = last.where.text(semconv.MODULE_FQN) or last.where.name
+    place = next((one for one in series.own if (one.phase, one.name) == (last.phase, name)), None)
+    if place is None or share < IN_ONE_PLACE:
+        return None
+    return Excess(at, lost, place, min(share, 1.0), usual(series.own[place]), last.rank)
+
+
+def _own_excess(run: Run, at: int, lost: float) -> Excess:
     usual_own = run.usual_own if run.steady.in_full[at] else run.usual_own_of_phases
     more = {
         place: column[at] - usual_own[place]
@@ -148,13 +174,15 @@ def _finding(
     exact = {excess.place for excess in lost if excess.place}
     if len(exact) == 1:
         (place,) = exact
+    ranks = {excess.rank for excess in lost}
+    late = ranks.pop() if len(ranks) == 1 else None
     return Finding(
         rule,
         sentence,
         cost,
         share,
         steps,
-        run.main.rank,
+        run.main.rank if late is None else late,
         place.name if place else None,
         place.phase if place else None,
     )
@@ -167,13 +195,21 @@ def _sentence(run: Run, place: Place | None, lost: Sequence[Excess]) -> str:
         time, base = run.steady.ms[excess.at], run.baseline[excess.at]
         where = (
             f"{ms(excess.share * excess.ms)} of it more in {excess.place.said} (usually "
-            f"{digits(excess.usual)})"
+            f"{digits(excess.usual)}){_on_rank(excess)}"
             if excess.place
             else "in many places at once"
         )
         return f"Step {steps[0]} took {ms(time)}, {digits(time / base)} × the usual {digits(base)}: {where}."
-    where = f"in {place.said}" if place else "in many places at once, as on a busy host"
+    where = (
+        f"in {place.said}{_on_rank(lost[0])}"
+        if place
+        else "in many places at once, as on a busy host"
+    )
     return f"{len(lost)} steps ({numbers(steps)}) took {ms(_mean(lost))} more each, {where}."
+
+
+def _on_rank(excess: Excess) -> str:
+    return "" if excess.rank is None else f" on rank {excess.rank}; the others waited for it"
 
 
 def _mean(lost: Sequence[Excess]) -> float:

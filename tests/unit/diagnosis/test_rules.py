@@ -342,6 +342,16 @@ def test_a_step_of_several_ranks_is_told_with_who_was_late_and_who_waited() -> N
     ), said
 
 
+@pytest.mark.parametrize("steps", [(21,), (21, 33)])
+def test_steps_that_one_rank_made_slow_are_told_of_that_rank(steps: tuple[int, ...]) -> None:
+    slow = add("backward GPT.h.3.mlp", 540, lambda step: step in steps)
+    run = in_step(ranks_of(NOTHING, NOTHING, slow, NOTHING))
+    (found,) = [one for one in diagnose(run).findings if one.rule == "slow-step"]
+    assert (found.rank, found.phase, found.place) == (2, "backward", "GPT.h.3.mlp")
+    assert found.steps == steps
+    assert found.sentence.endswith("on rank 2; the others waited for it.")
+
+
 def test_of_a_step_that_was_made_twice_the_last_is_told_on_all_ranks() -> None:
     """A job that starts again goes on from a checkpoint."""
     spans: list[Any] = []
