@@ -136,6 +136,17 @@ INPUT_DTYPES: Final = Varying(semconv.MODULE_INPUT_DTYPES, tuple)
 OUTPUT_SHAPES: Final = Varying(semconv.MODULE_OUTPUT_SHAPES, tuple)
 OUTPUT_DTYPES: Final = Varying(semconv.MODULE_OUTPUT_DTYPES, tuple)
 
+# What is measured of a step as a whole: see `Record.measured`.
+STEP_CPU_TIME: Final = Varying(semconv.STEP_CPU_TIME, float)
+STEP_SWITCHES: Final = Varying(semconv.STEP_SWITCHES, int)
+STEP_MAJOR_FAULTS: Final = Varying(semconv.STEP_MAJOR_FAULTS, int)
+MEMORY_ALLOCATED: Final = Varying(semconv.MEMORY_ALLOCATED, int)
+MEMORY_PEAK: Final = Varying(semconv.MEMORY_PEAK, int)
+MEMORY_RESERVED: Final = Varying(semconv.MEMORY_RESERVED, int)
+MEMORY_ALLOC_RETRIES: Final = Varying(semconv.MEMORY_ALLOC_RETRIES, int)
+MEMORY_DEVICE_ALLOCS: Final = Varying(semconv.MEMORY_DEVICE_ALLOCS, int)
+MEMORY_OOMS: Final = Varying(semconv.MEMORY_OOMS, int)
+
 _WAIT: Final = Shown(semconv.DATA_WAIT, semconv.PHASE_DATA, below_step=True)
 _OPTIMIZER: Final = Shown(
     semconv.OPTIMIZER_PREFIX, semconv.PHASE_OPTIMIZER, said=semconv.OPTIMIZER_CLASS
@@ -376,5 +387,6 @@ class Record:
     dropped_before: int = 0  # records since the last step that was taken
     stalled: float = 0.0  # seconds for which nothing happened, where that was said
     stall: Stall | None = None  # of a stall
+    measured: Mapping[Varying, Any] = field(default_factory=dict)  # of the step as a whole
     number: int = field(default_factory=next_number)
     log: list[Any] = field(default_factory=list)

@@ -21,7 +21,7 @@ from otel_torch_modules.ranks import Ranks
 
 _PREFIX = "OTEL_TORCH_MODULES_"
 _PHASES = ("train", "eval")
-CAUSES = ("compile", "gc", "checkpoint", "loop")
+CAUSES = ("compile", "gc", "checkpoint", "loop", "host", "memory")
 _SPAN_KINDS = ("separate", "internal")
 _SERVICES = ("one", "phases", "ranks")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")

@@ -6,7 +6,7 @@ Without one of them there is no tracing: the import fails and the door says so o
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import CodeType
 from typing import Any, Final
 
@@ -130,6 +130,23 @@ def collectives_dump() -> str | None:
             text: str = dump(True, False)
             return text
     return None
+
+
+def device_memory_stats() -> Mapping[str, Any] | None:
+    """Return what the allocator of the current device counts; None where this process has used no device.
+
+    Without the flattening and the sorting of ``torch.accelerator.memory_stats()``, which take seven times as long.
+    Before torch 2.9 CUDA alone is asked.
+    """
+    accelerator = torch._C._accelerator_getAccelerator()
+    module = getattr(torch, accelerator.type, None) if accelerator is not None else None
+    if not getattr(module, "is_initialized", bool)():  # what asked on would begin to use it
+        return None
+    stats = getattr(torch._C, "_accelerator_getDeviceStats", None)
+    if stats is None:
+        return torch.cuda.memory_stats_as_nested_dict() if module is torch.cuda else None
+    found: Mapping[str, Any] = stats(torch.accelerator.current_device_index())
+    return found
 
 
 def compilation_callbacks() -> Any:

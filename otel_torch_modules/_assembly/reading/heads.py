@@ -77,7 +77,8 @@ def describe_heads(spans: list[Span], record: Record, truncated: bool) -> None:
         span.attributes = {**known, **rest} if alone else known
         span.values = values
     if record.shared is not None:
-        spans[1].values = {**values, RANK: record.shared.rank}
+        values = {**values, RANK: record.shared.rank}
+    spans[-1].values = {**values, **record.measured}
 
 
 def _is_number(index: Any) -> bool:

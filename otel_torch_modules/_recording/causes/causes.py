@@ -7,9 +7,12 @@ from collections.abc import Collection
 
 from otel_torch_modules._recording.causes.checkpoints import Checkpoints, Loop
 from otel_torch_modules._recording.causes.compilation import Compilation
+from otel_torch_modules._recording.causes.device_memory import DeviceMemory
 from otel_torch_modules._recording.causes.garbage_collection import GarbageCollection
 from otel_torch_modules._recording.causes.happened import Happened
+from otel_torch_modules._recording.causes.host import Host
 from otel_torch_modules._recording.causes.loop_calls import LoopCalls
+from otel_torch_modules._recording.causes.measures import Measure, Measures
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._records import Record
 
@@ -40,6 +43,9 @@ class Causes:
             "loop": LoopCalls(happened),
         }
         self._watching = [watch for name, watch in watching.items() if name in chosen]
+        measuring: dict[str, Measure] = {"host": Host(), "memory": DeviceMemory()}
+        self.measures = Measures([of for name, of in measuring.items() if name in chosen])
+        """Of each step; told where it begins and ends."""
         self._on_opening = [
             watch.record_opens for watch in (compilation, checkpoints) if watch in self._watching
         ]

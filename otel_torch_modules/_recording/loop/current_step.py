@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._recording.admission import Admission
+from otel_torch_modules._recording.causes.measures import Measures
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.fetches import Fetches, Wait
 from otel_torch_modules._recording.loop.open_optimizers import OpenOptimizers
@@ -38,12 +39,16 @@ class CurrentStep:
         recorder: records into what is opened here.
         admission: whether steps are recorded, and where they go.
         border: takes forwards that turn out to be no step's.
+        measures: are taken of each step.
     """
 
-    def __init__(self, recorder: Recorder, admission: Admission, border: Border) -> None:
+    def __init__(
+        self, recorder: Recorder, admission: Admission, border: Border, measures: Measures
+    ) -> None:
         self.recorder = recorder
         self._admission = admission
         self._border = border
+        self._measures = measures
         self.fetches_of_threads: dict[int, dict[str, Any]] = {}
         """The attributes of `fetches` in each thread, by its identifier, for who looks on from another one."""
         self.fetches = Fetches(self.fetches_of_threads)
@@ -105,6 +110,11 @@ class CurrentStep:
         self.recorder.write_to(record if step.recorded else None)
         return step
 
+    def begin(self, step: OpenStep) -> None:
+        """Take note that it is known when `step`, which has just been made, begins."""
+        if step.recorded:
+            self._measures.step_begins(step.record.start)
+
     def start_after(self, start: int, evaluation_end: int) -> int:
         """Return when what came before a step ended whose first root is called at `start`; that where the loop paused.
 
@@ -145,6 +155,7 @@ class CurrentStep:
             step.record.log = log
             self.recorder.write_to(step.record)
             self._admission.context.attach(step.record)
+            self.begin(step)
         return step
 
     def part(self, step: OpenStep) -> None:
@@ -161,6 +172,8 @@ class CurrentStep:
         if not self.by_hand:
             step.ended = True
             self._admission.context.detach(step.record)
+            if step.recorded:
+                self._measures.step_ends(step.record, self.end)
             if not step.released:
                 self._border.give_back(step.leave_early_roots(), self._index_before)
                 step.released = True
@@ -226,6 +239,8 @@ class CurrentStep:
             step.record.end = self.end
             if self.by_hand:  # what comes after is in none
                 self.last_span()
+                if step.recorded:
+                    self._measures.step_ends(step.record, self.end)
             self.step = None  # from here on it is another's
             self._admission.close_step(step.record)
 

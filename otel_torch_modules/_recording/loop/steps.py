@@ -71,7 +71,7 @@ class Steps:
         self._recorder = recorder
         self._admission = Admission(config, context, submit, leave_out, spending, causes, requests)
         self._border = Border(recorder, self._admission)
-        self._current = CurrentStep(recorder, self._admission, self._border)
+        self._current = CurrentStep(recorder, self._admission, self._border, causes.measures)
         self._fetches = self._current.fetches
         self._evaluations = Evaluations(recorder, self._admission, losses, self._fetches)
         self._optimizers = LiveOptimizers()
@@ -307,6 +307,7 @@ class Steps:
         current.end = start
         if not (current.by_hand or step.record.parent):
             step.record.start = min(start, after)
+        current.begin(step)
         if step.recorded:
             self._admission.context.attach(step.record)
             current.log_waits(waits)

@@ -248,6 +248,10 @@ def test_collectives_dump(tmp_path: Path) -> None:
         assert json.loads(dump)["entries"][-1]["profiling_name"] == "gloo:all_reduce"
 
 
+def test_device_memory_stats() -> None:
+    assert torch_private.device_memory_stats() is None  # no device is here, or none is used
+
+
 def test_skip_frames_of() -> None:
     def function() -> int:
         return 1

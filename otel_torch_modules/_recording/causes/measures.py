@@ -1,0 +1,61 @@
+"""What is measured of a step as a whole: read where it ends, and where one begins that begins where none ended.
+
+A step that follows straight on another begins with what was read at that one's end, so there is one reading a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from threading import get_ident
+from typing import Any, Protocol
+
+from otel_torch_modules._records import Record, Varying
+
+_NEVER = -1  # no step begins there
+
+
+class Measure(Protocol):
+    """Counts that go on for as long as the process, of the thread that reads them."""
+
+    def read(self) -> Any:
+        """Return how they stand."""
+
+    def since(self, before: Any, after: Any) -> Mapping[Varying, Any]:
+        """Return what is said of a step, given how they stood when it began and when it ended."""
+
+
+class Measures:
+    """Gives each step what was measured of it. Called on the thread that trains.
+
+    Args:
+        measures: what is read.
+    """
+
+    def __init__(self, measures: Sequence[Measure]) -> None:
+        self._measures = measures
+        self._began: list[Any] = []
+        self._thread = 0  # that read last
+        self._last: list[Any] = []
+        self._ended = _NEVER
+
+    def step_begins(self, start: int) -> None:
+        """Read, unless the last step ended where this one starts (ns)."""
+        if not self._measures:
+            return
+        goes_on = start == self._ended and self._thread == get_ident()
+        self._began = self._last if goes_on else self._read()
+        self._thread, self._ended = get_ident(), _NEVER
+
+    def step_ends(self, record: Record, end: int) -> None:
+        """Say in `record` what was measured since it began; it may end once more."""
+        if self._measures and self._thread == get_ident():  # not where autograd's thread ends it
+            self._last, self._ended = self._read(), end
+            read = zip(self._measures, self._began, self._last, strict=True)
+            record.measured = {
+                attribute: value
+                for measure, before, after in read
+                for attribute, value in measure.since(before, after).items()
+            }
+
+    def _read(self) -> list[Any]:
+        return [measure.read() for measure in self._measures]
