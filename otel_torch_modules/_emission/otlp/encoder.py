@@ -30,8 +30,6 @@ from otel_torch_modules._spans.span import SharedAttributes, Span, Trace
 
 _NO_RESOURCE = Resource.get_empty()
 
-_BEFORE_VALUES = 7  # entries of a span that stand before its values
-
 
 class Template(NamedTuple):
     """A span but for its ids, times and values.
@@ -117,11 +115,11 @@ class SpanEncoder:
         self, batch: RecordSpans, spans: Sequence[Span], rest: list[Span]
     ) -> list[bytes]:
         """Return the spans that there are templates for, and put the others into `rest`."""
-        trace, outer, offset = batch.trace, batch.trace.parent, batch.trace.clock_offset
-        groups: dict[tuple[Any, ...], tuple[Form, list[Any]]] = {}
+        trace, flags = batch.trace, batch.decision.trace_flags
+        groups: dict[tuple[Any, ...], list[Span]] = {}
         last = spans[-1]
         for span in spans:
-            parent, link, values = span.parent, span.link, span.values
+            link = span.link
             if (
                 type(span.attributes) is not SharedAttributes
                 or span.error is not None
@@ -130,51 +128,46 @@ class SpanEncoder:
             ):
                 rest.append(span)
                 continue
-            alike = (span is last, link is not None, parent is None, *(values or ()))
+            alike = (span is last, link is not None, span.parent is None, *(span.values or ()))
             group = groups.get(alike)
             if group is None:
-                outermost = parent is None and outer is None
-                flags = batch.decision.trace_flags
-                form = self.form((*(values or ()),), link is not None, outermost, flags)
-                group = groups[alike] = form, []
-            form, rows = group
-            above = parent or outer
-            template = self._template_of(span, form, above)
-            # One flat list for all, as a span is looked at once: spans are many, and the processor's caches are not.
-            rows += (
-                template.pieces,
-                template.length,
-                span.span_id,
-                0 if above is None else above.span_id,
-                span.start + offset,
-                span.end + offset,
-                0 if link is None else link.span_id,
-                *(values.values() if values else ()),
+                group = groups[alike] = []
+            group.append(span)
+        has_outer = trace.parent is not None
+        return [
+            self._encode_alike(
+                trace, self.form((*keys,), linked, is_root and not has_outer, flags), group
             )
-        trace_id = self.language.trace_id(trace.trace_id)
-        return [self._encode_alike(trace_id, form, rows) for form, rows in groups.values()]
-
-    def _encode_alike(self, trace_id: bytes, form: Form, rows: list[Any]) -> bytes:
-        """Return spans of one form, given one after the other."""
-        language = self.language
-        width = _BEFORE_VALUES + len(form.keys)
-        templates, lengths, ids, parents, starts, ends, linked, *values = [
-            rows[place::width] for place in range(width)
+            for (_, linked, is_root, *keys), group in groups.items()
         ]
-        pieces = [*chain.from_iterable(templates)]
+
+    def _encode_alike(self, trace: Trace, form: Form, spans: list[Span]) -> bytes:
+        """Return spans of one form, for all of which there are templates."""
+        language, offset = self.language, trace.clock_offset
+        above: list[Any] = [None] * len(spans)
+        parents: Pieces = (b"",) * len(spans)
+        if not form.outermost:
+            above = [span.parent or trace.parent for span in spans]
+            parents = language.span_ids([parent.span_id for parent in above])
+        templates = [
+            self._template_of(span, form, parent) for span, parent in zip(spans, above, strict=True)
+        ]
+        pieces = [*chain.from_iterable([template.pieces for template in templates])]
         fill(
             pieces,
             form,
-            trace_id,
-            language.span_ids(ids),
-            [b""] * len(ids) if form.outermost else language.span_ids(parents),
-            language.times(starts),
-            language.times(ends),
-            language.span_ids(linked if form.linked else ()),
+            language.trace_id(trace.trace_id),
+            language.span_ids([span.span_id for span in spans]),
+            parents,
+            language.times([span.start + offset for span in spans]),
+            language.times([span.end + offset for span in spans]),
+            language.span_ids([span.link.span_id for span in spans if span.link is not None]),
         )
-        for place, (key, column) in enumerate(zip(form.keys, values, strict=True), FIRST_VALUE):
-            pieces[place :: form.stride] = written = self.attributes(key, column)
-            lengths = list(map(add, lengths, map(len, written)))
+        lengths = [template.length for template in templates]
+        for place, key in enumerate(form.keys, FIRST_VALUE):
+            column = self.attributes(key, [span.values[key] for span in spans if span.values])
+            pieces[place :: form.stride] = column
+            lengths = list(map(add, lengths, map(len, column)))
         pieces[OPENING :: form.stride] = language.openings(lengths)
         return b"".join(pieces)
 
