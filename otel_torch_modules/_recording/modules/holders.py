@@ -62,7 +62,9 @@ def _module_of_method(frame: FrameType) -> nn.Module | None:
 
 def _may_be_a_module(frame: FrameType) -> bool:
     """Return whether the class in whose body the function was written is one of modules, or cannot be found."""
-    written = getattr(frame.f_code, "co_qualname", "<locals>").split(".")[:-1]  # new in Python 3.11
+    written = getattr(frame.f_code, "co_qualname", "<locals>.").split(".")[
+        :-1
+    ]  # new in Python 3.11
     if not written or "<locals>" in written:
         return bool(written)
     found = frame.f_globals.get(written[0])
