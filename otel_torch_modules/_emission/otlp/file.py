@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ class OtlpFileSpanExporter(RequestExporter):
     lines of several processes in one file stay whole. A file that it makes is for its owner alone: exceptions and names
     in it may tell more than others should know.
 
-    A line that was cut off, by a full disk or the end of a process, is left as it is, and what follows begins a new
-    one. A file that is gone from its path, removed or renamed, is made anew.
+    A line that was cut off, by a full disk or the end of a process, one that shares the file too, is left as it is, and
+    what follows begins a new one. A file that is gone from its path, removed or renamed, is made anew.
 
     Args:
         path: used instead of the variable.
@@ -54,7 +55,6 @@ class OtlpFileSpanExporter(RequestExporter):
 
     def _renew(self) -> None:
         self._descriptor: int | None = None
-        self._torn = False  # the file ends within a line
         self.set_up(self.path, _PATIENCE_S)
 
     def after_fork_in_child(self) -> None:
@@ -94,12 +94,18 @@ class OtlpFileSpanExporter(RequestExporter):
             self._close()
         if self._descriptor is None:
             self._descriptor = _open(self.path)
-            self._torn = _ends_within_a_line(self.path)
-        left = memoryview(b"\n" + line if self._torn else line)
-        while left:  # a disk that is nearly full takes a part
-            written = os.write(self._descriptor, left)
-            left = left[written:]
-            self._torn = bool(left)
+        descriptor = self._descriptor
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            _append(descriptor, line)
+            return
+        if _begins_a_line(self.path, state.st_size):
+            _append(descriptor, line)
+            end = os.lseek(descriptor, 0, os.SEEK_CUR)
+            if _begins_a_line(self.path, end - len(line)):
+                return
+            # Another process was killed within its line in this moment. What holds both is no line: once more.
+        _append(descriptor, b"\n" + line)
 
     def _close(self) -> None:
         if self._descriptor is not None:
@@ -141,14 +147,20 @@ def _is_at(path: str, descriptor: int) -> bool:
         return False
 
 
-def _ends_within_a_line(path: str) -> bool:
-    if not os.path.isfile(path) or not os.path.getsize(path):
-        return False
+def _append(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:  # a disk that is nearly full takes a part
+        left = left[os.write(descriptor, left) :]
+
+
+def _begins_a_line(path: str, place: int) -> bool:
+    if place == 0:
+        return True
     try:
         with open(path, "rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) != b"\n"
+            file.seek(place - 1)
+            return file.read(1) == b"\n"
     except OSError as error:  # it may be written, but not read
         if is_interruption(error):
             raise
-        return True
+        return False
