@@ -17,6 +17,7 @@ from otel_torch_modules._assembly.repeating.layout import Plan, with_moments, wi
 from otel_torch_modules._assembly.repeating.pattern import Pattern
 from otel_torch_modules._assembly.self_time import add_self_times
 from otel_torch_modules._assembly.snapshot import Snapshot, read_snapshot
+from otel_torch_modules._engine.pauses import pause_after
 from otel_torch_modules._records import Record
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.span import CONSUMER, INTERNAL, PRODUCER, Kinds, Span
@@ -129,6 +130,7 @@ class Assembler:
         if first + pattern.lowest < self._history.end(pattern.thread):
             return None  # its backward may have come to a call of an earlier record
         spans = heads(record)
+        pause_after(pattern.calls)
         columns = plan.columns(record, spans)
         if columns is None:
             return None

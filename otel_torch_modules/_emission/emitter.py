@@ -11,7 +11,7 @@ No span may be lost on the way. A `BatchSpanProcessor` drops what its queue (2 0
 hold, which is less than one step of a large model. So the provider is asked to export before that many are in it.
 
 Where a provider of ours does no more than export by OTLP, spans of ours are encoded here and go past its processors, at
-a small part of the cost; what is rare, and the program's own spans, still go through them.
+a small part of the cost; the program's own spans still go through them.
 """
 
 from __future__ import annotations
@@ -111,19 +111,21 @@ class Emitter:
         if decision is None:
             return False
         is_sampled = bool(decision.trace_flags & TraceFlags.SAMPLED)
-        self._job.link(root)
+        self._job.link(_heads(tree))
         exporters: tuple[RequestExporter, ...] = ()
         self._services = ONE
         if isinstance(provider, OwnTracerProvider):
             exporters = provider.request_exporters(processors)
             self._services = provider.services
         outboxes = self._outboxes_to(exporters, tracer)
+        if outboxes and not is_sampled:  # it is recorded for processors, of which there is none
+            return False
         if (
             isinstance(tree, SpanColumns)
             and outboxes
             and outboxes[0].encoder.has_templates(decision)
         ):
-            self._send_columns(tree, decision, tracer, outboxes, context)
+            self._send_columns(tree, decision, tracer, outboxes)
             return is_sampled
         spans = list((tree if isinstance(tree, Span) else tree.tree()).walk())
         self._assign_ids(spans, tracer)
@@ -131,7 +133,7 @@ class Emitter:
             tree.take_ids(spans)
         batch = RecordSpans(spans, decision, tracer, self._scope, self._services)
         if outboxes:
-            self._send_encoded(batch, outboxes, context)
+            _put(batch, outboxes)
         elif sdk.needs_started_spans(processors):
             self._send_started(batch, context)
         else:
@@ -142,7 +144,7 @@ class Emitter:
         self, tree: Span | SpanColumns, tracer: trace.Tracer, context: Context | None
     ) -> None:
         root = tree if isinstance(tree, Span) else tree.tree()
-        self._job.link(root)
+        self._job.link(_heads(root))
         if context is None:
             context = context_with_parent(root)
         api_spans.send(root, tracer, context, self._count_one)
@@ -153,7 +155,6 @@ class Emitter:
         decision: sampling.Decision,
         tracer: Tracer,
         outboxes: tuple[Outbox, ...],
-        context: Context,
     ) -> None:
         heads = columns.heads
         generator = chosen_generator(tracer.id_generator, self._ids)
@@ -163,17 +164,7 @@ class Emitter:
         spans = [*heads, *columns.between, *columns.spans_apart(columns.span_ids)]
         for outbox in outboxes:
             outbox.put_columns(columns, columns.span_ids, decision.trace_flags)
-        batch = RecordSpans(spans, decision, tracer, self._scope, self._services)
-        self._send_encoded(batch, outboxes, context)
-
-    def _send_encoded(
-        self, batch: RecordSpans, outboxes: tuple[Outbox, ...], context: Context
-    ) -> None:
-        encoded = [span for span in _root_last(batch.spans) if span.notes is None]
-        for outbox in outboxes:
-            outbox.put(batch, encoded)
-        noted = [span for span in batch.spans if span.notes is not None]
-        self._send_finished(batch, noted, context)
+        _put(RecordSpans(spans, decision, tracer, self._scope, self._services), outboxes)
 
     @property
     def ready(self) -> bool:
@@ -286,6 +277,19 @@ class Emitter:
         if self._unflushed >= _FLUSH_EVERY:
             self._flush_provider()
         self._unflushed += 1
+
+
+def _heads(tree: Span | SpanColumns) -> list[Span]:
+    """Return what is above all that happened: the record's own span, and the rank's where several share it."""
+    if isinstance(tree, SpanColumns):
+        return tree.heads
+    return [tree, *(span for span in tree.children[:1] if span.phase == semconv.PHASE_RANK)]
+
+
+def _put(batch: RecordSpans, outboxes: tuple[Outbox, ...]) -> None:
+    spans = _root_last(batch.spans)
+    for outbox in outboxes:
+        outbox.put(batch, spans)
 
 
 def _root_last(spans: list[Span]) -> list[Span]:

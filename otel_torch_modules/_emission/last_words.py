@@ -14,6 +14,7 @@ _LOGGER = logging.getLogger(__name__)
 
 _NAMES = {"step": "step", "eval": "evaluation", "checkpoint": "checkpoint"}
 
+_TOO_SLOW = "the span processors of the program's tracer provider take none any more"
 _WITHOUT_A_COLLECTOR = (
     "Without a collector: OTEL_TRACES_EXPORTER=otlp_file, then otel-torch-modules view"
 )
@@ -39,7 +40,7 @@ def say_last_words(deliveries: Deliveries, exporters: Sequence[RequestExporter])
         "%s recorded, %s sent: %s",
         _names(recorded),
         _numbers(sent),
-        "; ".join(reasons) or "broken off",
+        "; ".join(reasons) or _TOO_SLOW,
     )
 
 

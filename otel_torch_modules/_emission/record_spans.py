@@ -12,7 +12,7 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event, ReadableSpan, Tracer
+from opentelemetry.sdk.trace import Event, ReadableSpan, SpanProcessor, Tracer
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
@@ -34,6 +34,7 @@ from otel_torch_modules._spans.span import Span
 
 _KINDS = {kind.value: kind for kind in SpanKind}
 _UNSET = Status(StatusCode.UNSET)
+_NOBODY = SpanProcessor()  # is told and does nothing
 _TIMED = ("add_event", "record_exception")  # methods whose third argument is a time
 
 
@@ -124,19 +125,30 @@ class RecordSpans:
 
     def start(self, span: Span, context: Context) -> SdkSpan:
         """Return a real span, started below what `context` holds."""
-        started = sdk.started_span(
+        started = self._real(span, self._resource(span), self.tracer.span_processor)
+        started.start(span.start + self._offset, context)
+        return started
+
+    def noted(self, span: Span, resource: Resource) -> ReadableSpan:
+        """Return `span` after all that the program did to it, of which no processor of the provider is told."""
+        started = self._real(span, resource, _NOBODY)
+        started.start(span.start + self._offset, Context())
+        self.end(span, started)
+        return started
+
+    def _real(self, span: Span, resource: Resource, processor: SpanProcessor) -> SdkSpan:
+        return sdk.started_span(
             self.tracer,
             self._scope,
             name=span.name,
             kind=_KINDS[span.kind],
-            resource=self._resource(span),
             context=self._context(span),
             parent=self._parent(span),
             attributes=self._attributes(span),
             links=() if span.link is None else (self._link(span.link),),
+            resource=resource,
+            processor=processor,
         )
-        started.start(span.start + self._offset, context)
-        return started
 
     def end(self, span: Span, started: SdkSpan) -> None:
         """Do to `started` what the program did to `span`, and end it."""

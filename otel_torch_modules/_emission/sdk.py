@@ -89,8 +89,9 @@ def started_span(
     parent: SpanContext | None,
     attributes: Mapping[str, Any],
     links: Sequence[Link],
+    processor: SpanProcessor,
 ) -> _Span:
-    """Return a real span of the SDK with the ids of `context`, not yet started."""
+    """Return a real span of the SDK with the ids of `context`, not yet started, which `processor` is told of."""
     return _Span(
         name=name,
         context=context,
@@ -100,7 +101,7 @@ def started_span(
         attributes=attributes,
         links=links,
         kind=kind,
-        span_processor=tracer.span_processor,
+        span_processor=processor,
         limits=span_limits(tracer),
         instrumentation_scope=scope,
     )

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 _PAUSE_S = 50e-6
+_MANY = 2_048  # tenths of a microsecond each
 
 _T = TypeVar("_T")
 
@@ -22,6 +23,12 @@ def slices(items: list[_T], size: int) -> Iterator[list[_T]]:
         if start:
             pause()
         yield items[start : start + size]
+
+
+def pause_after(count: int) -> None:
+    """Make a pause where something was done to so many things, by a column, that a thread may wait by now."""
+    if count >= _MANY:
+        pause()
 
 
 class _Progress:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import Token
 
 from opentelemetry import baggage, trace
@@ -65,11 +65,12 @@ class JobContext:
         if attached is not None and context_api.get_current() is attached[0]:
             context_api.detach(attached[1])
 
-    def link(self, root: Span) -> None:
-        """Link `root` to the span that started the job, if there is one."""
+    def link(self, heads: Iterable[Span]) -> None:
+        """Link `heads` to the span that started the job, if there is one: another rank may send the first of them."""
         if self._starter.is_valid:
-            note = Note("add_link", (self._starter,), root.start)
-            root.notes = [note, *(root.notes or ())]
+            for head in heads:
+                note = Note("add_link", (self._starter,), head.start)
+                head.notes = [note, *(head.notes or ())]
 
 
 def _extract(environ: Mapping[str, str]) -> Context:

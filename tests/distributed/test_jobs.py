@@ -105,6 +105,8 @@ def test_the_span_that_started_the_job_is_linked_and_baggage_kept(file: Path) ->
     assert_whole(traces, ["rank 0", "rank 1"])
     assert [trace.parentless[0].links for trace in traces] == [[(trace_id, span_id)]] * 3
     assert all(trace.parentless[0].trace_id != trace_id for trace in traces)
+    ranks = [rank for trace in traces for rank in trace.ranks]
+    assert [rank.links for rank in ranks] == [[(trace_id, span_id)]] * 6
 
 
 def test_a_rank_that_skips_a_step_leaves_the_trace_of_the_others_whole(file: Path) -> None:

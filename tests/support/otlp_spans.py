@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Tracer, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Tracer, TracerProvider
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import TraceState
+from opentelemetry.trace import SpanContext, Status, StatusCode, TraceState
 
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._records import OuterParent, Raised, Varying
-from otel_torch_modules._spans.span import Happening, SharedAttributes, Span, Trace
+from otel_torch_modules._spans.span import Happening, Note, SharedAttributes, Span, Trace
 
 SCOPE = InstrumentationScope("otel_torch_modules", "1.2.3", "https://schema.test/1")
 
@@ -52,6 +52,15 @@ states = st.sampled_from([None, TraceState(), TraceState([("vendor", "value")])]
 parents = st.none() | st.builds(OuterParent, trace_ids, span_ids, st.just(1), states, st.booleans())
 flags = st.sampled_from([0, 1, 3])
 of_sampler = st.just({}) | attributes
+contexts = st.builds(SpanContext, trace_ids, span_ids, st.booleans())
+statuses = st.builds(Status, st.just(StatusCode.ERROR), texts) | st.just(Status(StatusCode.OK))
+notes = st.one_of(
+    st.builds(Note, st.just("set_attributes"), st.tuples(attributes), times),
+    st.builds(Note, st.just("add_event"), st.tuples(texts, attributes, st.none() | times), times),
+    st.builds(Note, st.just("add_link"), st.tuples(contexts, attributes), times),
+    st.builds(Note, st.just("update_name"), st.tuples(texts), times),
+    st.builds(Note, st.just("set_status"), st.tuples(statuses), times),
+)
 traces = st.builds(Trace, trace_ids, st.integers(0, 2**62), flags, states, parents, of_sampler)
 
 
@@ -86,6 +95,8 @@ def records(
         span.values = draw(st.none() | st.fixed_dictionaries({}, optional=VALUES))
         if draw(st.integers(0, 9)) == 0:
             span.points = draw(st.lists(points, max_size=2))
+        if draw(st.integers(0, 9)) == 0:
+            span.notes = draw(st.lists(notes, min_size=1, max_size=3))
         spans.append(span)
     spans[0].remote = draw(st.booleans())
     decision = Decision(trace.trace_flags, trace.trace_state, trace.attributes)
@@ -106,7 +117,14 @@ def ours(encoder: SpanEncoder, record: RecordSpans) -> bytes:
 
 
 def standard(record: RecordSpans) -> ExportTraceServiceRequest:
-    return encode_spans([record.finished(span) for span in record.spans])
+    return encode_spans([sdk_span(record, span) for span in record.spans])
+
+
+def sdk_span(record: RecordSpans, span: Span) -> ReadableSpan:
+    """Return `span` as the SDK has it."""
+    if span.notes:
+        return record.noted(span, record.tracer.resource)
+    return record.finished(span)
 
 
 def by_id(request: ExportTraceServiceRequest) -> ExportTraceServiceRequest:

@@ -15,6 +15,7 @@ from typing import Any
 
 from otel_torch_modules._assembly.repeating.moment import Moment, Placed
 from otel_torch_modules._assembly.self_time import self_times
+from otel_torch_modules._engine.pauses import pause_after
 from otel_torch_modules._records import WIDTH, Detail, Record, Slot, Varying, event_of
 from otel_torch_modules._spans.columns import SpanColumns, pick
 from otel_torch_modules._spans.layout import Layout
@@ -69,15 +70,19 @@ class Plan:
         """
         slots = [*record.log, record.start, record.end]
         starts, ends = self._starts.of(slots), self._ends.of(slots)
+        pause_after(len(starts))
         if not (
             all(map(le, self._parents(starts), starts))
             and all(map(le, ends, self._parents(ends)))
             and all(map(lt, self._before(starts), self._after(starts)))
         ):
             return None
+        pause_after(len(starts))
         columns = SpanColumns(self.layout, heads, starts, ends)
         columns.values = self._values.of(slots)
+        pause_after(len(starts))
         columns.values[SELF_TIME] = self_times(self.layout, starts, ends)
+        pause_after(len(starts))
         columns.points = self._points.of(slots)
         return columns
 

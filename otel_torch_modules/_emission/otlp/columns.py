@@ -20,7 +20,6 @@ from otel_torch_modules._spans.layout import Layout
 from otel_torch_modules._weak_table import WeakTable
 
 _NUMBERS_AT_ONCE = 1_024
-_TEMPLATES_AT_ONCE = 16  # less than a millisecond
 
 _FIXED = (int, float)  # types whose values all take as many bytes
 
@@ -88,11 +87,7 @@ class ColumnsEncoder:
         for (keys, linked, part), group in groups.items():
             form = self._encoder.form(keys, linked, False, flags)
             for some in slices(group, self._block_size):
-                templates = [
-                    self._encoder.template(layout.spans[place], form)
-                    for few in slices(some, _TEMPLATES_AT_ONCE)
-                    for place in few
-                ]
+                templates = [self._encoder.template(layout.spans[place], form) for place in some]
                 yield _Block(self._encoder, layout, some, templates, form, part)
 
 

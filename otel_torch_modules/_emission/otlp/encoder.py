@@ -24,11 +24,13 @@ from otel_torch_modules._emission.otlp.specimen import Specimen
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._emission.services import ONE, Services
+from otel_torch_modules._engine.pauses import pause
 from otel_torch_modules._records import OuterParent, Varying
 from otel_torch_modules._spans.layout import Prototype
 from otel_torch_modules._spans.span import SharedAttributes, Span, Trace
 
 _NO_RESOURCE = Resource.get_empty()
+_TEMPLATES_AT_ONCE = 8  # about a millisecond
 
 
 class Template(NamedTuple):
@@ -77,6 +79,7 @@ class SpanEncoder:
         self.resource = tracer.resource
         self._tracer = tracer
         self._limits = Limits.of(tracer)
+        self._made = 0  # templates
         self._scope = scope
         self._forms: dict[tuple[tuple[Varying, ...], bool, bool, int], Form] = {}
         self._maker = maker or object()  # not the encoder: what is encoded may outlive it
@@ -101,7 +104,7 @@ class SpanEncoder:
         )
 
     def encode(self, batch: RecordSpans, spans: Sequence[Span]) -> bytes:
-        """Return `spans`, all of `batch` and none of them the program's doing, for `request`; the last comes last."""
+        """Return `spans`, all of `batch`, for `request`; the last comes last."""
         if not self.has_templates(batch.decision):
             return self._encode_anew(batch, spans)
         rest: list[Span] = []
@@ -124,6 +127,7 @@ class SpanEncoder:
                 type(span.attributes) is not SharedAttributes
                 or span.error is not None
                 or span.points
+                or span.notes
                 or (link is not None and (link.trace is not trace or link.remote))
             ):
                 rest.append(span)
@@ -242,8 +246,18 @@ class SpanEncoder:
         encoded = self.language.opened(self._encode_anew(batch, [specimen.span]))
         varies = specimen.varies(self.language, self.attributes)
         *_, values = varies[:6]
+        self._made += 1
+        if not self._made % _TEMPLATES_AT_ONCE:
+            pause()
         return Template(len(encoded) - len(values), woven(form, cut(encoded, varies)))
 
     def _encode_anew(self, batch: RecordSpans, spans: Iterable[Span]) -> bytes:
         # Without a resource: the encoder would encode it each time, at twice the cost of a span.
-        return self.language.encode([batch.finished(span, _NO_RESOURCE) for span in spans])
+        return self.language.encode(
+            [
+                batch.noted(span, _NO_RESOURCE)
+                if span.notes
+                else batch.finished(span, _NO_RESOURCE)
+                for span in spans
+            ]
+        )

@@ -159,7 +159,9 @@ def test_what_is_refused_is_counted_by_its_error(
     fine = grpc.StatusCode.OK if protocol == "grpc" else 200
     answers = iter([status])
     with answering(protocol, lambda: next(answers, fine)) as receiver:
-        done = run(tmp_path, METERED, **_otlp(receiver.endpoint, protocol))
+        # Also where each step has something of the program's, a link to what started it.
+        more = {"TRACEPARENT": f"00-{7:032x}-{8:016x}-01"}
+        done = run(tmp_path, METERED, **_otlp(receiver.endpoint, protocol, **more))
         steps = {root.attributes["torch.step"]: root.attributes for root in receiver.traces()}
     lost = 22 - len(steps)
     counted = dict(eval(done.stdout))

@@ -77,6 +77,7 @@ def test_started_span() -> None:
         parent=None,
         attributes={"a": 1},
         links=(),
+        processor=tracer.span_processor,
     )
     span.start(10)
     span.end(20)

@@ -15,6 +15,8 @@ from opentelemetry.sdk.trace.export import (
     SpanExportResult,
 )
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import Decision as SamplingDecision
+from opentelemetry.sdk.trace.sampling import StaticSampler
 from opentelemetry.trace import TraceState
 
 from otel_torch_modules._assembly.reading.heads import STEP_INDEX
@@ -170,7 +172,7 @@ def test_steps_are_gathered(open_provider: Open) -> None:
     assert exporter.requests == [["0.1 1", "0.1 0", "0.3 1", "0.3 0", "0.6 1", "0.6 0"]]
 
 
-def test_what_the_program_did_to_a_span_makes_a_real_span_and_the_rest_is_encoded(
+def test_what_the_program_did_to_a_span_goes_the_way_of_the_others(
     open_provider: Open,
 ) -> None:
     exporter = Kept()
@@ -180,8 +182,25 @@ def test_what_the_program_did_to_a_span_makes_a_real_span_and_the_rest_is_encode
     root.children[2].error = Raised("ValueError", "no", "Traceback ...")
     emitter.emit(root)
     emitter.flush()
-    assert exporter.requests == [["1", "3", "0"]]
-    assert exporter.finished == ["2"]
+    assert exporter.requests == [["1", "2", "3", "0"]]
+    assert exporter.finished == []
+
+
+@pytest.mark.parametrize("decision", SamplingDecision)
+def test_what_a_sampler_does_not_sample_is_not_exported(
+    open_provider: Open, monkeypatch: pytest.MonkeyPatch, decision: SamplingDecision
+) -> None:
+    """A span that is recorded only is for processors, and a provider of ours has none but those that export."""
+    exporter = Kept()
+    monkeypatch.setattr(sdk, "sampler", lambda: StaticSampler(decision))
+    _, emitter = open_provider(exporter)
+    root = step(2)
+    for span in list(root.walk()):  # it was opened before the provider was known
+        span.trace = root.trace._replace(trace_flags=0)
+    emitter.emit(root)
+    emitter.flush()
+    sampled = decision is SamplingDecision.RECORD_AND_SAMPLE
+    assert (exporter.requests, exporter.finished) == ([["1", "0"]] if sampled else [], [])
 
 
 def test_all_exporters_get_the_same_and_one_that_raises_keeps_nothing_from_the_next(
