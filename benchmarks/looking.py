@@ -23,6 +23,9 @@ from benchmarks.figures import Row, median
 from benchmarks.part import print_rows
 from otel_torch_modules import TorchModuleInstrumentor
 from otel_torch_modules._engine.black_box import BlackBox
+from otel_torch_modules._engine.control import Control
+from otel_torch_modules._recording.requests import Requests
+from otel_torch_modules._tracing import Tracing
 from otel_torch_modules.testing import capture_spans
 
 _DEPTH = 12
@@ -65,12 +68,20 @@ def rows(quick: bool) -> list[Row]:
             tracing._stalls.look()
             times.append((perf_counter_ns() - start) / 1e3)
         written = _write_times(tracing._describe, looks)
+        spoken = _speak_times(tracing, looks)
         stop.wait()
         thread.join()
     return [
         Row("a look for stalls, five a second", _LOOK_US, "µs", median(times), note=_most(times)),
         Row(
             "a black box's file, one a second", _FILE_US, "µs", median(written), note=_most(written)
+        ),
+        Row(
+            "a file for `top`, and a look for a request, one a second",
+            _FILE_US,
+            "µs",
+            median(spoken),
+            note=_most(spoken),
         ),
     ]
 
@@ -92,6 +103,22 @@ def _write_times(describe: Callable[[], Mapping[str, Any] | None], count: int) -
             box.left_behind()  # finds the last one's
             start = perf_counter_ns()
             box.look()
+            times.append((perf_counter_ns() - start) / 1e3)
+    return times
+
+
+def _speak_times(tracing: Tracing, count: int) -> list[float]:
+    """Return how long it takes a rank to say where it stands, and to look for a request."""
+    times = []
+    with TemporaryDirectory() as folder:
+        requests = Requests(tracing._recorder, lambda: None, lambda: None)
+        control = Control(
+            Path(folder), tracing._in_job, tracing._stand, lambda: 0, requests, lambda: None
+        )
+        for _ in range(count):
+            control._due = 0.0
+            start = perf_counter_ns()
+            control.look()
             times.append((perf_counter_ns() - start) / 1e3)
     return times
 

@@ -42,7 +42,7 @@ def what_hinders(ranks: Ranks) -> str:
     if ranks.missing:
         return (
             f"the job has {ranks.run.world_size} ranks, and {_have(ranks.missing)} no file there: do all hosts share "
-            "the folder?"
+            "the folder?" + (f" {_other_starts(ranks)}" if ranks.earlier else "")
         )
     return ""
 
@@ -127,6 +127,10 @@ def traces(reports: Mapping[int, Report]) -> dict[int, dict[int, str]]:
         for step, trace_id in () if report.answer is None else report.answer.traces:
             found.setdefault(step, {})[rank] = trace_id
     return dict(sorted(found.items()))
+
+
+def _other_starts(ranks: Ranks) -> str:
+    return f"There {agree(ranks.earlier, 'is', 'are')} {counted(ranks.earlier, 'file')} of other starts or runs."
 
 
 def _pace(report: Report) -> float:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
+from rich.text import Text
 
 from otel_torch_modules._printable import printable
 from otel_torch_modules.cli.say import say
+
+_BAR_CELLS = 30
 
 
 class Progress(Protocol):
     """Is told what is waited for."""
 
     def say(self, line: str) -> None:
-        """Print a line that stays."""
+        """Print a line that stays, once."""
 
     def show(self, stage: str, seconds: float | None = None) -> None:
         """Show what is waited for, and for about how long that will be."""
@@ -43,10 +44,10 @@ class Lines:
     def show(self, stage: str, seconds: float | None = None) -> None:
         if stage != self._stage:
             self._stage = stage
-            say(stage + ("" if seconds is None else f" in about {seconds:.0f} s"))
+            say(_stage(stage, seconds))
 
     def count(self, done: int, total: int) -> None:
-        self.show(f"{done} of {total} steps are through")
+        self.show(_through(done, total))
 
     def end(self) -> None:
         pass
@@ -60,37 +61,34 @@ class Line:
     """
 
     def __init__(self, console: Console) -> None:
-        self._bar = Bar(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            console=console,
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=None, visible=False)
+        self._status = console.status("")
         self._said: set[str] = set()
-        self._bar.start()
 
     def say(self, line: str) -> None:
         if line not in self._said:
             self._said.add(line)
-            self._bar.console.print(printable(line), markup=False)
+            self._status.console.print(printable(line), markup=False)
 
     def show(self, stage: str, seconds: float | None = None) -> None:
-        about = "" if seconds is None else f" in about {seconds:.0f} s"
-        self._bar.update(
-            self._task, description=printable(stage + about), total=None, completed=0, visible=True
-        )
+        self._status.update(Text(printable(_stage(stage, seconds))))
+        self._status.start()
 
     def count(self, done: int, total: int) -> None:
-        self._bar.update(
-            self._task, description="Recording", completed=done, total=total, visible=True
-        )
+        cells = _BAR_CELLS * done // total
+        self.show(f"{'━' * cells}{'─' * (_BAR_CELLS - cells)} {_through(done, total)}")
 
     def end(self) -> None:
-        self._bar.stop()
+        self._status.stop()
 
 
 def progress(console: Console) -> Progress:
     """Return what suits `console`."""
     return Line(console) if console.is_terminal else Lines()
+
+
+def _stage(stage: str, seconds: float | None) -> str:
+    return stage if seconds is None else f"{stage} in about {seconds:.0f} s"
+
+
+def _through(done: int, total: int) -> str:
+    return f"{done} of {total} steps are through"

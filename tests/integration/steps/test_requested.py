@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler, TraceIdRatioBa
 from otel_torch_modules import Config, Schedule, TorchModuleInstrumentor, trace
 from otel_torch_modules._control.request import Request, Run
 from otel_torch_modules._recording.requests import Requests
+from otel_torch_modules.config import Keep
 from otel_torch_modules.testing import Captured, CapturedSpan, capture_spans
 from tests.support.small_training import STEP, Net, batch, optimizer, outline, step, train
 
@@ -87,6 +88,17 @@ def test_the_ranks_that_are_not_named_have_phases(
     ranks: str, expected: str, tmp_path: Path
 ) -> None:
     assert outline(run(Config(control=str(tmp_path), schedule=NEVER), ranks=ranks)) == 2 * expected
+
+
+@pytest.mark.parametrize(("modules", "expected"), [("all", STEP), ("phases", PHASES)])
+def test_where_most_are_sent_with_phases_they_are_sent_as_they_were_asked_for(
+    modules: str, expected: str, tmp_path: Path
+) -> None:
+    config = Config(control=str(tmp_path), keep=Keep(first=1))
+    captured = run(config, modules)
+    assert outline(captured) == STEP + 2 * PHASES + 2 * expected + 2 * PHASES
+    kept = [tree.attributes.get("torch.step.kept") for tree in captured.trees]
+    assert kept == ["first", None, None, "requested", "requested", None, None]
 
 
 @pytest.mark.parametrize("always", [False, True])

@@ -59,6 +59,8 @@ def test_what_hinders() -> None:
     assert what_hinders(ranks(of(report(1)))) == (
         "the job has 4 ranks, and ranks 0, 2, 3 have no file there: do all hosts share the folder?"
     )
+    apart = ranks(of(report(1)))._replace(earlier=2)  # nodes that count restarts for themselves
+    assert what_hinders(apart).endswith("There are 2 files of other starts or runs.")
     assert "no rank has written" in what_hinders(Ranks(None, {}, {}, set(), 0, []))
 
 

@@ -112,7 +112,7 @@ def test_one_table(
         "\n"
         " rank     step  ms/step  phase     module           behind              recorded\n"
         "    0       90    500.0  backward                   rank 2, optimizer   modules\n"
-        "    1       90    500.0  forward   …rmer.h.11.mlp.c… rank 2, optimizer   phases\n"
+        "    1       90    500.0  forward   …r.h.11.mlp.c_fc rank 2, optimizer   phases\n"
         "    2       90           optimizer AdamW\n"
     )
 
