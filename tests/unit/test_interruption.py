@@ -22,6 +22,8 @@ from typing import Any
 
 import pytest
 import torch
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -262,6 +264,8 @@ def test_what_a_handler_raises_is_not_suppressed(strikes: type[BaseException]) -
         signal.raise_signal(signal.SIGALRM)
     with suppressed(ValueError):
         int("x")
+    with suppressed(DecodeError):
+        Span.FromString(b"no span")
 
 
 def test_what_swallows_runs_where_no_handler_strikes(strikes: type[BaseException]) -> None:
