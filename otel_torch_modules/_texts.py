@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping
 from typing import Any, Final
 
-from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._records import Raised
-from otel_torch_modules._undisturbed import undisturbed
+from otel_torch_modules._stack_trace import class_name, stack_trace, text_of
 
 MOST_CHARACTERS: Final = 10_000
 """Of an exception's message, and of its stack trace: a collector takes requests of 4 MiB, and texts wait in memory."""
@@ -64,26 +62,17 @@ def describe_error(error: BaseException, with_stacktrace: bool) -> Raised:
 
     What is longer than `MOST_CHARACTERS` is cut: a message at its end, a stack trace in its middle.
     """
-    kind = type(error)
-    name = kind.__qualname__
-    if kind.__module__ not in ("builtins", "__main__"):
-        name = f"{kind.__module__}.{name}"
-    try:
-        whole = str(error)
-    except Exception as another:
-        if is_interruption(another):
-            raise
-        whole = "<its text cannot be had>"
-    message = whole
+    message = whole = text_of(error)
     if len(whole) > MOST_CHARACTERS:
         message = whole[: MOST_CHARACTERS - 1] + "…"
     whole_trace = stacktrace = ""
     if with_stacktrace:
-        lines = undisturbed(lambda: traceback.format_exception(kind, error, error.__traceback__))
-        whole_trace = "".join(lines or ())
+        whole_trace = stack_trace(error)
         stacktrace = _without_middle(whole_trace)
     truncated = message is not whole or stacktrace is not whole_trace
-    return Raised(encodable(name), encodable(message), encodable(stacktrace), truncated)
+    return Raised(
+        encodable(class_name(error)), encodable(message), encodable(stacktrace), truncated
+    )
 
 
 def _without_middle(text: str) -> str:

@@ -51,7 +51,14 @@ DISCARDING = {
     "Thread",
 }
 # These take whatever is raised in them: only where no handler strikes.
-SWALLOWING = {"suppress", "format_exception", "print_exc", "format_exc", "TracebackException"}
+SWALLOWING = {
+    "suppress",
+    "format_exception",
+    "format_exception_only",
+    "print_exc",
+    "format_exc",
+    "TracebackException",
+}
 LOGS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 # At exit the program is over, and what is raised is discarded in any case.
 APPROVED = {

@@ -61,6 +61,7 @@ PLAIN = (
     "_records.py",
     "_secrets.py",
     "_step_context.py",
+    "_stack_trace.py",
     "_texts.py",
     "_trace.py",
     "_undisturbed.py",
