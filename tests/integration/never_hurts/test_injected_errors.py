@@ -126,6 +126,12 @@ GUARDS = {
     "OpenStepSpan.set_attribute",
     "OpenStepSpan._note",
     "Losses.given_up",
+    # They tell whose an error is.
+    "_interruption.is_interruption",
+    "_interruption._is_package",
+    "_interruption._frames",
+    "_interruption._arguments",
+    "_interruption._handlers",
     "Evaluations._send",
 }
 
