@@ -136,7 +136,12 @@ GUARDS = {
 }
 
 # Where these fail at every call nobody can be told.
-SAYING = {"_undisturbed.undisturbed", "OwnThread.start"}
+SAYING = {
+    "_undisturbed.undisturbed",
+    "OwnThread.start",
+    "suppressed.__init__",
+    "suppressed.__exit__",
+}
 
 # Where these fail at every call nobody can take back what is current.
 DETACHING = {"RecordContext.detach", "OpenStepSpan.close"}
