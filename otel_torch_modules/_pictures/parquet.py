@@ -15,6 +15,7 @@ from otel_torch_modules._diagnosis.series import own_times
 from otel_torch_modules._trace import Shape, Span
 
 _ROWS_AT_ONCE = 1 << 16
+_MOST = (1 << 63) - 1  # what a column holds: times of OTLP may be twice as large
 
 _WORD = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())  # of few values
 _ID = pyarrow.string()
@@ -26,7 +27,7 @@ SCHEMA = pyarrow.schema(
         ("parent_id", _ID),
         ("forward_id", _ID),
         ("process", _WORD),
-        ("rank", pyarrow.int32()),
+        ("rank", pyarrow.int64()),
         ("step", pyarrow.int64()),
         ("depth", pyarrow.int32()),
         ("name", _WORD),
@@ -118,9 +119,9 @@ def _rows(root: Span, shapes: _Shapes) -> Iterator[Mapping[str, Any]]:
             "module": site.fqn,
             "pattern": place.pattern,
             "class": site.module_class,
-            "start": span.start,
-            "duration_ns": span.duration,
-            "self_ns": own,
+            "start": min(span.start, _MOST),
+            "duration_ns": min(span.duration, _MOST),
+            "self_ns": min(own, _MOST),
             "failed": span.failed,
             "incomplete": span.incomplete,
             "exception": span.exception or None,

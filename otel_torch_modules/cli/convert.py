@@ -16,8 +16,7 @@ from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules._trace import Span
 from otel_torch_modules.cli.command_error import CommandError
-from otel_torch_modules.cli.output import size, written
-from otel_torch_modules.cli.say import say, say_error
+from otel_torch_modules.cli.output import size, teller, written
 
 _Write = Callable[[Sequence[Span], IO[bytes]], None]
 
@@ -60,8 +59,9 @@ def convert(sources: Sequence[str], query: Query, form: str, output: Path) -> No
         CommandError: the output cannot be written.
     """
     traces = Traces.read(*sources, query=query)
+    tell = teller(output)
     for loss in traces.losses():
-        say_error(f"{loss}.")
+        tell(f"{loss}.")
     chosen = FORMATS[form]
     steps = sorted((*traces.steps, *traces.outside), key=lambda span: span.start)
     roots = [root for root in traces.roots if not root.is_stall] if chosen.of_roots else steps
@@ -71,4 +71,4 @@ def convert(sources: Sequence[str], query: Query, form: str, output: Path) -> No
     name = printable(str(output))
     what = f"{counted(len(traces.steps), 'step')}, {counted(spans, 'span')}"
     how_large = f", {size(output)}" if output.is_file() else ""
-    say(f"{name}: {what}{how_large}. Open it with {chosen.reader}.")
+    tell(f"{name}: {what}{how_large}. Open it with {chosen.reader}.")

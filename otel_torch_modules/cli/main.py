@@ -217,7 +217,12 @@ def _add_sources(command: argparse.ArgumentParser, also: str = "") -> None:
 
 def _add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="FILE", help="what to write"
+        "-o",
+        "--output",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="what to write; - for standard output",
     )
 
 

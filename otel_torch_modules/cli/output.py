@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from otel_torch_modules._printable import printable
 from otel_torch_modules.cli.command_error import CommandError
+from otel_torch_modules.cli.say import say, say_error
 
+_STANDARD_OUTPUT = Path("-")
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -18,11 +21,16 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 def written(path: Path) -> Iterator[IO[bytes]]:
     """Open a file to be written, which has its name once all is in it; what had the name before stays until then.
 
+    What is no file, a pipe or ``-`` for standard output, is written to as it comes.
+
     Raises:
         CommandError: it cannot be written.
     """
+    if path == _STANDARD_OUTPUT:
+        yield sys.stdout.buffer
+        return
     try:
-        if path.exists() and not path.is_file():  # a pipe or a device; a folder says that it is one
+        if _is_stream(path):
             with path.open("wb") as out:
                 yield out
             return
@@ -40,6 +48,15 @@ def written(path: Path) -> Iterator[IO[bytes]]:
             raise
     except OSError as error:
         raise CommandError(f"{printable(str(path))} cannot be written: {error.strerror}") from error
+
+
+def _is_stream(path: Path) -> bool:
+    return path.exists() and not path.is_file()  # a folder too: opening it says that it is one
+
+
+def teller(path: Path) -> Callable[[str], None]:
+    """Return what prints a line where it is not in the output's way."""
+    return say_error if path == _STANDARD_OUTPUT or _is_stream(path) else say
 
 
 def size(path: Path) -> str:

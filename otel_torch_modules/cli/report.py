@@ -12,8 +12,7 @@ from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.command_error import CommandError
-from otel_torch_modules.cli.output import size, written
-from otel_torch_modules.cli.say import say, say_error
+from otel_torch_modules.cli.output import size, teller, written
 from otel_torch_modules.cli.why import heading, run_of
 
 
@@ -34,8 +33,9 @@ def write_report(sources: Sequence[str], query: Query, output: Path) -> None:
         raise CommandError(
             "; ".join([f"{traces.name} {traces.verb('has', 'have')} no whole step", *losses])
         )
+    tell = teller(output)
     for loss in losses:
-        say_error(f"{loss}.")
+        tell(f"{loss}.")
     services = {str(about.get("service.name", "")) for about in traces.resources.values()}
     service = ", ".join(sorted(filter(None, services))) or "training"
     names = ", ".join(damage.source.rpartition("/")[2] for damage in traces.damages)
@@ -49,4 +49,4 @@ def write_report(sources: Sequence[str], query: Query, output: Path) -> None:
         out.write(report(run, around))
     how_large = f", {size(output)}" if output.is_file() else ""
     what = counted(len(run.main), "step")
-    say(f"{printable(str(output))}: {what}{how_large}. Open it with any browser.")
+    tell(f"{printable(str(output))}: {what}{how_large}. Open it with any browser.")

@@ -112,13 +112,13 @@ def test_what_was_there_stays_where_writing_fails_in_its_middle(
 
 
 def test_a_pipe_can_be_written_to_and_read_from(traces: Path) -> None:
-    program = f"{sys.executable} -m otel_torch_modules convert - --to chrome -o /dev/stderr"
+    program = f"{sys.executable} -m otel_torch_modules convert - --to chrome -o -"
     process = subprocess.run(
         program, shell=True, input=traces.read_bytes(), capture_output=True, check=False
     )
     assert process.returncode == 0
-    assert len(json.loads(process.stderr)["traceEvents"]) > 47
-    assert process.stdout.startswith(b"/dev/stderr: 2 steps, 47 spans. Open it with ")
+    assert len(json.loads(process.stdout)["traceEvents"]) > 47
+    assert process.stderr.startswith(b"-: 2 steps, 47 spans. Open it with ")
 
 
 def test_parquet_without_pyarrow_says_what_to_install(

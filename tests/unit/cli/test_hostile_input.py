@@ -39,6 +39,10 @@ COMMANDS = (
     ["view", "--slowest", "--min-ms", "0", "{file}"],
     ["view", "--step", "1", "--depth", "2", "{file}"],
     ["stragglers", "{file}"],
+    ["report", "{file}", "-o", "{file}.out"],
+    ["convert", "{file}", "--to", "perfetto", "-o", "{file}.out"],
+    ["convert", "{file}", "--to", "speedscope", "-o", "{file}.out"],
+    ["convert", "{file}", "--to", "parquet", "-o", "{file}.out"],
     ["doctor", "{file}"],
     ["stalls", "{file}"],
 )
@@ -287,7 +291,13 @@ def test_styles_are_all_that_a_terminal_obeys(
     path.write_bytes(path_content)
     for command in COMMANDS:
         _, out, err = run(*(part.format(file=path) for part in command))
-        assert "\x1b[" in out or command[0] in ("doctor", "stalls", "stragglers")
+        assert "\x1b[" in out or command[0] in (
+            "doctor",
+            "stalls",
+            "stragglers",
+            "report",
+            "convert",
+        )
         assert_printable(out, err)
         assert "\x1b]8" not in out
 
