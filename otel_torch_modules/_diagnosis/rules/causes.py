@@ -15,7 +15,6 @@ STARVED_SHARE = 0.02  # of the run's time, in slow steps whose thread was put as
 SWITCHES = 3.0  # times the usual number
 HOST_LAG = 0.05  # of the usual step: the device is no further behind at the end of forward
 
-_CPU_TIME = "torch.step.cpu_time"
 _SWITCHES = "torch.step.involuntary_switches"
 _LAG = "torch.device.lag"
 _ALLOC_RETRIES = "torch.device.memory.alloc_retries"
