@@ -217,13 +217,13 @@ class Tracing:
             self._control.look()
 
     def _make_black_box(self, folder: str) -> BlackBox | None:
-        return BlackBox(Path(folder), self._rank, self._describe) if folder else None
+        return BlackBox(Path(folder).absolute(), self._rank, self._describe) if folder else None
 
     def _make_control(self, folder: str) -> Control | None:
         if self._requests is None:
             return None
         return Control(
-            Path(folder),
+            Path(folder).absolute(),
             self._in_job,
             self._stand,
             lambda: self._steps.current.index,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,20 @@ def test_an_evaluation_after_such_a_step_is_recorded_too(tmp_path: Path) -> None
                 ask()
     evaluation = "evaluate\n  forward Net\n    forward fc\n    forward act\n"
     assert outline(captured) == 2 * (STEP + evaluation)
+
+
+@pytest.mark.parametrize("option", ["control", "blackbox"])
+def test_a_folder_is_where_the_job_began_wherever_it_goes(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Net()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with capture_spans(Config(**{option: "here"})):  # type: ignore[arg-type]
+        monkeypatch.chdir(tmp_path / "other")
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "here" / "rank-0.json").exists():
+            assert time.monotonic() < deadline
+            train(model, sgd)
+    assert list((tmp_path / "other").iterdir()) == []

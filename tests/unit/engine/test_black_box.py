@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from otel_torch_modules._engine import black_box
 from otel_torch_modules._engine.black_box import BlackBox
 from tests.support.hand_set_clock import HandSetClock
 
@@ -80,6 +81,21 @@ def test_an_end_in_good_order_leaves_nothing(folder: Path) -> None:
     process.standing = {"step": 2}
     process.box.look()
     assert list(folder.iterdir()) == []
+
+
+def test_an_end_does_not_wait_for_a_file_system_that_does_not_answer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(black_box, "_PATIENCE_S", 0.01)
+    process = Process(folder)
+    process.box.left_behind()
+    process.look()
+    with process.box._lock:  # as the worker has it while it writes
+        process.box.close()
+    process.clock.now += 5
+    process.standing = {"step": 2}
+    process.box.look()
+    assert [path.name for path in folder.iterdir()] == ["rank-2.json"]
 
 
 def test_what_a_killed_process_left_is_found_once_by_the_next_of_its_rank(folder: Path) -> None:

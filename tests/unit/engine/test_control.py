@@ -22,6 +22,7 @@ from otel_torch_modules._control.report import (
     Report,
 )
 from otel_torch_modules._control.request import Request, Run
+from otel_torch_modules._engine import control
 from otel_torch_modules._engine.control import Control, Rank, Stand
 from otel_torch_modules._records import Record
 from tests.support.hand_set_clock import HandSetClock
@@ -239,6 +240,19 @@ def test_an_end_in_good_order_leaves_nothing(folder: Path) -> None:
     process.clock.now += 5
     process.control.look()
     assert list(folder.iterdir()) == []
+
+
+def test_an_end_does_not_wait_for_a_file_system_that_does_not_answer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_PATIENCE_S", 0.01)
+    process = Process(folder)
+    process.look()
+    with process.control._lock:  # as the worker has it while it writes
+        process.control.close()
+    process.clock.now += 5
+    process.control.look()
+    assert [path.name for path in folder.iterdir()] == ["rank-2.json"]
 
 
 def test_a_forked_child_leaves_the_file_alone_and_may_have_its_own(folder: Path) -> None:
