@@ -244,8 +244,13 @@ def test_collectives_dump(tmp_path: Path) -> None:
         dump = torch_private.collectives_dump()
     finally:
         distributed.destroy_process_group()
-    if dump is not None:  # from torch 2.13 on, for gloo
-        assert json.loads(dump)["entries"][-1]["profiling_name"] == "gloo:all_reduce"
+    names = [entry["profiling_name"] for entry in json.loads(dump or "{}").get("entries", ())]
+    since = (
+        2,
+        13,
+    )  # gloo has one; a torch for CUDA has NCCL's before that, with nothing of gloo's in it
+    is_there = tuple(map(int, torch.__version__.split(".")[:2])) >= since
+    assert names[-1:] == ["gloo:all_reduce"] * is_there
 
 
 def test_device_memory_stats() -> None:
