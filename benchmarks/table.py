@@ -21,6 +21,7 @@ from benchmarks.machine import describe, use_one_thread
 _PARTS = (
     "overhead",
     "handed",
+    "fresh",
     "exporting",
     "step_time",
     "cost_per_span",

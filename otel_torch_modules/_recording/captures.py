@@ -6,13 +6,13 @@ must not count.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 from torch.autograd.graph import Node
 
 from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._recording.live_marks import count_seen
-from otel_torch_modules._recording.torch_private import attach_mark, executes
+from otel_torch_modules._recording.torch_private import executes
 
 # How far to look for a node that a backward leaves out. One that leaves out some leaf shows it at the first module.
 _MOST_LOOKED_AT = 256
@@ -56,16 +56,20 @@ def stops_at(node: Node) -> bool:
         return False
 
 
-def attach_in_recompute(node: Node, carrier: Any) -> None:
-    """Mark `node` unless the backward that runs now comes to it: then it is of a forward and has its mark from there.
+def sparing_the_executed(attach: Callable[[Node], None]) -> Callable[[Node], None]:
+    """Return `attach` for recompute: a node to which the backward that runs now comes is of a forward and has its mark.
 
     What a recompute makes is not. On an accelerator the two are made in different threads, whose numbers are not to be
     confused: the backward runs in a thread of the engine's own.
     """
-    with suppressed(RuntimeError):
-        if executes(node):
-            return
-    attach_mark(node, carrier)
+
+    def attach_unless_executed(node: Node) -> None:
+        with suppressed(RuntimeError):
+            if executes(node):
+                return
+        attach(node)
+
+    return attach_unless_executed
 
 
 def _following(node: Node) -> list[Node]:

@@ -65,7 +65,7 @@ def _are_plain(tensors: list[Tensor]) -> bool:
 
 def _input_nodes(tensors: list[Tensor]) -> list[Node]:
     nodes = {}
-    for tensor in tensors:
+    for tensor in {id(tensor): tensor for tensor in tensors}.values():  # attention gets one thrice
         node = node_of(tensor)
         if node is not None:
             nodes[node._sequence_nr()] = node
@@ -107,18 +107,18 @@ def _output_node(tensor: Tensor, first: int, site: Site) -> Node | None:
     return made
 
 
-def view_node(view: Tensor, first: int, site: Site) -> Node | None:
-    """Return the node of the base of `view` if it was made at or after `first`, else that of `view` itself.
+def base_node(view: Tensor, first: int, site: Site) -> Node | None:
+    """Return the node of the base of `view` if it is to be marked instead of that of `view`, else None.
 
-    A node that is not looked at has no object in Python, so that of the view is left alone where it is not needed. It
-    is where a call at `site` ends in a Function of Python's: what that does in backward is the call's, and nothing
-    changes such a view in place.
+    It is if it was made at or after `first`, and no call at `site` ends in a Function of Python's: what that does in
+    backward is the call's, and nothing changes such a view in place. A node that is not looked at has no object in
+    Python, so that of the view is left alone then.
     """
     if not view.requires_grad:
         return None
     made: Node | None = view._base.grad_fn  # type: ignore[union-attr]
     if made is None or made._sequence_nr() < first or _ends_in_function(view, site):
-        return node_of(view)
+        return None
     return made
 
 
@@ -126,14 +126,6 @@ def _ends_in_function(view: Tensor, site: Site) -> bool:
     if site.ends_in_function is None:  # asked once: it takes as long as a call
         site.ends_in_function = made_in_function(view)
     return site.ends_in_function
-
-
-def is_view_of(tensor: Tensor, number: int) -> bool:
-    """Return whether `tensor` is a view of what the node `number` made."""
-    if not tensor._is_view():
-        return False
-    made: Node | None = tensor._base.grad_fn  # type: ignore[union-attr]
-    return made is not None and made._sequence_nr() == number
 
 
 def node_before(node: Node, first: int) -> Node | None:

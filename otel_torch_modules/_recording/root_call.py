@@ -14,7 +14,7 @@ from torch import nn
 
 from otel_torch_modules._recording.marks import input_nodes, output_nodes
 from otel_torch_modules._recording.thread_state import ThreadState
-from otel_torch_modules._recording.torch_private import attach_mark, sequence_number
+from otel_torch_modules._recording.torch_private import sequence_number
 from otel_torch_modules._records import EXIT, EXIT_BARE, Site
 
 
@@ -44,7 +44,7 @@ def call_root(
         marking = state.into.has_room()
         if marking and torch.is_grad_enabled():
             for node in input_nodes(args, kwargs, site):
-                attach_mark(node, state.carrier)
+                state.attach_mark(node)
         if site.recorded:
             log.extend((site, state.code, first, now(), module.training))
     except BaseException:
@@ -67,7 +67,7 @@ def call_root(
         last = sequence_number()
         nodes = output_nodes(output, first, site) if marking and last != first else ()
         for node in nodes:
-            attach_mark(node, state.carrier)
+            state.attach_mark(node)
         if site.recorded:
             if not marking:
                 state.into.truncate()

@@ -11,9 +11,10 @@ from weakref import ref
 from torch.autograd.graph import Node
 from torch.utils.checkpoint import _StopRecomputationError
 
+from otel_torch_modules._recording.captures import sparing_the_executed
 from otel_torch_modules._recording.live_marks import live_marks
 from otel_torch_modules._recording.open_log import OpenLog
-from otel_torch_modules._recording.torch_private import attach_mark, mark_carrier, sequence_number
+from otel_torch_modules._recording.torch_private import mark_carrier, marks_by, sequence_number
 from otel_torch_modules._records import EXIT, Site
 from otel_torch_modules._texts import describe_error
 
@@ -24,7 +25,8 @@ class ThreadState:
     __slots__ = (
         "__weakref__",
         "attach",
-        "carrier",
+        "attach_in_recompute",
+        "attach_mark",
         "code",
         "code_if_python",
         "fail",
@@ -34,6 +36,8 @@ class ThreadState:
         "minted",
         "own",
         "raised",
+        "returned",
+        "returned_at",
         "root_only",
         "stack",
     )
@@ -53,11 +57,17 @@ class ThreadState:
         self.minted: dict[int, int] = {}  # depth of an open call -> span id the program asked for
         self.last_input = -1  # sequence numbers of the nodes marked last: a node that two
         self.last_output = -1  # calls share, end of the one and start of the other, has one mark
-        self.attach: Callable[[Node, Any], None] = attach_mark  # how the open root call marks nodes
+        # What the last call returned, by its id, if it has its mark, and the sequence number then. Until a node is made
+        # it is that tensor: a new one with this id would have no node.
+        self.returned = 0
+        self.returned_at = -1
         self.root_only = False  # a root call is open that is recorded alone
         self.raised = 0  # id of the exception that is passing through the open calls
-        self.carrier = mark_carrier(mark)
-        live_marks.watch(self.carrier)
+        carrier = mark_carrier(mark)
+        live_marks.watch(carrier)
+        self.attach_mark: Callable[[Node], None] = marks_by(carrier)
+        self.attach_in_recompute = sparing_the_executed(self.attach_mark)
+        self.attach = self.attach_mark  # how the open root call marks nodes
         # Autograd's device threads are not Python's: there is no telling who called backward.
         self.code_if_python = self.code if _is_python_thread() else None
 

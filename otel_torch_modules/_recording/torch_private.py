@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from operator import methodcaller
 from types import CodeType
 from typing import Any, Final
 
@@ -22,6 +23,10 @@ from torch.utils.hooks import RemovableHandle
 from otel_torch_modules._recording.frames import program_frame
 
 _NEWEST_CHECKED: Final = (2, 14)
+
+compiler: Any = torch.compiler
+"""Its ``_is_compiling_flag`` is what `is_compiling` returns outside of what Dynamo traces, after two more functions."""
+compiler._is_compiling_flag  # noqa: B018 - it is there
 
 _IN_FUNCTION: Final = torch._C._autograd.CreationMeta.IN_CUSTOM_FUNCTION
 
@@ -176,7 +181,7 @@ class MarkHooks(dict[int, Callable[[Any], None]]):
 
 
 def mark_carrier(mark: Callable[[Any], None]) -> Tensor:
-    """Return what :func:`attach_mark` puts on nodes: a tensor with `mark` as its hook.
+    """Return what :func:`marks_by` puts on nodes: a tensor with `mark` as its hook.
 
     `Tensor.register_hook` shares a dictionary of hooks between a tensor and its node by ``_register_hook_dict``. A
     tensor of our own can share its dictionary with any number of nodes: a tenth of the cost of
@@ -192,9 +197,9 @@ def mark_carrier(mark: Callable[[Any], None]) -> Tensor:
     return carrier
 
 
-def attach_mark(node: Node, carrier: Tensor) -> None:
-    """Call the carrier's mark whenever backward comes to `node`, also where it ends there."""
-    node._register_hook_dict(carrier)
+def marks_by(carrier: Tensor) -> Callable[[Node], None]:
+    """Return what has the carrier's mark called whenever backward comes to a node, also where it ends there."""
+    return methodcaller("_register_hook_dict", carrier)
 
 
 def is_unchecked() -> bool:

@@ -95,7 +95,7 @@ def lets_through(handler: ast.ExceptHandler) -> bool:
     return False
 
 
-ASKING = {"is_interruption", "_is_interruption", "fail", "_call_fails", "_on_error"}
+ASKING = {"is_interruption", "_is_interruption", "fail", "call_fails", "_on_error"}
 
 
 def jumps(node: ast.AST) -> bool:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import otel_torch_modules._tracing  # noqa: F401 - with it comes all that looks at the clock
 from otel_torch_modules import _recording
 from otel_torch_modules.testing import Captured, CapturedSpan
 

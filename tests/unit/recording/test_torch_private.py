@@ -151,7 +151,7 @@ def test_markhooks_are_held_once_by_each_node_that_lives() -> None:
     before = sys.getrefcount(hooks)
     outs = [leaf() * 2 for _ in range(3)]
     for out in outs:
-        torch_private.attach_mark(node_of(out), carrier)
+        torch_private.marks_by(carrier)(node_of(out))
     assert sys.getrefcount(hooks) == before + 3
     del out, outs
     assert sys.getrefcount(hooks) == before
@@ -169,6 +169,22 @@ def test_made_in_function() -> None:
 
     assert torch_private.made_in_function(Same.apply(leaf() * 2))  # type: ignore[no-untyped-call]
     assert not torch_private.made_in_function((leaf() * 2).view(2, 1))
+
+
+def test_compiler() -> None:
+    answers = []
+
+    class Asks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            answers.append(
+                (torch_private.compiler._is_compiling_flag, torch.compiler.is_compiling())
+            )
+            return x + 1
+
+    Asks()(torch.ones(2))
+    torch.export.export(Asks(), (torch.ones(2),), strict=False)
+    assert answers[0] == (False, False)
+    assert set(answers[1:]) == {(True, True)}
 
 
 def test_is_torch_call() -> None:
@@ -196,14 +212,14 @@ def test_queue_callback() -> None:
     assert events == ["node", "end"]
 
 
-def test_mark_carrier_and_attach_mark_by_MarkHooks() -> None:  # noqa: N802
+def test_mark_carrier_and_marks_by_MarkHooks() -> None:  # noqa: N802
     marked = []
     carrier = torch_private.mark_carrier(lambda _: marked.append(torch_private.current_node()))
     assert type(carrier._backward_hooks) is torch_private.MarkHooks
     first = leaf() * 2
     second = first * 3
     for made in (first, second):
-        torch_private.attach_mark(node_of(made), carrier)
+        torch_private.marks_by(carrier)(node_of(made))
     second.sum().backward()
     assert marked == [node_of(second), node_of(first)]
 

@@ -1,0 +1,124 @@
+"""How many times as long a step takes in which modules run that are new: experts, criteria, activations.
+
+    python -m benchmarks.fresh [--quick]
+
+Each loop is recorded and dropped, as in `overhead.py`, and measured against itself without tracing. What it costs must
+not depend on the size of the model around.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from itertools import count
+from time import thread_time_ns
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks import contenders
+from benchmarks.contenders import Step
+from benchmarks.figures import Row, median
+from benchmarks.interleaved import Size, compare
+from benchmarks.part import print_rows
+
+_BAR = 2
+_LARGE = 30_000  # blocks of three modules each
+_ACTIVATIONS = 200
+_BLOCK = Size(warm_up=10, timed=20)
+
+
+class Mixture(nn.Module):
+    """A large model that gets another expert whenever it runs, and calls few of its modules.
+
+    Args:
+        blocks: how many it has that it does not call; three modules each.
+    """
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self.idle = nn.ModuleList(
+            nn.Sequential(nn.Identity(), nn.Identity()) for _ in range(blocks)
+        )
+        self.inp = nn.Linear(8, 8)
+        self.experts = nn.ModuleDict()
+        self._names = map(str, count())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the new expert makes of `x`."""
+        name = next(self._names)
+        self.experts[name] = nn.Linear(8, 8)
+        return self.experts[name](self.inp(x))
+
+
+class Beginners(nn.Module):
+    """Makes its activations where it needs them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inp = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` after many activations."""
+        x = self.inp(x)
+        for _ in range(_ACTIVATIONS):
+            x = nn.ReLU()(x)
+        return x
+
+
+def _experts() -> Step:
+    model, batch = Mixture(_LARGE), torch.ones(2, 8)
+
+    def run() -> None:
+        model(batch).sum().backward()
+
+    return run
+
+
+def _criteria(blocks: int) -> Step:
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+    model.idle = nn.ModuleList(nn.Sequential(nn.Identity(), nn.Identity()) for _ in range(blocks))
+    model.forward = lambda x: model[2](model[1](model[0](x)))  # type: ignore[method-assign]
+    batch, target = torch.ones(2, 8), torch.zeros(2, 8)
+
+    def run() -> None:
+        nn.MSELoss()(model(batch), target).backward()
+
+    return run
+
+
+def _activations() -> Step:
+    model, batch = Beginners(), torch.ones(2, 8)
+
+    def run() -> None:
+        model(batch).sum().backward()
+
+    return run
+
+
+_LOOPS: dict[str, tuple[Callable[[], Step], int]] = {
+    "a new expert in each step, in a model of 90 000 modules": (_experts, 1),
+    "a new criterion in each step": (lambda: _criteria(0), 1),
+    "a new criterion in each step, with a model of 90 000 modules": (lambda: _criteria(_LARGE), 1),
+    f"{_ACTIVATIONS} new activations in each step": (_activations, _ACTIVATIONS),
+}
+"""What is done, and how many modules are new in each step of it."""
+
+
+def rows(quick: bool) -> list[Row]:
+    """Return the rows of the table."""
+    rounds = 6 if quick else 40
+    return [_row(what, loop(), fresh, rounds) for what, (loop, fresh) in _LOOPS.items()]
+
+
+def _row(what: str, train: Step, fresh: int, rounds: int) -> Row:
+    contender = {"": contenders.recording}
+    pairs = compare(contender, train, rounds, _BLOCK, clock=thread_time_ns)[""]
+    added = statistics.median(pair.overhead for pair in pairs) / 1e3
+    untraced = statistics.median(pair.untraced for pair in pairs) / 1e3
+    note = f"{added:+.0f} µs to {untraced:.0f} µs, {added / fresh:.1f} µs for each new module"
+    return Row(what, _BAR, "x", median([pair.ratio for pair in pairs]), note=note)
+
+
+if __name__ == "__main__":
+    print_rows(__doc__, rows)
