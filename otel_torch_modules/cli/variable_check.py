@@ -15,12 +15,13 @@ from otel_torch_modules.cli.sampler_check import (
     examine_sampler,
     examine_sampler_argument,
 )
-from otel_torch_modules.config import Config, Schedule, is_enabled
+from otel_torch_modules.config import Config, Keep, Schedule, is_enabled
 
 _PREFIX = "OTEL_TORCH_MODULES_"
 _BLACKBOX = environment_variables.OTEL_TORCH_MODULES_BLACKBOX
 _AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"
 _WHERE_EMPTY = {"run_id": "from the launcher"}
+_WHERE_NONE = {"keep": "everything is sent in full"}
 
 
 def examine_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -70,11 +71,12 @@ def _examine_option(name: str, option: str, environ: Mapping[str, str]) -> Findi
 
 def _as_text(option: str, value: object) -> str:
     if value is None:
-        return "no limit"
+        return _WHERE_NONE.get(option, "no limit")
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, Schedule):
-        return ",".join(f"{part.name}={getattr(value, part.name)}" for part in fields(value))
+    if isinstance(value, (Schedule, Keep)):
+        parts = {part.name: getattr(value, part.name) for part in fields(value)}
+        return ",".join(f"{name}={part}" for name, part in parts.items() if part is not None)
     if isinstance(value, tuple):
         return ",".join(value) or ("all modules" if option == "include" else "none")
     return str(value) or _WHERE_EMPTY.get(option, "none")

@@ -56,6 +56,7 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
         "OTEL_TORCH_MODULES_ENABLED": "True",
         "OTEL_TORCH_MODULES_EXCLUDE": "Dropout, GPT.h.*",
         "OTEL_TORCH_MODULES_SCHEDULE": "wait=9",
+        "OTEL_TORCH_MODULES_KEEP": "slow=1.3,first=3",
         "OTEL_SERVICE_NAME": "gpt",
         "OTEL_EXPORTER_OTLP_HEADERS": "authorization=secret",
         "OTEL_TRACES_EXPORTER": "otlp,console",
@@ -83,6 +84,7 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
         "OTEL_TORCH_MODULES_SPAN_KIND": "separate (default)",
         "OTEL_TORCH_MODULES_SCHEDULE": "skip_first=0,wait=9,active=1,repeat=0",
         "OTEL_TORCH_MODULES_MAX_OVERHEAD": "no limit (default)",
+        "OTEL_TORCH_MODULES_KEEP": "slow=1.3,every=0,first=3",
         "OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP": "100000 (default)",
         "OTEL_TORCH_MODULES_RECORD_SHAPES": "false (default)",
         "OTEL_TORCH_MODULES_RANKS": "all (default)",
@@ -92,7 +94,9 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
         "OTEL_TORCH_MODULES_STALL_TIMEOUT": "60.0 (default)",
         "OTEL_TORCH_MODULES_BLACKBOX": "none (default)",
         "OTEL_TORCH_MODULES_CONTROL": "none (default)",
-        "OTEL_TORCH_MODULES_CAUSES": "compile,gc,checkpoint,loop (default)",
+        "OTEL_TORCH_MODULES_CAUSES": "compile,gc,checkpoint,loop,host,memory (default)",
+        "OTEL_TORCH_MODULES_SERVICES": "one (default)",
+        "OTEL_TORCH_MODULES_STEP_NAME": "train.step (default)",
         "OTEL_TORCH_MODULES_FILE": "traces-{pid}.jsonl (default)",
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{listening}",
         "OTEL_EXPORTER_OTLP_HEADERS": "(set)",
@@ -136,7 +140,7 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
                 "OTEL_TORCH_MODULES_MAXDEPTH is not a variable of otel-torch-modules; "
                 "OTEL_TORCH_MODULES_MAX_DEPTH is meant?",
                 "OTEL_TORCH_MODULES_Q is not a variable of otel-torch-modules; "
-                "OTEL_TORCH_MODULES_FILE is meant?",
+                "OTEL_TORCH_MODULES_KEEP is meant?",
             ],
         ),
         (
