@@ -31,9 +31,15 @@ class OwnThread(threading.Thread):
         try:
             super().start()
         except KeyError as error:
-            struck = error.__context__
-            if struck is not None and is_interruption(struck):
-                raise struck from None
+            _raise_what_struck(error)
+            raise
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for it, and raise what a handler raises that strikes meanwhile: Python (3.11) releases a lock then."""
+        try:
+            super().join(timeout)
+        except (RuntimeError, AssertionError) as error:  # which somebody else has released since
+            _raise_what_struck(error)
             raise
 
     def run(self) -> None:
@@ -45,3 +51,9 @@ class OwnThread(threading.Thread):
                     _kept.append(thread)
                 del thread
         super().run()
+
+
+def _raise_what_struck(error: BaseException) -> None:
+    struck = error.__context__
+    if struck is not None and is_interruption(struck):
+        raise struck from None

@@ -293,6 +293,21 @@ def test_what_swallows_runs_where_no_handler_strikes(strikes: type[BaseException
     assert ran == [False]
 
 
+def test_what_strikes_where_a_thread_is_waited_for_is_raised(
+    strikes: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def join(thread: threading.Thread, timeout: float | None) -> None:
+        """Be struck, and find the lock released that is to be."""
+        try:
+            signal.raise_signal(signal.SIGALRM)
+        except BaseException:
+            threading.Lock().release()
+
+    monkeypatch.setattr(threading.Thread, "join", join)
+    with pytest.raises(strikes, match="time is up"):
+        OwnThread().join()
+
+
 def test_what_strikes_where_a_thread_starts_is_raised(
     strikes: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import traceback
 from collections.abc import Callable
 
@@ -67,7 +68,7 @@ def circular() -> None:
 
 
 def grouped() -> None:
-    kind = getattr(__builtins__, "ExceptionGroup", None) or type("NoGroup", (Exception,), {})
+    kind = getattr(builtins, "ExceptionGroup", None) or type("NoGroup", (Exception,), {})
     raise kind("several", [ValueError("one"), TypeError("two")])
 
 
