@@ -116,7 +116,7 @@ def _row(what: str, train: Step, fresh: int, rounds: int) -> Row:
     pairs = compare(contender, train, rounds, _BLOCK, clock=thread_time_ns)[""]
     added = statistics.median(pair.overhead for pair in pairs) / 1e3
     untraced = statistics.median(pair.untraced for pair in pairs) / 1e3
-    note = f"{added:+.0f} µs to {untraced:.0f} µs, {added / fresh:.1f} µs for each new module"
+    note = f"{added:+.0f} µs to {untraced:.0f} µs, {added / fresh:.1f} µs for each new module, all calls included"
     return Row(what, _BAR, "x", median([pair.ratio for pair in pairs]), note=note)
 
 
