@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from otel_torch_modules import Config, Schedule
+from otel_torch_modules import Config, Schedule, _tracing
 from otel_torch_modules._engine.engine import Engine
 from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules._recording.modules.fqn import ModuleSites
@@ -113,7 +113,7 @@ def test_an_exception_and_what_its_frames_hold_are_let_go() -> None:
         assert model.seen[0]() is None
 
 
-def test_records_do_not_pile_up() -> None:
+def test_records_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Net()
     sgd = torch.optim.SGD(model.parameters(), lr=0.01)
 
@@ -126,10 +126,12 @@ def test_records_do_not_pile_up() -> None:
                 model(batch())
         captured.provider.force_flush()
     assert len(living(Record)) == before
+    monkeypatch.setattr(_tracing, "_MOST_LEFT_OUT", 50)
     with capture_spans(Config(schedule=Schedule(wait=1_000, active=1))):
         for _ in range(300):
             train(model, sgd)
-        assert len(living(Record)) <= before + 1
+        # Steps that are left out wait, with nothing in them, for a worker that may tell metrics of them.
+        assert len(living(Record)) <= before + 1 + 50
 
 
 def test_modules_made_as_the_program_runs_do_not_pile_up() -> None:
