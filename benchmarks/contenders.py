@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -31,6 +32,9 @@ from otel_torch_modules import Config, Schedule, TorchModuleInstrumentor, step
 
 # libkineto would say on stderr when each profile starts and stops.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+# And torch, that a schedule has no warm-up and keeps one step at a time: that is what is compared.
+warnings.filterwarnings("ignore", "Profiler won't be using warmup")
+warnings.filterwarnings("ignore", "Warning: Profiler clears events")
 
 if TYPE_CHECKING:
     from otel_torch_modules._recording.loop.steps import Steps
