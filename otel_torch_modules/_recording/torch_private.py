@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import SUPPORTED_NODES
 from torch.utils.hooks import RemovableHandle
 
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.frames import program_frame
 
 _NEWEST_CHECKED: Final = (2, 14)
@@ -143,7 +144,12 @@ def device_memory_stats() -> Mapping[str, Any] | None:
     Without the flattening and the sorting of ``torch.accelerator.memory_stats()``, which take seven times as long.
     Before torch 2.9 CUDA alone is asked.
     """
-    accelerator = torch._C._accelerator_getAccelerator()
+    try:
+        accelerator = torch._C._accelerator_getAccelerator()
+    except RuntimeError as error:  # torch 2.6, where there is none
+        if is_interruption(error):
+            raise
+        return None
     module = getattr(torch, accelerator.type, None) if accelerator is not None else None
     if not getattr(module, "is_initialized", bool)():  # what asked on would begin to use it
         return None
