@@ -34,7 +34,7 @@ _RESAMPLES = 400
 
 @contextmanager
 def _left_out(steps: Steps) -> Iterator[None]:
-    with patch.object(steps._admission, "admits_step", lambda index: False):
+    with patch.object(steps._admission.context, "open", lambda record: False):
         yield
 
 
