@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +80,53 @@ def test_of_jaeger_the_same_is_read_as_of_a_file(
     assert "the search ended at its limit of 5 traces" in capsys.readouterr().out
     assert main(["why", source, "--service", "answers", "--run", "no such run"]) == 2
     assert "has no trace of answers, run no such run, since then" in capsys.readouterr().err
+
+
+HANGS = """
+import sys, pathlib, torch
+
+go_on = pathlib.Path(sys.argv[1])
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(2, 2)
+    def forward(self, x):
+        while step == 2 and not go_on.exists():
+            pass
+        return self.inner(x)
+
+model = Net()
+sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(3):
+    model(torch.ones(1, 2)).sum().backward()
+    sgd.step()
+"""
+
+
+def test_where_a_job_stands_is_told_from_jaeger_while_it_stands(
+    jaeger: Jaeger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program, go_on = tmp_path / "train.py", tmp_path / "go_on"
+    program.write_text(HANGS)
+    environ = {
+        **os.environ,
+        "OTEL_TORCH_MODULES_ENABLED": "true",
+        "OTEL_TORCH_MODULES_STALL_TIMEOUT": "0.5",
+        "OTEL_SERVICE_NAME": "standing",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": jaeger.otlp_http,
+    }
+
+    def told() -> list[str]:
+        main(["stalls", f"jaeger={jaeger.url}", "--service", "standing"])
+        return capsys.readouterr().out.splitlines()
+
+    with subprocess.Popen([sys.executable, str(program), str(go_on)], env=environ) as job:
+        try:
+            said = poll(told, bool, "stall")
+        finally:
+            go_on.touch()
+    assert job.returncode == 0
+    assert "forward Net; train.py:18 → train.py:11" in " ".join(said)
+    assert "The process is in forward Net" in " ".join(said)
