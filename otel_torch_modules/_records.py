@@ -96,10 +96,16 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Stretch(Event):
-    """Something that has lasted from the time in slot 2 until now. Stretches that lie in it are below it."""
+    """Something that has lasted from the time in slot 2 until now. Stretches that lie in it are below it.
+
+    Args:
+        shown: its span.
+        passing: whether it comes and goes in steps that do the same otherwise.
+    """
 
     slot: Slot = Slot.TIME
     shown: Shown = field(kw_only=True)
+    passing: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -188,18 +194,21 @@ COMPILATION: Final = Stretch(
         Varying(semconv.RECOMPILE_REASON, str),
     ),
     shown=Shown(semconv.COMPILATION, semconv.PHASE_COMPILE),
+    passing=True,
 )
 COLLECTION: Final = Stretch(
     "collection",
     values=(Varying(semconv.GC_GENERATION, int), Varying(semconv.GC_COLLECTED, int)),
     shown=Shown(semconv.GARBAGE_COLLECTION, semconv.PHASE_GC),
+    passing=True,
 )
 CHECKPOINT: Final = Stretch(
     "checkpoint",
     values=(Varying(semconv.CODE_FUNCTION_NAME, str), Varying(semconv.FILE_SIZE, int)),
     shown=Shown(semconv.CHECKPOINT_PREFIX, semconv.PHASE_CHECKPOINT, said=""),
+    passing=True,
 )
-LOOP_CALL: Final = Stretch("loop_call", shown=Shown("", semconv.PHASE_LOOP, said=""))
+LOOP_CALL: Final = Stretch("loop_call", shown=Shown("", semconv.PHASE_LOOP, said=""), passing=True)
 
 # The program has asked for the id of the innermost open span, in slot 2, or called a method of it: slot 2 has the
 # method's name, slot 4 its arguments.
@@ -388,5 +397,6 @@ class Record:
     stalled: float = 0.0  # seconds for which nothing happened, where that was said
     stall: Stall | None = None  # of a stall
     measured: Mapping[Varying, Any] = field(default_factory=dict)  # of the step as a whole
+    passing: bool = False  # there are stretches in the log that come and go
     number: int = field(default_factory=next_number)
     log: list[Any] = field(default_factory=list)

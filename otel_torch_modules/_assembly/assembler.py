@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
+from typing import Any
 
 from otel_torch_modules._assembly.reading.alone import alone
 from otel_torch_modules._assembly.reading.between import add_between, between
@@ -14,11 +15,12 @@ from otel_torch_modules._assembly.reading.heads import describe_heads, heads, wh
 from otel_torch_modules._assembly.reading.history import History, ReadCalls
 from otel_torch_modules._assembly.reading.tree import RecordTree
 from otel_torch_modules._assembly.repeating.layout import Plan, with_moments, without_moments
+from otel_torch_modules._assembly.repeating.passing import add_passing, without_passing
 from otel_torch_modules._assembly.repeating.pattern import Pattern
 from otel_torch_modules._assembly.self_time import add_self_times
 from otel_torch_modules._assembly.snapshot import Snapshot, read_snapshot
 from otel_torch_modules._engine.pauses import pause_after
-from otel_torch_modules._records import Record
+from otel_torch_modules._records import WIDTH, Record
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.span import CONSUMER, INTERNAL, PRODUCER, Kinds, Span
 from otel_torch_modules.config import Config
@@ -58,12 +60,27 @@ class Assembler:
         return tree
 
     def _assemble(self, record: Record) -> Span | SpanColumns:
+        if record.passing:
+            return self._assemble_without_passing(record)
         seen = self._find(record)
         if seen is None:
             return self._read(record)
         if seen.plan is None:
-            return self._lay_out(seen, record)
+            return self._lay_out(seen, record, self._history)
         return self._repeat(seen, seen.plan, record) or self._read(record)
+
+    def _assemble_without_passing(self, record: Record) -> Span | SpanColumns:
+        rest, passing = without_passing(record)
+        seen = self._find(rest)
+        if seen is not None and seen.plan is None and seen.tries:
+            order = self._order
+            self._lay_out(seen, rest, self._history.copy()).release()
+            self._order = order
+        elif seen is not None and seen.plan is not None:
+            columns = self._repeat(seen, seen.plan, rest, passing)
+            if columns is not None:
+                return columns
+        return self._read(record)
 
     def read_snapshot(self, record: Record) -> Snapshot:
         """Return the tree of `record`, a stall: it is like no other, and none after it has to do with it."""
@@ -101,13 +118,13 @@ class Assembler:
             add_between(tree.heads[-1])
         return root
 
-    def _lay_out(self, seen: _Seen, record: Record) -> Span:
+    def _lay_out(self, seen: _Seen, record: Record, history: History) -> Span:
         """Return the tree of `record`, and keep what it has in common with others like it."""
         if seen.tries == 0:
             return self._read(record)
         seen.tries -= 1
         timed = with_moments(record)
-        tree = self._open(timed, self._order, self._history)
+        tree = self._open(timed, self._order, history)
         tree.read(timed.log)
         self._order = tree.order
         root = tree.finish()
@@ -123,8 +140,10 @@ class Assembler:
             add_between(tree.heads[-1])
         return root
 
-    def _repeat(self, seen: _Seen, plan: Plan, record: Record) -> SpanColumns | None:
-        """Return the columns of `record`; None where it has to be read."""
+    def _repeat(
+        self, seen: _Seen, plan: Plan, record: Record, passing: Sequence[list[Any]] = ()
+    ) -> SpanColumns | None:
+        """Return the columns of `record`, from which `passing` was taken out; None where it has to be read."""
         pattern = seen.pattern
         first = pattern.first(record)
         if first + pattern.lowest < self._history.end(pattern.thread):
@@ -139,9 +158,12 @@ class Assembler:
         starts, ends = columns.starts, columns.ends
         for head, start, end in zip(spans, starts, ends, strict=False):
             head.start, head.end = start, end
+        if passing:
+            add_passing(columns, passing, set(record.log[1::WIDTH]))
         if record.kind == "step":
-            phases = ((starts[place], ends[place]) for place in layout.phases)
-            columns.between = between(spans[-1], phases)
+            phases = [(starts[place], ends[place]) for place in layout.phases]
+            phases += [(span.start, span.end) for span in columns.beside_phases]
+            columns.between = between(spans[-1], sorted(phases))
         if record.site is not None:
             root = layout.spans[0]
             spans[0].kind, spans[0].attributes = root.kind, root.attributes

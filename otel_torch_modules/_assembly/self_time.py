@@ -12,7 +12,7 @@ from otel_torch_modules import semconv
 from otel_torch_modules._spans.layout import Layout
 from otel_torch_modules._spans.span import SELF_TIME, Span
 
-_SECOND = 1_000_000_000  # ns
+SECOND = 1_000_000_000  # ns
 
 
 def add_self_times(root: Span) -> None:
@@ -24,7 +24,7 @@ def add_self_times(root: Span) -> None:
                 own -= child.end - child.start
             if span.values is None:  # in place: every module span of a step that is read comes here
                 span.values = {}
-            span.values[SELF_TIME] = own / _SECOND if own > 0 else 0.0
+            span.values[SELF_TIME] = own / SECOND if own > 0 else 0.0
 
 
 def self_times(layout: Layout, starts: list[int], ends: list[int]) -> list[float]:
@@ -34,4 +34,4 @@ def self_times(layout: Layout, starts: list[int], ends: list[int]) -> list[float
     own[0] += durations[0]  # the root is not below another one
     for parent, duration in zip(layout.parents, durations, strict=True):
         own[parent] -= duration
-    return [time / _SECOND if time > 0 else 0.0 for time in own]
+    return [time / SECOND if time > 0 else 0.0 for time in own]

@@ -160,7 +160,7 @@ class Emitter:
         generator = chosen_generator(tracer.id_generator, self._ids)
         drawn = generate_span_ids(generator, len(columns.starts) - len(heads))
         columns.span_ids = [*(head.span_id for head in heads), *drawn]
-        self._assign_ids(columns.between, tracer)
+        self._assign_ids(columns.unlaid, tracer)
         spans = [*heads, *columns.between, *columns.spans_apart(columns.span_ids)]
         for outbox in outboxes:
             outbox.put_columns(columns, columns.span_ids, decision.trace_flags)

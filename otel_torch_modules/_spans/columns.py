@@ -7,10 +7,12 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
-from otel_torch_modules import semconv
 from otel_torch_modules._records import Varying
 from otel_torch_modules._spans.layout import Layout
 from otel_torch_modules._spans.span import Happening, Span
+
+INSIDE = -1
+"""No place: see `SpanColumns.passing`."""
 
 
 class SpanColumns:
@@ -28,6 +30,7 @@ class SpanColumns:
         "ends",
         "heads",
         "layout",
+        "passing",
         "points",
         "span_ids",
         "starts",
@@ -47,6 +50,9 @@ class SpanColumns:
         """The events of spans that have any, by the span's place."""
         self.between: list[Span] = []
         """The long stretches between its phases: they come and go from record to record."""
+        self.passing: list[tuple[int, Span]] = []
+        """What comes and goes inside its phases, or beside them: the place of the span of the layout that each is
+        below, `INSIDE` where it is below another of these."""
         self.span_ids: list[int] | None = None
         """Of each span of the layout, once it is sent."""
 
@@ -71,6 +77,11 @@ class SpanColumns:
         if self.between:
             top = self.heads[-1]
             top.children = sorted([*top.children, *self.between], key=_times)
+        for place, span in self.passing:
+            parent = span.parent if place == INSIDE else spans[place]
+            assert parent is not None
+            span.parent = parent
+            parent.children = sorted([*parent.children, span], key=_times)
         return self.root
 
     def _span(self, place: int) -> Span:
@@ -106,6 +117,11 @@ class SpanColumns:
             if linked is not None:
                 span.link = self._stub(span_ids[linked])
             spans.append(span)
+        for place, span in self.passing:
+            if place != INSIDE:
+                is_head = place < len(self.heads)
+                span.parent = self.heads[place] if is_head else self._stub(span_ids[place])
+            spans.append(span)
         return spans
 
     def _stub(self, span_id: int) -> Span:
@@ -114,18 +130,25 @@ class SpanColumns:
         stub.span_id = span_id
         return stub
 
+    @property
+    def beside_phases(self) -> list[Span]:
+        """Those of `passing` that lie right below the heads."""
+        top = len(self.heads) - 1
+        return [span for place, span in self.passing if place == top]
+
+    @property
+    def unlaid(self) -> list[Span]:
+        """The spans that no layout knows of."""
+        return [*self.between, *(span for _, span in self.passing)]
+
     def take_ids(self, spans: Sequence[Span]) -> None:
         """Keep the ids that were given to the spans of `tree`, in its order."""
-        self.span_ids = [span.span_id for span in spans if not is_between(span)]
+        unlaid = set(map(id, self.unlaid))
+        self.span_ids = [span.span_id for span in spans if id(span) not in unlaid]
 
     def release(self) -> None:
         """Let go of what `tree` made: see :meth:`Span.release`."""
         self.root.release()
-
-
-def is_between(span: Span) -> bool:
-    """Return whether `span` is a stretch between phases, which no layout knows of."""
-    return span.phase is semconv.PHASE_BETWEEN
 
 
 def pick(places: list[int]) -> Callable[[Any], tuple[Any, ...]]:

@@ -53,9 +53,9 @@ class StepFigures:
         for place in layout.phases:
             seconds = (columns.ends[place] - columns.starts[place]) / _SECOND
             phases[layout.spans[place].phase] += seconds
-        for span in columns.between:
-            phases[span.phase] += (span.end - span.start) / _SECOND
         top = columns.heads[-1]
+        for span in (*columns.between, *columns.beside_phases):
+            phases[span.phase] += (span.end - span.start) / _SECOND
         own = columns.values[SELF_TIME]
         modules = {kind: sum(of(own), 0.0) for kind, of in found.items()}
         return Figures((top.end - top.start) / _SECOND, dict(phases), modules)

@@ -39,6 +39,8 @@ class Layout:
         self.truncated = truncated
         self.parents = [0, *(places[id(span.parent)] for span in spans[1:])]
         """The place of each span's parent; the root's is its own."""
+        self.children = [[places[id(child)] for child in span.children] for span in spans]
+        """The places of the spans below each, in the order of their starts."""
         self.links = {
             place: places[id(span.link)]
             for place, span in enumerate(spans)

@@ -207,8 +207,12 @@ def test_nothing_in_python_is_called_where_what_it_raises_is_discarded() -> None
         threading.Thread(target=train, args=(1,)).start()
         new = called_back() - before
         del kept
-    # Python's own, of each thread that there is, and the SDK's, of each processor.
-    theirs = ("WeakSet.__init__.<locals>._remove", "WeakMethod.__new__.<locals>._cb")
+    # Python's own, of each thread that there is, the SDK's, of each processor, and Dynamo's.
+    theirs = (
+        "WeakSet.__init__.<locals>._remove",
+        "WeakMethod.__new__.<locals>._cb",
+        "ExactWeakKeyDictionary.",
+    )
     assert {name for name in new if not any(one in name for one in theirs)} == set()
 
 

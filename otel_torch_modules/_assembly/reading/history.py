@@ -66,6 +66,13 @@ class History:
         self._steps: deque[RecordCalls] = deque(maxlen=_STEPS_KEPT)
         self._evaluations: deque[RecordCalls] = deque(maxlen=_EVALUATIONS_KEPT)
 
+    def copy(self) -> History:
+        """Return one that knows the same, and goes on by itself."""
+        other = History()
+        other._last = self._last
+        other._steps, other._evaluations = self._steps.copy(), self._evaluations.copy()
+        return other
+
     def begin(self, calls: RecordCalls, is_step: bool) -> RecordCalls:
         """Take in the calls of the next record, now or while they are read; return those of the one before it."""
         before, self._last = self._last, calls

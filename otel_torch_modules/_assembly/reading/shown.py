@@ -16,7 +16,7 @@ def span_of(
     shown: Shown,
     detail: Any,
     trace: Trace,
-    parent: Span,
+    parent: Span | None,
     around: str,
     begin: int,
     end: int,

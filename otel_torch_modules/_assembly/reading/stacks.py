@@ -10,7 +10,8 @@ from otel_torch_modules._spans.span import Span
 Open = Call | Span | Backward
 """A module's call, an optimizer's step or what else has a begin and an end, a backward."""
 
-_TOLD = (semconv.PHASE_OPTIMIZER, semconv.PHASE_DATA)
+TOLD = (semconv.PHASE_OPTIMIZER, semconv.PHASE_DATA)
+"""The phases of spans that those right below them say that they are in."""
 
 
 class Stacks:
@@ -53,7 +54,7 @@ class Stacks:
         if not stack:
             return self._outermost
         inside = stack[-1]
-        return inside.phase if isinstance(inside, Span) and inside.phase in _TOLD else ""
+        return inside.phase if isinstance(inside, Span) and inside.phase in TOLD else ""
 
     def innermost_module(self, thread: int) -> Span:
         """Return the span of the innermost call; the top where there is none."""

@@ -16,7 +16,7 @@ from otel_torch_modules._assembly.reading.shown import (
     span_of,
     values_of,
 )
-from otel_torch_modules._assembly.reading.stacks import Open, Stacks, end, innermost_call
+from otel_torch_modules._assembly.reading.stacks import TOLD, Open, Stacks, end, innermost_call
 from otel_torch_modules._engine.pauses import slices
 from otel_torch_modules._records import (
     CALL,
@@ -287,7 +287,10 @@ class RecordTree:
             span = self._shown(event, event.shown, stack, begin, time, detail)
             earlier = self._stretches.setdefault(thread, [])
             while earlier and earlier[-1].start >= begin:
-                span.take(earlier.pop())
+                inner = earlier.pop()
+                span.take(inner)
+                if span.phase in TOLD:
+                    inner.attributes = {**inner.attributes, semconv.PHASE_PARENT: span.phase}
             earlier.append(span)
 
     def _opening(self, event: Opening, thread: int, _: Any, time: int, detail: Any) -> None:

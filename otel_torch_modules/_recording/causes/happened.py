@@ -79,6 +79,7 @@ class Happened:
                 found.append(happening)
             elif record.kind != "step" or end > record.start:
                 left.append(happening)
+        record.passing = bool(found)
         for happening in found:
             # A log may be long, and this is done where the next step begins.
             events = range(len(log) // WIDTH)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import gc
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 import pytest
 
 from otel_torch_modules import Config
+from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules._recording.causes import garbage_collection
 from otel_torch_modules.testing import capture_spans
 from tests.support.caused import Clock, path_to, traced, train
+from tests.support.training_program import ENABLED, run, said
 
 LONG = 20_000_000  # ns; a full collection takes several times that here
 
@@ -132,3 +135,39 @@ def test_more_than_are_kept_are_told_from_each_other(monkeypatch: pytest.MonkeyP
     # A short one takes long where the machine has other work meanwhile.
     *_, last = (span for tree in trees for span in tree.find("python.gc"))
     assert clock.is_that_of(last)
+
+
+def test_in_the_bytes_of_a_step_that_is_like_those_before_it(tmp_path: Path) -> None:
+    source = """
+import gc, torch
+gc.disable()
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = torch.nn.Linear(4, 4)
+    def forward(self, x):
+        if step >= 5:
+            gc.collect()  # a few milliseconds: all of torch is looked at
+        return self.fc(x)
+
+model = torch.nn.Sequential(Net(), torch.nn.ReLU())
+sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(8):
+    model(torch.ones(2, 4)).sum().backward()
+    sgd.step()
+"""
+    said(run(tmp_path, source, **ENABLED, OTEL_TORCH_MODULES_CAUSES="gc"))
+    (file,) = tmp_path.glob("*.jsonl")
+    steps = Traces.read(file).steps
+    found = [[span for span in step.walk() if span.name == "python.gc"] for step in steps]
+    assert [len(spans) for spans in found] == [0] * 5 + [1] * 3
+    for step, spans in zip(steps, found, strict=True):
+        (forward,) = (span for span in step.walk() if span.name == "forward 0")
+        if not spans:
+            continue
+        assert "python.gc" in [child.name for child in forward.children]
+        inside = sum(span.duration for span in forward.children)
+        own = forward.measure("torch.self_time")
+        assert own is not None
+        assert own * 1e9 == pytest.approx(forward.duration - inside, abs=1)

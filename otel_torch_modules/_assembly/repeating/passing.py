@@ -1,0 +1,68 @@
+"""What comes and goes in steps that do the same otherwise: a collection of garbage, a call that is long now and then.
+
+It is taken out of a log before that is compared with others, and put below the innermost span around it afterwards.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from otel_torch_modules._assembly.reading.shown import span_of
+from otel_torch_modules._assembly.reading.stacks import TOLD
+from otel_torch_modules._assembly.self_time import SECOND
+from otel_torch_modules._records import WIDTH, Record, Stretch
+from otel_torch_modules._spans.columns import INSIDE, SpanColumns
+from otel_torch_modules._spans.span import SELF_TIME
+
+
+def without_passing(record: Record) -> tuple[Record, list[list[Any]]]:
+    """Return a copy of `record` whose log is without them, and their slots."""
+    log = record.log
+    places = [
+        place * WIDTH
+        for place, tag in enumerate(log[::WIDTH])
+        if type(tag) is Stretch and tag.passing
+    ]
+    passing = [log[place : place + WIDTH] for place in places]
+    rest = log.copy()
+    for place in reversed(places):
+        del rest[place : place + WIDTH]
+    return replace(record, log=rest), passing
+
+
+def add_passing(columns: SpanColumns, passing: Sequence[list[Any]], threads: set[int]) -> None:
+    """Put spans of `passing` into a tree.
+
+    Args:
+        columns: of the record without them.
+        passing: the slots of each, as the log had them.
+        threads: in which something else happened: what passes in another one is below the last head.
+    """
+    layout, starts, ends = columns.layout, columns.starts, columns.ends
+    top = layout.heads - 1
+    own = columns.values[SELF_TIME]
+    for event, thread, start, end, detail in sorted(passing, key=_outermost_first):
+        place = top
+        while thread in threads:
+            children = layout.children[place]
+            at = bisect_right(children, start, key=starts.__getitem__) - 1
+            if at < 0 or ends[children[at]] < end:
+                break
+            place = children[at]
+        phase = layout.spans[place].phase
+        around = phase if phase in TOLD else ""
+        span = span_of(event, event.shown, detail, columns.root.trace, None, around, start, end)
+        outer = [known for _, known in columns.passing if known.start <= start and end <= known.end]
+        if outer:
+            span.parent = outer[-1]
+            place = INSIDE
+        else:
+            own[place] = max(round(own[place] * SECOND) - (end - start), 0) / SECOND
+        columns.passing.append((place, span))
+
+
+def _outermost_first(slots: list[Any]) -> tuple[int, int]:
+    return slots[2], -slots[3]

@@ -1,0 +1,77 @@
+"""What comes and goes leaves a step like those before it, and is where it would be had the step been read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_torch_modules._assembly.assembler import Assembler
+from otel_torch_modules._records import COLLECTION, LOOP_CALL, WIDTH, Detail, Record
+from otel_torch_modules._spans.columns import SpanColumns
+from otel_torch_modules._spans.figures import StepFigures
+from otel_torch_modules._spans.span import Span
+from otel_torch_modules.config import Config
+from tests.support.logs import Module
+from tests.unit.assembly.repeating.test_repeats import (
+    Loop,
+    Reading,
+    Training,
+    loops,
+    ticks_from,
+    tree_of,
+)
+from tests.unit.assembly.test_properties import check_structure, shape
+
+
+def put_some_into(record: Record, data: st.DataObject) -> None:
+    """Let garbage be collected, or the loop call something, between two of its events; one may hold the other."""
+    times = [record.start, *record.log[3::WIDTH], record.end]
+    gaps = [place for place in range(len(times) - 1) if times[place + 1] - times[place] >= 8]
+    chosen = data.draw(st.lists(st.sampled_from(gaps), max_size=4, unique=True)) if gaps else []
+    for place in sorted(chosen, reverse=True):  # so that places stay
+        events = record.log[:WIDTH] if place == 0 else record.log[(place - 1) * WIDTH :]
+        thread = data.draw(st.sampled_from([events[1], -1]))
+        start, end = times[place], times[place + 1]
+        found: list[Any] = []
+        if data.draw(st.booleans()):
+            found += [COLLECTION, thread, start + 3, end - 3, Detail(None, (2, 100))]
+        if data.draw(st.booleans()):
+            found += [LOOP_CALL, thread, start + 2, end - 2, "zero_grad"]
+        record.log[place * WIDTH : place * WIDTH] = found
+        record.passing |= bool(found)
+
+
+def recomputes(module: Module) -> bool:
+    return module.checkpointed or any(map(recomputes, module.children))
+
+
+def name(span: Span) -> str:
+    return span.name
+
+
+@given(loops(), st.booleans(), st.data())
+def test_a_step_is_repeated_all_the_same(loop: Loop, only_later: bool, data: st.DataObject) -> None:
+    loop.late = False
+    training = Training(ticks_from(data))
+    assembler, reading, figures = Assembler(Config()), Reading(Config()), StepFigures()
+    for index in range(5):
+        record = training.step(loop)
+        if index >= 2 or not only_later:
+            put_some_into(record, data)
+        tree = assembler.assemble(record)
+        assert isinstance(tree, SpanColumns) is (index >= 2)
+        root = tree_of(tree)
+        read = reading.assemble(record)
+        if any(
+            map(recomputes, loop.micro_batches)
+        ):  # reading looks at what is open, and moves that
+            check_structure(root)
+            assert sorted(map(name, root.walk())) == sorted(map(name, read.walk()))
+        else:
+            assert shape(root) == shape(read)
+        found, again = figures.of(tree, 1), StepFigures().of(root, 1)
+        assert found.phases == pytest.approx(again.phases)
+        assert found.modules == pytest.approx(again.modules)
