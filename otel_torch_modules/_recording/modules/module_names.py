@@ -88,8 +88,9 @@ class RootNames:
                 return known.name
         for number in count():
             entry = _Taken(module, class_name, number, self._left.append)
-            if taken.setdefault(number, entry) is entry:
-                return entry.name
+            there = taken.setdefault(number, entry)
+            if there is entry or there() is module:  # another thread has named it meanwhile
+                return there.name
         raise AssertionError("there is no end to numbers")
 
     def _free(self, left: _Taken) -> None:
