@@ -40,6 +40,7 @@ def points():
         for of_resource in (data.resource_metrics if data else ())
         for of_scope in of_resource.scope_metrics
         for metric in of_scope.metrics
+        if metric.name.startswith("torch.sdk.")
         for point in metric.data.data_points
     ]
 
