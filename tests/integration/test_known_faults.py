@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.machine import old_objects_set_aside
 from otel_torch_modules._diagnosis.diagnose import Diagnosis, diagnose
 from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
 from otel_torch_modules._reading.traces import Traces
@@ -185,7 +186,10 @@ def train(fault: Fault) -> None:
 
 
 def diagnosis_of(fault: Fault, file: Path) -> Diagnosis:
-    with capture_spans() as captured:
+    with (
+        old_objects_set_aside(),
+        capture_spans() as captured,
+    ):  # what all tests hold is none of the run's
         train(fault)
     exporter = OtlpFileSpanExporter(str(file))
     exporter.export(captured.spans)
