@@ -119,10 +119,11 @@ def test_a_receiver_that_is_not_there_is_named_once_and_holds_nothing_up(
 
 def test_a_forked_child_sends_nothing_of_its_parents_and_its_own_steps(run_program: Run) -> None:
     source = f"""
-import os, sys
+import os, sys, warnings
 {TRAIN}
 training.flush(30)
 sys.stdout.flush()
+warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, of a process with threads that forks
 child = os.fork()
 if child == 0:
     training.held = None
