@@ -15,6 +15,7 @@ STARVED_SHARE = 0.02  # of the run's time, in slow steps whose thread was put as
 SWITCHES = 3.0  # times the usual number
 HOST_LAG = 0.05  # of the usual step: the device is no further behind at the end of forward
 
+_CPU_TIME = "torch.step.cpu_time"
 _SWITCHES = "torch.step.involuntary_switches"
 _LAG = "torch.device.lag"
 _ALLOC_RETRIES = "torch.device.memory.alloc_retries"
@@ -88,7 +89,14 @@ def host(run: Run) -> Iterator[Finding]:
     series = run.steady
     switches = [value or 0.0 for value in series.attribute(_SWITCHES)]
     often = max(SWITCHES * usual(switches), 1.0)
-    starved = [excess for excess in excesses(run, SLOW) if switches[excess.at] > often]
+    cpu_times = [value or 0.0 for value in series.attribute(_CPU_TIME)]
+    waits = [wall - time * 1e3 for wall, time in zip(series.ms, cpu_times, strict=True)]
+    waited = usual(waits)  # while the thread ran it was not put aside, whatever it did
+    starved = [
+        excess
+        for excess in excesses(run, SLOW)
+        if switches[excess.at] > often and waits[excess.at] - waited > excess.ms / 2
+    ]
     cost, share = run.cost(sum(excess.ms for excess in starved))
     if share >= STARVED_SHARE:
         steps = tuple(series.numbers[excess.at] for excess in starved)
