@@ -11,9 +11,8 @@ from otel_torch_modules._pictures.report import Around, report
 from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
-from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.output import size, teller, written
-from otel_torch_modules.cli.why import heading, run_of
+from otel_torch_modules.cli.why import heading, whole_run_of
 
 
 def write_report(sources: Sequence[str], query: Query, output: Path) -> None:
@@ -27,12 +26,8 @@ def write_report(sources: Sequence[str], query: Query, output: Path) -> None:
         CommandError: there is no whole step, or the output cannot be written.
     """
     traces = Traces.read(*sources, query=query)
-    run = run_of(traces)
     losses = list(traces.losses())
-    if not run:
-        raise CommandError(
-            "; ".join([f"{traces.name} {traces.verb('has', 'have')} no whole step", *losses])
-        )
+    run = whole_run_of(traces, losses)
     tell = teller(output)
     for loss in losses:
         tell(f"{loss}.")

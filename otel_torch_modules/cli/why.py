@@ -43,6 +43,22 @@ def run_of(traces: Traces) -> Run:
     return Run(traces.steps, outside)
 
 
+def whole_run_of(traces: Traces, losses: Sequence[str]) -> Run:
+    """Return the same.
+
+    Args:
+        losses: sentences about what could not be read, for the error.
+
+    Raises:
+        CommandError: there is no whole step.
+    """
+    run = run_of(traces)
+    if not run:
+        verb = traces.verb("has", "have")
+        raise CommandError("; ".join([f"{traces.name} {verb} no whole step", *losses]))
+    return run
+
+
 def print_why(
     sources: Sequence[str],
     width: int,
@@ -64,12 +80,8 @@ def print_why(
         CommandError: there is no whole step, or not this one.
     """
     traces = Traces.read(*sources, query=query)
-    run = run_of(traces)
     losses = list(traces.losses())
-    if not run:
-        raise CommandError(
-            "; ".join([f"{traces.name} {traces.verb('has', 'have')} no whole step", *losses])
-        )
+    run = whole_run_of(traces, losses)
     diagnosis = diagnose(run)
     tell = say_error if as_json else say
     for loss in losses:

@@ -189,6 +189,17 @@ class Program:
         self.log.extend((OPTIMIZER, THREAD, None, self.tick(), "SGD"))
         self.log.extend((OPTIMIZED, THREAD, None, self.tick(), None))
 
+    def forwards_and_backwards(self, micro_batches: list[Module], *, together: bool) -> list[Made]:
+        """Run each forward with its backward, or all forwards and then one backward; return the forwards."""
+        made = []
+        for module in micro_batches:
+            made.append(self.forward(module))
+            if not together:
+                self.backward(made[-1])
+        if together:
+            self.backward(*made)
+        return made
+
     def finished(self) -> Record:
         """Return the record."""
         self.record.end = self.tick()

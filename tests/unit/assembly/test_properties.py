@@ -37,13 +37,7 @@ def assemble(record: Record) -> Span:
 def run(micro_batches: list[Module], together: bool) -> tuple[Record, list[Made]]:
     """Return the record of a step: each forward with its backward, or all forwards and then one backward."""
     program = Program()
-    made = []
-    for module in micro_batches:
-        made.append(program.forward(module))
-        if not together:
-            program.backward(made[-1])
-    if together:
-        program.backward(*made)
+    made = program.forwards_and_backwards(micro_batches, together=together)
     return program.finished(), made
 
 

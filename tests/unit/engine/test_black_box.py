@@ -14,6 +14,7 @@ import pytest
 
 from otel_torch_modules._engine import black_box
 from otel_torch_modules._engine.black_box import BlackBox
+from tests.support.dead_process import dead_pid
 from tests.support.hand_set_clock import HandSetClock
 
 
@@ -106,14 +107,6 @@ def test_what_a_killed_process_left_is_found_once_by_the_next_of_its_rank(folder
     assert Process(folder, rank=3).box.left_behind() is None
     assert following.box.left_behind() == written
     assert following.box.left_behind() is None
-
-
-def dead_pid() -> int:
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    return child
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from otel_torch_modules._control.request import Request, Run
 from otel_torch_modules._engine import control
 from otel_torch_modules._engine.control import Control, Rank, Stand
 from otel_torch_modules._records import Record
+from tests.support.dead_process import dead_pid
 from tests.support.hand_set_clock import HandSetClock
 
 RUN = Run("night 3", "0.0", 4)
@@ -298,14 +299,6 @@ def test_a_folder_that_cannot_be_is_said_once_and_tried_again(
     folder.unlink()
     folder.mkdir()
     assert process.look().step == 100
-
-
-def dead_pid() -> int:
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    return child
 
 
 @pytest.mark.parametrize(

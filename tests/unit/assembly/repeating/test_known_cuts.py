@@ -22,13 +22,7 @@ ROOT, OTHER, BELOW = Site("Root", "Root"), Site("Other", "Other"), Site("Root.m"
 def run(micro_batches: list[Module], together: bool, number: int, ticks: list[int]) -> list[Any]:
     program = Program(number, cycle(ticks))
     program.fetch()
-    made = []
-    for module in micro_batches:
-        made.append(program.forward(module))
-        if not together:
-            program.backward(made[-1])
-    if together:
-        program.backward(*made)
+    program.forwards_and_backwards(micro_batches, together=together)
     program.optimize()
     return program.finished().log
 
