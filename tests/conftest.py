@@ -21,6 +21,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from otel_torch_modules import TorchModuleInstrumentor
 from otel_torch_modules._assembly.reading import between
 from otel_torch_modules._recording.causes import checkpoints, garbage_collection, loop_calls
+from tests.support.left_to_itself import let_go_on
 
 torch.set_num_threads(1)
 settings.register_profile("untimed", deadline=None)  # what a machine takes is no property
@@ -74,6 +75,7 @@ def nothing_left_behind() -> Iterator[None]:
     """Every hook, patch, context and thread that a test puts on is gone after it."""
     before = _hooks()
     yield
+    let_go_on()
     left = _hooks()
     assert not TorchModuleInstrumentor().is_instrumented_by_opentelemetry
     assert left == before

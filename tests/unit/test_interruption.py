@@ -35,6 +35,7 @@ from otel_torch_modules._own_thread import OwnThread
 from otel_torch_modules._texts import describe_error
 from otel_torch_modules._undisturbed import undisturbed
 from otel_torch_modules.testing import capture_spans
+from tests.support.left_to_itself import let_go_on
 
 PACKAGE = Path(otel_torch_modules.__file__).parent
 # Who reads traces, and the examples, are programs of their own; a job is controlled by the worker alone.
@@ -262,13 +263,6 @@ def strikes(request: pytest.FixtureRequest) -> Iterator[type[BaseException]]:
     before = signal.signal(signal.SIGALRM, strike)
     yield request.param
     signal.signal(signal.SIGALRM, before)
-
-
-def let_go_on() -> None:
-    """Wait for what runs undisturbed and was left to itself."""
-    for thread in threading.enumerate():
-        if thread.name.endswith("undisturbed"):
-            thread.join()
 
 
 def test_what_a_handler_raises_is_not_suppressed(strikes: type[BaseException]) -> None:
