@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from inspect import getattr_static
 from operator import methodcaller
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Variable
 from torch.autograd.graph import Node
 from torch.nn.modules import module as torch_module
@@ -109,6 +110,18 @@ def is_torch_call(call: Callable[..., Any]) -> bool:
     """
     code = getattr(call, "__code__", None)
     return code is not None and code.co_names == ("_compiled_call_impl", "_call_impl")
+
+
+def runs_compiled_code(module: nn.Module) -> bool:
+    """Return whether calls of `module` run what ``torch.compile`` has made of it: in place, or of its ``forward``.
+
+    Checked on 2.13: what is compiled, and what is kept from it, has an attribute with what it was made of.
+    """
+    if vars(module).get("_compiled_call_impl") is not None:
+        return True
+    forward = vars(module).get("forward") or getattr_static(type(module), "forward", None)
+    told = vars(forward) if isinstance(forward, FunctionType) else {}
+    return "_torchdynamo_orig_callable" in told and "_torchdynamo_disable" not in told
 
 
 def forget_keywords(handle: RemovableHandle) -> None:

@@ -23,6 +23,7 @@ from otel_torch_modules._recording.modules.module_tree import (
     registry,
 )
 from otel_torch_modules._recording.open_log import OpenLog
+from otel_torch_modules._recording.torch_private import runs_compiled_code
 from otel_torch_modules._records import Site
 from otel_torch_modules._texts import encodable
 from otel_torch_modules._weak_table import WeakTable
@@ -284,8 +285,7 @@ class Root:
             function_name=encodable(f"{cls.__module__}.{cls.__qualname__}.forward"),
             parameters=parameters,
             container=isinstance(shown(module), (nn.Sequential, nn.ModuleList, nn.ModuleDict)),
-            compiled=shown(module) is not module
-            or vars(module).get("_compiled_call_impl") is not None,
+            compiled=shown(module) is not module or runs_compiled_code(module),
             recorded=recorded and wrapper is None,
         )
         if recorded:

@@ -108,6 +108,25 @@ def test_optimizer_step_code() -> None:
     assert frames == [optimizer]
 
 
+def test_runs_compiled_code() -> None:
+    class Layer(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x
+
+    class Decorated(Layer):
+        forward = torch.compile(Layer.forward)  # type: ignore[assignment]
+
+    class Kept(Layer):
+        forward = torch.compiler.disable(Layer.forward)  # type: ignore[assignment]
+
+    in_place, own_forward = Layer(), Layer()
+    in_place.compile()
+    own_forward.forward = torch.compile(own_forward.forward)  # type: ignore[method-assign]
+    modules = (in_place, own_forward, Decorated(), Layer(), Kept())
+    answers = [torch_private.runs_compiled_code(module) for module in modules]
+    assert answers == [True, True, True, False, False]
+
+
 def test_infers_shapes() -> None:
     namespace: dict[str, Any] = {
         "__name__": pipeline_stage.__name__,
