@@ -151,12 +151,8 @@ def collectives_dump() -> str | None:
     return None
 
 
-def device_memory_stats() -> Mapping[str, Any] | None:
-    """Return what the allocator of the current device counts; None where this process has used no device.
-
-    Without the flattening and the sorting of ``torch.accelerator.memory_stats()``, which take seven times as long.
-    Before torch 2.9 CUDA alone is asked.
-    """
+def device_in_use() -> torch.device | None:
+    """Return the device of the accelerator that is current in this thread; None where this process has used none."""
     try:
         accelerator = torch._C._accelerator_getAccelerator()
     except RuntimeError as error:  # torch 2.6, where there is none
@@ -166,10 +162,19 @@ def device_memory_stats() -> Mapping[str, Any] | None:
     module = getattr(torch, accelerator.type, None) if accelerator is not None else None
     if not getattr(module, "is_initialized", bool)():  # what asked on would begin to use it
         return None
+    return torch.device(accelerator.type, torch._C._accelerator_getDeviceIndex())
+
+
+def device_memory_stats(device: torch.device) -> Mapping[str, Any] | None:
+    """Return what the allocator of `device`, which is current, counts; None where that cannot be known.
+
+    Without the flattening and the sorting of ``torch.accelerator.memory_stats()``, which take seven times as long.
+    Before torch 2.9 CUDA alone is asked.
+    """
     stats = getattr(torch._C, "_accelerator_getDeviceStats", None)
     if stats is None:
-        return torch.cuda.memory_stats_as_nested_dict() if module is torch.cuda else None
-    found: Mapping[str, Any] = stats(torch.accelerator.current_device_index())
+        return torch.cuda.memory_stats_as_nested_dict() if device.type == "cuda" else None
+    found: Mapping[str, Any] = stats(device.index)
     return found
 
 

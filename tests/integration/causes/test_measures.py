@@ -10,12 +10,12 @@ import threading
 import time
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
+import torch
 
 from otel_torch_modules import Config, step
-from otel_torch_modules._recording.causes.device_memory import DeviceMemory
+from otel_torch_modules._recording.causes.device_memory import Counted, DeviceMemory
 from otel_torch_modules._recording.causes.host import Host
 from otel_torch_modules._recording.causes.measures import Measures
 from otel_torch_modules._records import Record
@@ -134,27 +134,42 @@ def test_none_is_measured_where_none_is_chosen() -> None:
     assert [said(tree) for tree in trees] == [set()] * 3
 
 
-def test_of_the_allocator_its_differences_are_said() -> None:
-    def stats(retries: int, allocs: int, ooms: int) -> dict[str, Any]:
-        return {
-            "allocated_bytes": {"all": {"current": 10, "peak": 30}},
-            "reserved_bytes": {"all": {"current": 40}},
-            "num_alloc_retries": retries,
-            "num_device_alloc": allocs,
-            "num_ooms": ooms,
-        }
+def counted(retries: int, allocs: int, ooms: int, *, on: int = 0) -> Counted:
+    """Return how the counts of the device with the number `on` stand."""
+    stats = {
+        "allocated_bytes": {"all": {"current": 10, "peak": 30}},
+        "reserved_bytes": {"all": {"current": 40}},
+        "num_alloc_retries": retries,
+        "num_device_alloc": allocs,
+        "num_ooms": ooms,
+    }
+    return Counted(torch.device("cuda", on), stats)
 
+
+RETRIES, ALLOCS, OOMS = (
+    f"torch.device.memory.{name}" for name in ("alloc_retries", "device_allocs", "ooms")
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "happened"),
+    [
+        (None, counted(0, 2, 0), {ALLOCS: 2}),
+        (counted(1, 2, 0), counted(1, 2, 0), {}),
+        (counted(1, 2, 0), counted(4, 7, 1), {RETRIES: 3, ALLOCS: 5, OOMS: 1}),
+        (counted(1, 2, 0), counted(4, 7, 1, on=1), {}),
+        (counted(4, 7, 1, on=1), counted(1, 2, 0), {}),
+        (counted(1, 2, 0), None, None),
+    ],
+    ids=["first used", "nothing", "some", "another device", "back again", "gone"],
+)
+def test_of_the_allocator_its_differences_are_said(
+    before: Counted | None, after: Counted | None, happened: dict[str, int] | None
+) -> None:
     memory = "torch.device.memory."
     always = {memory + "allocated": 10, memory + "peak": 30, memory + "reserved": 40}
-    counts = (memory + "alloc_retries", memory + "device_allocs", memory + "ooms")
-    for before, after, happened in (
-        (None, stats(0, 2, 0), {counts[1]: 2}),
-        (stats(1, 2, 0), stats(1, 2, 0), {}),
-        (stats(1, 2, 0), stats(4, 7, 1), dict(zip(counts, (3, 5, 1), strict=True))),
-        ({}, None, None),
-    ):
-        told = {key.name: value for key, value in DeviceMemory().since(before, after).items()}
-        assert told == ({} if happened is None else {**always, **happened})
+    told = {key.name: value for key, value in DeviceMemory().since(before, after).items()}
+    assert told == ({} if happened is None else {**always, **happened})
 
 
 ON_THE_DEVICE = """

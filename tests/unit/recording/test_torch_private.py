@@ -288,8 +288,9 @@ def test_collectives_dump(tmp_path: Path) -> None:
     assert names[-1:] == ["gloo:all_reduce"] * is_there
 
 
-def test_device_memory_stats() -> None:
-    assert torch_private.device_memory_stats() is None  # no device is here, or none is used
+def test_device_in_use_and_device_memory_stats() -> None:
+    device = torch_private.device_in_use()
+    assert device is None or torch_private.device_memory_stats(device)  # most often none is used
 
 
 def test_skip_frames_of() -> None:
