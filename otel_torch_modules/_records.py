@@ -237,7 +237,7 @@ class Site:
     __slots__ = (
         "attributes",
         "class_name",
-        "compiled",
+        "compiled_modules",
         "container",
         "ends_in_function",
         "fqn",
@@ -261,7 +261,7 @@ class Site:
         function_name: str = "",
         parameters: int = 0,
         container: bool = False,
-        compiled: bool = False,
+        compiled_modules: int = 0,
         recorded: bool = True,
     ) -> None:
         self.fqn = fqn
@@ -270,7 +270,8 @@ class Site:
         self.function_name = function_name  # of the module's `forward`, with module path
         self.parameters = parameters  # elements, own and below
         self.container = container  # Sequential and the like: no name of their own in labels
-        self.compiled = compiled
+        # Of how many modules its calls run compiled code, itself included; 0 where they run none.
+        self.compiled_modules = compiled_modules
         self.recorded = recorded
         self.wrapper: Site | None = None  # below a call of it not recorded, it is the same call
         # Recording's: argument -> of how many next calls.
@@ -292,7 +293,7 @@ class Site:
             self.function_name,
             self.parameters,
             self.container,
-            self.compiled,
+            self.compiled_modules,
             self.recorded,
             self.wrapper,
         )

@@ -61,6 +61,7 @@ MODULE_OUTPUT_SHAPES: Final = "torch.module.output.shapes"
 MODULE_OUTPUT_DTYPES: Final = "torch.module.output.dtypes"
 SELF_TIME: Final = "torch.self_time"
 COMPILED: Final = "torch.compiled"
+COMPILED_MODULES: Final = "torch.compiled.modules"
 CODE_FUNCTION_NAME: Final = "code.function.name"
 
 # Attributes of the step span and of the rank spans below it.

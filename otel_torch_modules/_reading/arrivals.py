@@ -27,6 +27,7 @@ _OF_A_SITE = frozenset(
         semconv.MODULE_TRAINING,
         semconv.MODULE_PARAMETERS,
         semconv.COMPILED,
+        semconv.COMPILED_MODULES,
         semconv.CODE_FUNCTION_NAME,
         semconv.OPTIMIZER_CLASS,
     )

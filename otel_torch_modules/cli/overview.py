@@ -8,6 +8,7 @@ from statistics import median
 
 from rich.text import Text
 
+from otel_torch_modules._diagnosis.compiled import compiled_as_one
 from otel_torch_modules._diagnosis.diagnose import diagnose
 from otel_torch_modules._diagnosis.rules.slow_steps import SLOW, excesses
 from otel_torch_modules._diagnosis.run import Run
@@ -41,6 +42,9 @@ def overview(run: Run, covered: str | None, width: int) -> Iterator[Text]:
     number = "" if step.step is None else f" {step.step}"
     yield Text(f"The usual step{rank}: step{number}, trace {step.trace_id}", style="bold")
     yield from folded_tree(folded(step), width, _MOST_ROWS)
+    hint = compiled_as_one(step)
+    if hint:
+        yield from map(Text, textwrap.wrap(hint, width))
     yield Text()
     diagnosis = diagnose(run)
     yield from map(Text, textwrap.wrap(diagnosis.verdict, width))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from otel_torch_modules._diagnosis.compiled import compiled_as_one
 from otel_torch_modules._grammar import counted
 from otel_torch_modules._reading.source_error import SourceError
 from otel_torch_modules._reading.traces import Traces
@@ -43,6 +44,10 @@ def _examine_file(path: str) -> Iterator[Finding]:
             f"or less of each (lower {OTEL_TORCH_MODULES_MAX_DEPTH}, name fewer {OTEL_TORCH_MODULES_DETAIL_RANKS})"
         )
     yield Finding(_SUBJECT, f"{path}: {counted(held, 'step')}{cut}, {dropped} dropped", fault)
+    for step in file.whole_steps[-1:]:
+        hint = compiled_as_one(step)
+        if hint:
+            yield Finding(_SUBJECT, f"{path}: {hint}")
     for loss in file.losses():
         yield Finding(_SUBJECT, f"{path}: damaged", loss)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.text import Text
 
+from otel_torch_modules._diagnosis.compiled import compiled_as_one
 from otel_torch_modules._diagnosis.straggler import find_straggler
 from otel_torch_modules._grammar import counted
 from otel_torch_modules._reading.query import Query
@@ -112,6 +113,9 @@ class View:
 
     def _print_tree(self, root: Span) -> None:
         self._print(step_tree(root, self._console.width, self._cut))
+        hint = compiled_as_one(root)
+        if hint:
+            self._print([Text(hint)])
         if len(root.ranks) > 1:
             self._print([Text(find_straggler(root.ranks).sentence)])
 

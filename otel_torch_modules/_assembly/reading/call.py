@@ -127,8 +127,9 @@ def _attributes(site: Site, phase: str, training: bool, around: str) -> SharedAt
         semconv.MODULE_PARAMETERS: site.parameters,
         semconv.CODE_FUNCTION_NAME: site.function_name,
     }
-    if site.compiled:
+    if site.compiled_modules:
         attributes[semconv.COMPILED] = True
+        attributes[semconv.COMPILED_MODULES] = site.compiled_modules
     if around:
         attributes[semconv.PHASE_PARENT] = around
     return SharedAttributes(attributes)

@@ -104,6 +104,12 @@ def parameter_counts(root: nn.Module) -> dict[int, int]:
     return {key: total + sum(together.get(key, {}).values()) for key, total in alone.items()}
 
 
+def module_count(root: nn.Module) -> int:
+    """Return how many modules `root` and all below it are, without the lists, which are never called."""
+    modules, _ = _survey(root)
+    return sum(not isinstance(module, _LISTS) for module in modules)
+
+
 def _survey(root: nn.Module) -> tuple[list[nn.Module], dict[int, int]]:
     """Return all modules, each after those below it, and by how many ways a module or parameter is reached."""
     order: list[nn.Module] = []

@@ -19,6 +19,7 @@ from otel_torch_modules._recording.modules.module_names import (
 from otel_torch_modules._recording.modules.module_tree import (
     children,
     is_bare,
+    module_count,
     parameter_counts,
     registry,
 )
@@ -276,7 +277,7 @@ class Root:
     def _site(
         self, module: nn.Module, fqn: str, pattern: str, parameters: int, wrapper: Site | None
     ) -> Site:
-        cls = shown_class(module)
+        cls, inner = shown_class(module), shown(module)
         recorded = self._recorded(fqn, cls.__name__) and not made_by_compiler(module)
         site = Site(
             encodable(fqn),
@@ -284,8 +285,10 @@ class Root:
             pattern=encodable(pattern),
             function_name=encodable(f"{cls.__module__}.{cls.__qualname__}.forward"),
             parameters=parameters,
-            container=isinstance(shown(module), (nn.Sequential, nn.ModuleList, nn.ModuleDict)),
-            compiled=shown(module) is not module or runs_compiled_code(module),
+            container=isinstance(inner, (nn.Sequential, nn.ModuleList, nn.ModuleDict)),
+            compiled_modules=module_count(inner)
+            if inner is not module or runs_compiled_code(module)
+            else 0,
             recorded=recorded and wrapper is None,
         )
         if recorded:

@@ -117,6 +117,8 @@ def test_each_block_has_its_spans(way: Way, backend: str, use_reentrant: bool | 
     assert outline(captured) == 2 * text(STEPS[use_reentrant])
     compiled = said(captured, "torch.compiled")
     assert compiled == {name: {True if name.endswith(BLOCKS) else None} for name in compiled}
+    modules = said(captured, "torch.compiled.modules")
+    assert modules == {name: {3 if name.endswith(BLOCKS) else None} for name in modules}
     fqns = said(captured, "torch.module.fqn")
     assert [fqns[f"forward {block}"] for block in BLOCKS] == [{f"Model.{of}"} for of in BLOCKS]
 

@@ -92,6 +92,7 @@ def test_a_compiled_model_is_one_span_and_the_same_graphs(
     assert outline(captured) == 3 * TRAINED + "evaluate\n  forward Model\n"
     (forward,) = captured.trees[0].find("forward Model")
     assert forward.attributes["torch.compiled"] is True
+    assert forward.attributes["torch.compiled.modules"] == 5
     assert forward.attributes["torch.module.fqn"] == "Model"
 
 

@@ -466,11 +466,16 @@ def test_files_say_how_many_steps_were_dropped(
         "train.step", "step", 0, 10, (rank_of(0, 5, 2), rank_of(1, 5, 3)), {"torch.step": 5}
     )
     ranks = written("ranks", dropped(of_step, 2), rank_of(3, 6, 0))
+    about = {"torch.module.fqn": "GPT", "torch.compiled.modules": 36}
+    forward = sample("forward GPT", "forward", 0, 5, (), about)
+    compiled = written(
+        "compiled", sample("train.step", "step", 0, 10, (forward,), {"torch.step": 1})
+    )
     empty = tmp_path / "empty"
     empty.touch()
     missing = tmp_path / "missing"
 
-    files = [whole, one, many, evaluated, ranks, empty, missing]
+    files = [whole, one, many, evaluated, ranks, compiled, empty, missing]
     assert examine({"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{listening}"}, files) == 1
     table, summary = capsys.readouterr().out.split("\n\n")
     assert [
@@ -481,6 +486,8 @@ def test_files_say_how_many_steps_were_dropped(
         f"{many}: 4 steps, 6 dropped",
         f"{evaluated}: 0 steps, 4 dropped",
         f"{ranks}: 2 steps, 5 dropped",
+        f"{compiled}: 1 step, 0 dropped",
+        f"{compiled}: GPT is compiled: one span for 36 modules; compile its blocks one by one to see them.",
         f"{empty}",
         f"{missing}",
     ]

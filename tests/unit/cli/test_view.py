@@ -80,6 +80,47 @@ own code (logging, moving data, reading a loss back).
     )
 
 
+def test_a_compiled_model_is_told_of(
+    write_traces: Write, sample: Callable[..., Any], show: Show
+) -> None:
+    about = {"torch.module.fqn": "GPT", "torch.compiled.modules": 36}
+
+    def compiled(index: int, start: float) -> Any:
+        forward = sample("forward GPT", "forward", start, start + 50, (), about)
+        rank = {"torch.step": index}
+        return sample("train.step", "step", start, start + 100, (forward,), rank)
+
+    path = write_traces(*(compiled(index, 100 * index) for index in range(3)))
+    assert (
+        show(path)
+        == """
+3 steps  ███  usually 100 ms
+    step        ms  forward  between
+   usual       100    50.0%    50.0%
+
+The usual step: step 0, trace 00000000000000000000000000000001
+                total ms   self ms       %
+train.step        100.00     50.00   100.0  ████████████████████
+└─ forward GPT     50.00     50.00    50.0  ██████████
+GPT is compiled: one span for 36 modules; compile its blocks one by one to see
+them.
+
+What lies between the spans takes 50 % of a step.
+GPT alone takes 50 % of a step, 50.0 ms of its own.
+"""
+    )
+    assert (
+        show(path, "--step", 1)
+        == """
+step 1, 100.00 ms, trace 00000000000000000000000000000002
+                      ms  0                                            100.00 ms
+train.step        100.00  ██████████████████████████████████████████████████████
+└─ forward GPT     50.00  ███████████████████████████
+GPT is compiled: one span for 36 modules; compile its blocks one by one to see them.
+"""
+    )
+
+
 def test_a_wide_table_has_bars(write_traces: Write, step: Any, show: Show) -> None:
     path = write_traces(step(0), step(1, 100, wait=81))
     assert (

@@ -81,20 +81,20 @@ def test_a_site_says_what_the_module_is(sites: ModuleSites) -> None:
     model = GPT()
     sites.open(model)
     assert [
-        (site.fqn, site.parameters, site.container, site.compiled, site.recorded)
+        (site.fqn, site.parameters, site.container, site.compiled_modules, site.recorded)
         for site in sites.by_id.values()
     ] == [
-        ("GPT", 46, False, False, True),
-        ("GPT.h", 40, True, False, True),
-        ("GPT.h.0", 20, False, False, True),
-        ("GPT.h.0.mlp", 20, False, False, True),
-        ("GPT.h.0.mlp.c_fc", 12, False, False, True),
-        ("GPT.h.0.mlp.c_proj", 8, False, False, True),
-        ("GPT.h.1", 20, False, False, True),
-        ("GPT.h.1.mlp", 20, False, False, True),
-        ("GPT.h.1.mlp.c_fc", 12, False, False, True),
-        ("GPT.h.1.mlp.c_proj", 8, False, False, True),
-        ("GPT.head", 6, False, False, True),
+        ("GPT", 46, False, 0, True),
+        ("GPT.h", 40, True, 0, True),
+        ("GPT.h.0", 20, False, 0, True),
+        ("GPT.h.0.mlp", 20, False, 0, True),
+        ("GPT.h.0.mlp.c_fc", 12, False, 0, True),
+        ("GPT.h.0.mlp.c_proj", 8, False, 0, True),
+        ("GPT.h.1", 20, False, 0, True),
+        ("GPT.h.1.mlp", 20, False, 0, True),
+        ("GPT.h.1.mlp.c_fc", 12, False, 0, True),
+        ("GPT.h.1.mlp.c_proj", 8, False, 0, True),
+        ("GPT.head", 6, False, 0, True),
     ]
     assert sites.by_id[id(model)].function_name == f"{__name__}.GPT.forward"
     assert sites.by_id[id(model.head)].function_name == "torch.nn.modules.linear.Linear.forward"
@@ -634,9 +634,9 @@ def test_torch_compile_shows_what_it_wraps(sites: ModuleSites) -> None:
     sites.open(compiled)
     assert names(sites) == [("GPT", "GPT"), *GPT_NAMES]
     site = sites.by_id[id(compiled)]
-    assert (site.compiled, site.parameters) == (True, 46)
+    assert (site.compiled_modules, site.parameters) == (10, 46)
     assert site.function_name == f"{__name__}.GPT.forward"
-    assert sites.by_id[id(compiled._orig_mod)].compiled is False  # type: ignore[attr-defined]
+    assert sites.by_id[id(compiled._orig_mod)].compiled_modules == 0  # type: ignore[attr-defined]
 
 
 def test_torch_compile_in_the_middle(sites: ModuleSites) -> None:
@@ -657,8 +657,10 @@ def test_torch_compile_around_ddp(sites: ModuleSites) -> None:
 def test_compiled_in_place(sites: ModuleSites) -> None:
     model = GPT()
     model.head.compile(backend="eager")
+    model.h[1].compile(backend="eager")
     sites.open(model)
-    assert [site.fqn for site in sites.by_id.values() if site.compiled] == ["GPT.head"]
+    compiled = {site.fqn: site.compiled_modules for site in sites.by_id.values()}
+    assert {fqn: count for fqn, count in compiled.items() if count} == {"GPT.h.1": 4, "GPT.head": 1}
 
 
 def test_classes_that_do_not_behave(sites: ModuleSites) -> None:
