@@ -110,6 +110,7 @@ def _recording(
         _do_nothing,
         losses=Losses(_lost, _do_nothing),
         causes=Causes((), recorder),
+        hurry=lambda: _do_nothing,
     )
     recorder.install()
     try:

@@ -38,6 +38,7 @@ from otel_torch_modules._recording.collectives import last_collectives
 from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._recording.dynamo import skip_own_frames
 from otel_torch_modules._recording.loop.hooks import LoopHooks
+from otel_torch_modules._recording.loop.process_group import ProcessGroupEnd
 from otel_torch_modules._recording.loop.standing import Standing
 from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules._recording.losses import Losses
@@ -106,12 +107,14 @@ class Tracing:
             self._leave_out,
             losses=self._losses,
             causes=self._causes,
+            hurry=lambda: self._engine.worker.hurry,
             spending=self._spending,
             requests=self._requests,
         )
         self._causes.loop = self._steps.loop
         spend = None if self._spending is None else self._spending.spend
         self._hooks = LoopHooks(self._steps.loop, spend)
+        self._group_end = ProcessGroupEnd(self._send_early, self._recorder.fail)
         self._standing = Standing(self._steps.current, self._recorder)
         self._stalls = self._look_for_stalls(config.stall_timeout)
         self._black_box = self._make_black_box(config.blackbox)
@@ -131,6 +134,7 @@ class Tracing:
         self._job_context.attach()
         self._recorder.install()
         self._hooks.install()
+        self._group_end.install()
         self._causes.install()
 
     def stop(self) -> None:
@@ -155,8 +159,14 @@ class Tracing:
 
     def _unhook(self) -> None:
         self._causes.uninstall()
+        self._group_end.uninstall()
         self._hooks.uninstall()
         self._recorder.uninstall()
+
+    def _send_early(self) -> None:
+        """The job says that it ends: it may be killed before the process does."""
+        self._steps.hand_over_ended()
+        self._engine.send_early()
 
     def _put(self, record: Record) -> None:
         """Recording is through with `record`."""

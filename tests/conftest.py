@@ -40,6 +40,10 @@ def _hooks() -> dict[str, object]:
         "gradients": (nn.utils.clip_grad_norm_, nn.utils.clip_grad_value_),
         "checkpoints": (torch.save, torch.load, torch.serialization.save, torch.serialization.load),
         "GradScaler": (torch.amp.GradScaler.unscale_, torch.amp.GradScaler.update),
+        "process group": (
+            torch.distributed.destroy_process_group,
+            torch.distributed.distributed_c10d.destroy_process_group,
+        ),
         "schedulers": [getattr(kind, "step", None) for kind in vars(lr_scheduler).values()],
         "garbage": [callback for callback in gc.callbacks if isinstance(callback, partial)],
         "forward pre-hooks": list(torch_module._global_forward_pre_hooks),

@@ -13,6 +13,8 @@ from otel_torch_modules._records import Record
 EXIT_TIMEOUT_S = 4.5
 """How long exit waits for a collector that does not answer; with what breaking off takes, less than five seconds."""
 
+_EARLY_TIMEOUT_S = 2.0  # the same where the job says that it ends, and the process may go on
+
 _CAPACITY = 64 << 20  # bytes of records that may wait
 
 
@@ -58,9 +60,9 @@ class Engine:
         self.worker = Worker(outlet, deliveries, handle, hand_over, capacity=_CAPACITY)
         self._outlet = outlet
         self._finish = finish
-        self._exit_timeout_s = exit_timeout_s
+        self._exit_timeout_s = self._left_s = exit_timeout_s
         # At exit this is all: the program's meter provider ends after us, and reads the numbers once more.
-        self._at_exit = AtExit(lambda: self.stop(self._exit_timeout_s))
+        self._at_exit = AtExit(lambda: self.stop(self._left_s))
         self._before_exit = AtExit(self._hand_in)
         self._at_exit.register()
 
@@ -81,8 +83,14 @@ class Engine:
         self._outlet.end(in_time)
         return in_time
 
+    def send_early(self) -> None:
+        """Send what has been put: the job says that it ends, and may be killed at once."""
+        self._outlet.wait(_EARLY_TIMEOUT_S)
+        in_time = self.worker.flush(_EARLY_TIMEOUT_S)
+        self._left_s = self._exit_timeout_s - (0.0 if in_time else _EARLY_TIMEOUT_S)
+
     def _hand_in(self) -> None:
         """Send what there is, before what the program has registered at exit: that may train, or end the process."""
         self._finish()
-        if not self.worker.flush(self._exit_timeout_s):
-            self._exit_timeout_s = 0.0  # nobody answers: once is enough to wait
+        if not self.worker.flush(self._left_s):
+            self._left_s = 0.0  # nobody answers: once is enough to wait

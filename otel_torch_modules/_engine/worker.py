@@ -91,7 +91,7 @@ class Worker:
         self._records = 0
         self._slots = 0  # of the logs that came
         self._woken = False
-        self._signals: SimpleQueue[threading.Event | None] = SimpleQueue()
+        self._signals: SimpleQueue[object] = SimpleQueue()
         self._lock = threading.RLock()  # a signal handler of the program's may train in here
         self._thread: threading.Thread | None = None
         self._broken_off = False
@@ -153,6 +153,14 @@ class Worker:
             self._signals.put(None)
         return True
 
+    @property
+    def hurry(self) -> Callable[[object], None]:
+        """What makes the thread try at once to hand over, handle and export all that there is; whatever it is given.
+
+        It is a function in C, which a weak reference may call back.
+        """
+        return self._signals.put
+
     def flush(self, timeout_s: float) -> bool:
         """Wait until all that was put has been handled and exported.
 
@@ -162,9 +170,10 @@ class Worker:
             return True
         exported = threading.Event()
         self._signals.put(exported)
-        return self._wait(lambda: not self._stopped and not exported.wait(_LOOK_S), timeout_s) and (
-            exported.is_set()
-        )
+        self._wait(lambda: not self._stopped and not exported.wait(_LOOK_S), timeout_s)
+        in_time = exported.is_set()
+        exported.set()  # nobody waits for it any more
+        return in_time
 
     def stop(self, timeout_s: float) -> bool:
         """Handle what was put, close, and end the thread; return False when it was broken off.
@@ -196,7 +205,7 @@ class Worker:
         """Return a number that grows with whatever the thread does."""
         return self._deliveries.progress + progress.slices
 
-    def _run(self, signals: SimpleQueue[threading.Event | None]) -> None:
+    def _run(self, signals: SimpleQueue[object]) -> None:
         waiting: list[threading.Event] = []
         if self._thread is not threading.current_thread():
             return
@@ -209,15 +218,17 @@ class Worker:
                 if is_interruption(error):
                     raise
                 signal = None
-            if signal is not None:
+            if isinstance(signal, threading.Event):
                 waiting.append(signal)
+            waiting = [exported for exported in waiting if not exported.is_set()]
             ends = self._stopped
             self._woken = False
             self._records = self._slots = 0
-            handled = self._handle_what_waits()
             self._guarded(self._hand_over)
+            handled = self._handle_what_waits()
             self._guarded(self._sender.idle)
-            if (waiting or ends) and handled and self._guarded(self._sender.export):
+            hurries = signal is not None or waiting or ends
+            if hurries and handled and self._guarded(self._sender.export):
                 for exported in waiting:
                     exported.set()
                 waiting.clear()

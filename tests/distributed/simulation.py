@@ -83,6 +83,7 @@ def _record(*, phases_only: bool) -> Record:
         lambda _: None,
         losses=losses,
         causes=Causes((), recorder),
+        hurry=lambda: lambda _: None,
     )
     hooks = LoopHooks(steps.loop)
     train = runpy.run_path(str(DEMO))["train"]

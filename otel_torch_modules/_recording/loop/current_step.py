@@ -9,8 +9,11 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter_ns as now
 from typing import Any
+from weakref import ref
 
 from torch.optim import Optimizer
 
@@ -22,6 +25,7 @@ from otel_torch_modules._recording.loop.fetches import Fetches, Wait
 from otel_torch_modules._recording.loop.open_optimizers import OpenOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._recording.thread_state import ThreadState
 from otel_torch_modules._recording.wall_clock import clock_offset
 from otel_torch_modules._records import Event, OuterParent, Record, begin_of
 
@@ -32,6 +36,13 @@ _PAUSE = 500_000_000
 _IDLE = 300_000_000
 
 
+@dataclass(frozen=True, eq=False)
+class _Ended:
+    record: Record
+    thread: ref[ThreadState]
+    """In which it has ended: while that lives, it may go on with it."""
+
+
 class CurrentStep:
     """Opens and ends steps.
 
@@ -40,12 +51,19 @@ class CurrentStep:
         admission: whether steps are recorded, and where they go.
         border: takes forwards that turn out to be no step's.
         measures: are taken of each step.
+        hurry: returns what to call, in C, where the thread ends that has ended a step.
     """
 
     def __init__(
-        self, recorder: Recorder, admission: Admission, border: Border, measures: Measures
+        self,
+        recorder: Recorder,
+        admission: Admission,
+        border: Border,
+        measures: Measures,
+        hurry: Callable[[], Callable[[object], None]],
     ) -> None:
         self.recorder = recorder
+        self._hurry = hurry
         self._admission = admission
         self._border = border
         self._measures = measures
@@ -74,8 +92,8 @@ class CurrentStep:
         self._last_span: OuterParent | None = None  # where somebody has asked for it
         self._ended_before = 0  # the step before the last
         self._waits: list[Wait] = []  # the next step's, as far as is known
-        # An ended step lies here until the loop or the worker pops it; who does owns it.
-        self._ended: deque[Record] = deque()
+        # An ended step lies here until the loop or the worker removes it; who does owns it.
+        self._ended: deque[_Ended] = deque()
 
     @property
     def last_index(self) -> int | None:
@@ -177,7 +195,7 @@ class CurrentStep:
             if not step.released:
                 self._border.give_back(step.leave_early_roots(), self._index_before)
                 step.released = True
-                self._ended.append(step.record)
+                self._ended.append(_Ended(step.record, ref(self.recorder.thread, self._hurry())))
 
     def end_by_optimizer(self, step: OpenStep) -> None:
         """Let it have ended as most do."""
@@ -245,12 +263,22 @@ class CurrentStep:
             self._admission.close_step(step.record)
 
     def hand_over_idle(self) -> None:
-        """Send off what ended a while ago."""
-        if not self.recorder.runs_backward and now() - self.end > _IDLE:
-            with suppressed(IndexError):
-                record = self._ended.pop()
-                record.end = self.end
-                self._admission.close_step(record)
+        """Send off what ended a while ago, or in a thread that is gone."""
+        for ended in list(self._ended):
+            is_idle = now() - self.end > _IDLE and not self.recorder.runs_backward
+            if is_idle or ended.thread() is None:
+                self._send_ended(ended)
+
+    def hand_over_ended(self) -> None:
+        """Send off what has ended."""
+        for ended in list(self._ended):
+            self._send_ended(ended)
+
+    def _send_ended(self, ended: _Ended) -> None:
+        with suppressed(ValueError):  # somebody else has it
+            self._ended.remove(ended)
+            ended.record.end = self.end
+            self._admission.close_step(ended.record)
 
     def last_span(self) -> OuterParent | None:
         """Return the span of the step that is open, or was last; None where there was none, or it is not recorded."""

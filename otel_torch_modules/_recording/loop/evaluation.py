@@ -13,6 +13,7 @@ from torch import nn
 
 from otel_torch_modules._recording.loop.fetches import Wait, Waits
 from otel_torch_modules._recording.open_log import OpenLog
+from otel_torch_modules._recording.thread_state import ThreadState
 from otel_torch_modules._records import WIDTH, Record
 
 # How many forwards of an evaluation can be taken back.
@@ -47,17 +48,30 @@ class Evaluation:
         record: what is recorded of them.
         recorded: whether that is anything.
         waits: of the thread's loop for data, those that may be its own.
+        thread: that it is of.
     """
 
-    __slots__ = ("forwards", "into", "phases_only", "record", "recorded", "thread", "waits")
+    __slots__ = (
+        "forwards",
+        "into",
+        "phases_only",
+        "record",
+        "recorded",
+        "thread",
+        "thread_id",
+        "waits",
+    )
 
-    def __init__(self, record: Record, recorded: bool, waits: Waits) -> None:
+    def __init__(
+        self, record: Record, recorded: bool, waits: Waits, thread: weakref.ref[ThreadState]
+    ) -> None:
         self.record = record
         self.recorded = recorded
         self.phases_only = record.phases_only  # by the choice of ranks
         self.waits = waits
         self.into = OpenLog()
-        self.thread = threading.get_ident()
+        self.thread = thread
+        self.thread_id = threading.get_ident()
         self.forwards: deque[Forward] = deque(maxlen=_MOST_TAKEN)  # the last ones
 
     @property

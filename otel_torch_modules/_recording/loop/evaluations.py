@@ -50,11 +50,18 @@ class Evaluations:
         admission: whether evaluations are recorded, and where they go.
         losses: told of what an error of ours has cost.
         fetches: the waits for data of each thread.
+        hurry: returns what to call, in C, where the thread of one ends that has not been sent off.
     """
 
     def __init__(
-        self, recorder: Recorder, admission: Admission, losses: Losses, fetches: Fetches
+        self,
+        recorder: Recorder,
+        admission: Admission,
+        losses: Losses,
+        fetches: Fetches,
+        hurry: Callable[[], Callable[[object], None]],
     ) -> None:
+        self._hurry = hurry
         self._recorder = recorder
         self._admission = admission
         self._fetches = fetches
@@ -107,7 +114,10 @@ class Evaluations:
         recorded = self._admission.open_evaluation(record)
         if record.parent is not None:  # a span of the program's, which has begun since
             record.start = now()
-        return Evaluation(record, recorded, self._fetches.begin_evaluation())
+        # A thread that serves one request, and ends, is no end of a job.
+        hurry = None if last_step is None else self._hurry()
+        thread = weakref.ref(self._recorder.thread, hurry)
+        return Evaluation(record, recorded, self._fetches.begin_evaluation(), thread)
 
     def _last_that_goes_on(self) -> Evaluation | None:
         evaluation, self._thread.last = self._thread.last, None
@@ -222,7 +232,7 @@ class Evaluations:
         self._held.end_all()
 
     def end_idle(self) -> None:
-        """Send off those that have waited for a while."""
+        """Send off those that have waited for a while, or whose thread is gone."""
         self._held.end_idle()
 
     def lose(self) -> bool | None:

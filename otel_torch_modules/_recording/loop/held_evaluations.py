@@ -55,7 +55,7 @@ class HeldEvaluations:
 
     def of_thread(self) -> list[Evaluation]:
         """Return those of the thread that asks, in order."""
-        return [one for one in list(self._held) if one.thread == threading.get_ident()]
+        return [one for one in list(self._held) if one.thread_id == threading.get_ident()]
 
     def take_forwards(self, wanted: Callable[[Forward], bool]) -> list[Forward]:
         """Take the last forwards of this thread back, as long as they are `wanted`; return them in order."""
@@ -84,11 +84,10 @@ class HeldEvaluations:
                 self.send(self._held.popleft())
 
     def end_idle(self) -> None:
-        """Send off those that have waited for a while."""
-        with suppressed(IndexError, ValueError):  # a thread goes on with one meanwhile
-            while now() - (evaluation := self._held[0]).record.end > PAUSE:
-                self._held.remove(evaluation)
-                self.send(evaluation)
+        """Send off those that have waited for a while, or whose thread is gone."""
+        for evaluation in list(self._held):
+            if now() - evaluation.record.end > PAUSE or evaluation.thread() is None:
+                self._send_held(evaluation)
 
     def abandon(self) -> None:
         """Drop all: they are another process's."""

@@ -52,6 +52,7 @@ class Steps:
         causes: of what takes time beside modules.
         spending: decides how deep records go; None where there is no budget and all are full.
         requests: for steps, while the job runs; None where nobody can ask.
+        hurry: returns a function in C, to be called back where a thread ends before what it has done was submitted.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Steps:
         *,
         losses: Losses,
         causes: Causes,
+        hurry: Callable[[], Callable[[object], None]],
         spending: Spending | None = None,
         requests: Requests | None = None,
     ) -> None:
@@ -71,9 +73,9 @@ class Steps:
         self._recorder = recorder
         self._admission = Admission(config, context, submit, leave_out, spending, causes, requests)
         self._border = Border(recorder, self._admission)
-        self._current = CurrentStep(recorder, self._admission, self._border, causes.measures)
+        self._current = CurrentStep(recorder, self._admission, self._border, causes.measures, hurry)
         self._fetches = self._current.fetches
-        self._evaluations = Evaluations(recorder, self._admission, losses, self._fetches)
+        self._evaluations = Evaluations(recorder, self._admission, losses, self._fetches, hurry)
         self._optimizers = LiveOptimizers()
         self._iterations = Iterations(self._optimizers)
         self._opening = threading.RLock()
@@ -193,6 +195,18 @@ class Steps:
         ):
             self._current.undo(step)
         self._current.hand_over()
+
+    def hand_over_ended(self) -> None:
+        """Send off all with which nobody goes on, as far as that is known; in any thread.
+
+        A step that is open is broken off where its thread is gone.
+        """
+        step = self._current.step
+        if step is None or step.ended or self._recorder.threads.get(step.thread) is not None:
+            self._evaluations.end_all()
+            self._current.hand_over_ended()
+        else:
+            self.finish()
 
     def hand_over_idle(self) -> None:
         """Send off what ended a while ago."""

@@ -7,6 +7,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
+from queue import SimpleQueue
+from threading import Semaphore
 from typing import Any
 
 import pytest
@@ -80,6 +83,38 @@ def test_what_the_queue_cannot_hold_is_dropped_and_counted(
             "steps, then whole steps; all are counted",
         ),
     ]
+
+
+def test_what_may_be_the_last_is_exported_at_once(worker_of: Callable[..., Worker]) -> None:
+    handled: list[int | None] = []
+    exported: SimpleQueue[list[int | None]] = SimpleQueue()
+    worker = worker_of(
+        lambda item: handled.append(item.index),
+        export=lambda: exported.put(list(handled)),
+        interval_s=SOON,
+    )
+    worker.put(record(0))
+    worker.hurry(object())
+    assert exported.get(timeout=SOON) == [0]
+
+
+def test_a_flush_that_was_given_up_is_not_gone_on_with(worker_of: Callable[..., Worker]) -> None:
+    exports, looks, well = count(), Semaphore(0), threading.Event()
+    worker = worker_of(
+        lambda item: None,
+        export=lambda: well.is_set() or next(exports) < 0,
+        idle=looks.release,
+        interval_s=0.001,
+    )
+    worker.put(record(0))
+    assert not worker.flush(0.0)
+    for _ in range(2):  # it may have been at it
+        assert looks.acquire(timeout=SOON)
+    before = next(exports)
+    for _ in range(5):
+        assert looks.acquire(timeout=SOON)
+    assert next(exports) == before + 1
+    well.set()
 
 
 def test_the_next_step_that_is_taken_says_how_many_were_dropped(
