@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from otel_torch_modules import semconv
 
@@ -152,6 +152,12 @@ MEMORY_RESERVED: Final = Varying(semconv.MEMORY_RESERVED, int)
 MEMORY_ALLOC_RETRIES: Final = Varying(semconv.MEMORY_ALLOC_RETRIES, int)
 MEMORY_DEVICE_ALLOCS: Final = Varying(semconv.MEMORY_DEVICE_ALLOCS, int)
 MEMORY_OOMS: Final = Varying(semconv.MEMORY_OOMS, int)
+
+# What the device says, in seconds: of a step, and but for the last two of a span. See `DeviceTimes`.
+DEVICE_DURATION: Final = Varying(semconv.DEVICE_DURATION, float)
+DEVICE_LAG: Final = Varying(semconv.DEVICE_LAG, float)
+DEVICE_FORWARD_LAG: Final = Varying(semconv.DEVICE_FORWARD_LAG, float)
+DEVICE_CLOCK_ERROR: Final = Varying(semconv.DEVICE_CLOCK_ERROR, float)
 
 _WAIT: Final = Shown(semconv.DATA_WAIT, semconv.PHASE_DATA, below_step=True)
 _OPTIMIZER: Final = Shown(
@@ -352,6 +358,26 @@ class Stall(NamedTuple):
     opened: Record | None  # what is recorded and open; None where that is nothing
 
 
+class DeviceTimes(NamedTuple):
+    """When the device came to what a step has put on its streams."""
+
+    times: Mapping[int, int]  # by the times in the log of what it belongs to; both perf_counter_ns
+    measured: Mapping[Varying, Any]  # of the step as a whole
+
+
+class Stamps(Protocol):
+    """What a step has put on the device's streams, which has not come to it yet. Asked on the worker's thread."""
+
+    def passed(self) -> bool:
+        """Return whether the device has come past all, or it will not be known; without waiting for it."""
+
+    def lose(self) -> None:
+        """Let the step be without the device's times."""
+
+    def read(self) -> DeviceTimes | None:
+        """Return when the device came to them, once `passed`; None where that is not known."""
+
+
 next_number: Final[Callable[[], int]] = count().__next__
 """Return a number that no record has in this process."""
 
@@ -398,6 +424,8 @@ class Record:
     stalled: float = 0.0  # seconds for which nothing happened, where that was said
     stall: Stall | None = None  # of a stall
     measured: Mapping[Varying, Any] = field(default_factory=dict)  # of the step as a whole
+    stamps: Any = None  # recording's, until they are read: `Stamps`
+    device: DeviceTimes | None = None  # what they said
     passing: bool = False  # there are stretches in the log that come and go
     number: int = field(default_factory=next_number)
     log: list[Any] = field(default_factory=list)

@@ -36,6 +36,7 @@ from otel_torch_modules._log import inform
 from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.collectives import last_collectives
 from otel_torch_modules._recording.cost.spending import Spending
+from otel_torch_modules._recording.device_events import DeviceEvents
 from otel_torch_modules._recording.dynamo import skip_own_frames
 from otel_torch_modules._recording.loop.hooks import LoopHooks
 from otel_torch_modules._recording.loop.process_group import ProcessGroupEnd
@@ -93,6 +94,7 @@ class Tracing:
             finish=self._finish,
         )
         self._causes = Causes(config.causes, self._recorder)
+        self._device_events = None if config.device_time == "off" else DeviceEvents()
         self._losses = Losses(self._engine.worker.lose, self._unhook)
         self._requests = (
             Requests(self._recorder, self._engine.worker.start, self._rank)
@@ -108,6 +110,7 @@ class Tracing:
             losses=self._losses,
             causes=self._causes,
             hurry=lambda: self._engine.worker.hurry,
+            device_events=self._device_events,
             spending=self._spending,
             requests=self._requests,
         )
@@ -136,6 +139,8 @@ class Tracing:
         self._hooks.install()
         self._group_end.install()
         self._causes.install()
+        if self._device_events is not None:
+            self._device_events.install()
 
     def stop(self) -> None:
         """Take the hooks off, send what was recorded and end all threads."""
@@ -156,8 +161,12 @@ class Tracing:
         if self._control is not None:
             self._control.forget()
         self._causes.forget()
+        if self._device_events is not None:
+            self._device_events.forget()
 
     def _unhook(self) -> None:
+        if self._device_events is not None:
+            self._device_events.uninstall()
         self._causes.uninstall()
         self._group_end.uninstall()
         self._hooks.uninstall()
@@ -184,6 +193,8 @@ class Tracing:
         with self._deliveries.assembling(record):
             # Assembly keeps the last records for a while, and a context may hold what is the program's.
             context, record.context = record.context, None
+            if record.stamps is not None:
+                _read_device_times(record)
             self._emission.context.settle(record)
             if self._spending is not None:
                 self._spending.worker_turns_to(record)
@@ -312,3 +323,10 @@ class Tracing:
         except BaseException:
             if self._recorder.fail("where the last step is handed over"):
                 raise
+
+
+def _read_device_times(record: Record) -> None:
+    """Let `record` have the times of the device, if these are known."""
+    record.device, record.stamps = record.stamps.read(), None
+    if record.device is not None:
+        record.measured = {**record.measured, **record.device.measured}

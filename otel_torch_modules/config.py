@@ -21,6 +21,7 @@ from otel_torch_modules.ranks import Ranks
 
 _PREFIX = "OTEL_TORCH_MODULES_"
 _PHASES = ("train", "eval")
+_DEVICE_TIMES = ("off", "phases")
 CAUSES = ("compile", "gc", "checkpoint", "loop", "host", "memory")
 _SPAN_KINDS = ("separate", "internal")
 _SERVICES = ("one", "phases", "ranks")
@@ -131,6 +132,7 @@ class Config:
     blackbox: str = ""
     control: str = ""
     causes: tuple[str, ...] = CAUSES
+    device_time: str = "phases"
     services: str = "one"
     step_name: str = semconv.STEP
 
@@ -147,6 +149,8 @@ class Config:
             )
         if self.span_kind not in _SPAN_KINDS:
             _refuse("span_kind", self.span_kind, "separate or internal")
+        if self.device_time not in _DEVICE_TIMES:
+            _refuse("device_time", self.device_time, "off or phases")
         if self.services not in _SERVICES:
             _refuse("services", self.services, "one, phases or ranks")
         if not isinstance(self.step_name, str) or not _STEP_NAME.fullmatch(self.step_name):
@@ -317,6 +321,7 @@ _PARSERS = {
     "blackbox": _word,
     "control": _word,
     "causes": _causes,
+    "device_time": _word,
     "services": _word,
     "step_name": _word,
 }

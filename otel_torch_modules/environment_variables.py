@@ -116,6 +116,13 @@ OTEL_TORCH_MODULES_CAUSES: Final = "OTEL_TORCH_MODULES_CAUSES"
 The names: ``compile``, ``gc``, ``checkpoint``, ``loop`` (clipping, ``zero_grad``, scaler, scheduler). Default ``all``.
 """
 
+OTEL_TORCH_MODULES_DEVICE_TIME: Final = "OTEL_TORCH_MODULES_DEVICE_TIME"
+"""What has the time that the device took, beside that of the thread that trains: ``off`` or ``phases``.
+
+Default ``phases``: root forwards, backward passes and optimizers of each step, where the process uses an accelerator.
+Nothing synchronises with it.
+"""
+
 OTEL_TORCH_MODULES_SERVICES: Final = "OTEL_TORCH_MODULES_SERVICES"
 """Which services spans are of: ``one``; ``phases`` or ``ranks``, a service for each (``my-training · backward``).
 

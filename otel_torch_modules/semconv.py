@@ -91,6 +91,12 @@ MEMORY_ALLOC_RETRIES: Final = "torch.device.memory.alloc_retries"
 MEMORY_DEVICE_ALLOCS: Final = "torch.device.memory.device_allocs"
 MEMORY_OOMS: Final = "torch.device.memory.ooms"
 
+# What the device says of a span, and of the step.
+DEVICE_DURATION: Final = "torch.device.duration"
+DEVICE_LAG: Final = "torch.device.lag"
+DEVICE_FORWARD_LAG: Final = "torch.device.forward_lag"
+DEVICE_CLOCK_ERROR: Final = "torch.device.clock_error"
+
 # Attributes of the span of a stall and of the rank spans below it.
 STALL_DURATION: Final = "torch.stall.duration"
 STALL_REASON: Final = "torch.stall.reason"

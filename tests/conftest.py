@@ -21,6 +21,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from otel_torch_modules import TorchModuleInstrumentor
 from otel_torch_modules._assembly.reading import between
 from otel_torch_modules._recording.causes import checkpoints, garbage_collection, loop_calls
+from otel_torch_modules._recording.torch_private import graph_classes
 from tests.support.left_to_itself import let_go_on
 
 torch.set_num_threads(1)
@@ -46,6 +47,7 @@ def _hooks() -> dict[str, object]:
         ),
         "schedulers": [getattr(kind, "step", None) for kind in vars(lr_scheduler).values()],
         "garbage": [callback for callback in gc.callbacks if isinstance(callback, partial)],
+        "captures": [(kind.capture_begin, kind.capture_end) for kind in graph_classes()],
         "forward pre-hooks": list(torch_module._global_forward_pre_hooks),
         "forward hooks": list(torch_module._global_forward_hooks),
         "optimizer pre-hooks": list(torch_optimizer._global_optimizer_pre_hooks),

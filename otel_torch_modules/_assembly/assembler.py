@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any
 
+from otel_torch_modules._assembly.device import add_device_times
 from otel_torch_modules._assembly.reading.alone import alone
 from otel_torch_modules._assembly.reading.between import add_between, between
 from otel_torch_modules._assembly.reading.call import Call, Calls
@@ -114,6 +115,8 @@ class Assembler:
         enclose(root)
         if not record.phases_only:
             add_self_times(root)
+        if record.device is not None:
+            add_device_times(root, record.device.times)
         if record.kind == "step":
             add_between(tree.heads[-1])
         return root
@@ -132,6 +135,8 @@ class Assembler:
         stretched = enclose(root)
         if not record.phases_only:
             add_self_times(root)
+        if record.device is not None:
+            add_device_times(root, record.device.times)
         if not stretched and tree.self_contained and ends is not None:
             seen.numbers = ends[1] - ends[0]
             seen.plan = Plan.of(root, len(tree.heads), tree.truncated)

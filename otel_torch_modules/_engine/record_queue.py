@@ -82,6 +82,13 @@ class RecordQueue:
             (self._steps if record.kind == "step" else self._evaluations).append(waiting)
         return True
 
+    @property
+    def first(self) -> Record | None:
+        """The record that came first, unless it goes before it is taken; None where there is none."""
+        with self._lock:
+            waiting = [queue[0] for queue in (self._steps, self._evaluations) if queue]
+            return min(waiting, key=lambda entry: entry.order).record if waiting else None
+
     def take(self) -> Record | None:
         """Return the record that came first; None where there is none."""
         with self._lock:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from otel_torch_modules import semconv
 from otel_torch_modules._engine import fork
 from otel_torch_modules._engine.deliveries import Deliveries
+from otel_torch_modules._engine.device_wait import DeviceWait
 from otel_torch_modules._engine.pauses import progress
 from otel_torch_modules._engine.record_queue import RecordQueue
 from otel_torch_modules._interruption import is_interruption
@@ -82,6 +83,7 @@ class Worker:
         self._hand_over = hand_over
         self._interval_s = interval_s
         self.queue = RecordQueue(capacity, self._has_no_room)
+        self._device_wait = DeviceWait()
         self._stopped = False
         self._renew()
         fork.watch(self)
@@ -224,6 +226,7 @@ class Worker:
             ends = self._stopped
             self._woken = False
             self._records = self._slots = 0
+            self._device_wait.hurry(bool(waiting) or ends)
             self._guarded(self._hand_over)
             handled = self._handle_what_waits()
             self._guarded(self._sender.idle)
@@ -241,6 +244,9 @@ class Worker:
         for _ in range(len(self.queue)):
             if self._broken_off or not self._sender.ready:
                 return False
+            first = self.queue.first
+            if first is not None and self._device_wait.holds(first):
+                return False  # with all that come after it, whose trees may depend on it
             record = self.queue.take()
             if record is not None:
                 self._guarded(self._handle, record)

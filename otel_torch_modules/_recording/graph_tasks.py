@@ -104,6 +104,8 @@ class GraphTasks:
         log = into.log
         if log is not None:
             log.extend((TASK, state.code, code, time, state.code_if_python))
+            if into.stamps is not None and not code:
+                into.stamps.put(time, into.stamps.take())
         # Where recompute is all that is left it may be ended early, in the middle of a backward inside
         # it. An error that is one ends the backward around it too.
         entered.watch(end, state.code, log, expected=state.attach is state.attach_in_recompute)
@@ -121,6 +123,8 @@ class GraphTasks:
         log = task.into.log
         if log is not None and known is not None:
             log.extend((TASK_END, self._thread().code, task.code, time, True))
+            if task.into.stamps is not None and not task.code:
+                task.into.stamps.backward_ended(time)
         self._end(task, time, failed=False)
 
     def settle(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from otel_torch_modules._recording.device_events import StepStamps
 from otel_torch_modules._recording.live_marks import live_marks
 from otel_torch_modules._records import Record
 
@@ -14,13 +15,15 @@ SLOTS_PER_MARK: Final = 5
 class OpenLog:
     """A log that is written, and what it is of."""
 
-    __slots__ = ("log", "marks_end", "phases_only", "record")
+    __slots__ = ("log", "marks_end", "phases_only", "record", "stamps")
 
     def __init__(self) -> None:
         self.record: Record | None = None
         self.log: list[Any] | None = None
         """None where nothing is recorded."""
         self.phases_only = False
+        self.stamps: StepStamps | None = None
+        """What is put on the device's streams beside it."""
         self.marks_end = 0
         """Length of the log from which on nothing is marked, unless there is room again."""
 
@@ -29,6 +32,7 @@ class OpenLog:
         self.record = record
         self.log = None if record is None else record.log
         self.phases_only = record is not None and record.phases_only
+        self.stamps = None if record is None else record.stamps
         if record is not None:
             self.has_room()
 

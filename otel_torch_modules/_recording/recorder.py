@@ -146,7 +146,7 @@ class Recorder:
         tasks = self._tasks
         state = self._threads.state
         task, graph = -1, False
-        opened = around = site = None
+        opened = around = site = begun = None
         try:
             if tasks.open:
                 tasks.settle()
@@ -168,6 +168,8 @@ class Recorder:
                     elif recorded:
                         opened = self.sites.open(module)
                         opened.callers[state.code] = into
+                    if into.stamps is not None and into.log is not None and recorded:
+                        begun = into.stamps.forward_begins(into.log)
                 state.into = into
             else:  # a forward inside a backward: recompute
                 state.into = into = tasks.running(task).into
@@ -204,6 +206,8 @@ class Recorder:
                 try:
                     if tasks.open:
                         tasks.settle()
+                    if begun is not None and state.into.stamps is not None:
+                        state.into.stamps.forward_ended(begun, state.code)
                     self.boundary.root_closes(failed)
                 except BaseException:
                     if self.fail("at the end of a root module's call"):
@@ -265,7 +269,7 @@ class Recorder:
         try:
             state = self._threads.state
             into = state.own or self._shared
-            into.record = into.log = None
+            into.record = into.log = into.stamps = None
             self._tasks.drop(into)
             state.last_input = state.last_output = state.returned_at = -1
             self.sites.clear()  # some may be half known

@@ -178,6 +178,30 @@ def device_memory_stats(device: torch.device) -> Mapping[str, Any] | None:
     return found
 
 
+def turn_to_device(device: torch.device) -> None:
+    """Make `device` current in this thread: else CUDA may begin to use another one where something is asked of it."""
+    if torch._C._accelerator_getDeviceIndex() != device.index:
+        torch._C._accelerator_setDeviceIndex(device.index)
+
+
+def stream_captures(device: torch.device) -> Callable[[], bool]:
+    """Return what says whether the stream that is current on `device` captures a graph.
+
+    Before torch 2.13 CUDA alone is asked; of another device it is not known.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_current_stream_capturing
+    if not hasattr(torch.Stream, "is_capturing"):
+        return bool
+    return lambda: torch.accelerator.current_stream().is_capturing()
+
+
+def graph_classes() -> list[type]:
+    """Return the classes whose ``capture_begin`` and ``capture_end`` are around all captures that torch makes."""
+    places = ((torch.cuda, "CUDAGraph"), (torch.xpu, "XPUGraph"), (torch.accelerator, "Graph"))
+    return [vars(module)[name] for module, name in places if name in vars(module)]
+
+
 def compilation_callbacks() -> Any:
     """Return what calls back where Dynamo starts and ends to compile; None while Dynamo is not there."""
     module = sys.modules.get("torch._dynamo.callback")

@@ -8,18 +8,31 @@ being found anew.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain, pairwise
 from operator import le, lt
 from typing import Any
 
+from otel_torch_modules._assembly.device import device_values
 from otel_torch_modules._assembly.repeating.moment import Moment, Placed
 from otel_torch_modules._assembly.self_time import self_times
 from otel_torch_modules._engine.pauses import pause_after
-from otel_torch_modules._records import WIDTH, Detail, Record, Slot, Varying, event_of
+from otel_torch_modules._records import (
+    DEVICE_DURATION,
+    DEVICE_LAG,
+    WIDTH,
+    Detail,
+    Record,
+    Slot,
+    Varying,
+    event_of,
+)
 from otel_torch_modules._spans.columns import SpanColumns, pick
 from otel_torch_modules._spans.layout import Layout
 from otel_torch_modules._spans.span import SELF_TIME, Happening, Span
+
+_OF_DEVICE = (DEVICE_DURATION, DEVICE_LAG)
 
 _Shift = tuple[int, int, int]  # a span, a slot to add, a slot to subtract
 
@@ -40,6 +53,9 @@ class Plan:
         self._values = _Values(spans)
         self.layout.values = self._values.constant
         self._points = _Points(spans)
+        self._on_device = [
+            place for place, span in enumerate(spans) if DEVICE_LAG in (span.values or ())
+        ]
         self._parents = pick(self.layout.parents)
         places = {id(span): place for place, span in enumerate(spans)}
         neighbours = [
@@ -84,6 +100,17 @@ class Plan:
         columns.values[SELF_TIME] = self_times(self.layout, starts, ends)
         pause_after(len(starts))
         columns.points = self._points.of(slots)
+        if record.device is not None:
+            columns.values.update(self._of_device(starts, ends, record.device.times))
+        return columns
+
+    def _of_device(
+        self, starts: list[int], ends: list[int], times: Mapping[int, int]
+    ) -> dict[Varying, list[Any]]:
+        columns: dict[Varying, list[Any]] = {key: [None] * len(starts) for key in _OF_DEVICE}
+        for place in self._on_device:
+            for key, value in device_values(starts[place], ends[place], times).items():
+                columns[key][place] = value
         return columns
 
 
@@ -135,7 +162,7 @@ class _Values:
         self.constant = {
             key: column
             for key, column in self._columns.items()
-            if key not in self._placed and key is not SELF_TIME
+            if key not in self._placed and key not in (SELF_TIME, *_OF_DEVICE)
         }
 
     def of(self, slots: list[Any]) -> dict[Varying, list[Any]]:

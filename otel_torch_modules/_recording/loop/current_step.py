@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.causes.measures import Measures
+from otel_torch_modules._recording.device_events import DeviceEvents
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.fetches import Fetches, Wait
 from otel_torch_modules._recording.loop.open_optimizers import OpenOptimizers
@@ -52,6 +53,7 @@ class CurrentStep:
         border: takes forwards that turn out to be no step's.
         measures: are taken of each step.
         hurry: returns what to call, in C, where the thread ends that has ended a step.
+        device_events: are taken of each step; None for none.
     """
 
     def __init__(
@@ -61,12 +63,14 @@ class CurrentStep:
         border: Border,
         measures: Measures,
         hurry: Callable[[], Callable[[object], None]],
+        device_events: DeviceEvents | None = None,
     ) -> None:
         self.recorder = recorder
         self._hurry = hurry
         self._admission = admission
         self._border = border
         self._measures = measures
+        self._device_events = device_events
         self.fetches_of_threads: dict[int, dict[str, Any]] = {}
         """The attributes of `fetches` in each thread, by its identifier, for who looks on from another one."""
         self.fetches = Fetches(self.fetches_of_threads)
@@ -124,6 +128,8 @@ class CurrentStep:
         self._thread = step.thread
         self.spoiled = False
         step.recorded = self._admission.open_step(record)
+        if step.recorded and self._device_events is not None:
+            record.stamps = self._device_events.step_opens()
         self.has_modules = not record.phases_only
         self.recorder.write_to(record if step.recorded else None)
         return step
@@ -359,17 +365,18 @@ class CurrentStep:
             for wait in waits:
                 record.log.extend(wait.events(record))
 
-    def log(self, event: Event, begin: int | None = None, said: Any = None) -> None:
-        """Write down an event of the thread that asks.
+    def log(self, event: Event, begin: int | None = None, said: Any = None) -> int:
+        """Write down an event of the thread that asks, and return when it was (ns).
 
         Args:
             event: its declaration.
             begin: when it began, of one that has lasted; perf_counter_ns.
             said: what is said of it.
         """
-        log = self.recorder.log
+        log, time = self.recorder.log, now()
         if log is not None:
-            log.extend((event, self.recorder.thread.code, begin, now(), said))
+            log.extend((event, self.recorder.thread.code, begin, time, said))
+        return time
 
     @property
     def _index_before(self) -> int | None:

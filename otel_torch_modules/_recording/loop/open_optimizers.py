@@ -9,19 +9,21 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from otel_torch_modules._recording.device_events import Stamp, StepStamps
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.torch_private import optimizer_step_code
 from otel_torch_modules._records import OPTIMIZER
 
 
 class _OpenOptimizer:
-    __slots__ = ("class_name", "logged", "optimizer_id", "start")
+    __slots__ = ("class_name", "logged", "optimizer_id", "stamp", "start")
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer_id = id(optimizer)
         self.class_name = type(optimizer).__name__
         self.start = now()
         self.logged = False  # only once it is known which step it belongs to
+        self.stamp: Stamp | None = None  # the same
 
 
 class OpenOptimizers(threading.local):
@@ -41,20 +43,38 @@ class OpenOptimizers(threading.local):
         """When the outermost began; None where there is none."""
         return self._open[0].start if self._open else None
 
-    def starts(self, optimizer: Optimizer) -> None:
-        """Take note that the step of `optimizer` begins; where it calls that of its base class it has already."""
+    def starts(self, optimizer: Optimizer, stamps: StepStamps | None) -> None:
+        """Take note that the step of `optimizer` begins; where it calls that of its base class it has already.
+
+        Args:
+            optimizer: what steps.
+            stamps: of the step that it belongs to, as far as is known.
+        """
         if not self.holds(optimizer):
-            self._open.append(_OpenOptimizer(optimizer))
+            entry = _OpenOptimizer(optimizer)
+            if stamps is not None and not self._open:
+                entry.stamp = stamps.take()
+            self._open.append(entry)
 
     def holds(self, optimizer: Optimizer) -> bool:
         """Return whether the step of `optimizer` has begun."""
         return any(entry.optimizer_id == id(optimizer) for entry in self._open)
 
-    def ends(self, optimizer: Optimizer) -> None:
-        """Take note that the step of `optimizer` ends, and with it those inside it that raised."""
+    def ends(self, optimizer: Optimizer, end: int, stamps: StepStamps | None) -> None:
+        """Take note that the step of `optimizer` ends, and with it those inside it that raised.
+
+        Args:
+            optimizer: what has stepped.
+            end: when (ns), as the log has it.
+            stamps: of the step that it belongs to.
+        """
         started = [entry.optimizer_id for entry in self._open]
+        outermost = self._open[0]
         del self._open[started.index(id(optimizer)) :]
         self.ended += 1
+        if stamps is not None and not self._open:
+            stamps.put(outermost.start, outermost.stamp)
+            stamps.put(end, stamps.take())
 
     def clear(self) -> None:
         """Forget those that run and those that raised: their step is lost."""

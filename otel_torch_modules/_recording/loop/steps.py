@@ -20,6 +20,7 @@ from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._recording.cost.timed_boundary import TimedBoundary
+from otel_torch_modules._recording.device_events import DeviceEvents
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.by_hand import StepsByHand
 from otel_torch_modules._recording.loop.current_step import CurrentStep
@@ -50,6 +51,7 @@ class Steps:
         leave_out: takes a step that has ended and was not recorded; must not block.
         losses: told of what an error of ours has cost.
         causes: of what takes time beside modules.
+        device_events: are taken of each step; None for none.
         spending: decides how deep records go; None where there is no budget and all are full.
         requests: for steps, while the job runs; None where nobody can ask.
         hurry: returns a function in C, to be called back where a thread ends before what it has done was submitted.
@@ -66,6 +68,7 @@ class Steps:
         losses: Losses,
         causes: Causes,
         hurry: Callable[[], Callable[[object], None]],
+        device_events: DeviceEvents | None = None,
         spending: Spending | None = None,
         requests: Requests | None = None,
     ) -> None:
@@ -73,7 +76,9 @@ class Steps:
         self._recorder = recorder
         self._admission = Admission(config, context, submit, leave_out, spending, causes, requests)
         self._border = Border(recorder, self._admission)
-        self._current = CurrentStep(recorder, self._admission, self._border, causes.measures, hurry)
+        self._current = CurrentStep(
+            recorder, self._admission, self._border, causes.measures, hurry, device_events
+        )
         self._fetches = self._current.fetches
         self._evaluations = Evaluations(recorder, self._admission, losses, self._fetches, hurry)
         self._optimizers = LiveOptimizers()

@@ -61,7 +61,8 @@ class TrainingLoop:
     def optimizer_starts(self, optimizer: Optimizer, *_: Any) -> None:
         """Hook for `register_optimizer_step_pre_hook`."""
         self._current.leave_raised(optimizer)
-        self.optimizers.starts(optimizer)
+        step = self._current.step
+        self.optimizers.starts(optimizer, None if step is None else step.record.stamps)
 
     def optimizer_ends(self, optimizer: Optimizer, *_: Any) -> None:
         """Hook for `register_optimizer_step_post_hook`."""
@@ -79,11 +80,12 @@ class TrainingLoop:
         self.recorder.settle()
         step = current.reclaim()
         fetches = self.fetches.take()
+        end, stamps = 0, None
         if step is not None:
             current.log_waits(fetches)  # this step goes on
             self.optimizers.log(self.recorder)
-            current.log(OPTIMIZED)
-        self.optimizers.ends(optimizer)
+            end, stamps = current.log(OPTIMIZED), step.record.stamps
+        self.optimizers.ends(optimizer, end, stamps)
         if self.optimizers:
             return
         if self._border.optimizer_steps():

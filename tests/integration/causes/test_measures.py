@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import threading
 import time
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,7 +19,7 @@ from otel_torch_modules._recording.causes.measures import Measures
 from otel_torch_modules._records import Record
 from otel_torch_modules.testing import CapturedSpan, capture_spans
 from tests.support.caused import traced, train
-from tests.support.simdev.build import missing
+from tests.support.simdev.run import on_the_device
 
 BUSY = 0.03  # s
 LOOK = 0.005  # s, and much less: to look itself, which comes right after the step's end
@@ -198,19 +196,7 @@ print(json.dumps([counted, [tree.attributes for tree in captured.trees]]))
 
 
 def test_the_memory_of_a_device_is_what_its_allocator_counts() -> None:
-    reason = missing()
-    if reason is not None:
-        assert not os.environ.get("CI"), reason
-        pytest.skip(reason)
-    finished = subprocess.run(
-        [sys.executable, "-c", ON_THE_DEVICE],
-        cwd=Path(__file__).parents[3],
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert finished.returncode == 0, finished.stderr
-    counted, attributes = json.loads(finished.stdout)
+    counted, attributes = on_the_device("-c", ON_THE_DEVICE)
     names = [f"torch.device.memory.{name}" for name in ("allocated", "peak", "reserved")]
     assert [[of_step.get(name) for name in names] for of_step in attributes] == counted
     assert counted[3][0] > counted[1][0] > 0

@@ -32,7 +32,7 @@ def sgd(*models: nn.Module) -> torch.optim.SGD:
 def test_micro_batches_that_are_accumulated_are_one_step() -> None:
     model = Net()
     optimizer_ = sgd(model)
-    with capture_spans(Config(causes=())) as captured:
+    with capture_spans(Config(causes=(), device_time="off")) as captured:
         for _ in range(2):
             for _ in range(3):
                 model(batch()).sum().backward()

@@ -3,6 +3,7 @@
 // Each stream has a "tail": the moment at which all that was put on it will be done. A kernel moves the tail on from
 // max(now, tail) by its duration. So kernels queue as on a GPU, nothing runs in parallel, and every device time is known
 // in advance. An event is the tail at the moment it was recorded; the device's clock may be offset, drift and tick.
+#include <ATen/core/GraphImplInterface.h>
 #include <ATen/core/op_registration/adaption.h>
 #include <ATen/detail/PrivateUse1HooksInterface.h>
 #include <ATen/native/CPUFallback.h>
@@ -27,7 +28,7 @@ std::mutex lock_;
 int64_t tails[kStreams] = {};
 std::atomic<int64_t> op_ns{0}, syncs{0}, records{0}, queries{0}, kernels{0}, live_events{0};
 std::atomic<int64_t> next_stream{1};
-std::atomic<bool> capturing{false};
+std::atomic<bool> capturing{false}, killed{false};  // a capture, by a question as CUDA's
 std::atomic<double> drift_ppm{0};
 std::atomic<int64_t> tick_ns{1};
 thread_local int64_t current = 0;
@@ -96,6 +97,7 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   }
   bool queryEvent(void* e) const override {
     queries++;
+    if (capturing) killed = true;
     if (!e) return true;
     auto& event = *static_cast<SimEvent*>(e);
     TORCH_CHECK(!event.captured, "simdev: an event recorded in a capture was queried");
@@ -107,6 +109,7 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   void synchronizeDevice(const c10::DeviceIndex) const override { sync_all(); }
   bool isStreamCapturing(const c10::Stream&) const override { return capturing; }
   double elapsedTime(void* a, void* b, const c10::DeviceIndex) const override {
+    if (capturing) killed = true;
     TORCH_CHECK(a && b, "simdev: an event was not recorded");
     auto &x = *static_cast<SimEvent*>(a), &y = *static_cast<SimEvent*>(b);
     TORCH_CHECK(x.timing && y.timing, "simdev: events without timing");
@@ -116,6 +119,27 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   }
 };
 C10_REGISTER_GUARD_IMPL(PrivateUse1, Guard);
+
+void begin_capture() {
+  killed = false;
+  capturing = true;
+}
+void end_capture() {
+  capturing = false;
+  TORCH_CHECK(!killed, "simdev: an event was asked for while a stream captured");
+}
+
+struct Graph final : at::GraphImplInterface {
+  explicit Graph(const at::GraphImplArgs&) {}
+  void capture_begin(at::MempoolId_t, at::GraphCaptureMode) override { begin_capture(); }
+  void capture_end() override { end_capture(); }
+  void instantiate() override {}
+  void replay() override {}
+  void reset() override {}
+  at::MempoolId_t pool() const override { return {0, 0}; }
+  void enable_debug_mode() override {}
+  void debug_dump(const std::string&) override {}
+};
 
 struct Memory final : c10::DeviceAllocator {
   int64_t held = 0, peak = 0, count = 0;
@@ -233,7 +257,9 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   c10::SetAllocator(kSim, &Memory::get());
   m.def("launch", [](int64_t ns) { launch(current, ns); });
   m.def("set_kernel_time", [](int64_t ns) { op_ns = ns; });
-  m.def("set_capturing", [](bool on) { capturing = on; });
+  at::GraphImplRegistry()->Register(
+      "SIM", [](const at::GraphImplArgs& args) -> std::unique_ptr<at::GraphImplInterface> { return std::make_unique<Graph>(args); });
+  m.def("set_capturing", [](bool on) { on ? begin_capture() : end_capture(); });
   m.def("set_clock", [](double ppm, int64_t tick) { drift_ppm = ppm; tick_ns = tick; });
   m.def("queued_until", [] { return tail(current); });
   m.def("counts", [] {

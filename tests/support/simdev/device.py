@@ -76,7 +76,11 @@ def set_kernel_time(nanoseconds: int) -> None:
 
 
 def set_capturing(capturing: bool) -> None:
-    """Let streams say that they capture a graph. An event that is recorded meanwhile must not be asked for anything."""
+    """Let streams say that they capture a graph, as they do while a `torch.accelerator.Graph` does.
+
+    Raises:
+        RuntimeError: at the end, where an event was asked for meanwhile. One that was recorded meanwhile must never be.
+    """
     _extension.set_capturing(capturing)
 
 

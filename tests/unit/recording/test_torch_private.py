@@ -293,6 +293,21 @@ def test_device_in_use_and_device_memory_stats() -> None:
     assert device is None or torch_private.device_memory_stats(device)  # most often none is used
 
 
+def test_turn_to_device_and_stream_captures() -> None:
+    device = torch_private.device_in_use()
+    if device is not None:
+        torch_private.turn_to_device(device)
+        assert torch.accelerator.current_device_index() == device.index
+        assert torch_private.stream_captures(device)() is False
+    assert callable(torch_private.stream_captures(torch.device("cuda")))
+
+
+def test_graph_classes() -> None:
+    found = torch_private.graph_classes()
+    assert torch.cuda.CUDAGraph in found
+    assert all(callable(kind.capture_begin) and callable(kind.capture_end) for kind in found)
+
+
 def test_skip_frames_of() -> None:
     def function() -> int:
         return 1

@@ -1,0 +1,123 @@
+"""What keeps the device's times from a step, on the simulated accelerator: prints which steps have them after all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import Any
+
+import torch
+from torch import nn
+
+from otel_torch_modules._recording.device_events import DeviceEvents
+from otel_torch_modules.testing import CapturedSpan, capture_spans
+from tests.support.simdev import device as simdev
+
+MS = 1_000_000
+NEVER = 100_000 * MS
+
+
+def train(steps: int, *, capture_at: int = -1, behind: int = 0) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    sgd = torch.optim.SGD(net.parameters(), lr=0.01)
+    for at in range(steps):
+        if at == capture_at:
+            graph = torch.accelerator.Graph()
+            simdev.launch(behind)
+        loss = net(torch.ones(2, 4)).sum()
+        if at == capture_at:
+            graph.capture_begin()
+        loss.backward()
+        if at == capture_at:
+            asked = simdev.counts()["queries"]
+            time.sleep(0.5)  # the worker looks a few times meanwhile
+            assert simdev.counts()["queries"] == asked
+            graph.capture_end()  # raises where an event was asked for
+        sgd.step()
+        sgd.zero_grad()
+
+
+def outline(span: CapturedSpan) -> list[Any]:
+    return [span.name, "torch.device.lag" in span.attributes, [*map(outline, span.children)]]
+
+
+def steps(trees: list[CapturedSpan]) -> list[Any]:
+    return [outline(tree) for tree in trees]
+
+
+def stamps() -> dict[str, Any]:
+    """Return what becomes of a step's events where something is in their way."""
+    events = DeviceEvents()
+    found: dict[str, Any] = {}
+    opened = [events.step_opens() for _ in range(300)]
+    found["of 300"] = sum(one is not None for one in opened)
+    opened[0].lose()
+    found["after one"] = [events.step_opens() is not None for _ in range(2)]
+    del opened
+    found["after all"] = events.step_opens() is not None
+
+    hit = events.step_opens()
+    hit.put(1, hit.take())
+    simdev.set_capturing(True)
+    found["while capturing"] = [hit.take() is None, hit.over, events.step_opens() is None]
+    simdev.set_capturing(False)
+    found["hit"] = [hit.passed(), hit.read()]
+
+    captured = events.step_opens()
+    stamp = captured.take()
+    captured.put(1, stamp)
+    simdev.set_capturing(True)
+    stamp.event.record()
+    simdev.set_capturing(False)
+    found["its event captured"] = [captured.passed(), captured.read()]
+
+    busy = events.step_opens()
+    simdev.launch(200 * MS)
+    busy.put(1, busy.take())
+    found["busy"] = [busy.passed(), busy.over]
+    torch.accelerator.synchronize()
+    graph = torch.accelerator.Graph()
+    events.install()
+    graph.capture_begin()
+    found["another's capture"] = busy.passed()
+    graph.capture_end()
+    found["after it"] = [busy.passed(), busy.read().times[1] > 0]
+    graph.capture_begin()
+    del graph  # given up without a word
+    found["given up"] = events.captures.any
+    events.uninstall()
+    simdev.set_capturing(False)
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_default_device("sim")
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda entry: lines.append(entry.getMessage())
+    logging.getLogger("otel_torch_modules").addHandler(handler)
+    with capture_spans() as warm:
+        train(3)
+    with capture_spans() as around_capture:
+        train(6, capture_at=3, behind=300 * MS)
+    of_stamps = stamps()
+    started = time.monotonic()
+    with capture_spans() as hung:
+        train(2)
+        simdev.launch(NEVER)
+        train(2)
+    took = time.monotonic() - started
+    print(
+        json.dumps(
+            {
+                "warm": steps(warm.trees),
+                "around a capture": steps(around_capture.trees),
+                "hung": steps(hung.trees),
+                "took": took,
+                "log": lines,
+                "stamps": of_stamps,
+            }
+        )
+    )

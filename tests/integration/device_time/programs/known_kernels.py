@@ -1,0 +1,121 @@
+"""Trains on the simulated accelerator with kernels of known length, and prints what each step's spans say.
+
+What the device is to have taken is in the names: of a block's kernel in forward, in backward, and of the optimizer's.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from otel_torch_modules import Config
+from otel_torch_modules.testing import CapturedSpan, capture_spans
+from tests.support.simdev import device as simdev
+
+MS = 1_000_000
+BEHIND = 200 * MS  # the device, where the first step begins
+STEPS = 8
+OPTIMIZER = 5 * MS
+
+
+class Block(nn.Module):
+    def __init__(self, forward: int, backward: int) -> None:
+        super().__init__()
+        self.lin = nn.Linear(4, 4)
+        self.times = forward * MS, backward * MS
+
+    def forward(self, x: Tensor) -> Tensor:
+        # What comes after the kernel needs its result in backward: a recompute goes as far.
+        return simdev.kernel(self.lin(x), *self.times).sin()
+
+
+class Gathered(nn.Module):
+    """What it needs is gathered on another stream, for which its own waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = torch.Stream(device="sim")
+
+    def forward(self, x: Tensor) -> Tensor:
+        here = torch.accelerator.current_stream().record_event()
+        with self.other:
+            self.other.wait_event(here)
+            simdev.launch(3 * MS)
+            gathered = self.other.record_event()
+        torch.accelerator.current_stream().wait_event(gathered)
+        return simdev.kernel(x, 1 * MS, 1 * MS)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = Block(4, 8)
+        self.again = Block(6, 12)
+        self.gathered = Gathered()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        x = checkpoint(self.again, x, use_reentrant=False)
+        return self.gathered(x)
+
+
+class Sgd(torch.optim.SGD):
+    def step(self, closure: Any = None) -> None:
+        simdev.launch(OPTIMIZER)
+        super().step(closure)
+
+
+def train(steps: int, behind: int) -> tuple[list[float], list[int], int]:
+    """Return the losses, how far the device was behind where each step began (ns), and how often it was waited for."""
+    torch.manual_seed(0)
+    net = Net()
+    sgd = Sgd(net.parameters(), lr=0.01)
+    x = torch.ones(2, 4)
+    losses, lags = [], []
+    waited = simdev.counts()["syncs"]
+    simdev.launch(behind)
+    for _ in range(steps):
+        lags.append(max(simdev.queued_until() - time.perf_counter_ns(), 0))
+        loss = net(x).square().sum()
+        loss.backward()
+        sgd.step()
+        sgd.zero_grad()
+        losses.append(loss.detach())
+    waited = simdev.counts()["syncs"] - waited
+    torch.accelerator.synchronize()
+    return [float(loss) for loss in losses], lags, waited
+
+
+def said(span: CapturedSpan) -> list[Any]:
+    """Return the span's name, what it says of the device, its duration (s) and the same of those below."""
+    attributes = {key: value for key, value in span.attributes.items() if "device." in key}
+    return [span.name, attributes, (span.end - span.start) / 1e9, [*map(said, span.children)]]
+
+
+if __name__ == "__main__":
+    torch.set_default_device("sim")
+    untraced, _, _ = train(2, 0)  # warm
+    untraced, _, _ = train(STEPS, 0)
+    simdev.set_clock(drift=40, tick=500)
+    with capture_spans(Config()) as captured:
+        traced, lags, waited = train(STEPS, BEHIND)
+    with capture_spans(Config(device_time="off")) as without:
+        train(1, 0)
+    print(
+        json.dumps(
+            {
+                "untraced": untraced,
+                "traced": traced,
+                "lags": lags,
+                "waited": waited,
+                "steps": [said(tree) for tree in captured.trees],
+                "off": [said(tree) for tree in without.trees],
+                "events": simdev.counts()["live_events"],
+            }
+        )
+    )

@@ -1,0 +1,61 @@
+"""What is in the way of a step's device times costs that step these times, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.simdev.run import on_the_device
+
+
+@pytest.fixture(scope="module")
+def run() -> Any:
+    return on_the_device("-m", "tests.integration.device_time.programs.held_back")
+
+
+def names(step: Any) -> list[Any]:
+    """Return the names in a tree; of those right below a step not what the machine makes: stretches between them."""
+    name, _, children = step
+    return [name, [names(child) for child in children if child[0] not in ("between", "zero_grad")]]
+
+
+def with_times(steps: Any) -> list[bool]:
+    """Return which steps say something of the device."""
+    return [of_device for _, of_device, _ in steps]
+
+
+def test_a_step_hit_by_a_capture_loses_its_device_times_alone(run: Any) -> None:
+    steps = run["around a capture"]
+    assert with_times(steps) == [True, True, True, False, True, True]
+    assert [names(step) for step in steps] == [names(run["warm"][1])] * 6
+
+
+def test_no_event_is_asked_for_while_anybody_captures(run: Any) -> None:
+    """The program itself sees to it: the simulated device, as CUDA, ends a capture with an error otherwise."""
+    stamps = run["stamps"]
+    assert stamps["another's capture"] is False
+    assert stamps["after it"] == [True, True]
+    assert stamps["given up"] is False
+
+
+def test_a_device_that_hangs_holds_nothing_back_at_the_end(run: Any) -> None:
+    assert with_times(run["hung"]) == [True, True, False, False]
+    assert run["took"] < 30
+    assert [line for line in run["log"] if "the device has not done it" in line] == run["log"]
+    assert len(run["log"]) == 1
+
+
+def test_what_is_not_read_is_bounded(run: Any) -> None:
+    stamps = run["stamps"]
+    assert stamps["of 300"] == 256
+    assert stamps["after one"] == [True, False]
+    assert stamps["after all"] is True
+
+
+def test_what_goes_wrong_with_an_event_costs_the_step_all(run: Any) -> None:
+    stamps = run["stamps"]
+    assert stamps["while capturing"] == [True, True, True]
+    assert stamps["hit"] == [True, None]
+    assert stamps["its event captured"] == [True, None]
+    assert stamps["busy"] == [False, False]

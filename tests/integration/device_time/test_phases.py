@@ -1,0 +1,95 @@
+"""What the device took for the phases of a step, on the simulated accelerator, where that is known beforehand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.simdev.run import on_the_device
+
+DURATION, LAG = "torch.device.duration", "torch.device.lag"
+FORWARD_LAG, CLOCK_ERROR = "torch.device.forward_lag", "torch.device.clock_error"
+# Seconds. In backward the checkpointed block's forward comes once more.
+FORWARD, BACKWARD, OPTIMIZER = 0.014, 0.027, 0.005
+DEVICE_MEMORY = "torch.device.memory."
+NEAR = 0.01  # a hundredth
+AT_ONCE = 0.002  # s; on a busy machine the program takes that long from one line to the next
+
+
+@pytest.fixture(scope="module")
+def run() -> Any:
+    return on_the_device("-m", "tests.integration.device_time.programs.known_kernels")
+
+
+def phases(step: Any) -> dict[str, dict[str, float]]:
+    """Return what the spans right below a step say, those that say anything."""
+    return {name: said for name, said, _, _ in step[3] if said}
+
+
+def test_each_phase_took_what_its_kernels_take(run: Any) -> None:
+    assert len(run["steps"]) == 8
+    for step in run["steps"]:
+        found = {name: said[DURATION] for name, said in phases(step).items()}
+        assert found == {
+            "forward Net": pytest.approx(FORWARD, rel=NEAR),
+            "backward": pytest.approx(BACKWARD, rel=NEAR),
+            "optimizer.step Sgd": pytest.approx(OPTIMIZER, rel=NEAR),
+        }
+
+
+def test_no_other_span_says_anything(run: Any) -> None:
+    for _, _, _, children in run["steps"]:
+        for _, _, _, below in children:
+            assert not [said for said in flat(below) if said]
+
+
+def flat(spans: Any) -> Any:
+    for _, said, _, below in spans:
+        yield said
+        yield from flat(below)
+
+
+def test_the_lag_is_how_far_the_device_was_behind(run: Any) -> None:
+    for step, lag in zip(run["steps"], run["lags"], strict=True):
+        seen = phases(step)["forward Net"][LAG]
+        assert seen == pytest.approx(lag / 1e9, abs=AT_ONCE)
+    assert phases(run["steps"][0])["forward Net"][LAG] > 0.19
+    lags = [phases(step)["forward Net"][LAG] for step in run["steps"]]
+    assert lags == sorted(lags)  # the program never waits, so it is further and further ahead
+
+
+def test_a_step_says_how_far_the_device_was_behind_at_the_end_of_forward_and_of_backward(
+    run: Any,
+) -> None:
+    for name, said, _, children in run["steps"]:
+        assert name == "train.step"
+        of_device = {key: value for key, value in said.items() if DEVICE_MEMORY not in key}
+        assert set(of_device) == {DURATION, LAG, FORWARD_LAG, CLOCK_ERROR}
+        took = {child[0]: child[2] for child in children}
+        forward, backward, _ = phases([name, said, 0, children]).values()
+        assert said[FORWARD_LAG] == pytest.approx(
+            forward[LAG] + forward[DURATION] - took["forward Net"], abs=1e-6
+        )
+        assert said[LAG] == pytest.approx(
+            backward[LAG] + backward[DURATION] - took["backward"], abs=1e-6
+        )
+        assert said[DURATION] == pytest.approx(FORWARD + BACKWARD + OPTIMIZER, rel=NEAR)
+        assert 0 <= said[CLOCK_ERROR] < AT_ONCE
+
+
+def test_nothing_waits_for_the_device_and_nothing_changes(run: Any) -> None:
+    assert run["waited"] == 0
+    assert run["traced"] == run["untraced"]
+
+
+def test_off_is_off(run: Any) -> None:
+    for tree in run["off"]:
+        assert not [
+            key for said in flat([tree]) for key in said if not key.startswith(DEVICE_MEMORY)
+        ]
+
+
+def test_events_are_used_again(run: Any) -> None:
+    """Seven a step, of no more steps than the device was behind by, and none is left but those."""
+    assert run["events"] <= 7 * 8
