@@ -14,7 +14,7 @@ FORWARD_LAG, CLOCK_ERROR = "torch.device.forward_lag", "torch.device.clock_error
 FORWARD, BACKWARD, OPTIMIZER = 0.014, 0.027, 0.005
 DEVICE_MEMORY = "torch.device.memory."
 NEAR = 0.01  # a hundredth
-AT_ONCE = 0.002  # s; on a busy machine the program takes that long from one line to the next
+SAME = 0.001  # s; the two clocks of the host are told from each other once
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +51,11 @@ def flat(spans: Any) -> Any:
 
 
 def test_the_lag_is_how_far_the_device_was_behind(run: Any) -> None:
-    for step, lag in zip(run["steps"], run["lags"], strict=True):
-        seen = phases(step)["forward Net"][LAG]
-        assert seen == pytest.approx(lag / 1e9, abs=AT_ONCE)
-    assert phases(run["steps"][0])["forward Net"][LAG] > 0.19
-    lags = [phases(step)["forward Net"][LAG] for step in run["steps"]]
-    assert lags == sorted(lags)  # the program never waits, so it is further and further ahead
+    for step, reached in zip(run["steps"], run["reached"], strict=True):
+        lag = phases(step)["forward Net"][LAG]
+        (start,) = [times[0] for name, _, times, _ in step[3] if name == "forward Net"]
+        assert lag == pytest.approx((reached - start) / 1e9, abs=SAME)
+        assert lag > 0.2
 
 
 def test_a_step_says_how_far_the_device_was_behind_at_the_end_of_forward_and_of_backward(
@@ -66,7 +65,7 @@ def test_a_step_says_how_far_the_device_was_behind_at_the_end_of_forward_and_of_
         assert name == "train.step"
         of_device = {key: value for key, value in said.items() if DEVICE_MEMORY not in key}
         assert set(of_device) == {DURATION, LAG, FORWARD_LAG, CLOCK_ERROR}
-        took = {child[0]: child[2] for child in children}
+        took = {name: (end - start) / 1e9 for name, _, (start, end), _ in children}
         forward, backward, _ = phases([name, said, 0, children]).values()
         assert said[FORWARD_LAG] == pytest.approx(
             forward[LAG] + forward[DURATION] - took["forward Net"], abs=1e-6
@@ -75,7 +74,7 @@ def test_a_step_says_how_far_the_device_was_behind_at_the_end_of_forward_and_of_
             backward[LAG] + backward[DURATION] - took["backward"], abs=1e-6
         )
         assert said[DURATION] == pytest.approx(FORWARD + BACKWARD + OPTIMIZER, rel=NEAR)
-        assert 0 <= said[CLOCK_ERROR] < AT_ONCE
+        assert 0 <= said[CLOCK_ERROR] < 0.1
 
 
 def test_nothing_waits_for_the_device_and_nothing_changes(run: Any) -> None:

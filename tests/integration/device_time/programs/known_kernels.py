@@ -18,7 +18,7 @@ from otel_torch_modules.testing import CapturedSpan, capture_spans
 from tests.support.simdev import device as simdev
 
 MS = 1_000_000
-BEHIND = 200 * MS  # the device, where the first step begins
+BEHIND = 500 * MS  # the device, where the first step begins: it has work until the last one ends
 STEPS = 8
 OPTIMIZER = 5 * MS
 
@@ -71,16 +71,17 @@ class Sgd(torch.optim.SGD):
 
 
 def train(steps: int, behind: int) -> tuple[list[float], list[int], int]:
-    """Return the losses, how far the device was behind where each step began (ns), and how often it was waited for."""
+    """Return the losses, when the device was to come to each step (Unix ns), and how often it was waited for."""
     torch.manual_seed(0)
     net = Net()
     sgd = Sgd(net.parameters(), lr=0.01)
     x = torch.ones(2, 4)
-    losses, lags = [], []
+    losses, reached = [], []
+    since_epoch = time.time_ns() - time.perf_counter_ns()
     waited = simdev.counts()["syncs"]
     simdev.launch(behind)
     for _ in range(steps):
-        lags.append(max(simdev.queued_until() - time.perf_counter_ns(), 0))
+        reached.append(simdev.queued_until() + since_epoch)
         loss = net(x).square().sum()
         loss.backward()
         sgd.step()
@@ -88,13 +89,13 @@ def train(steps: int, behind: int) -> tuple[list[float], list[int], int]:
         losses.append(loss.detach())
     waited = simdev.counts()["syncs"] - waited
     torch.accelerator.synchronize()
-    return [float(loss) for loss in losses], lags, waited
+    return [float(loss) for loss in losses], reached, waited
 
 
 def said(span: CapturedSpan) -> list[Any]:
-    """Return the span's name, what it says of the device, its duration (s) and the same of those below."""
+    """Return the span's name, what it says of the device, its start and end (Unix ns) and the same of those below."""
     attributes = {key: value for key, value in span.attributes.items() if "device." in key}
-    return [span.name, attributes, (span.end - span.start) / 1e9, [*map(said, span.children)]]
+    return [span.name, attributes, (span.start, span.end), [*map(said, span.children)]]
 
 
 if __name__ == "__main__":
@@ -103,7 +104,7 @@ if __name__ == "__main__":
     untraced, _, _ = train(STEPS, 0)
     simdev.set_clock(drift=40, tick=500)
     with capture_spans(Config()) as captured:
-        traced, lags, waited = train(STEPS, BEHIND)
+        traced, reached, waited = train(STEPS, BEHIND)
     with capture_spans(Config(device_time="off")) as without:
         train(1, 0)
     print(
@@ -111,7 +112,7 @@ if __name__ == "__main__":
             {
                 "untraced": untraced,
                 "traced": traced,
-                "lags": lags,
+                "reached": reached,
                 "waited": waited,
                 "steps": [said(tree) for tree in captured.trees],
                 "off": [said(tree) for tree in without.trees],
