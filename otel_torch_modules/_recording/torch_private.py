@@ -196,7 +196,7 @@ def stream_captures(device: torch.device) -> Callable[[], bool]:
     return lambda: torch.accelerator.current_stream().is_capturing()
 
 
-def graph_classes() -> list[type]:
+def graph_classes() -> list[Any]:
     """Return the classes whose ``capture_begin`` and ``capture_end`` are around all captures that torch makes."""
     places = ((torch.cuda, "CUDAGraph"), (torch.xpu, "XPUGraph"), (torch.accelerator, "Graph"))
     return [vars(module)[name] for module, name in places if name in vars(module)]
