@@ -40,11 +40,11 @@ class Varying:
 
     Args:
         name: of the attribute.
-        type: of its values: ``int`` (64 bits), ``float``, ``str``, or ``tuple`` of texts.
+        type: of its values: ``bool``, ``int`` (64 bits), ``float``, ``str``, or ``tuple`` of texts.
     """
 
     name: str
-    type: type[int] | type[float] | type[str] | type[tuple[str, ...]]
+    type: type[bool] | type[int] | type[float] | type[str] | type[tuple[str, ...]]
 
 
 class Slot(Enum):
@@ -101,11 +101,14 @@ class Stretch(Event):
     Args:
         shown: its span.
         passing: whether it comes and goes in steps that do the same otherwise.
+        beside: whether its thread may go on with something else meanwhile. In the log it ends where its thread goes on;
+            the last of its values is None where it is not known when it was done, else a list that gets that time.
     """
 
     slot: Slot = Slot.TIME
     shown: Shown = field(kw_only=True)
     passing: bool = field(default=False, kw_only=True)
+    beside: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -189,7 +192,7 @@ FETCH: Final = Opening("fetch", shown=_WAIT)
 FETCHED: Final = Closing("fetched")
 
 # What took time beside modules: Dynamo compiled; Python collected garbage; a checkpoint was saved or loaded, which the
-# event says; the loop called what the event says.
+# event says; a collective ran, which the event says; the loop called what the event says.
 COMPILATION: Final = Stretch(
     "compilation",
     values=(
@@ -213,6 +216,21 @@ CHECKPOINT: Final = Stretch(
     values=(Varying(semconv.CODE_FUNCTION_NAME, str), Varying(semconv.FILE_SIZE, int)),
     shown=Shown(semconv.CHECKPOINT_PREFIX, semconv.PHASE_CHECKPOINT, said=""),
     passing=True,
+)
+COLLECTIVE: Final = Stretch(
+    "collective",
+    values=(
+        Varying(semconv.COLLECTIVE_BYTES, int),
+        Varying(semconv.COLLECTIVE_DTYPE, str),
+        Varying(semconv.COLLECTIVE_GROUP, str),
+        Varying(semconv.COLLECTIVE_GROUP_SIZE, int),
+        Varying(semconv.COLLECTIVE_ASYNC, bool),
+        Varying(semconv.COLLECTIVE_COMPLETED, bool),
+    ),
+    shown=Shown("", semconv.PHASE_COLLECTIVE, said=""),
+    passing=True,
+    beside=True,
+    of_modules=True,
 )
 LOOP_CALL: Final = Stretch("loop_call", shown=Shown("", semconv.PHASE_LOOP, said=""), passing=True)
 

@@ -22,7 +22,7 @@ from otel_torch_modules.ranks import Ranks
 _PREFIX = "OTEL_TORCH_MODULES_"
 _PHASES = ("train", "eval")
 _DEVICE_TIMES = ("off", "phases")
-CAUSES = ("compile", "gc", "checkpoint", "loop", "host", "memory")
+CAUSES = ("compile", "gc", "checkpoint", "collective", "loop", "host", "memory")
 _SPAN_KINDS = ("separate", "internal")
 _SERVICES = ("one", "phases", "ranks")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")

@@ -113,7 +113,8 @@ Default: none. Each rank says there once a second where it stands, which ``otel-
 OTEL_TORCH_MODULES_CAUSES: Final = "OTEL_TORCH_MODULES_CAUSES"
 """What is recorded of that which takes time beside modules: ``all``, ``none``, or names with commas.
 
-The names: ``compile``, ``gc``, ``checkpoint``, ``loop`` (clipping, ``zero_grad``, scaler, scheduler). Default ``all``.
+The names: ``compile``, ``gc``, ``checkpoint``, ``collective``, ``loop`` (clipping, ``zero_grad``, scaler, scheduler),
+``host``, ``memory``. Default ``all``.
 """
 
 OTEL_TORCH_MODULES_DEVICE_TIME: Final = "OTEL_TORCH_MODULES_DEVICE_TIME"

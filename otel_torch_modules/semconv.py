@@ -47,6 +47,7 @@ PHASE_COMPILE: Final = "compile"
 PHASE_GC: Final = "gc"
 PHASE_CHECKPOINT: Final = "checkpoint"
 PHASE_LOOP: Final = "loop"
+PHASE_COLLECTIVE: Final = "collective"
 
 # Attributes of module spans.
 MODULE_FQN: Final = "torch.module.fqn"
@@ -139,6 +140,15 @@ GC_COLLECTED: Final = "cpython.gc.collected"
 
 # Of a checkpoint, beside the function that was called.
 FILE_SIZE: Final = "file.size"
+
+# Of a collective: the bytes of the tensors that this rank gives (of `recv` and `scatter`: that it takes), their type,
+# the process group and how many ranks it has, whether the caller went on at once, and whether its end is known.
+COLLECTIVE_BYTES: Final = "torch.collective.bytes"
+COLLECTIVE_DTYPE: Final = "torch.collective.dtype"
+COLLECTIVE_GROUP: Final = "torch.collective.group"
+COLLECTIVE_GROUP_SIZE: Final = "torch.collective.group.size"
+COLLECTIVE_ASYNC: Final = "torch.collective.async"
+COLLECTIVE_COMPLETED: Final = "torch.collective.completed"
 
 # Events and their attributes: https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/
 EXCEPTION_EVENT: Final = "exception"

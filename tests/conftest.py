@@ -48,6 +48,7 @@ def _hooks() -> dict[str, object]:
         "schedulers": [getattr(kind, "step", None) for kind in vars(lr_scheduler).values()],
         "garbage": [callback for callback in gc.callbacks if isinstance(callback, partial)],
         "captures": [(kind.capture_begin, kind.capture_end) for kind in graph_classes()],
+        "collectives": torch._C._dispatch_dump("c10d::allreduce_"),
         "forward pre-hooks": list(torch_module._global_forward_pre_hooks),
         "forward hooks": list(torch_module._global_forward_hooks),
         "optimizer pre-hooks": list(torch_optimizer._global_optimizer_pre_hooks),

@@ -19,6 +19,7 @@ from otel_torch_modules._assembly.repeating.layout import Plan, with_moments, wi
 from otel_torch_modules._assembly.repeating.passing import add_passing, without_passing
 from otel_torch_modules._assembly.repeating.pattern import Pattern
 from otel_torch_modules._assembly.self_time import add_self_times
+from otel_torch_modules._assembly.settling import settle
 from otel_torch_modules._assembly.snapshot import Snapshot, read_snapshot
 from otel_torch_modules._engine.pauses import pause_after
 from otel_torch_modules._records import WIDTH, Record
@@ -62,6 +63,7 @@ class Assembler:
 
     def _assemble(self, record: Record) -> Span | SpanColumns:
         if record.passing:
+            settle(record)
             return self._assemble_without_passing(record)
         seen = self._find(record)
         if seen is None:

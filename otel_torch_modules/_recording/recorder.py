@@ -90,6 +90,11 @@ class Recorder:
         """Its log."""
         return self._shared.log
 
+    @property
+    def records_modules(self) -> bool:
+        """Whether a step is recorded with its modules."""
+        return self._shared.log is not None and not self._shared.phases_only
+
     def _new_thread(self) -> ThreadState:
         code = next(self._codes_of_threads)
         state = ThreadState(code, self._tasks.make_mark(code), self._shared, self.fail)

@@ -40,6 +40,7 @@ values = st.one_of(
 # At least one: each span says its phase.
 attributes = st.dictionaries(st.text(min_size=1, max_size=40), values, min_size=1, max_size=8)
 VALUES: dict[Varying, st.SearchStrategy[Any]] = {
+    Varying("test.bool", bool): st.none() | st.booleans(),
     Varying("test.int", int): st.none() | st.integers(-(2**63), 2**63 - 1),
     Varying("test.float", float): st.none() | st.floats(allow_nan=False),
     Varying("test.text", str): st.none() | texts,

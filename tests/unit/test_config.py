@@ -37,7 +37,7 @@ DEFAULTS = {
     "stall_timeout": 60.0,
     "blackbox": "",
     "control": "",
-    "causes": ("compile", "gc", "checkpoint", "loop", "host", "memory"),
+    "causes": ("compile", "gc", "checkpoint", "collective", "loop", "host", "memory"),
     "device_time": "phases",
     "services": "one",
     "step_name": "train.step",
@@ -84,7 +84,7 @@ GOOD = [
     ("SERVICES", "ranks", "ranks"),
     ("STEP_NAME", "train.step {step}", "train.step {step}"),
     ("STEP_NAME", "fine-tuning", "fine-tuning"),
-    ("CAUSES", "all", ("compile", "gc", "checkpoint", "loop", "host", "memory")),
+    ("CAUSES", "all", ("compile", "gc", "checkpoint", "collective", "loop", "host", "memory")),
     ("CAUSES", "none", ()),
     ("CAUSES", " loop , gc", ("loop", "gc")),
 ]
@@ -95,11 +95,11 @@ INTEGER = "an integer of at least 1"
 SCHEDULE = "skip_first=, wait=, active=, repeat= with whole numbers, joined by commas"
 KEEP = "slow= with a number above 1, every= and first= with whole numbers, joined by commas"
 RANKS = "all, or ranks, ranges and steps joined by commas, as in 0,8,16-23,*/64"
-CAUSES = "all, none, or of compile, gc, checkpoint, loop, host, memory with commas"
+CAUSES = "all, none, or of compile, gc, checkpoint, collective, loop, host, memory with commas"
 BAD = [
     ("PHASES", "training", "train, eval, or both with a comma"),
     ("PHASES", "train,test", "train, eval, or both with a comma"),
-    ("CAUSES", "collectives", CAUSES),
+    ("CAUSES", "modules", CAUSES),
     ("CAUSES", "gc,none", CAUSES),
     ("MAX_DEPTH", "0", INTEGER),
     ("MAX_DEPTH", "-1", INTEGER),

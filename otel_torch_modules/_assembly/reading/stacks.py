@@ -45,6 +45,16 @@ class Stacks:
                 return opened.span
         return self._top
 
+    def beside(self, stack: list[Open]) -> Span:
+        """Return the span that something is below which this thread may not wait for: in a backward it is no module's.
+
+        What a backward has launched was launched when a gradient was ready, whatever module came next.
+        """
+        for opened in stack:
+            if isinstance(opened, Backward):
+                return opened.span
+        return self.current(stack)
+
     def around(self, stack: list[Open]) -> str:
         """Return the phase of what a span lies right below, where it says that.
 
@@ -55,6 +65,12 @@ class Stacks:
             return self._outermost
         inside = stack[-1]
         return inside.phase if isinstance(inside, Span) and inside.phase in TOLD else ""
+
+    def told_below(self, span: Span) -> str:
+        """Return the phase that a span says that lies right below `span`."""
+        if span is self._top:
+            return self._outermost
+        return span.phase if span.phase in TOLD else ""
 
     def innermost_module(self, thread: int) -> Span:
         """Return the span of the innermost call; the top where there is none."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.reading.backward import FAILED, Backward, SpanLimit
+from otel_torch_modules._assembly.reading.beside import Beside
 from otel_torch_modules._assembly.reading.call import CALL_INDEX, Call, attributes_of, label_of
 from otel_torch_modules._assembly.reading.heads import describe_heads, heads
 from otel_torch_modules._assembly.reading.history import History, KnownCalls, ReadCalls
@@ -79,6 +80,7 @@ class RecordTree:
         self._own_marks_only = True
         self._limit = SpanLimit(max_spans, record.truncated)
         self._stretches: dict[int, list[Span]] = {}  # by thread; those in none after them
+        self._beside: list[Beside] = []
         self._backwards: dict[int, Backward] = {}
         self._counts: dict[Site, int] = {}  # calls of roots
         self._program_thread = 0  # the last one in which the program itself did something
@@ -124,6 +126,8 @@ class RecordTree:
     def finish(self) -> Span:
         """Close what is open and return the root."""
         self._stacks.end_all(self._record.end)
+        for beside in self._beside:
+            beside.show(self._trace, self._stacks, self._top)
         if self._record.failed and self._top.error is None:
             self._top.error = FAILED
         describe_heads(self.heads, self._record, self.truncated)
@@ -282,8 +286,11 @@ class RecordTree:
     # What is shown as it is declared.
 
     def _stretch(self, event: Stretch, thread: int, begin: int, time: int, detail: Any) -> None:
-        if not event.of_modules or self._limit.take():
-            stack = self._stacks.of(thread)
+        stack = self._stacks.of(thread)
+        if event.beside:
+            above = self._stacks.beside(stack)
+            self._beside.append(Beside(event, above, begin, time, detail))
+        elif not event.of_modules or self._limit.take():
             span = self._shown(event, event.shown, stack, begin, time, detail)
             earlier = self._stretches.setdefault(thread, [])
             while earlier and earlier[-1].start >= begin:

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from otel_torch_modules import semconv
 from otel_torch_modules._assembly.reading.shown import span_of
 from otel_torch_modules._assembly.reading.stacks import TOLD
 from otel_torch_modules._assembly.self_time import SECOND
+from otel_torch_modules._assembly.settling import end_in
 from otel_torch_modules._records import WIDTH, Record, Stretch
 from otel_torch_modules._spans.columns import INSIDE, SpanColumns
-from otel_torch_modules._spans.span import SELF_TIME
+from otel_torch_modules._spans.span import SELF_TIME, Span
 
 
 def without_passing(record: Record) -> tuple[Record, list[list[Any]]]:
@@ -44,18 +46,29 @@ def add_passing(columns: SpanColumns, passing: Sequence[list[Any]], threads: set
     layout, starts, ends = columns.layout, columns.starts, columns.ends
     top = layout.heads - 1
     own = columns.values[SELF_TIME]
+    outermost: list[Span] = []  # of the stretches that hold their thread
     for event, thread, start, end, detail in sorted(passing, key=_outermost_first):
         place = top
         while thread in threads:
+            if event.beside and layout.spans[place].phase == semconv.PHASE_BACKWARD:
+                break  # what a backward launches is below no module
             children = layout.children[place]
             at = bisect_right(children, start, key=starts.__getitem__) - 1
-            if at < 0 or ends[children[at]] < end:
+            if at < 0:
                 break
-            place = children[at]
+            inner = children[at]
+            done = end_in(layout.spans[inner].phase, ends[inner], end) if event.beside else end
+            if ends[inner] < done:
+                break
+            place, end = inner, done
         phase = layout.spans[place].phase
         around = phase if phase in TOLD else ""
         span = span_of(event, event.shown, detail, columns.root.trace, None, around, start, end)
-        outer = [known for _, known in columns.passing if known.start <= start and end <= known.end]
+        if event.beside:
+            outer = []
+        else:
+            outer = [known for known in outermost if known.start <= start and end <= known.end]
+            outermost.append(span)
         if outer:
             span.parent = outer[-1]
             place = INSIDE

@@ -100,6 +100,7 @@ def _list(value: tuple[str, ...]) -> str:
 
 _NO_NUMBERS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 _VALUES: dict[type, Callable[[Any], str]] = {
+    bool: lambda value: f'{{"boolValue":{"true" if value else "false"}}}',
     int: lambda value: f'{{"intValue":"{value}"}}',
     float: _double,
     str: _string,

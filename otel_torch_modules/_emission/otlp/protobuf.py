@@ -27,7 +27,8 @@ _SPAN = b"\x12"  # of ScopeSpans
 _ATTRIBUTE = b"\x4a"  # of Span
 _KEY, _VALUE = b"\x0a", b"\x12"  # of KeyValue
 # Of AnyValue.
-_STRING_VALUE, _INT_VALUE, _DOUBLE_VALUE, _ARRAY_VALUE = b"\x0a", b"\x18", b"\x21", b"\x2a"
+_STRING_VALUE, _BOOL_VALUE, _INT_VALUE, _DOUBLE_VALUE = b"\x0a", b"\x10", b"\x18", b"\x21"
+_ARRAY_VALUE = b"\x2a"
 _ITEM = b"\x0a"  # of ArrayValue
 
 
@@ -113,6 +114,11 @@ def _before(name: str, tag: bytes, length: int) -> bytes:
     return _ATTRIBUTE + varint(len(key) + len(value) + length) + key + value
 
 
+def _booleans(name: str, values: Sequence[bool]) -> list[bytes]:
+    before = _before(name, _BOOL_VALUE, 1)
+    return [before + (b"\x01" if value else b"\x00") for value in values]
+
+
 def _integers(name: str, values: Sequence[int]) -> list[bytes]:
     before = _before(name, _INT_VALUE, LONG_VARINT)
     return [before + written for written in long_varints(values)]
@@ -149,6 +155,7 @@ def _attribute(name: str, value: bytes) -> bytes:
 
 
 _WRITERS: dict[type, Callable[[str, Sequence[Any]], list[bytes]]] = {
+    bool: _booleans,
     int: _integers,
     float: _doubles,
     str: _texts,

@@ -79,6 +79,8 @@ class Specimen:
 
 
 def _value(kind: type) -> Any:
+    if kind is bool:
+        return True
     number = int.from_bytes(os.urandom(7), "big")
     if kind is int:
         return number - (1 << 63)  # it takes all bytes that there may be

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Collection
 
 from otel_torch_modules._recording.causes.checkpoints import Checkpoints, Loop
+from otel_torch_modules._recording.causes.collectives import Collectives
 from otel_torch_modules._recording.causes.compilation import Compilation
 from otel_torch_modules._recording.causes.device_memory import DeviceMemory
 from otel_torch_modules._recording.causes.garbage_collection import GarbageCollection
@@ -16,7 +17,7 @@ from otel_torch_modules._recording.causes.measures import Measure, Measures
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._records import Record
 
-_Watch = Compilation | GarbageCollection | Checkpoints | LoopCalls
+_Watch = Compilation | GarbageCollection | Checkpoints | Collectives | LoopCalls
 
 
 class Causes:
@@ -36,10 +37,12 @@ class Causes:
         compilation = Compilation(happened)
         garbage = GarbageCollection(happened, recorder.code_of_thread)
         checkpoints = Checkpoints(happened, lambda: self.loop)
+        collectives = Collectives(happened, lambda: recorder.records_modules)
         watching: dict[str, _Watch] = {
             "compile": compilation,
             "gc": garbage,
             "checkpoint": checkpoints,
+            "collective": collectives,
             "loop": LoopCalls(happened),
         }
         self._watching = [watch for name, watch in watching.items() if name in chosen]
@@ -47,7 +50,9 @@ class Causes:
         self.measures = Measures([of for name, of in measuring.items() if name in chosen])
         """Of each step; told where it begins and ends."""
         self._on_opening = [
-            watch.record_opens for watch in (compilation, checkpoints) if watch in self._watching
+            watch.record_opens
+            for watch in (compilation, checkpoints, collectives)
+            if watch in self._watching
         ]
         self._collecting = [
             watch.collect for watch in (compilation, garbage) if watch in self._watching

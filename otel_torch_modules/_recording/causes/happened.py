@@ -16,7 +16,7 @@ from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._recording.wrapped import guarded
 from otel_torch_modules._records import COLLECTION, WIDTH, Record, Stretch
 
-_MOST: Final = 1024
+_MOST: Final = 8_192
 
 
 class _Happening(NamedTuple):
@@ -80,16 +80,26 @@ class Happened:
             elif record.kind != "step" or end > record.start:
                 left.append(happening)
         record.passing = bool(found)
-        for happening in found:
-            # A log may be long, and this is done where the next step begins.
-            events = range(len(log) // WIDTH)
-            place = bisect_right(events, happening.end, key=lambda at: log[at * WIDTH + 3])
-            log[place * WIDTH : place * WIDTH] = happening
+        if found:
+            _merge(log, found)
         self._kept.extendleft(reversed(left))
 
     def clear(self) -> None:
         """Forget all."""
         self._kept.clear()
+
+
+def _merge(log: list[Any], found: list[_Happening]) -> None:
+    """Put what was found, in its order, where it belongs: in one go, for this is done where the next step begins."""
+    events = range(len(log) // WIDTH)
+    merged: list[Any] = []
+    before = 0
+    for happening in found:
+        place = WIDTH * bisect_right(events, happening.end, key=lambda at: log[at * WIDTH + 3])
+        merged += log[before:place]
+        merged += happening
+        before = place
+    log[:before] = merged
 
 
 def _end(happening: _Happening) -> int:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+import threading
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, distributed, nn
+from torch._C._distributed_c10d import HashStore, ProcessGroup
 from torch.autograd.graph import Node
 from torch.distributed.pipelining import stage as pipeline_stage
 from torch.overrides import TorchFunctionMode
@@ -306,6 +311,86 @@ def test_graph_classes() -> None:
     found = torch_private.graph_classes()
     assert torch.cuda.CUDAGraph in found
     assert all(callable(kind.capture_begin) and callable(kind.capture_end) for kind in found)
+
+
+class Two:
+    """A process group of two ranks, each of which is a thread of this process."""
+
+    def __init__(self) -> None:
+        self._store = HashStore()
+        self.groups = self.each(self._group)
+
+    def each(self, call: Callable[[int], Any]) -> list[Any]:
+        """Return what `call` returns for each rank; both call at once."""
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(call, range(2)))
+
+    def _group(self, rank: int) -> ProcessGroup:
+        group = ProcessGroup(self._store, rank, 2)
+        gloo = distributed.ProcessGroupGloo(self._store, rank, 2, timedelta(seconds=20))
+        group._register_backend(torch.device("cpu"), ProcessGroup.BackendType.GLOO, gloo)
+        group._set_default_backend(ProcessGroup.BackendType.GLOO)
+        return group
+
+
+def test_stand_before_a_collectiveoperator_whose_kernel_waits_for_another_thread() -> None:
+    """It waits without the interpreter lock, which that thread needs."""
+    two = Two()
+    before = torch._C._dispatch_dump("c10d::monitored_barrier_")
+    passed: list[tuple[str, int]] = []
+
+    def kernel(operator: torch_private.CollectiveOperator) -> Callable[..., Any]:
+        def call(keys: Any, *args: Any) -> Any:
+            passed.append(torch_private.group_of(args[operator.group]))
+            return operator.launch(keys, args)
+
+        return call
+
+    undo = torch_private.stand_before(["monitored_barrier_", "of_no_version"], kernel)
+    try:
+        two.each(lambda rank: two.groups[rank].monitored_barrier(timedelta(seconds=20), False))
+    finally:
+        undo()
+    assert [size for _, size in passed] == [2, 2]
+    assert torch._C._dispatch_dump("c10d::monitored_barrier_") == before
+    two.each(lambda rank: two.groups[rank].monitored_barrier(timedelta(seconds=20), False))
+    assert len(passed) == 2
+
+
+def test_tells_when_done_and_group_of() -> None:
+    two = Two()
+    names: list[str] = []
+    told: list[bool] = []
+    done = threading.Semaphore(0)
+
+    def kernel(operator: torch_private.CollectiveOperator) -> Callable[..., Any]:
+        def call(keys: Any, *args: Any) -> Any:
+            result = operator.launch(keys, args)
+            names.append(torch_private.group_of(args[operator.group])[0])
+            told.append(torch_private.tells_when_done(result, lambda _: done.release()))
+            return result
+
+        return call
+
+    for group in two.groups:
+        group._set_group_name("7")
+    undo = torch_private.stand_before(["allreduce_"], kernel)
+    try:
+        tensors = two.each(lambda _: torch.ones(2))
+        works = [
+            group.allreduce([tensor]) for group, tensor in zip(two.groups, tensors, strict=True)
+        ]
+        for work in works:
+            work.wait()
+    finally:
+        undo()
+    assert [tensor.tolist() for tensor in tensors] == [[2.0, 2.0], [2.0, 2.0]]
+    assert done.acquire(timeout=20)
+    assert done.acquire(timeout=20)
+    assert (names, told) == (["7", "7"], [True, True])
+    assert not torch_private.tells_when_done(distributed.Work(), print)
+    two.groups[0]._set_group_desc("data")
+    assert torch_private.group_of(two.groups[0]) == ("data", 2)
 
 
 def test_skip_frames_of() -> None:

@@ -1,0 +1,39 @@
+"""What goes on beside its thread: it was launched below what was open there, and may outlast that."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from otel_torch_modules._assembly.reading.shown import span_of
+from otel_torch_modules._assembly.reading.stacks import Stacks
+from otel_torch_modules._assembly.settling import end_in
+from otel_torch_modules._records import Stretch
+from otel_torch_modules._spans.span import Span, Trace
+
+
+class Beside(NamedTuple):
+    """A stretch that is shown when all is known: below the innermost of what was open that has not ended before it."""
+
+    event: Stretch
+    above: Span  # the innermost
+    begin: int
+    end: int
+    detail: Any
+
+    def show(self, trace: Trace, stacks: Stacks, top: Span) -> None:
+        """Make its span.
+
+        Args:
+            trace: of the record.
+            stacks: know what spans say that lie below others.
+            top: what holds all.
+        """
+        above, end = self.above, self.end
+        while above is not top:
+            end = end_in(above.phase, above.end, self.end)
+            if end <= above.end:
+                break
+            assert above.parent is not None
+            above = above.parent
+        around = stacks.told_below(above)
+        span_of(self.event, self.event.shown, self.detail, trace, above, around, self.begin, end)
