@@ -35,9 +35,13 @@ class Span:
         (found,) = (span for span in self.walk() if span.name == name)
         return found
 
-    def outline(self) -> str:
-        """Return the names of the tree, a line each, indented by depth."""
-        below = "".join(child.outline() for child in self.children)
+    def outline(self, without: str = "") -> str:
+        """Return the names of the tree, a line each, indented by depth, but for what has the phase `without`."""
+        below = "".join(
+            child.outline(without)
+            for child in self.children
+            if child.attributes["torch.phase"] != without
+        )
         indented = "".join(f"  {line}\n" for line in below.splitlines())
         return f"{self.name}\n{indented}"
 
