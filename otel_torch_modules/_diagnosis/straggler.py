@@ -2,9 +2,12 @@
 
 In a step that ends with an exchange of gradients all ranks end together, for the early ones wait for the late one. So
 what counts is not how long a rank's step took, but how far behind the others it was at its worst. Spans of the
-same place in the tree are compared, each rank with the median of the others; times are the hosts' own, so a rank of
-a host whose clock is slow seems to be early. Where a rank fell behind is the span whose own time, without that of the
-spans below it, exceeds the others' most.
+same place in the tree are compared, each rank with the median of the others. Where a rank fell behind is the span whose
+own time, without that of the spans below it, exceeds the others' most.
+
+A collective that no rank leaves before all have come ends everywhere at once, so the rank whose span of it is the
+shortest came last, by as much as it is shorter: no clock is compared for that. Where there is none, ends are compared;
+times are the hosts' own then, and a rank of a host whose clock is slow seems to be early.
 """
 
 from __future__ import annotations
@@ -20,6 +23,9 @@ from otel_torch_modules._trace import Span
 _Place = tuple[
     tuple[str, int], ...
 ]  # names from below the rank's span on, each with its number among equals
+
+
+_MEETINGS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "barrier")
 
 
 class Straggler(NamedTuple):
@@ -72,22 +78,32 @@ def find_straggler(ranks: Sequence[Span]) -> Straggler:
     trees = [dict(_places(rank)) for rank in ranks]
     common = set(trees[0]).intersection(*trees)
     own = [_own_times(tree, common) for tree in trees]
+    met = [place for place in common if all(_all_meet(tree[place], len(ranks)) for tree in trees)]
+    late = _how_short if met else _how_late
     worst = {
-        number: max((tree[place].end - _of_others(trees, number, place), place) for place in common)
-        for number, tree in enumerate(trees)
+        number: max((late(trees, number, place), place) for place in met or common)
+        for number in range(len(trees))
     }
     number = max(worst, key=lambda number: worst[number][0])
     behind, place = worst[number]
     tree = trees[number]
+    known = tree[place].start if met else tree[place].end
     excess = {
         earlier: own[number][earlier] - _median(own, number, earlier)
         for earlier in common
-        if tree[earlier].end <= tree[place].end or place[: len(earlier)] == earlier
+        if tree[earlier].phase != semconv.PHASE_COLLECTIVE
+        and (
+            (tree[earlier].start if met else tree[earlier].end) <= known
+            or place[: len(earlier)] == earlier
+        )
     }
     where = max(excess, key=lambda earlier: (excess[earlier], earlier))
-    started = ranks[number].start - round(
-        median(rank.start for other, rank in enumerate(ranks) if other != number)
-    )
+    # By each rank's own clock, where the end of what all met in is the same moment on all of them.
+    starts = [
+        span.start - (tree[place].end if met else 0)
+        for span, tree in zip(ranks, trees, strict=True)
+    ]
+    started = starts[number] - round(median(starts[:number] + starts[number + 1 :]))
     rank = ranks[number].rank
     assert rank is not None
     if started >= excess[where]:
@@ -114,8 +130,24 @@ def _own_times(tree: Mapping[_Place, Span], common: set[_Place]) -> dict[_Place,
     return own
 
 
-def _of_others(trees: Sequence[Mapping[_Place, Span]], number: int, place: _Place) -> int:
-    return round(median(tree[place].end for other, tree in enumerate(trees) if other != number))
+def _all_meet(span: Span, ranks: int) -> bool:
+    """Return whether `span` is of a collective of all ranks that no one leaves before all have come."""
+    return (
+        span.phase == semconv.PHASE_COLLECTIVE
+        and span.name in _MEETINGS
+        and span.flag(semconv.COLLECTIVE_COMPLETED)
+        and span.number(semconv.COLLECTIVE_GROUP_SIZE) == ranks
+    )
+
+
+def _how_short(trees: Sequence[Mapping[_Place, Span]], number: int, place: _Place) -> int:
+    others = (tree[place].duration for other, tree in enumerate(trees) if other != number)
+    return round(median(others)) - trees[number][place].duration
+
+
+def _how_late(trees: Sequence[Mapping[_Place, Span]], number: int, place: _Place) -> int:
+    others = (tree[place].end for other, tree in enumerate(trees) if other != number)
+    return trees[number][place].end - round(median(others))
 
 
 def _median(own: Sequence[Mapping[_Place, int]], number: int, place: _Place) -> float:

@@ -16,19 +16,25 @@ from otel_torch_modules.cli.main import main
 def shared_step(sample: type[Any]) -> Callable[..., Any]:
     """Return a function that makes a step of ranks that exchange gradients at the end of backward.
 
-    Args: for each rank the milliseconds before its step, waiting for data, and in its two blocks.
+    Args: for each rank the milliseconds before its step, waiting for data, and in its two blocks; by how much the
+    clock of each rank is fast, and what the exchange says of itself, where it has a span.
     """
+
+    def exchanges(begun: float, end: float, about: dict[str, Any] | None) -> tuple[Any, ...]:
+        return () if about is None else (sample("all_reduce", "collective", begun, end, (), about),)
 
     def make(
         index: int,
         *ranks: tuple[float, float, float, float],
         start: float = 0,
         phases_only: tuple[int, ...] = (),
+        fast: tuple[float, ...] = (0, 0, 0, 0),
+        exchange: dict[str, Any] | None = None,
     ) -> Any:
-        exchanged = start + max(map(sum, ranks)) + 10
         spans = []
         for number, (late, wait, first, second) in enumerate(ranks):
-            begun = start + late
+            exchanged = start + max(map(sum, ranks)) + 10 + fast[number]
+            begun = start + late + fast[number]
             fetched = begun + wait
             between, forwarded = fetched + first, fetched + first + second
             blocks = (
@@ -50,7 +56,12 @@ def shared_step(sample: type[Any]) -> Callable[..., Any]:
                     "backward",
                     forwarded,
                     exchanged,
-                    (sample("backward GPT", "backward", forwarded, forwarded + 5, (), _of("GPT")),),
+                    (
+                        sample(
+                            "backward GPT", "backward", forwarded, forwarded + 5, (), _of("GPT")
+                        ),
+                        *exchanges(forwarded + 5, exchanged, exchange),
+                    ),
                 ),
                 sample("optimizer.step SGD", "optimizer", exchanged, exchanged + 1),
             )
@@ -100,6 +111,41 @@ def test_each_step_names_its_last_rank(
         "Rank 2 was last in 3 of 5 steps, by 20.00 ms at the median; it lost time most\n"
         "often in forward GPT.h.1.\n"
     )
+
+
+def _exchange(ranks: int = 4, completed: bool = True) -> dict[str, Any]:
+    return {
+        "torch.collective.group.size": ranks,
+        "torch.collective.completed": completed,
+    }
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_the_rank_whose_collective_is_the_shortest_came_last_whatever_the_clocks_say(
+    number: int,
+    shared_step: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ranks = [EVEN] * 4
+    ranks[number] = (0, 1, 10, 40)
+    clocks = (-700.0, 0.0, 60.0, 200.0)
+    path = write_traces(shared_step(0, *ranks, start=1000, fast=clocks, exchange=_exchange()))
+    assert main(["stragglers", str(path)]) == 0
+    assert f"      {number}      30.00  forward GPT.h.1\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("exchange", [None, _exchange(ranks=2), _exchange(completed=False)])
+def test_where_not_all_ranks_met_or_nobody_knows_when_ends_are_compared(
+    exchange: dict[str, Any] | None,
+    shared_step: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ranks = EVEN, EVEN, (0, 1, 10, 40), EVEN
+    path = write_traces(shared_step(0, *ranks, fast=(0, 50, 0, 0), exchange=exchange))
+    assert main(["stragglers", str(path)]) == 0
+    assert "      1      50.00  before the step\n" in capsys.readouterr().out
 
 
 def test_where_ranks_are_last_alike_none_is_said_to_be_so_most_often(
