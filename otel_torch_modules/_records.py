@@ -436,6 +436,10 @@ class Record:
     failed: bool = False
     # No optimizer stepped: a scaler found infinities, or the gradients were dropped.
     skipped: bool = False
+    # It was not seen to step, though the parameters are other ones: it is compiled.
+    optimizer_compiled: bool = False
+    # The program says where it is: it is a step though nothing was seen in it.
+    sent_bare: bool = False
     # To an error of ours: it is open, but nothing goes into it and it is not sent.
     lost: bool = False
     dropped_before: int = 0  # records since the last step that was taken

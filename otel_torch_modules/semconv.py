@@ -62,6 +62,7 @@ MODULE_OUTPUT_SHAPES: Final = "torch.module.output.shapes"
 MODULE_OUTPUT_DTYPES: Final = "torch.module.output.dtypes"
 SELF_TIME: Final = "torch.self_time"
 COMPILED: Final = "torch.compiled"
+COMPILED_REGION: Final = "torch.compiled.region"
 COMPILED_MODULES: Final = "torch.compiled.modules"
 CODE_FUNCTION_NAME: Final = "code.function.name"
 
@@ -126,6 +127,9 @@ DISTRIBUTED_RUN_ID: Final = "torch.distributed.run_id"
 
 # Attribute of optimizer spans.
 OPTIMIZER_CLASS: Final = "torch.optimizer.class"
+
+# Of a step, and of the rank spans below it, whose optimizer no span shows.
+OPTIMIZER_COMPILED: Final = "torch.optimizer.compiled"
 
 # Of a compilation. `0/1` is the second one of the first frame: its first recompilation.
 COMPILE_ID: Final = "torch.compile.id"

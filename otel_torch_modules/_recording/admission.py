@@ -84,7 +84,7 @@ class Admission:
         """Send off a step that is over; of one that was not recorded it is known when it began and ended."""
         if record.lost:
             return
-        if not record.log:
+        if not (record.log or record.sent_bare):
             self._leave_out(record)
             return
         if self._spending is not None:

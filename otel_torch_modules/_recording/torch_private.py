@@ -65,6 +65,11 @@ _STAGES = "torch.distributed.pipelining.stage"
 _STAGE_FORWARD = "forward_maybe_with_nosync"
 
 
+def version_of(tensor: Tensor) -> int:
+    """Return how often `tensor` was changed in place; 0 for one that does not count, of inference mode."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
 def infers_shapes() -> bool:
     """Return whether the module that is called now is a pipeline's stage that finds out what its outputs are like.
 

@@ -71,7 +71,7 @@ def describe_heads(spans: list[Span], record: Record, truncated: bool) -> None:
     if not _is_number(record.index):
         rest[semconv.STEP_INDEX] = values.pop(STEP_INDEX)  # as the program gave it
     for span in spans:
-        known = _attributes(span.phase, record.skipped, truncated)
+        known = _attributes(span.phase, record.skipped, record.optimizer_compiled, truncated)
         # A name that is one step's is not worth a template.
         alone = rest or (span.phase is semconv.PHASE_STEP and "{" in record.step_name)
         span.attributes = {**known, **rest} if alone else known
@@ -97,8 +97,10 @@ RANK: Final = Varying(semconv.DISTRIBUTED_RANK, int)
 
 
 @lru_cache
-def _attributes(phase: str, skipped: bool, truncated: bool) -> SharedAttributes:
+def _attributes(phase: str, skipped: bool, compiled: bool, truncated: bool) -> SharedAttributes:
     attributes: dict[str, Any] = {semconv.PHASE: phase}
+    if compiled:
+        attributes[semconv.OPTIMIZER_COMPILED] = True
     if skipped:
         attributes[semconv.STEP_SKIPPED] = True
     if truncated:

@@ -75,7 +75,8 @@ class Happened:
             event, thread, start, end, _ = happening
             in_its_time = record.start <= start and end <= record.end
             # All threads stand still while garbage is collected.
-            if in_its_time and (event is COLLECTION or thread in islice(log, 1, None, WIDTH)):
+            is_of_it = event is COLLECTION or not log or thread in islice(log, 1, None, WIDTH)
+            if in_its_time and is_of_it:
                 found.append(happening)
             elif record.kind != "step" or end > record.start:
                 left.append(happening)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from time import perf_counter_ns as now
 
 from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.loop.current_step import CurrentStep
+from otel_torch_modules._recording.loop.iterations import Iterations
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._records import Record
@@ -19,6 +21,7 @@ class StepsByHand:
     Args:
         current: the step.
         admission: told of the time that this takes.
+        iterations: know whether a compiled optimizer has stepped.
         losses: knows when to record nothing more.
         open_step: begins a step at a time (ns), with a number or the next.
     """
@@ -27,11 +30,13 @@ class StepsByHand:
         self,
         current: CurrentStep,
         admission: Admission,
+        iterations: Iterations,
         losses: Losses,
         open_step: Callable[[int, int | None], OpenStep],
     ) -> None:
         self._current = current
         self._admission = admission
+        self._iterations = iterations
         self._losses = losses
         self._open_step = open_step
 
@@ -47,7 +52,9 @@ class StepsByHand:
         current = self._current
         try:
             current.by_hand = True
-            self._open_step(start, index)
+            step = self._open_step(start, index)
+            # What runs inside a compiled function is not seen: that it is a step is known all the same.
+            step.record.sent_bare = step.recorded and "torch._dynamo" in sys.modules
         except BaseException:
             if current.recorder.fail("where a step begins that is set by hand"):
                 raise
@@ -60,8 +67,10 @@ class StepsByHand:
         start = now()
         current = self._current
         try:
-            if current.step is not None:
-                current.step.record.failed = current.step.record.failed or failed
+            step = current.step
+            if step is not None:
+                step.record.failed = step.record.failed or failed
+                step.record.optimizer_compiled = self._iterations.was_updated(step, step.root)
             current.end = start
             current.hand_over()
         except BaseException:

@@ -210,6 +210,14 @@ class CurrentStep:
         step.dropped = step.raised = False
         self.end_step(step)
 
+    def end_by_update(self, step: OpenStep) -> None:
+        """Let it have ended where the next iteration begins: its optimizer has stepped and was not seen."""
+        waits = self._waits_after(step)
+        self._waits += waits
+        self.end = waits[0].start if waits else now()
+        step.record.optimizer_compiled = True
+        self.end_by_optimizer(step)
+
     def break_off(self, step: OpenStep) -> None:
         """Let it have ended by an exception."""
         step.record.failed = True

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from otel_torch_modules._log import warn
 from otel_torch_modules._recording.loop.live_optimizers import LiveOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
+from otel_torch_modules._recording.loop.unseen_updates import UnseenUpdates
 
 logger = logging.getLogger("otel_torch_modules")
 
@@ -41,6 +42,9 @@ class Iterations:
         self._micro_batches: deque[int] = deque(maxlen=_STEPS_COMPARED)
         self._patience = _FORWARDS_WITHOUT_BACKWARD
         self._undone = False  # a step was, for want of patience
+        self._unseen_updates = UnseenUpdates()
+        self._has_told = False
+        self._is_seen = False  # an optimizer's step has been
         self.by_forward = False
         """Each forward with its backward is a step: a loop without an optimizer of torch's."""
 
@@ -57,13 +61,21 @@ class Iterations:
     def optimizer_stepped(self, optimizer: Optimizer, root: nn.Module | None) -> None:
         """Take note that `optimizer` has stepped in a step of `root`."""
         self._optimizers.stepped(optimizer, root)
+        self._is_seen = True
         self.by_forward = False
 
     def backward_ended(self, step: OpenStep) -> None:
         """Take note of a backward in `step`; one that comes to what was before it says that it opened too late."""
         step.backward_ended()
+        if not self._is_seen:
+            self._unseen_updates.remember(step.root)
         if self._undone and step.reached_what_was_before:
             self._patience = sys.maxsize
+
+    def root_opens(self, step: OpenStep) -> None:
+        """Take note of a forward of the root of `step`."""
+        if not (step.recorded or self._is_seen):  # else its backward is seen
+            self._unseen_updates.remember(step.root)
 
     def outgrows(self, step: OpenStep) -> bool:
         """Return whether `step` has more micro-batches than the last ones had."""
@@ -82,6 +94,24 @@ class Iterations:
     def skips(self, step: OpenStep) -> bool:
         """Return whether `step`, whose root is called once more, was skipped: its gradients were dropped."""
         return step.dropped and step.record.micro_batches >= self.usual_micro_batches
+
+    def was_updated(self, step: OpenStep, module: nn.Module | None) -> bool:
+        """Return whether an optimizer has stepped since a backward of `step`, whose root is `module`, and no hook was
+        told: it runs inside a compiled function.
+        """
+        if self._is_seen or not (_backwards(step) and self._unseen_updates.updated()):
+            return False
+        if module is None or not self._optimizers.hold(module):
+            return False
+        if not self._has_told:
+            self._has_told = True
+            warn(
+                logger,
+                "The parameters of %s are updated, and no optimizer is seen to step: that runs inside a compiled "
+                "function. Its time is in `between`; where steps are not set by hand, one ends where the next begins",
+                type(module).__name__,
+            )
+        return True
 
     def ends_by_itself(self, step: OpenStep) -> bool:
         """Return whether `step`, whose root is called once more, is over: each forward with its backward is."""

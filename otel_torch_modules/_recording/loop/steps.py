@@ -86,7 +86,9 @@ class Steps:
         self._opening = threading.RLock()
         self.loop = TrainingLoop(self._current, self._border, self._iterations)
         """What happens outside modules is told there."""
-        self._by_hand = StepsByHand(self._current, self._admission, losses, self._open)
+        self._by_hand = StepsByHand(
+            self._current, self._admission, self._iterations, losses, self._open
+        )
         recorder.boundary = self if spending is None else TimedBoundary(self, spending.spend)
 
     # Root calls and backward passes, from the recorder.
@@ -275,6 +277,7 @@ class Steps:
             step.root_opens(module)
             if step.root is module:
                 step.record.micro_batches += 1
+                self._iterations.root_opens(step)
         current.optimizers.log(self._recorder)
         if step.recorded:
             self._admission.context.attach(step.record)
@@ -289,6 +292,9 @@ class Steps:
             return True  # gradients were asked for in an evaluation
         if self._current.optimizers:  # a closure
             return False
+        if self._iterations.was_updated(step, module):
+            self._current.end_by_update(step)
+            return True
         if self._iterations.skips(step):
             step.record.skipped = True
             return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from time import perf_counter_ns as now
 from typing import Any
@@ -18,6 +19,9 @@ from otel_torch_modules._recording.wall_clock import clock_offset
 from otel_torch_modules._records import OPTIMIZED, Record, Stretch
 
 logger = logging.getLogger("otel_torch_modules")
+
+# A second optimizer may step late, when its step has left.
+_MANY_BARE_UPDATES = 3
 
 
 class TrainingLoop:
@@ -37,6 +41,7 @@ class TrainingLoop:
         self._border = border
         self._iterations = iterations
         self._has_joined = False
+        self._bare_updates = 0  # optimizers' steps in a row for which no module was called
 
     def fetch_fails(self, iterator: object, error: BaseException) -> None:
         """A data loader's `iterator` has no batch, or raised."""
@@ -90,10 +95,25 @@ class TrainingLoop:
             return
         if self._border.optimizer_steps():
             current.index += 1  # of a step that is not recorded
+        elif step is None and not current.by_hand:
+            self._say_that_nothing_is_called(optimizer)
         if step is not None:
+            self._bare_updates = 0
             self._iterations.optimizer_stepped(optimizer, step.root)
             current.end = now()
             current.end_by_optimizer(step)
+
+    def _say_that_nothing_is_called(self, optimizer: Optimizer) -> None:
+        self._bare_updates += 1
+        if self._bare_updates == _MANY_BARE_UPDATES and "torch._dynamo" in sys.modules:
+            warn(
+                logger,
+                "%d steps of %s have ended, and no module was called before them: what runs inside a compiled "
+                "function is not seen. Compile modules, not a function around them, or say "
+                "`with otel_torch_modules.step(index):` around each step of the loop",
+                self._bare_updates,
+                type(optimizer).__name__,
+            )
 
     def scaler_ends(self, optimizer: object, ended_before: int) -> None:
         """A gradient scaler is through with `optimizer`: its step has ended since, or was skipped."""
@@ -102,7 +122,9 @@ class TrainingLoop:
         if self.optimizers.ended == ended_before and not self.optimizers:
             step = current.reclaim()
             if step is not None:
-                if isinstance(optimizer, Optimizer):  # else it has no hooks: who knows
+                if self._iterations.was_updated(step, step.root):
+                    step.record.optimizer_compiled = True
+                elif isinstance(optimizer, Optimizer):  # else it has no hooks: who knows
                     step.record.skipped = True
                 current.end = now()
                 current.end_by_optimizer(step)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from textwrap import dedent
+
 import pytest
 import torch
 
@@ -18,6 +21,7 @@ from tests.support.small_training import (
     step,
     train,
 )
+from tests.support.training_program import ENABLED, run, said, traces
 
 EVALUATION = "evaluate\n  forward Net\n    forward fc\n    forward act\n"
 
@@ -97,10 +101,21 @@ def test_data_and_optimizers_inside_belong_to_the_step(model: Net, sgd: torch.op
     assert outline(captured) == 2 * step("dataloader.next\n", FORWARD, BACKWARD, optimizer())
 
 
-def test_a_step_in_which_nothing_happens_is_not_sent() -> None:
-    with capture_spans() as captured, manual_step():
-        pass
-    assert outline(captured) == ""
+def test_a_step_in_which_nothing_happens_is_not_sent_unless_it_may_be_compiled(
+    tmp_path: Path,
+) -> None:
+    program = dedent("""
+        import torch
+        from otel_torch_modules import step
+        with step(0):
+            pass
+        import torch._dynamo
+        with step(1):
+            pass
+    """)
+    said(run(tmp_path, program, **ENABLED))
+    (root,) = traces(tmp_path)
+    assert (root.outline(), root.attributes["torch.step"]) == (["train.step"], 1)
 
 
 def test_where_nothing_is_traced_it_does_nothing(model: Net, sgd: torch.optim.SGD) -> None:

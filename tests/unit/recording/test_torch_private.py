@@ -113,6 +113,16 @@ def test_optimizer_step_code() -> None:
     assert frames == [optimizer]
 
 
+def test_version_of() -> None:
+    tensor = torch.ones(1)
+    versions = [torch_private.version_of(tensor)]
+    tensor += 1
+    versions.append(torch_private.version_of(tensor))
+    with torch.inference_mode():
+        versions.append(torch_private.version_of(torch.ones(1)))
+    assert versions == [0, 1, 0]
+
+
 def test_runs_compiled_code() -> None:
     class Layer(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
