@@ -381,6 +381,7 @@ class DeviceTimes(NamedTuple):
 
     times: Mapping[int, int]  # by the times in the log of what it belongs to; both perf_counter_ns
     measured: Mapping[Varying, Any]  # of the step as a whole
+    of_modules: bool = False  # not of phases alone
 
 
 class Stamps(Protocol):

@@ -94,7 +94,7 @@ class Tracing:
             finish=self._finish,
         )
         self._causes = Causes(config.causes, self._recorder)
-        self._device_events = None if config.device_time == "off" else DeviceEvents()
+        self._device_events = _device_events(config)
         self._losses = Losses(self._engine.worker.lose, self._unhook)
         self._requests = (
             Requests(self._recorder, self._engine.worker.start, self._rank)
@@ -330,3 +330,10 @@ def _read_device_times(record: Record) -> None:
     record.device, record.stamps = record.stamps.read(), None
     if record.device is not None:
         record.measured = {**record.measured, **record.device.measured}
+
+
+def _device_events(config: Config) -> DeviceEvents | None:
+    if config.device_time == "off":
+        return None
+    every = config.device_every if config.device_time == "modules" else None
+    return DeviceEvents(every, config.schedule)

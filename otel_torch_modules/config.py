@@ -21,7 +21,7 @@ from otel_torch_modules.ranks import Ranks
 
 _PREFIX = "OTEL_TORCH_MODULES_"
 _PHASES = ("train", "eval")
-_DEVICE_TIMES = ("off", "phases")
+_DEVICE_TIMES = ("off", "phases", "modules")
 CAUSES = ("compile", "gc", "checkpoint", "collective", "loop", "host", "memory")
 _SPAN_KINDS = ("separate", "internal")
 _SERVICES = ("one", "phases", "ranks")
@@ -133,6 +133,7 @@ class Config:
     control: str = ""
     causes: tuple[str, ...] = CAUSES
     device_time: str = "phases"
+    device_every: int = 16
     services: str = "one"
     step_name: str = semconv.STEP
 
@@ -150,7 +151,7 @@ class Config:
         if self.span_kind not in _SPAN_KINDS:
             _refuse("span_kind", self.span_kind, "separate or internal")
         if self.device_time not in _DEVICE_TIMES:
-            _refuse("device_time", self.device_time, "off or phases")
+            _refuse("device_time", self.device_time, "off, phases or modules")
         if self.services not in _SERVICES:
             _refuse("services", self.services, "one, phases or ranks")
         if not isinstance(self.step_name, str) or not _STEP_NAME.fullmatch(self.step_name):
@@ -178,7 +179,7 @@ class Config:
                 _refuse(name, getattr(self, name), "a string")
         if self.control and os.path.abspath(self.control) == os.path.abspath(self.blackbox):
             _refuse("control", self.control, "another folder than that of the black box")
-        for name in ("max_depth", "max_spans_per_step"):
+        for name in ("max_depth", "max_spans_per_step", "device_every"):
             value = getattr(self, name)
             if name == "max_depth" and value is None:
                 continue
@@ -322,6 +323,7 @@ _PARSERS = {
     "control": _word,
     "causes": _causes,
     "device_time": _word,
+    "device_every": _integer,
     "services": _word,
     "step_name": _word,
 }

@@ -118,10 +118,16 @@ The names: ``compile``, ``gc``, ``checkpoint``, ``collective``, ``loop`` (clippi
 """
 
 OTEL_TORCH_MODULES_DEVICE_TIME: Final = "OTEL_TORCH_MODULES_DEVICE_TIME"
-"""What has the time that the device took, beside that of the thread that trains: ``off`` or ``phases``.
+"""What has the time that the device took, beside that of the thread that trains: ``off``, ``phases``, ``modules``.
 
-Default ``phases``: root forwards, backward passes and optimizers of each step, where the process uses an accelerator.
-Nothing synchronises with it.
+Default ``phases``: root forwards, backward passes and optimizers of each step, where the process uses an accelerator;
+``modules``: in some steps all modules too. Nothing synchronises with it.
+"""
+
+OTEL_TORCH_MODULES_DEVICE_EVERY: Final = "OTEL_TORCH_MODULES_DEVICE_EVERY"
+"""With ``DEVICE_TIME=modules``, in one step of so many modules have the device's times.
+
+An integer of at least 1; default 16.
 """
 
 OTEL_TORCH_MODULES_SERVICES: Final = "OTEL_TORCH_MODULES_SERVICES"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any
 
-from otel_torch_modules._assembly.device import add_device_times
+from otel_torch_modules._assembly.device import OnDevice
 from otel_torch_modules._assembly.reading.alone import alone
 from otel_torch_modules._assembly.reading.between import add_between, between
 from otel_torch_modules._assembly.reading.call import Call, Calls
@@ -110,15 +110,19 @@ class Assembler:
         return RecordTree(record, self._kinds, self._max_spans, order, history)
 
     def _read(self, record: Record) -> Span:
-        tree = self._open(record, self._order, self._history)
-        tree.read(record.log)
+        of_modules = record.device is not None and record.device.of_modules
+        timed = with_moments(record) if of_modules else record
+        tree = self._open(timed, self._order, self._history)
+        tree.read(timed.log)
         self._order = tree.order
         root = tree.finish()
         enclose(root)
         if not record.phases_only:
             add_self_times(root)
         if record.device is not None:
-            add_device_times(root, record.device.times)
+            OnDevice(record).say(root)
+        if of_modules:
+            without_moments(root)
         if record.kind == "step":
             add_between(tree.heads[-1])
         return root
@@ -138,7 +142,7 @@ class Assembler:
         if not record.phases_only:
             add_self_times(root)
         if record.device is not None:
-            add_device_times(root, record.device.times)
+            OnDevice(record).say(root)
         if not stretched and tree.self_contained and ends is not None:
             seen.numbers = ends[1] - ends[0]
             seen.plan = Plan.of(root, len(tree.heads), tree.truncated)

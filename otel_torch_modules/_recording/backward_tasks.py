@@ -85,7 +85,8 @@ class GraphTask:
         )
         written, self._given_up = tee(event)
         kept = [] if log is None else log
-        self._end = ref(end, partial(next, map(kept.extend, written)))
+        # Not the log's own way to extend, which may be in Python.
+        self._end = ref(end, partial(next, map(partial(list.extend, kept), written)))
 
     @property
     def given_up(self) -> bool:

@@ -33,9 +33,11 @@ from otel_torch_modules._records import (
     EXIT_BARE,
     WIDTH,
     DeviceTimes,
+    Record,
     Site,
     Varying,
 )
+from otel_torch_modules.config import Schedule
 
 # Steps whose events nobody has read: what the device is behind, and what the worker has not looked at yet.
 _MOST_STEPS = 256
@@ -46,6 +48,9 @@ _AT_ONCE = 512
 _PAUSE_S = 50e-6
 
 _SECOND = 1e9  # ns
+
+
+_MOST_WITH_MODULES = 2  # of them: each module's call has three events
 
 
 class Stamp(NamedTuple):
@@ -82,9 +87,16 @@ class _Device:
 
 
 class DeviceEvents:
-    """Gives each step its stamps."""
+    """Gives each step its stamps.
 
-    def __init__(self) -> None:
+    Args:
+        modules_every: in one step of so many modules have stamps too; None for in none.
+        schedule: by which steps are counted, so that all ranks count alike.
+    """
+
+    def __init__(self, modules_every: int | None, schedule: Schedule) -> None:
+        self._modules_every = modules_every
+        self._schedule = schedule
         self.captures = StreamCaptures()
         self.forget()
 
@@ -102,30 +114,59 @@ class DeviceEvents:
         self._device: _Device | None = None
         self._given: deque[ref[StepStamps]] = deque()
 
-    def step_opens(self) -> StepStamps | None:
-        """Return the stamps of a step; None where it has none.
+    def step_opens(self, record: Record) -> None:
+        """Give `record`, a step that opens, its stamps.
 
-        There is no device in use, or its stream captures, or too many steps have not been read yet.
+        It has none where no device is in use, its stream captures, or too many steps have not been read yet.
         """
         device = device_in_use()
         if device is None:
-            return None
+            return
         while self._given and ((stamps := self._given[0]()) is None or stamps.over):
             self._given.popleft()
         if len(self._given) >= _MOST_STEPS:
-            return None
+            return
         try:
             if self._device is None or self._device.device != device:
                 self._device = _Device(device)
             if self.captures.any or self._device.captures():
-                return None
-            opened = StepStamps(self._device, self.captures)
+                return
+            opened = StepStamps(self._device, self.captures, self._has_modules(record))
         except RuntimeError as error:  # the device refuses
             if is_interruption(error):
                 raise
-            return None
+            return
         self._given.append(ref(opened))
-        return opened
+        record.stamps = opened
+        if opened.of_modules:
+            record.log = StampedLog(record.log, opened)
+
+    def _has_modules(self, record: Record) -> bool:
+        if self._modules_every is None or record.phases_only or type(record.index) is not int:
+            return False
+        if self._schedule.recorded_before(record.index) % self._modules_every:
+            return False
+        unread = [stamps for known in self._given if (stamps := known()) is not None]
+        with_modules = [stamps for stamps in unread if stamps.of_modules and not stamps.over]
+        return len(with_modules) < _MOST_WITH_MODULES
+
+
+class StampedLog(list[Any]):
+    """A log that takes a stamp along with each event that it is extended by. What is added by ``+=`` has none.
+
+    So in the steps in which it is the log modules have the device's times, and in the others nothing is asked.
+    """
+
+    __slots__ = ("_stamp",)
+
+    def __init__(self, log: list[Any], stamps: StepStamps) -> None:
+        super().__init__(log)
+        self._stamp = stamps.stamp
+
+    def extend(self, event: Any) -> None:
+        """Add an event that happens now."""
+        list.extend(self, event)
+        self._stamp(event[3])
 
 
 class StepStamps:
@@ -141,12 +182,15 @@ class StepStamps:
         "_forward_end",
         "_reference",
         "_taken",
+        "of_modules",
         "over",
     )
 
-    def __init__(self, device: _Device, captures: StreamCaptures) -> None:
+    def __init__(self, device: _Device, captures: StreamCaptures, of_modules: bool = False) -> None:
         self._device = device
         self._captures = captures
+        self.of_modules = of_modules
+        """Whether all that the log has from now on has one."""
         self._taken: dict[int, Stamp] = {}
         self._forward_end = self._backward_end = 0  # the last ones
         self.over = False
@@ -160,6 +204,15 @@ class StepStamps:
 
     def take(self) -> Stamp | None:
         """Put an event on the current stream; None where it cannot be."""
+        return self._take(now())
+
+    def stamp(self, time: int) -> None:
+        """Put one there that belongs to what the log has at this time, which is now."""
+        stamp = self._take(time)
+        if stamp is not None:
+            self._taken[time] = stamp
+
+    def _take(self, asked: int) -> Stamp | None:
         if self.over:
             return None
         try:
@@ -167,7 +220,6 @@ class StepStamps:
                 self.lose()
                 return None
             event = self._device.event()
-            asked = now()
             event.record()
         except RuntimeError as error:  # another device, or it refuses
             if is_interruption(error):
@@ -250,7 +302,8 @@ class StepStamps:
         shift = max(0, *map(sub, asked, times))
         found = dict(zip(taken, [time + shift for time in times], strict=True))
         self._device.spare += [self._reference, *events]
-        return DeviceTimes(found, self._measured(found, (self._after - self._before) // 2 + shift))
+        error_ns = (self._after - self._before) // 2 + shift
+        return DeviceTimes(found, self._measured(found, error_ns), self.of_modules)
 
     def _answers(
         self, ask: Callable[[torch.Event], Any], events: list[torch.Event]

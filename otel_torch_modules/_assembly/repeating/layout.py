@@ -8,16 +8,15 @@ being found anew.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain, pairwise
 from operator import le, lt
 from typing import Any
 
-from otel_torch_modules._assembly.device import device_values
+from otel_torch_modules._assembly.device import OF_DEVICE, OnDevice
 from otel_torch_modules._assembly.repeating.moment import Moment, Placed
 from otel_torch_modules._assembly.self_time import self_times
-from otel_torch_modules._engine.pauses import pause_after
+from otel_torch_modules._engine.pauses import pause_after, slices
 from otel_torch_modules._records import (
     DEVICE_DURATION,
     DEVICE_LAG,
@@ -32,7 +31,7 @@ from otel_torch_modules._spans.columns import SpanColumns, pick
 from otel_torch_modules._spans.layout import Layout
 from otel_torch_modules._spans.span import SELF_TIME, Happening, Span
 
-_OF_DEVICE = (DEVICE_DURATION, DEVICE_LAG)
+_SPANS_AT_ONCE = 1_024
 
 _Shift = tuple[int, int, int]  # a span, a slot to add, a slot to subtract
 
@@ -46,7 +45,7 @@ class Plan:
         truncated: whether module spans are missing.
     """
 
-    def __init__(self, spans: list[Span], heads: int, truncated: bool) -> None:
+    def __init__(self, spans: list[Any], heads: int, truncated: bool) -> None:
         self.layout = Layout(spans, heads, truncated)
         self._starts = _Times([span.start for span in spans])
         self._ends = _Times([span.end for span in spans])
@@ -56,6 +55,11 @@ class Plan:
         self._on_device = [
             place for place, span in enumerate(spans) if DEVICE_LAG in (span.values or ())
         ]
+        self._moved = {
+            place: (spans[place].start, spans[place].end)
+            for place in self._on_device
+            if any(moment.taken for moment in (spans[place].start, spans[place].end))
+        }
         self._parents = pick(self.layout.parents)
         places = {id(span): place for place, span in enumerate(spans)}
         neighbours = [
@@ -101,17 +105,21 @@ class Plan:
         pause_after(len(starts))
         columns.points = self._points.of(slots)
         if record.device is not None:
-            columns.values.update(self._of_device(starts, ends, record.device.times))
+            columns.values.update(self._of_device(starts, ends, OnDevice(record)))
         return columns
 
     def _of_device(
-        self, starts: list[int], ends: list[int], times: Mapping[int, int]
+        self, starts: list[int], ends: list[int], device: OnDevice
     ) -> dict[Varying, list[Any]]:
-        columns: dict[Varying, list[Any]] = {key: [None] * len(starts) for key in _OF_DEVICE}
-        for place in self._on_device:
-            for key, value in device_values(starts[place], ends[place], times).items():
-                columns[key][place] = value
-        return columns
+        durations: list[Any] = [None] * len(starts)
+        lags: list[Any] = [None] * len(starts)
+        for some in slices(self._on_device, _SPANS_AT_ONCE):
+            for place in some:
+                begin, end = self._moved.get(place) or (starts[place], ends[place])
+                found = device.duration_and_lag(starts[place], begin, end)
+                if found is not None:
+                    durations[place], lags[place] = found
+        return {DEVICE_DURATION: durations, DEVICE_LAG: lags}
 
 
 class _Times:
@@ -162,7 +170,7 @@ class _Values:
         self.constant = {
             key: column
             for key, column in self._columns.items()
-            if key not in self._placed and key not in (SELF_TIME, *_OF_DEVICE)
+            if key not in self._placed and key not in (SELF_TIME, *OF_DEVICE)
         }
 
     def of(self, slots: list[Any]) -> dict[Varying, list[Any]]:

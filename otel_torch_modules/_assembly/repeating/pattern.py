@@ -125,5 +125,5 @@ def _about(record: Record) -> tuple[Any, ...]:
         record.truncated,
         record.phases_only,
         None if shared is None else shared.sent_here,
-        None if record.device is None else len(record.device.times),
+        None if record.device is None else (record.device.of_modules, len(record.device.times)),
     )

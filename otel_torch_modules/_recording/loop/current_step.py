@@ -129,7 +129,7 @@ class CurrentStep:
         self.spoiled = False
         step.recorded = self._admission.open_step(record)
         if step.recorded and self._device_events is not None:
-            record.stamps = self._device_events.step_opens()
+            self._device_events.step_opens(record)
         self.has_modules = not record.phases_only
         self.recorder.write_to(record if step.recorded else None)
         return step
@@ -371,7 +371,7 @@ class CurrentStep:
         record = self.recorder.record
         if record is not None:
             for wait in waits:
-                record.log.extend(wait.events(record))
+                record.log += wait.events(record)  # they are over: no stamps are taken
 
     def log(self, event: Event, begin: int | None = None, said: Any = None) -> int:
         """Write down an event of the thread that asks, and return when it was (ns).

@@ -130,4 +130,10 @@ def _log(entries: list[_OpenOptimizer], recorder: Recorder) -> None:
             entry.logged = True
             if log is not None:
                 code = recorder.thread.code
-                log.extend((OPTIMIZER, code, None, entry.start, entry.class_name))
+                log += (
+                    OPTIMIZER,
+                    code,
+                    None,
+                    entry.start,
+                    entry.class_name,
+                )  # no stamp is taken now

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from otel_torch_modules._recording.device_events import DeviceEvents
+from otel_torch_modules._records import Record
+from otel_torch_modules.config import Schedule
 from otel_torch_modules.testing import CapturedSpan, capture_spans
 from tests.support.simdev import device as simdev
 
@@ -49,23 +51,30 @@ def steps(trees: list[CapturedSpan]) -> list[Any]:
 
 def stamps() -> dict[str, Any]:
     """Return what becomes of a step's events where something is in their way."""
-    events = DeviceEvents()
+    events = DeviceEvents(1, Schedule())
     found: dict[str, Any] = {}
-    opened = [events.step_opens() for _ in range(300)]
-    found["of 300"] = sum(one is not None for one in opened)
-    opened[0].lose()
-    found["after one"] = [events.step_opens() is not None for _ in range(2)]
-    del opened
-    found["after all"] = events.step_opens() is not None
 
-    hit = events.step_opens()
+    def opened() -> Any:
+        record = Record("step", 0, 0, 0)
+        events.step_opens(record)
+        return record.stamps
+
+    many = [opened() for _ in range(300)]
+    found["of 300"] = sum(one is not None for one in many)
+    found["with modules"] = [one.of_modules for one in many[:4]]
+    many[0].lose()
+    found["after one"] = [(another := opened()) is not None, another.of_modules, opened() is None]
+    del many, another
+    found["after all"] = opened() is not None
+
+    hit = opened()
     hit.put(1, hit.take())
     simdev.set_capturing(True)
-    found["while capturing"] = [hit.take() is None, hit.over, events.step_opens() is None]
+    found["while capturing"] = [hit.take() is None, hit.over, opened() is None]
     simdev.set_capturing(False)
     found["hit"] = [hit.passed(), hit.read()]
 
-    captured = events.step_opens()
+    captured = opened()
     stamp = captured.take()
     captured.put(1, stamp)
     simdev.set_capturing(True)
@@ -73,7 +82,7 @@ def stamps() -> dict[str, Any]:
     simdev.set_capturing(False)
     found["its event captured"] = [captured.passed(), captured.read()]
 
-    busy = events.step_opens()
+    busy = opened()
     simdev.launch(200 * MS)
     busy.put(1, busy.take())
     found["busy"] = [busy.passed(), busy.over]

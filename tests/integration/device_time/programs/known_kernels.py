@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from otel_torch_modules import Config
+from otel_torch_modules._recording import device_events
 from otel_torch_modules.testing import CapturedSpan, capture_spans
 from tests.support.simdev import device as simdev
 
@@ -105,16 +106,22 @@ if __name__ == "__main__":
     simdev.set_clock(drift=40, tick=500)
     with capture_spans(Config()) as captured:
         traced, reached, waited = train(STEPS, BEHIND)
+    # The device is so far behind that none of them has been read when the last one begins.
+    device_events._MOST_WITH_MODULES = STEPS
+    modules = Config(device_time="modules", device_every=2)
+    with capture_spans(modules) as captured_modules:
+        also_traced, _, also_waited = train(STEPS, BEHIND)
     with capture_spans(Config(device_time="off")) as without:
         train(1, 0)
     print(
         json.dumps(
             {
                 "untraced": untraced,
-                "traced": traced,
+                "traced": [traced, also_traced],
                 "reached": reached,
-                "waited": waited,
+                "waited": waited + also_waited,
                 "steps": [said(tree) for tree in captured.trees],
+                "modules": [said(tree) for tree in captured_modules.trees],
                 "off": [said(tree) for tree in without.trees],
                 "events": simdev.counts()["live_events"],
             }

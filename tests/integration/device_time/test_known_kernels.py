@@ -1,4 +1,4 @@
-"""What the device took for the phases of a step, on the simulated accelerator, where that is known beforehand."""
+"""What the device took for phases and modules, on the simulated accelerator, where that is known beforehand."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_step_says_how_far_the_device_was_behind_at_the_end_of_forward_and_of_
 
 def test_nothing_waits_for_the_device_and_nothing_changes(run: Any) -> None:
     assert run["waited"] == 0
-    assert run["traced"] == run["untraced"]
+    assert run["traced"] == [run["untraced"]] * 2
 
 
 def test_off_is_off(run: Any) -> None:
@@ -90,5 +90,46 @@ def test_off_is_off(run: Any) -> None:
 
 
 def test_events_are_used_again(run: Any) -> None:
-    """Seven a step, of no more steps than the device was behind by, and none is left but those."""
-    assert run["events"] <= 7 * 8
+    """Seven a step, of no more steps than the device was behind by, and one for each event of four steps' modules."""
+    assert run["events"] <= 7 * 8 + 4 * 60
+
+
+def test_in_some_steps_each_module_took_what_its_kernels_take(run: Any) -> None:
+    def near(seconds: float) -> Any:
+        return pytest.approx(seconds, rel=NEAR, abs=1e-5)
+
+    for at, step in enumerate(run["modules"]):
+        found = list(durations(step[3]))
+        if at % 2:
+            assert [seconds for _, seconds in found if seconds is not None] == [
+                near(FORWARD),
+                near(BACKWARD),
+                near(OPTIMIZER),
+            ]
+            continue
+        assert found == [
+            ("forward Net", near(FORWARD)),
+            ("forward first", near(0.004)),
+            ("forward lin", near(0)),
+            ("forward again", near(0.006)),
+            ("forward lin", near(0)),
+            ("forward gathered", near(0.004)),
+            ("backward", near(BACKWARD)),
+            ("backward Net", near(BACKWARD)),
+            ("backward gathered", near(0.001)),
+            ("backward again", near(0.018)),
+            ("recompute again", near(0.006)),
+            ("recompute lin", near(0)),
+            ("backward lin", near(0)),
+            ("backward first", near(0.008)),
+            ("backward lin", near(0)),
+            ("optimizer.step Sgd", near(OPTIMIZER)),
+        ]
+
+
+def durations(spans: Any) -> Any:
+    """Yield the names of spans with what the device took, but for what the machine's pauses make."""
+    for name, said, _, below in spans:
+        if name not in ("between", "zero_grad", "python.gc"):
+            yield name, said.get(DURATION)
+            yield from durations(below)
