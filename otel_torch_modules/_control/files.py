@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from otel_torch_modules._interruption import is_interruption
+
 MOST_BYTES = 1 << 20  # of a file that is read: ours have a few thousand
 
 _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -56,7 +58,9 @@ def put_new(path: Path, content: Mapping[str, Any]) -> None:
     except FileExistsError:
         part.unlink()
         raise
-    except OSError:  # a file system without links
+    except OSError as error:  # a file system without links
+        if is_interruption(error):
+            raise
         if path.exists():
             part.unlink()
             raise FileExistsError from None
@@ -112,10 +116,10 @@ def is_of_another_that_runs(content: Mapping[str, Any]) -> bool:
         return False
     try:
         os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
-        return False
+    except (OSError, OverflowError) as error:
+        if is_interruption(error):
+            raise
+        return isinstance(error, PermissionError)
     return pid > 0
 
 

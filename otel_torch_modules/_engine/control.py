@@ -26,8 +26,8 @@ from otel_torch_modules._control.report import (
 )
 from otel_torch_modules._control.request import FILE, Request, Run
 from otel_torch_modules._engine.pace import Pace
-from otel_torch_modules._interruption import suppressed
-from otel_torch_modules._log import inform, warn
+from otel_torch_modules._interruption import is_interruption, suppressed
+from otel_torch_modules._log import inform, report, warn
 from otel_torch_modules._records import Record
 
 _LOGGER = logging.getLogger("otel_torch_modules")
@@ -134,10 +134,12 @@ class Control:
             return
         try:
             self._look()
-        except Exception:
+        except Exception as error:
+            if is_interruption(error):
+                raise
             self._closed = True
             self._requests.end()
-            _LOGGER.exception("%s is looked at no more; training goes on", self._folder)
+            report(_LOGGER, "%s is looked at no more; training goes on", self._folder, error=error)
 
     def _look(self) -> None:
         stand = self._stand()
@@ -163,6 +165,8 @@ class Control:
                 self._look_for_request(rank.run)
                 files.put(path, self._report(rank, stand).said())
         except OSError as error:
+            if is_interruption(error):
+                raise
             self._say_once(f"{path}: {error.strerror or error}; it is tried again")
 
     def _takes(self, path: Path) -> bool:
@@ -208,7 +212,9 @@ class Control:
     def _told_by(self) -> object:
         try:
             found = (self._folder / FILE).stat()
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if is_interruption(error):
+                raise
             return None
         return found.st_ino, found.st_mtime_ns, found.st_size
 
@@ -229,6 +235,8 @@ class Control:
             content = files.read(self._folder / FILE)
             request = Request.of(content)
         except ValueError as error:
+            if is_interruption(error):
+                raise
             self._refuse(content.get("id"), f"malformed: {error}")
             return
         if followed is not None and self._next_step() > followed.first:

@@ -34,10 +34,16 @@ def leaves_nodes_out(node: Node) -> bool:
                 raise
             return True
         # Each node's are asked for once: that makes objects of Python.
-        behind = {after._sequence_nr(): (after, after.next_functions) for after in following}
-        if not behind or not all(further for _, further in behind.values()):
-            return False  # a leaf that nobody named gets its gradient
-        made_last, further = behind[max(behind)]  # into the last module, not along a residual
+        last = -1
+        for node in following:
+            behind = node.next_functions
+            if not behind:
+                return False  # a leaf that nobody named gets its gradient
+            number = node._sequence_nr()
+            if number > last:  # into the last module, not along a residual
+                last, made_last, further = number, node, behind
+        if last < 0:
+            return False
         count_seen(made_last)
         following = [after for after, _ in further if after is not None]
     return False

@@ -38,9 +38,8 @@ from otel_torch_modules.testing import capture_spans
 from tests.support.left_to_itself import let_go_on
 
 PACKAGE = Path(otel_torch_modules.__file__).parent
-# Who reads traces, and the examples, are programs of their own; a job is controlled by the worker alone.
-ELSEWHERE = ("_reading", "_diagnosis", "_pictures", "cli", "examples", "_control")
-WORKERS = ("_engine/control.py",)
+# Who reads traces, and the examples, are programs of their own.
+ELSEWHERE = ("_reading", "_diagnosis", "_pictures", "cli", "examples")
 
 # Python discards what is raised in a function of Python's that these call.
 DISCARDING = {
@@ -71,7 +70,7 @@ def sources() -> Iterator[tuple[str, ast.Module]]:
     """Yield what can run in a thread of the program's."""
     for path in sorted(PACKAGE.rglob("*.py")):
         relative = path.relative_to(PACKAGE)
-        if relative.parts[0] not in ELSEWHERE and str(relative) not in WORKERS:
+        if relative.parts[0] not in ELSEWHERE:
             yield str(relative), ast.parse(path.read_text())
 
 

@@ -14,11 +14,12 @@ from time import perf_counter_ns
 
 from torch import nn
 
-from otel_torch_modules._interruption import suppressed
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.modules.holders import holder_of
 from otel_torch_modules._recording.modules.module_names import RootNames, shown_class
-from otel_torch_modules._recording.modules.module_tree import is_bare, parent_of
-from otel_torch_modules._recording.modules.places import Entry, Place, Root
+from otel_torch_modules._recording.modules.module_tree import is_bare
+from otel_torch_modules._recording.modules.places import Entry, Place
+from otel_torch_modules._recording.modules.root import Root
 from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._records import Site
 from otel_torch_modules._weak_table import WeakTable
@@ -87,8 +88,11 @@ class ModuleSites:
         """Forget the modules that died."""
         for entry in list(self.died):
             self._forget(entry)
-            with suppressed(ValueError):  # another thread was as fast
+            try:
                 self.died.remove(entry)
+            except ValueError as error:  # another thread was as fast
+                if is_interruption(error):
+                    raise
 
     def _root(self, module: nn.Module) -> Root:
         if self.died:
@@ -108,26 +112,36 @@ class ModuleSites:
         """Return the site of `module`, new since its root opened and called from a call of `caller`.
 
         It is looked for in the caller's module and its lists. What is not there, as ``nn.ReLU()(x)`` makes it, has one
-        site for each class and caller.
+        site for each class and caller. So has for a while what takes another one's place far from the end of a long
+        list.
         """
         if self.died:
             self.bury()
         place: Place | None = None if caller is None else caller.place
         if place is None or place.module is None:
             return self.root(module)
-        root = place.module.root
-        holder = place.module_here()
-        where = None if holder is None else parent_of(module, holder)
-        added = None if where is None else root.add(module, *where)
-        top = root.module()
-        if where is not None and added is None and top is not None:
-            self._walk(root, top)
+        root: Root = place.module.root
+        for changed in root.changed_near(place, self._clock):
+            self._renew(root, changed)
             if id(module) in root.sites:
                 return root.sites[id(module)]
-        if added is None:
-            added = root.add_stray(module, place)
+        site = root.stray_moves_in(module, place)
+        if site is not None:
+            self.by_id[id(module)] = site
+            return site
+        added = root.add_stray(module, place)
         self._show(root, added)
         return added[id(module)]
+
+    def _renew(self, root: Root, place: Place) -> None:
+        renewed = root.renew(place)
+        top = root.module()
+        if renewed is not None:
+            left, added = renewed
+            self._hide(root, left)
+            self._show(root, added)
+        elif top is not None:
+            self._walk(root, top)
 
     def _new_root(self, module: nn.Module) -> Root:
         held = holder_of(module)
@@ -151,10 +165,13 @@ class ModuleSites:
     def _walk(self, root: Root, module: nn.Module) -> None:
         before = root.sites
         root.walk(module)
-        for key in before.keys() - root.sites.keys():
-            if self.by_id.get(key) is before[key]:
-                del self.by_id[key]
+        self._hide(root, before)
         self._show(root, root.sites)
+
+    def _hide(self, root: Root, left: dict[int, Site]) -> None:
+        for key in left.keys() - root.sites.keys():
+            if self.by_id.get(key) is left[key]:
+                del self.by_id[key]
 
     def _show(self, root: Root, sites: dict[int, Site]) -> None:
         for key in sites:
@@ -168,13 +185,17 @@ class ModuleSites:
     def _forget(self, entry: Entry) -> None:
         """Drop the module of `entry`, but not another one that has its id since."""
         key = entry.key
-        root = self._roots.get(key)
-        if root is entry.root and _is_left_by(entry, root.entry):
+        root: Root = entry.root
+        if self._roots.get(key) is root and _is_left_by(entry, root.entry):
             self._roots.pop(key, None)
-        for sites in (self.by_id, entry.root.sites):
+        for sites in (self.by_id, root.sites):
             site = sites.get(key)
-            if site is not None and _is_left_by(entry, site.place.module):
-                sites.pop(key, None)
+            if site is not None:
+                here = site.place.module
+                if here is entry or here is None or here.key != key:
+                    sites.pop(key, None)
+                if here is entry:
+                    root.parents.pop(site.place, None)
 
 
 def _is_left_by(entry: Entry, here: Entry | None) -> bool:

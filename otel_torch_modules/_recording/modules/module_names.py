@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable
-from itertools import count
+from heapq import heappop, heappush
 from typing import Final
 
 from torch import nn
@@ -16,6 +16,9 @@ from otel_torch_modules._recording.modules.module_tree import children, registry
 _WRAPPED: Final = frozenset(
     {"_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wrapped_module", "_forward_module"}
 )
+_COMPILED: Final = "OptimizedModule"
+"""What `torch.compile` makes, by name: importing the class would load all of Dynamo."""
+
 _ADDED_BASES: Final = frozenset({"FSDPModule", "ReplicateModule", "DDP"})
 """First bases of the classes that `fully_shard` and `replicate` of ``torch.distributed`` make."""
 
@@ -29,8 +32,7 @@ def wraps(module: nn.Module, name: str) -> bool:
 
 def shown(module: nn.Module) -> nn.Module:
     """Return `module`, or what it is the ``torch.compile`` wrapper of."""
-    # By name: importing the class would load all of Dynamo.
-    while type(module).__name__ == "OptimizedModule":
+    while type(module).__name__ == _COMPILED:
         inner = dict(children(module)).get("_orig_mod")
         if inner is None:
             break
@@ -55,6 +57,9 @@ def repeated_names(holder: nn.Module) -> frozenset[str]:
     the third module of ``Sequential(Linear, ReLU, Linear)`` are no repetition.
     """
     numbered = [(name, child) for name, child in children(holder) if name.isdecimal()]
+    types = {type(child) for _, child in numbered}
+    if len(types) == 1 and types.pop().__name__ != _COMPILED:  # as most are
+        return frozenset([name for name, _ in numbered] if len(numbered) > 1 else ())
     counts = Counter(shown_class(child) for _, child in numbered)
     return frozenset(
         name
@@ -71,54 +76,69 @@ class RootNames:
     """
 
     def __init__(self) -> None:
-        self._taken: dict[str, dict[int, _Taken]] = {}  # class name -> number -> by which module
+        self._taken: dict[int, _Taken] = {}  # by the id of the module
+        self._numbers: dict[str, _Numbers] = {}  # by class name
         self._left: deque[_Taken] = deque()  # by a module that is gone
+        self._lock = threading.RLock()  # a signal handler may call modules too
 
     def of(self, module: nn.Module) -> str:
         """Return the name of `module`, the same as long as it lives."""
-        while self._left:
-            self._free(self._left.popleft())
         module = shown(module)
         class_name = shown_class(module).__name__
         if vars(module).get("_is_replica"):  # DataParallel's, new at each call
             return class_name
-        taken = self._taken.setdefault(class_name, {})
-        for known in list(taken.values()):
-            if known() is module:
+        with self._lock:
+            while self._left:
+                self._free(self._left.popleft())
+            known = self._taken.get(id(module))
+            if known is not None and known() is module:
                 return known.name
-        for number in count():
-            entry = _Taken(module, class_name, number, self._left.append)
-            there = taken.setdefault(number, entry)
-            if there is entry or there() is module:  # another thread has named it meanwhile
-                return there.name
-        raise AssertionError("there is no end to numbers")
+            numbers = self._numbers.setdefault(class_name, _Numbers(class_name))
+            entry = _Taken(module, self._left.append)
+            entry.key, entry.numbers, entry.number = id(module), numbers, numbers.take()
+            self._taken[entry.key] = entry
+            return entry.name
 
     def _free(self, left: _Taken) -> None:
-        taken = self._taken.get(left.class_name, {})
-        if taken.get(left.number) is left:
-            del taken[left.number]
-            if not taken:
-                del self._taken[left.class_name]
+        if self._taken.get(left.key) is left:
+            del self._taken[left.key]
+        left.numbers.give_back(left.number)
+        if not left.numbers.taken:
+            self._numbers.pop(left.numbers.class_name, None)
+
+
+class _Numbers:
+    """Which numbers of a class are taken; the least that is free comes first."""
+
+    __slots__ = ("_free", "_never_taken", "class_name", "taken")
+
+    def __init__(self, class_name: str) -> None:
+        self.class_name = class_name
+        self._free: list[int] = []
+        self._never_taken = 0
+        self.taken = 0
+
+    def take(self) -> int:
+        self.taken += 1
+        if self._free:
+            return heappop(self._free)
+        self._never_taken += 1
+        return self._never_taken - 1
+
+    def give_back(self, number: int) -> None:
+        self.taken -= 1
+        heappush(self._free, number)
 
 
 class _Taken(weakref.ref[nn.Module]):
     """A module that has a number among those of its class."""
 
-    __slots__ = ("class_name", "number")
-    class_name: str
+    __slots__ = ("key", "number", "numbers")
+    key: int
     number: int
-
-    def __new__(
-        cls, module: nn.Module, class_name: str, number: int, left: Callable[[_Taken], None]
-    ) -> _Taken:
-        return super().__new__(cls, module, left)
-
-    def __init__(
-        self, module: nn.Module, class_name: str, number: int, left: Callable[[_Taken], None]
-    ) -> None:
-        self.class_name = class_name
-        self.number = number
+    numbers: _Numbers
 
     @property
     def name(self) -> str:
-        return f"{self.class_name}_{self.number}" if self.number else self.class_name
+        class_name = self.numbers.class_name
+        return f"{class_name}_{self.number}" if self.number else class_name

@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 # How many modules are looked at for the one that a module of the program has just called.
 _NEAR = 64
 
-_LISTS = (nn.ModuleList, nn.ModuleDict)  # never called
+LISTS = (nn.ModuleList, nn.ModuleDict)  # never called
 
 
 def registry(module: nn.Module) -> dict[str, nn.Module | None]:
@@ -37,18 +37,6 @@ def is_bare(module: nn.Module) -> bool:
     """Return whether `module` has neither children nor parameters, as activations and criteria have not."""
     inside = vars(module)
     return not inside.get("_modules") and not inside.get("_parameters")
-
-
-def parent_of(module: nn.Module, caller: nn.Module) -> tuple[nn.Module, str] | None:
-    """Return in which module `module` is registered, and as what: in `caller` or in a list of it; newest first."""
-    key = id(module)
-    parents = [caller]
-    for parent in parents:
-        held = registry(parent)
-        if key in map(id, reversed(held.values())):
-            return next((parent, name) for name, child in held.items() if child is module)
-        parents += [child for child in held.values() if isinstance(child, _LISTS)]
-    return None
 
 
 def way_to(module: nn.Module, holder: nn.Module) -> list[tuple[nn.Module, str]] | None:
@@ -75,6 +63,8 @@ def parameter_counts(root: nn.Module) -> dict[int, int]:
     Keys are ``id(module)``. Parameters that have no shape yet (lazy modules) count nothing. The cost grows with the
     number of modules and parameters, not with depth; what is reached by several ways costs once more per way up.
     """
+    if not children(root):
+        return {id(root): _count_own(root)}
     modules, ways = _survey(root)
     alone: dict[int, int] = {}  # what is reached by one way only
     together: dict[
@@ -107,7 +97,15 @@ def parameter_counts(root: nn.Module) -> dict[int, int]:
 def module_count(root: nn.Module) -> int:
     """Return how many modules `root` and all below it are, without the lists, which are never called."""
     modules, _ = _survey(root)
-    return sum(not isinstance(module, _LISTS) for module in modules)
+    return sum(not isinstance(module, LISTS) for module in modules)
+
+
+def _count_own(module: nn.Module) -> int:
+    own = {id(parameter): parameter for parameter in _parameters(module)}.values()
+    if not own:
+        return 0
+    with _plain_sizes():
+        return sum([parameter.numel() for parameter in own])
 
 
 def _survey(root: nn.Module) -> tuple[list[nn.Module], dict[int, int]]:

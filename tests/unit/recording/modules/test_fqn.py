@@ -428,7 +428,7 @@ def test_roots_of_one_class_that_live_at_once_are_told_apart(sites: ModuleSites)
     gc.collect()
     other = Mlp()
     assert sites.root(other).fqn == "Mlp"
-    assert sites._names._taken.keys() == {"Mlp"}
+    assert sites._names._numbers.keys() == {"Mlp"}
 
 
 class Lit(nn.Module):
