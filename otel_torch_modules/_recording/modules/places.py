@@ -56,10 +56,11 @@ class Place:
         if module is None:
             return False
         held, ids = registry(module), self.ids
-        return (
-            len(held) != len(ids)
-            or [*map(id, islice(reversed(held.values()), NEWEST))] != ids[: -NEWEST - 1 : -1]
-        )
+        if len(held) != len(ids):
+            return True
+        if len(ids) <= NEWEST:
+            return [*map(id, held.values())] != ids
+        return [*map(id, islice(reversed(held.values()), NEWEST))] != ids[: -NEWEST - 1 : -1]
 
     def take_in(
         self, held: Mapping[str, nn.Module | None]
