@@ -10,8 +10,15 @@ from itertools import chain
 from operator import add
 from typing import Any, NamedTuple
 
-from otel_torch_modules._emission.otlp.block import FIRST_VALUE, OPENING, Form, fill
-from otel_torch_modules._emission.otlp.encoder import SpanEncoder, Template
+from otel_torch_modules._emission.otlp.block import (
+    FIRST_VALUE,
+    OPENING,
+    Form,
+    Template,
+    begun,
+    fill,
+)
+from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.otlp.language import Pieces
 from otel_torch_modules._engine.pauses import pause, slices
 from otel_torch_modules._records import Varying
@@ -76,19 +83,19 @@ class ColumnsEncoder:
         return known[1]
 
     def _make_blocks(self, layout: Layout, flags: int) -> Iterator[_Block]:
-        groups: dict[tuple[tuple[Varying, ...], bool, str], list[int]] = {}
+        groups: dict[tuple[Form, str], list[tuple[int, Template]]] = {}
         apart = set(layout.apart)
         for place in range(layout.heads, len(layout.spans)):
             if place not in apart:
                 span = layout.spans[place]
+                linked = place in layout.links
+                alike = self._language, span.name, span.kind, flags, linked, False, *span.values
+                template = self._encoder.template(span.attributes, alike)
                 part = self._encoder.services.part_of(span.phase)
-                alike = span.values, place in layout.links, part
-                groups.setdefault(alike, []).append(place)
-        for (keys, linked, part), group in groups.items():
-            form = self._encoder.form(keys, linked, False, flags)
+                groups.setdefault((template.form, part), []).append((place, template))
+        for (form, part), group in groups.items():
             for some in slices(group, self._block_size):
-                templates = [self._encoder.template(layout.spans[place], form) for place in some]
-                yield _Block(self._encoder, layout, some, templates, form, part)
+                yield _Block(self._encoder, layout, some, form, part)
 
 
 class _Block:
@@ -111,18 +118,19 @@ class _Block:
         self,
         encoder: SpanEncoder,
         layout: Layout,
-        places: list[int],
-        templates: list[Template],
+        spans: list[tuple[int, Template]],
         form: Form,
         part: str,
     ) -> None:
         self._encoder = encoder
         self._form = form
         self._part = part
+        places = [place for place, _ in spans]
         self._own = pick(places)
         self._parents = pick([layout.parents[place] for place in places])
         self._links = pick([layout.links.get(place, 0) for place in places])
-        self._pieces = [*chain.from_iterable([template.pieces for template in templates])]
+        templates = [template for _, template in spans]
+        self._pieces = begun(form, templates)
         self._lengths = [template.length for template in templates]
         # The places of pieces that vary, with what they are; what is the same in all records is written now.
         self._varies: list[tuple[int, Varying]] = []

@@ -8,16 +8,23 @@ same in all others. Whatever the standard encoder would write is thereby what is
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from itertools import chain
 from operator import add
-from typing import Any, NamedTuple
+from typing import Any
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_torch_modules._emission.limits import Limits
-from otel_torch_modules._emission.otlp.block import FIRST_VALUE, OPENING, Form, fill, woven
+from otel_torch_modules._emission.otlp.block import (
+    FIRST_VALUE,
+    OPENING,
+    Form,
+    Forms,
+    Template,
+    begun,
+    fill,
+)
 from otel_torch_modules._emission.otlp.language import Language, Pieces, cut
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest
 from otel_torch_modules._emission.otlp.specimen import Specimen
@@ -25,7 +32,7 @@ from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._emission.services import ONE, Services
 from otel_torch_modules._engine.pauses import pause
-from otel_torch_modules._records import OuterParent, Varying
+from otel_torch_modules._records import Varying
 from otel_torch_modules._spans.layout import Prototype
 from otel_torch_modules._spans.span import SharedAttributes, Span, Trace
 
@@ -33,16 +40,10 @@ _NO_RESOURCE = Resource.get_empty()
 _TEMPLATES_AT_ONCE = 8  # about a millisecond
 
 
-class Template(NamedTuple):
-    """A span but for its ids, times and values.
-
-    Args:
-        length: of all but the values.
-        pieces: its holes, empty, and what lies between them.
-    """
-
-    length: int
-    pieces: Pieces
+# What spans with the same attributes have in common: language, name, kind, trace flags, whether they have a link to a
+# span of the same trace, whether the span above is another process's, None where they hang below nothing, and keys of
+# their values.
+Alike = tuple[Any, ...]
 
 
 class _Templates(dict[Hashable, Template]):
@@ -81,7 +82,7 @@ class SpanEncoder:
         self._limits = Limits.of(tracer)
         self._made = 0  # templates
         self._scope = scope
-        self._forms: dict[tuple[tuple[Varying, ...], bool, bool, int], Form] = {}
+        self._forms = Forms()
         self._maker = maker or object()  # not the encoder: what is encoded may outlive it
         span = Span(Trace(1, 0, 0, None, None), None, "", "", 0, 1, 1, {})
         batch = RecordSpans([span], Decision(0, None), tracer, scope)
@@ -118,13 +119,13 @@ class SpanEncoder:
         self, batch: RecordSpans, spans: Sequence[Span], rest: list[Span]
     ) -> list[bytes]:
         """Return the spans that there are templates for, and put the others into `rest`."""
-        trace, flags = batch.trace, batch.decision.trace_flags
-        groups: dict[tuple[Any, ...], list[Span]] = {}
-        last = spans[-1]
+        trace, flags, maker = batch.trace, batch.decision.trace_flags, self._maker
+        outer, language = trace.parent, self.language
+        groups: dict[Form, tuple[list[Span], list[Template]]] = {}
         for span in spans:
-            link = span.link
+            attributes, link, above = span.attributes, span.link, span.parent or outer
             if (
-                type(span.attributes) is not SharedAttributes
+                type(attributes) is not SharedAttributes
                 or span.error is not None
                 or span.points
                 or span.notes
@@ -132,31 +133,33 @@ class SpanEncoder:
             ):
                 rest.append(span)
                 continue
-            alike = (span is last, link is not None, span.parent is None, *(span.values or ()))
-            group = groups.get(alike)
+            remote = None if above is None else above.remote
+            keys = span.values or ()
+            alike = (language, span.name, span.kind, flags, link is not None, remote, *keys)
+            kept = attributes.encoded
+            template = None if kept is None or kept.maker is not maker else kept.get(alike)
+            if template is None:
+                template = self.template(attributes, alike)
+            group = groups.get(template.form)
             if group is None:
-                group = groups[alike] = []
-            group.append(span)
-        has_outer = trace.parent is not None
-        return [
-            self._encode_alike(
-                trace, self.form((*keys,), linked, is_root and not has_outer, flags), group
-            )
-            for (_, linked, is_root, *keys), group in groups.items()
-        ]
+                group = groups[template.form] = [], []
+            group[0].append(span)
+            group[1].append(template)
+            form = template.form
+        if groups:  # the last span's comes last
+            groups[form] = groups.pop(form)
+        return [self._encode_alike(trace, form, *group) for form, group in groups.items()]
 
-    def _encode_alike(self, trace: Trace, form: Form, spans: list[Span]) -> bytes:
+    def _encode_alike(
+        self, trace: Trace, form: Form, spans: list[Span], templates: list[Template]
+    ) -> bytes:
         """Return spans of one form, for all of which there are templates."""
         language, offset = self.language, trace.clock_offset
-        above: list[Any] = [None] * len(spans)
+        pieces = begun(form, templates)
         parents: Pieces = (b"",) * len(spans)
         if not form.outermost:
-            above = [span.parent or trace.parent for span in spans]
-            parents = language.span_ids([parent.span_id for parent in above])
-        templates = [
-            self._template_of(span, form, parent) for span, parent in zip(spans, above, strict=True)
-        ]
-        pieces = [*chain.from_iterable([template.pieces for template in templates])]
+            outer: Any = trace.parent
+            parents = language.span_ids([(span.parent or outer).span_id for span in spans])
         fill(
             pieces,
             form,
@@ -196,60 +199,40 @@ class SpanEncoder:
         ]
         return EncodedRequest(data[0] if len(data) == 1 else b"".join(data), span_count)
 
-    def form(self, keys: tuple[Varying, ...], linked: bool, outermost: bool, flags: int) -> Form:
-        """Return the form of which these are, always the same one."""
-        alike = keys, linked, outermost, flags
-        form = self._forms.get(alike)
-        if form is None:
-            form = self._forms[alike] = Form(*alike)
-        return form
-
-    def template(self, like: Prototype, form: Form, remote: bool = False) -> Template:
-        """Return what all spans have that are `like`. What was made for attributes that are one place's is not kept.
-
-        Args:
-            like: what they have in common.
-            form: of them.
-            remote: whether the span that they hang below is another process's.
-        """
-        if type(like.attributes) is not SharedAttributes:
-            return self._make_template(like, form, remote)
-        templates = self._templates(like.attributes)
-        key = (like.name, like.kind, form, remote)
-        template = templates.get(key)
-        if template is None:
-            template = templates[key] = self._make_template(like, form, remote)
-        return template
-
-    def _template_of(self, span: Span, form: Form, above: Span | OuterParent | None) -> Template:
-        """Return `template` of what `span` is like, whose attributes are shared."""
-        remote = above is not None and above.remote
-        template = self._templates(span.attributes).get(  # type: ignore[arg-type]
-            (span.name, span.kind, form, remote)
-        )
-        if template is None:
-            like = Prototype(span.name, span.phase, span.kind, span.attributes, form.keys)
-            template = self.template(like, form, remote)
-        return template
-
-    def _templates(self, attributes: SharedAttributes) -> _Templates:
+    def template(self, attributes: Mapping[str, Any], alike: Alike) -> Template:
+        """Return what all spans with these attributes have. What was made for those of one place is not kept."""
+        if type(attributes) is not SharedAttributes:
+            return self._make_template(attributes, *alike)
         kept: _Templates | None = attributes.encoded
         if kept is None or kept.maker is not self._maker:
             kept = attributes.encoded = _Templates(self._maker)
-        return kept
+        template = kept.get(alike)
+        if template is None:
+            template = kept[alike] = self._make_template(attributes, *alike)
+        return template
 
-    def _make_template(self, like: Prototype, form: Form, remote: bool) -> Template:
-        specimen = Specimen(like, None if form.outermost else remote)
-        if form.linked:
+    def _make_template(
+        self,
+        attributes: Mapping[str, Any],
+        language: Language,
+        name: str,
+        kind: int,
+        flags: int,
+        linked: bool,
+        remote: bool | None,
+        *keys: Varying,
+    ) -> Template:
+        specimen = Specimen(Prototype(name, "", kind, attributes, keys), remote)
+        if linked:
             specimen.add_link()
-        batch = RecordSpans([specimen.root], Decision(form.flags, None), self._tracer, self._scope)
-        encoded = self.language.opened(self._encode_anew(batch, [specimen.span]))
-        varies = specimen.varies(self.language, self.attributes)
-        *_, values = varies[:6]
+        batch = RecordSpans([specimen.root], Decision(flags, None), self._tracer, self._scope)
+        encoded = language.opened(self._encode_anew(batch, [specimen.span]))
+        varies = specimen.varies(language, self.attributes)
         self._made += 1
         if not self._made % _TEMPLATES_AT_ONCE:
             pause()
-        return Template(len(encoded) - len(values), woven(form, cut(encoded, varies)))
+        length = len(encoded) - len(varies[5])
+        return self._forms.template(keys, linked, remote is None, length, cut(encoded, varies))
 
     def _encode_anew(self, batch: RecordSpans, spans: Iterable[Span]) -> bytes:
         # Without a resource: the encoder would encode it each time, at twice the cost of a span.

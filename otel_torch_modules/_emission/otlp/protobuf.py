@@ -94,12 +94,13 @@ class Protobuf:
 
     def openings(self, lengths: Iterable[int]) -> list[bytes]:
         """Return the tag and the length."""
-        return list(map(_opening, lengths))
+        most = len(_OPENINGS)
+        return [
+            _OPENINGS[length] if length < most else _SPAN + varint(length) for length in lengths
+        ]
 
 
-@lru_cache(maxsize=4_096)
-def _opening(length: int) -> bytes:
-    return _SPAN + varint(length)
+_OPENINGS = [_SPAN + varint(length) for length in range(2_048)]
 
 
 def _field(tag: bytes, *content: bytes) -> bytes:

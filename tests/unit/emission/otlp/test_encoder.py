@@ -79,11 +79,12 @@ def test_what_is_kept_of_a_place_is_kept_on_its_attributes_by_the_last_encoder_a
         for _ in range(2):
             found = parsed(encoder.language, ours(encoder, record))
             assert by_id(found) == by_id(standard(record))
-        form = encoder.form((), linked=True, outermost=False, flags=1)
         assert [list(place.encoded) for place in places] == [
-            [(f"forward {n}", 3, form, False) for n in (0, 2)],
-            [("forward 1", 3, form, False)],
+            [(encoder.language, f"forward {n}", 3, 1, True, False) for n in (0, 2)],
+            [(encoder.language, "forward 1", 3, 1, True, False)],
         ]
+        forms = {kept.form for place in places for kept in place.encoded.values()}
+        assert len(forms) == 1  # they differ in name and attributes alone: all are written at once
     kept = weakref.ref(encoder)
     del encoder
     gc.collect()
