@@ -121,7 +121,7 @@ class ModuleSites:
         if place is None or place.module is None:
             return self.root(module)
         root: Root = place.module.root
-        for changed in root.changed_near(place, self._clock):
+        for changed in root.looks_for_new.changed(place, self._clock):
             self._renew(root, changed)
             if id(module) in root.sites:
                 return root.sites[id(module)]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
+from otel_torch_modules._recording.modules.places import NEWEST, Place, changed
+
 _SHARE: Final = 200
+_FEW_LISTS: Final = 8
 
 
 class Looks:
@@ -24,3 +28,42 @@ class Looks:
         """Take note of one."""
         self._began = began
         self._took = (self._took[1], ended - began)
+
+
+class LooksForNew:
+    """Looks, below one root, for where a new module may be that is called: in its caller, or in lists of that."""
+
+    __slots__ = ("_of_all",)
+
+    def __init__(self) -> None:
+        self._of_all = Looks()
+
+    def changed(self, caller: Place, clock: Callable[[], int]) -> list[Place]:
+        """Return where there are others now than when it was last looked.
+
+        So far as the newest modules of the newest lists say; all are looked at as often as costs little.
+        """
+        places = [caller]
+        found = []
+        all_seen = True
+        for place in places:
+            if len(places) > _FEW_LISTS and place is places[_FEW_LISTS]:
+                all_seen = False
+                break
+            if place.lists:
+                places += reversed(place.lists)
+            all_seen = all_seen and len(place.ids) <= NEWEST
+            if place.end_has_changed():
+                found.append(place)
+        return found if found or all_seen else self._changed_anywhere(caller, clock)
+
+    def _changed_anywhere(self, caller: Place, clock: Callable[[], int]) -> list[Place]:
+        time = clock()
+        if not self._of_all.are_due(time):
+            return []
+        places = [caller]
+        for place in places:
+            places += place.lists
+        found = changed(places)
+        self._of_all.took(time, clock())
+        return found

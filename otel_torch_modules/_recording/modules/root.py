@@ -7,8 +7,7 @@ from typing import Final, NamedTuple
 
 from torch import nn
 
-from otel_torch_modules._recording.dynamo import made_by_compiler
-from otel_torch_modules._recording.modules.looks import Looks
+from otel_torch_modules._recording.modules.looks import Looks, LooksForNew
 from otel_torch_modules._recording.modules.module_names import (
     RootNames,
     repeated_names,
@@ -20,21 +19,18 @@ from otel_torch_modules._recording.modules.module_tree import (
     LISTS,
     children,
     is_bare,
-    module_count,
     parameter_counts,
     registry,
 )
-from otel_torch_modules._recording.modules.places import NEWEST, Entry, Place, changed
+from otel_torch_modules._recording.modules.new_site import new_site
+from otel_torch_modules._recording.modules.places import Entry, Place, changed
 from otel_torch_modules._recording.open_log import OpenLog
-from otel_torch_modules._recording.torch_private import runs_compiled_code
 from otel_torch_modules._records import Site
-from otel_torch_modules._texts import encodable
 from otel_torch_modules._weak_table import WeakTable
 
 # To look at so many takes less than a step's opening.
 _FEW_PARENTS: Final = 16
 _FEW_MODULES: Final = 256
-_FEW_LISTS: Final = 8
 _FEW_SIBLINGS: Final = 8
 
 
@@ -90,7 +86,7 @@ class Root:
         self._whole = False  # no walk was broken off
         self._many = False  # so that not each opening looks at all
         self._looks = Looks()
-        self._far_looks = Looks()
+        self.looks_for_new = LooksForNew()
 
     def module(self) -> nn.Module | None:
         """Return the root itself, if it lives."""
@@ -129,36 +125,6 @@ class Root:
         self.site = self.sites[id(module)]
         self.entry = self.site.place.module
         self._whole = True
-
-    def changed_near(self, holder: Place, clock: Callable[[], int]) -> list[Place]:
-        """Return where there are others now than when it was last looked, of the module at `holder` and its lists.
-
-        So far as the newest modules of the newest lists say; all are looked at now and then.
-        """
-        places = [holder]
-        found = []
-        far = False
-        for place in places:
-            if len(places) > _FEW_LISTS and place is places[_FEW_LISTS]:
-                far = True
-                break
-            if place.lists:
-                places += reversed(place.lists)
-            far = far or len(place.ids) > NEWEST
-            if place.end_has_changed():
-                found.append(place)
-        return self._changed_far(holder, clock) if far and not found else found
-
-    def _changed_far(self, holder: Place, clock: Callable[[], int]) -> list[Place]:
-        time = clock()
-        if not self._far_looks.are_due(time):
-            return []
-        places = [holder]
-        for place in places:
-            places += place.lists
-        found = changed(places)
-        self._far_looks.took(time, clock())
-        return found
 
     def renew(self, place: Place) -> tuple[dict[int, Site], dict[int, Site]] | None:
         """Give places to what came to the module at `place`, and to all below that.
@@ -269,7 +235,7 @@ class Root:
             key = id(module)
             if key in sites or key in others:
                 continue
-            site = self._site(module, fqn, pattern, counts[key], wrapper)
+            site = new_site(module, fqn, pattern, counts[key], self._recorded, wrapper)
             below = {} if known is None else known.place.below
             if known is not None and known.is_like(site):
                 site = known
@@ -318,27 +284,6 @@ class Root:
                     )
                 )
         return sites
-
-    def _site(
-        self, module: nn.Module, fqn: str, pattern: str, parameters: int, wrapper: Site | None
-    ) -> Site:
-        cls, inner = shown_class(module), shown(module)
-        recorded = self._recorded(fqn, cls.__name__) and not made_by_compiler(module)
-        site = Site(
-            encodable(fqn),
-            cls.__name__,
-            pattern=encodable(pattern),
-            function_name=encodable(f"{cls.__module__}.{cls.__qualname__}.forward"),
-            parameters=parameters,
-            container=isinstance(inner, (nn.Sequential, nn.ModuleList, nn.ModuleDict)),
-            compiled_modules=module_count(inner)
-            if inner is not module or runs_compiled_code(module)
-            else 0,
-            recorded=recorded and wrapper is None,
-        )
-        if recorded:
-            site.wrapper = wrapper
-        return site
 
 
 def _pattern_below(pattern: str, name: str, repeated: Collection[str]) -> str:
