@@ -2,13 +2,16 @@
 
     python -m benchmarks.compiled
 
-All ways are in one process and take turns, a few steps each, in an order that changes. A step is one micro-batch of 4
-sequences, on one thread, untraced. Printed are the median of the rounds and in brackets the quartiles, and the ratio to
-the step of the model that was compiled as one, round by round. Each way compiles from empty caches. Two minutes.
+With marks the blocks inside the one graph are seen too; the marks are crossed in these steps, though nobody listens.
+What one takes where it is recorded is printed last. All ways are in one process and take turns, a few steps each, in an
+order that changes. A step is one micro-batch of 4 sequences, on one thread, untraced. Printed are the median of the
+rounds and in brackets the quartiles, and the ratio to the step of the model that was compiled as one, round by round.
+Each way compiles from empty caches. Three minutes.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import time
 import warnings
@@ -16,58 +19,123 @@ from collections.abc import Callable
 from statistics import median, quantiles
 
 import torch
+from torch import Tensor, nn
 from torch._inductor import config as inductor
 from torch.nn import functional
 
 from benchmarks.machine import describe, old_objects_set_aside, use_one_thread
+from otel_torch_modules import Config, TorchModuleInstrumentor, step
+from otel_torch_modules._recording.compiled_marks import mark_op
 from otel_torch_modules.examples.train_gpt import CONTEXT, GPT, VOCABULARY
 
 _WIDTH = 128
 _BATCH = 4
 _STEPS = 3  # timed in a round, after one that is not
 _ROUNDS = 25
+_MARKS = 200  # in a step
 _WHOLE = "compiled as one"
 
 Step = Callable[[], None]
 
 
-def not_compiled(model: GPT) -> None:
-    """Leave it as it is."""
+class MarkedGPT(GPT):
+    """One of another class shares no compiled code."""
 
 
-def block_by_block(model: GPT) -> None:
-    """Compile what is repeated."""
+def not_compiled() -> GPT:
+    """Return it as it is."""
+    return GPT(_WIDTH)
+
+
+def block_by_block() -> GPT:
+    """Return it with what is repeated compiled."""
+    model = GPT(_WIDTH)
     for block in model.h:
         block.compile()
+    return model
 
 
-def as_one(model: GPT) -> None:
-    """Compile all of it."""
+def as_one() -> GPT:
+    """Return it with all of it compiled."""
+    model = GPT(_WIDTH)
     model.compile()
+    return model
 
 
-_WAYS: dict[str, Callable[[GPT], None]] = {
+def as_one_with_marks() -> GPT:
+    """Return the same with marks at the borders of the blocks: compiled here, for it is done with tracing on."""
+    tracing = TorchModuleInstrumentor()
+    tracing.instrument(config=Config(compiled_marks=("*.h.*",)))
+    model = MarkedGPT(_WIDTH)
+    model.compile()
+    _once(model)
+    tracing.uninstrument()
+    crossed: list[str] = []
+    mark_op.listen(lambda *border: crossed.append(border[1]))
+    _once(model)
+    mark_op.listen(None)
+    print(f"{len(crossed)} marks in a step")
+    return model
+
+
+_WAYS: dict[str, Callable[[], GPT]] = {
     _WHOLE: as_one,
+    "one, with marks": as_one_with_marks,
     "block by block": block_by_block,
     "not compiled": not_compiled,
 }
 
 
-def training_step(compile_it: Callable[[GPT], None]) -> Step:
+def _batch() -> Tensor:
+    return torch.randint(len(VOCABULARY), (_BATCH, CONTEXT))
+
+
+def _once(model: GPT) -> None:
+    tokens = _batch()
+    functional.cross_entropy(model(tokens).flatten(0, 1), tokens.flatten()).backward()
+
+
+class Marks(nn.Module):
+    """Crosses borders, and knows how long each took."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        mark = torch.ops.otel_torch_modules.mark.default
+        start = time.perf_counter()
+        for _ in range(_MARKS // 2):
+            mark(x, "h.0|h.1|forward")
+            mark(x, "h.1|h.0|forward")
+        self.seconds.append((time.perf_counter() - start) / _MARKS)
+        return x
+
+
+def mark_seconds() -> list[float]:
+    """Return how long a mark took that is recorded, in each of some steps."""
+    tracing = TorchModuleInstrumentor()
+    tracing.instrument(config=Config(compiled_marks=("*.h.*",)))
+    marks = Marks()
+    for index in range(_ROUNDS):
+        with step(index):
+            marks(torch.ones(8))
+    tracing.uninstrument()
+    return marks.seconds
+
+
+def training_step(make: Callable[[], GPT]) -> Step:
     """Return what makes one step of a model of its own."""
     torch.manual_seed(0)
-    model = GPT(_WIDTH)
-    compile_it(model)
+    model = make()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    tokens = torch.randint(len(VOCABULARY), (_BATCH, CONTEXT))
 
-    def step() -> None:
-        logits = model(tokens)
-        functional.cross_entropy(logits.flatten(0, 1), tokens.flatten()).backward()
+    def train() -> None:
+        _once(model)
         optimizer.step()
         optimizer.zero_grad()
 
-    return step
+    return train
 
 
 def seconds(step: Step, steps: int = 1) -> float:
@@ -81,14 +149,17 @@ def seconds(step: Step, steps: int = 1) -> float:
 def main() -> None:
     """Print all figures."""
     use_one_thread()
+    os.environ["OTEL_TRACES_EXPORTER"] = "none"
     inductor.force_disable_caches = True
     warnings.filterwarnings("ignore", "dynamo_pgo force disabled")
     print(describe(), flush=True)
     steps: dict[str, Step] = {}
     first: dict[str, float] = {}
     for name, way in _WAYS.items():
+        start = time.perf_counter()
         steps[name] = training_step(way)
-        first[name] = seconds(steps[name])
+        steps[name]()
+        first[name] = time.perf_counter() - start
     taken: dict[str, list[float]] = {name: [] for name in steps}
     order = list(steps)
     with old_objects_set_aside():
@@ -103,6 +174,7 @@ def main() -> None:
             f"{name:16}  first step {first[name]:5.1f} s  step {_spread(taken[name], 1e3)} ms  "
             f"of the step compiled as one {_spread(ratios)}"
         )
+    print(f"a mark that is recorded {_spread(mark_seconds(), 1e6)} µs")
 
 
 def _spread(figures: list[float], scale: float = 1.0) -> str:

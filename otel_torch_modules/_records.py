@@ -92,6 +92,8 @@ class Shown(NamedTuple):
     # The attribute for what the event says, "" for none; None where it says nothing.
     said: str | None = None
     below_step: bool = False  # else below what is open in its thread
+    # What it says is the path of a module below the one in which it lies, which was compiled.
+    in_compiled: bool = False
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -233,6 +235,23 @@ COLLECTIVE: Final = Stretch(
     of_modules=True,
 )
 LOOP_CALL: Final = Stretch("loop_call", shown=Shown("", semconv.PHASE_LOOP, said=""), passing=True)
+
+# The program has been in a module of a compiled region: forward, again, backward.
+REGION_FORWARD: Final = Stretch(
+    "region_forward",
+    of_modules=True,
+    shown=Shown(semconv.FORWARD_PREFIX, semconv.PHASE_FORWARD, said="", in_compiled=True),
+)
+REGION_RECOMPUTE: Final = Stretch(
+    "region_recompute",
+    of_modules=True,
+    shown=Shown(semconv.RECOMPUTE_PREFIX, semconv.PHASE_RECOMPUTE, said="", in_compiled=True),
+)
+REGION_BACKWARD: Final = Stretch(
+    "region_backward",
+    of_modules=True,
+    shown=Shown(semconv.BACKWARD_PREFIX, semconv.PHASE_BACKWARD, said="", in_compiled=True),
+)
 
 # The program has asked for the id of the innermost open span, in slot 2, or called a method of it: slot 2 has the
 # method's name, slot 4 its arguments.

@@ -35,6 +35,7 @@ from otel_torch_modules._job.starter import JobContext
 from otel_torch_modules._log import inform
 from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.collectives import last_collectives
+from otel_torch_modules._recording.compiled_marks.compiled_marks import CompiledMarks
 from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._recording.device_events import DeviceEvents
 from otel_torch_modules._recording.dynamo import skip_own_frames
@@ -115,6 +116,10 @@ class Tracing:
             requests=self._requests,
         )
         self._causes.loop = self._steps.loop
+        self._compiled_marks: CompiledMarks | None = None
+        if config.compiled_marks:
+            self._compiled_marks = CompiledMarks(config.compiled_marks, self._recorder)
+            self._causes.also_on_opening(self._compiled_marks.record_opens)
         spend = None if self._spending is None else self._spending.spend
         self._hooks = LoopHooks(self._steps.loop, spend)
         self._group_end = ProcessGroupEnd(self._send_early, self._recorder.fail)
@@ -141,6 +146,8 @@ class Tracing:
         self._causes.install()
         if self._device_events is not None:
             self._device_events.install()
+        if self._compiled_marks is not None:
+            self._compiled_marks.install()
 
     def stop(self) -> None:
         """Take the hooks off, send what was recorded and end all threads."""
@@ -167,6 +174,8 @@ class Tracing:
     def _unhook(self) -> None:
         if self._device_events is not None:
             self._device_events.uninstall()
+        if self._compiled_marks is not None:
+            self._compiled_marks.uninstall()
         self._causes.uninstall()
         self._group_end.uninstall()
         self._hooks.uninstall()

@@ -134,11 +134,12 @@ class Config:
     causes: tuple[str, ...] = CAUSES
     device_time: str = "phases"
     device_every: int = 16
+    compiled_marks: tuple[str, ...] = ()
     services: str = "one"
     step_name: str = semconv.STEP
 
     def __post_init__(self) -> None:
-        for name in ("phases", "include", "exclude", "causes"):
+        for name in ("phases", "include", "exclude", "causes", "compiled_marks"):
             value = getattr(self, name)
             if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
                 _refuse(name, value, "a tuple of strings")
@@ -324,6 +325,7 @@ _PARSERS = {
     "causes": _causes,
     "device_time": _word,
     "device_every": _integer,
+    "compiled_marks": _list,
     "services": _word,
     "step_name": _word,
 }

@@ -130,6 +130,13 @@ OTEL_TORCH_MODULES_DEVICE_EVERY: Final = "OTEL_TORCH_MODULES_DEVICE_EVERY"
 An integer of at least 1; default 16.
 """
 
+OTEL_TORCH_MODULES_COMPILED_MARKS: Final = "OTEL_TORCH_MODULES_COMPILED_MARKS"
+"""Inside which modules of a compiled one there are spans too: globs with commas over names, as ``*.h.*``.
+
+Default: none. What is before the first dot stands for the compiled module. Kernels are no longer made of operations on
+both sides of a border, so that numbers of low precision may be others.
+"""
+
 OTEL_TORCH_MODULES_SERVICES: Final = "OTEL_TORCH_MODULES_SERVICES"
 """Which services spans are of: ``one``; ``phases`` or ``ranks``, a service for each (``my-training · backward``).
 

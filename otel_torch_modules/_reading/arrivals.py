@@ -28,6 +28,7 @@ _OF_A_SITE = frozenset(
         semconv.MODULE_PARAMETERS,
         semconv.COMPILED,
         semconv.COMPILED_MODULES,
+        semconv.COMPILED_REGION,
         semconv.CODE_FUNCTION_NAME,
         semconv.OPTIMIZER_CLASS,
     )

@@ -31,7 +31,7 @@ from otel_torch_modules._recording.own_frames import leave_out
 from otel_torch_modules._recording.root_call import call_root
 from otel_torch_modules._recording.thread_state import KnownThreads, Threads, ThreadState
 from otel_torch_modules._recording.torch_private import graph_task_id
-from otel_torch_modules._records import NOTE, SPAN_ID, Record, Site
+from otel_torch_modules._records import NOTE, SPAN_ID, WIDTH, Record, Site
 from otel_torch_modules.config import Config
 
 _ROOT = Site("", "")  # at the bottom of a thread's stack while a root call runs
@@ -224,6 +224,21 @@ class Recorder:
         except BaseException:
             if self.fail("where a root module's call raised"):
                 raise
+
+    def region_log(self) -> tuple[list[Any] | None, int, bool]:
+        """Return the log into which a compiled region is written that runs now in this thread, None where it is not,
+        the code of the thread, and whether it is in a backward.
+        """
+        state = self._threads.state
+        task = graph_task_id()
+        into = self._tasks.running(task).into if task != -1 else state.into
+        log = into.log
+        if log is None or into.phases_only or (task == -1 and not state.stack):
+            return None, state.code, task != -1
+        if len(log) > self._config.max_spans_per_step * WIDTH:
+            into.truncate()
+            return None, state.code, task != -1
+        return log, state.code, task != -1
 
     def settle(self) -> None:
         """Take note of the graph tasks that were given up: that was written down, but nobody told."""

@@ -40,6 +40,7 @@ DEFAULTS = {
     "causes": ("compile", "gc", "checkpoint", "collective", "loop", "host", "memory"),
     "device_time": "phases",
     "device_every": 16,
+    "compiled_marks": (),
     "services": "one",
     "step_name": "train.step",
 }
@@ -49,6 +50,7 @@ GOOD = [
     ("PHASES", " eval , train ", ("eval", "train")),
     ("INCLUDE", "GPT.h.*,Linear", ("GPT.h.*", "Linear")),
     ("EXCLUDE", "Dropout, ,GPT.ln_?", ("Dropout", "GPT.ln_?")),
+    ("COMPILED_MARKS", "*.h.*, *.lm_head", ("*.h.*", "*.lm_head")),
     ("MAX_DEPTH", "3", 3),
     ("MAX_DEPTH", " +1 ", 1),
     ("SPAN_KIND", "internal", "internal"),

@@ -25,7 +25,11 @@ def span_of(
     said = ""
     if shown.said is not None:
         said = detail.said if type(detail) is Detail else detail
-    attributes = attributes_of_phase(shown.phase, shown.said or "", said, around)
+    if shown.in_compiled:
+        above = parent.attributes.get(semconv.MODULE_FQN, "") if parent is not None else ""
+        attributes = _attributes_in_compiled(shown.phase, above, said)
+    else:
+        attributes = attributes_of_phase(shown.phase, shown.said or "", said, around)
     span = Span(trace, parent, shown.name + said, shown.phase, INTERNAL, begin, end, attributes)
     if type(detail) is Detail:
         span.say(values_of(event, detail))
@@ -47,6 +51,22 @@ def happening_of(event: Point, time: int, detail: Any) -> Happening:
 def values_of(event: Event, detail: Detail) -> Iterable[tuple[Varying, Any]]:
     """Return what `detail` has, by what `event` declares."""
     return zip(event.values, detail.values, strict=True)
+
+
+@lru_cache(maxsize=1_000)
+def _attributes_in_compiled(phase: str, above: str, path: str) -> SharedAttributes:
+    """Return what the span of a module has that is at `path` below the compiled module `above`."""
+    fqn = f"{above}.{path}" if above else path
+    attributes = {
+        semconv.PHASE: phase,
+        semconv.MODULE_FQN: fqn,
+        semconv.MODULE_PATTERN: ".".join(
+            "*" if part.isdecimal() else part for part in fqn.split(".")
+        ),
+        semconv.COMPILED: True,
+        semconv.COMPILED_REGION: True,
+    }
+    return SharedAttributes(attributes)
 
 
 @lru_cache(maxsize=1_000)

@@ -291,6 +291,8 @@ class RecordTree:
             above = self._stacks.beside(stack)
             self._beside.append(Beside(event, above, begin, time, detail))
         elif not event.of_modules or self._limit.take():
+            if event.shown.in_compiled and stack and isinstance(stack[-1], Backward):
+                stack[-1].settle()  # as a mark does: what was computed again is over
             span = self._shown(event, event.shown, stack, begin, time, detail)
             earlier = self._stretches.setdefault(thread, [])
             while earlier and earlier[-1].start >= begin:

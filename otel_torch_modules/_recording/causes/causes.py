@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from otel_torch_modules._recording.causes.checkpoints import Checkpoints, Loop
 from otel_torch_modules._recording.causes.collectives import Collectives
@@ -67,6 +67,10 @@ class Causes:
         """Undo `install`."""
         for watch in reversed(self._watching):
             watch.uninstall()
+
+    def also_on_opening(self, look: Callable[[], None]) -> None:
+        """Have `look` called too where a step or an evaluation opens."""
+        self._on_opening.append(look)
 
     def record_opens(self) -> None:
         """Take note that a step or an evaluation opens."""

@@ -11,12 +11,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import torch._dynamo
 from torch import Tensor, distributed, nn
 from torch._C._distributed_c10d import HashStore, ProcessGroup
+from torch._inductor import config as inductor
+from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch.autograd.graph import Node
 from torch.distributed.pipelining import stage as pipeline_stage
 from torch.overrides import TorchFunctionMode
@@ -111,6 +115,85 @@ def test_optimizer_step_code() -> None:
 
     optimizer.step(closure)
     assert frames == [optimizer]
+
+
+def plain_pass(graph: Any) -> None:
+    """Do nothing to a graph."""
+
+
+class KeyedPass(CustomGraphPass):
+    """Does nothing to a graph, and says so to caches."""
+
+    def __call__(self, graph: Any) -> None:
+        graph.append("theirs")
+
+    def uuid(self) -> str:
+        return "theirs"
+
+
+@pytest.mark.parametrize(
+    "theirs", [None, plain_pass, KeyedPass(), [plain_pass, KeyedPass()], (KeyedPass(),)]
+)
+def test_inductor_passes(theirs: Any) -> None:
+    with inductor.patch(post_grad_custom_post_pass=theirs):
+        found = inductor.post_grad_custom_post_pass
+        passes = torch_private.inductor_passes(lambda graph: graph.append("ours"), "identifier")
+        assert passes is not None
+        assert not passes.replayed
+        with inductor.patch({"triton.cudagraphs": True}):
+            assert passes.replayed
+        passes.add()
+        several = inductor.post_grad_custom_post_pass
+        *before, ours = several
+        assert before == (
+            [] if theirs is None else [*found] if isinstance(found, list | tuple) else [theirs]
+        )
+        assert (isinstance(ours, CustomGraphPass), ours.uuid()) == (True, "identifier")
+        graph: list[str] = []
+        ours(graph)
+        assert graph == ["ours"]
+        passes.add()
+        assert inductor.post_grad_custom_post_pass is several
+        passes.remove()
+        assert inductor.post_grad_custom_post_pass == theirs
+
+
+def test_inductorpasses_that_the_program_sets_later_are_kept() -> None:
+    with inductor.patch(post_grad_custom_post_pass=None):
+        passes = torch_private.InductorPasses(lambda graph: graph.append("ours"), "identifier")
+        passes.add()
+        with_ours = (*inductor.post_grad_custom_post_pass, KeyedPass())
+        inductor.post_grad_custom_post_pass = with_ours
+        passes.add()
+        assert inductor.post_grad_custom_post_pass == with_ours
+        inductor.post_grad_custom_post_pass = theirs = KeyedPass()
+        passes.add()
+        assert inductor.post_grad_custom_post_pass[0] is theirs
+        passes.remove()
+        assert inductor.post_grad_custom_post_pass is theirs
+        passes.add()
+        inductor.post_grad_custom_post_pass = None
+        passes.remove()
+        assert inductor.post_grad_custom_post_pass is None
+
+
+@pytest.mark.parametrize(
+    ("theirs", "said", "identifier"),
+    [
+        (None, ["ours"], "identifier"),
+        (KeyedPass(), ["theirs", "ours"], ("theirs", "identifier")),
+        (lambda graph: graph.append("plain"), ["plain", "ours"], None),
+    ],
+)
+def test_inductor_takes_one_pass_in_earlier_versions(
+    theirs: Any, said: list[str], identifier: object
+) -> None:
+    passes = torch_private.InductorPasses(lambda graph: graph.append("ours"), "identifier")
+    passes._kinds = SimpleNamespace(CustomGraphPass=CustomGraphPass)  # has no function for several
+    both = passes._behind(theirs)
+    graph: list[str] = []
+    both(graph)
+    assert (graph, both.uuid(), isinstance(both, CustomGraphPass)) == (said, identifier, True)
 
 
 def test_version_of() -> None:
