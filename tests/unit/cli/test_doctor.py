@@ -96,6 +96,7 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
         "OTEL_TORCH_MODULES_CONTROL": "none (default)",
         "OTEL_TORCH_MODULES_CAUSES": "compile,gc,checkpoint,collective,loop,host,memory (default)",
         "OTEL_TORCH_MODULES_DEVICE_TIME": "phases (default)",
+        "OTEL_TORCH_MODULES_DEVICE_EVERY": "16 (default)",
         "OTEL_TORCH_MODULES_COMPILED_MARKS": "none (default)",
         "OTEL_TORCH_MODULES_SERVICES": "one (default)",
         "OTEL_TORCH_MODULES_STEP_NAME": "train.step (default)",
