@@ -219,6 +219,7 @@ CHECKPOINT: Final = Stretch(
     shown=Shown(semconv.CHECKPOINT_PREFIX, semconv.PHASE_CHECKPOINT, said=""),
     passing=True,
 )
+ASYNC: Final = Varying(semconv.COLLECTIVE_ASYNC, bool)
 COLLECTIVE: Final = Stretch(
     "collective",
     values=(
@@ -226,7 +227,7 @@ COLLECTIVE: Final = Stretch(
         Varying(semconv.COLLECTIVE_DTYPE, str),
         Varying(semconv.COLLECTIVE_GROUP, str),
         Varying(semconv.COLLECTIVE_GROUP_SIZE, int),
-        Varying(semconv.COLLECTIVE_ASYNC, bool),
+        ASYNC,
         Varying(semconv.COLLECTIVE_COMPLETED, bool),
     ),
     shown=Shown("", semconv.PHASE_COLLECTIVE, said=""),

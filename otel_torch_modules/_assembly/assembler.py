@@ -19,7 +19,7 @@ from otel_torch_modules._assembly.repeating.layout import Plan, with_moments, wi
 from otel_torch_modules._assembly.repeating.passing import add_passing, without_passing
 from otel_torch_modules._assembly.repeating.pattern import Pattern
 from otel_torch_modules._assembly.self_time import add_self_times
-from otel_torch_modules._assembly.settling import settle
+from otel_torch_modules._assembly.settling import Settling
 from otel_torch_modules._assembly.snapshot import Snapshot, read_snapshot
 from otel_torch_modules._engine.pauses import pause_after
 from otel_torch_modules._records import WIDTH, Record
@@ -48,6 +48,7 @@ class Assembler:
         self._kinds = Kinds(PRODUCER, CONSUMER) if separate else Kinds(INTERNAL, INTERNAL)
         self._max_spans = config.max_spans_per_step
         self._history = History()
+        self._settling = Settling()
         self._order = 0  # of the next call
         self._seen: deque[_Seen] = deque()  # the one seen last first
 
@@ -63,7 +64,7 @@ class Assembler:
 
     def _assemble(self, record: Record) -> Span | SpanColumns:
         if record.passing:
-            settle(record)
+            self._settling.settle(record)
             return self._assemble_without_passing(record)
         seen = self._find(record)
         if seen is None:

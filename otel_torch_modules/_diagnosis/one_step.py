@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
+from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.places import Place
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import Series
@@ -135,6 +136,12 @@ def _who(ranks: Sequence[StepOfRank], guilty: StepOfRank, worst: Loss) -> str:
     ]
     if len(same) == len(others):
         return " on all ranks"
-    waited = {of_rank.worst.place.phase for of_rank in others if of_rank.worst}
+    waited = {
+        of_rank.worst.place.name
+        if of_rank.worst.place.phase == semconv.PHASE_COLLECTIVE
+        else of_rank.worst.place.phase
+        for of_rank in others
+        if of_rank.worst
+    }
     where = f" in {waited.pop()}" if len(waited) == 1 else ""
     return f" on rank {guilty.rank} alone; the others waited for it{where}"

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from textwrap import indent
-from typing import NamedTuple
 
 import pytest
 
-from tests.distributed.launch import command, run
-from tests.distributed.traces import Trace, read
+from tests.distributed.parallel_runs import RANKS, STEPS, Runs, runs_of
 
 pytestmark = pytest.mark.slow
-
-RANKS = 4
-STEPS = 2  # of each scenario
 
 BLOCK_FORWARD = """\
 forward {0}
@@ -98,62 +91,40 @@ CLASSES = {"GPT", "Block", "Linear", "ReLU"}
 WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel"}
 
 
-class Runs(NamedTuple):
-    """What a program did, with and without tracing."""
-
-    losses: dict[str, object]
-    losses_untraced: dict[str, object]
-    traces: list[Trace]
-
-
-_done: dict[str, Runs] = {}
-
-
 @pytest.fixture(params=[(p, s) for p, scenarios in EXPECTED.items() for s in scenarios], ids=str)
-def scenario(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, str, Runs]:
-    """A program, one of its scenarios, and its runs; a program is run once for all its scenarios."""
+def scenario(request: pytest.FixtureRequest) -> tuple[str, str, Runs]:
+    """A program, one of its scenarios, and its runs."""
     program, name = request.param
-    if program not in _done:
-        file: Path = tmp_path_factory.mktemp("traces") / "traces.jsonl"
-        traced = json.loads(run(command(program), file))
-        _done[program] = Runs(traced, json.loads(run(command(program), None)), read(file))
-    return program, name, _done[program]
+    return program, name, runs_of(program)
 
 
 def test_each_step_is_one_trace_with_the_right_tree_on_every_rank(
     scenario: tuple[str, str, Runs],
 ) -> None:
     program, name, runs = scenario
-    first = list(EXPECTED[program]).index(name) * STEPS
-    steps = range(first, first + STEPS)
-    traces = [trace for trace in runs.traces if trace.step in steps]
-    assert [trace.step for trace in traces] == list(steps)
+    traces = runs.steps_of(name)
+    assert len(traces) == STEPS
     for trace in traces:
         assert [span.name for span in trace.parentless] == ["train.step"]
         assert trace.tops == trace.parentless
         assert [span.name for span in trace.ranks] == [f"rank {rank}" for rank in range(RANKS)]
         expected = EXPECTED[program][name] + "optimizer.step SGD\n"
         for rank in trace.ranks:
-            assert rank.outline() == f"{rank.name}\n{indent(expected, '  ')}"
+            outline = rank.outline(without="collective")
+            assert outline == f"{rank.name}\n{indent(expected, '  ')}"
 
 
 def test_names_are_those_of_the_model_without_wrappers(scenario: tuple[str, str, Runs]) -> None:
-    program, name, runs = scenario
+    _, name, runs = scenario
     if name == "pipeline":
         fqns = {"Stage", "Stage.block", *(f"Stage.block.{part}" for part in ("fc", "act", "out"))}
         classes = {"Stage", "Block", "Linear", "ReLU"}
     else:
         fqns, classes = FQNS, CLASSES
-    first = list(EXPECTED[program]).index(name) * STEPS
-    for trace in runs.traces:
-        if trace.step in range(first, first + STEPS):
-            modules = [
-                span.attributes for span in trace.spans if "torch.module.fqn" in span.attributes
-            ]
-            assert {module["torch.module.fqn"] for module in modules} - WRAPPERS == fqns
-            assert {module["torch.module.class"] for module in modules} - WRAPPERS == classes
+    for trace in runs.steps_of(name):
+        modules = [span.attributes for span in trace.spans if "torch.module.fqn" in span.attributes]
+        assert {module["torch.module.fqn"] for module in modules} - WRAPPERS == fqns
+        assert {module["torch.module.class"] for module in modules} - WRAPPERS == classes
 
 
 def test_losses_are_those_of_an_untraced_run(scenario: tuple[str, str, Runs]) -> None:

@@ -82,7 +82,9 @@ class Trace:
 
 def read(*files: Path) -> list[Trace]:
     """Return all traces of `files`, in the order in which they started."""
-    spans = [span for file in files for line in file.read_text().splitlines() for span in _of(line)]
+    lines = [line for file in files for line in file.read_text().splitlines()]
+    # One is empty where a process took what another one was writing for cut off.
+    spans = [span for line in lines if line for span in _of(line)]
     spans = [
         span for span in spans if span.name != "between"
     ]  # there for what the machine does else

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from otel_torch_modules._assembly.reading.shown import span_of
 from otel_torch_modules._assembly.reading.stacks import Stacks
 from otel_torch_modules._assembly.settling import end_in
-from otel_torch_modules._records import Stretch
+from otel_torch_modules._records import Detail, Stretch
 from otel_torch_modules._spans.span import Span, Trace
 
 
@@ -18,7 +18,7 @@ class Beside(NamedTuple):
     above: Span  # the innermost
     begin: int
     end: int
-    detail: Any
+    detail: Detail
 
     def show(self, trace: Trace, stacks: Stacks, top: Span) -> None:
         """Make its span.
@@ -30,7 +30,7 @@ class Beside(NamedTuple):
         """
         above, end = self.above, self.end
         while above is not top:
-            end = end_in(above.phase, above.end, self.end)
+            end = end_in(self.event, self.detail, above.phase, above.end, end)
             if end <= above.end:
                 break
             assert above.parent is not None

@@ -57,10 +57,11 @@ def add_passing(columns: SpanColumns, passing: Sequence[list[Any]], threads: set
             if at < 0:
                 break
             inner = children[at]
-            done = end_in(layout.spans[inner].phase, ends[inner], end) if event.beside else end
-            if ends[inner] < done:
+            if event.beside and start <= ends[inner]:
+                end = end_in(event, detail, layout.spans[inner].phase, ends[inner], end)
+            if ends[inner] < end:
                 break
-            place, end = inner, done
+            place = inner
         phase = layout.spans[place].phase
         around = phase if phase in TOLD else ""
         span = span_of(event, event.shown, detail, columns.root.trace, None, around, start, end)

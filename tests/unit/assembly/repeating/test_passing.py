@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._records import COLLECTION, LOOP_CALL, WIDTH, Detail, Record
+from otel_torch_modules._records import COLLECTION, COLLECTIVE, LOOP_CALL, WIDTH, Detail, Record
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.figures import StepFigures
 from otel_torch_modules._spans.span import Span
@@ -27,7 +28,10 @@ from tests.unit.assembly.test_properties import check_structure, shape
 
 
 def put_some_into(record: Record, data: st.DataObject) -> None:
-    """Let garbage be collected, or the loop call something, between two of its events; one may hold the other."""
+    """Let garbage be collected, or the loop call something, between two of its events; one may hold the other.
+
+    Or let a collective be launched there, which may go on beyond.
+    """
     times = [record.start, *record.log[3::WIDTH], record.end]
     gaps = [place for place in range(len(times) - 1) if times[place + 1] - times[place] >= 8]
     chosen = data.draw(st.lists(st.sampled_from(gaps), max_size=4, unique=True)) if gaps else []
@@ -36,6 +40,11 @@ def put_some_into(record: Record, data: st.DataObject) -> None:
         thread = data.draw(st.sampled_from([events[1], -1]))
         start, end = times[place], times[place + 1]
         found: list[Any] = []
+        if data.draw(st.booleans()):
+            done = data.draw(st.none() | st.integers(start + 2, record.end + 8))
+            waited = data.draw(st.sampled_from([None, False, True]))
+            values = (8, "torch.float32", "default_pg", 4, waited, None if done is None else [done])
+            found += [COLLECTIVE, events[1], start + 1, start + 2, Detail("all_reduce", values)]
         if data.draw(st.booleans()):
             found += [COLLECTION, thread, start + 3, end - 3, Detail(None, (2, 100))]
         if data.draw(st.booleans()):
@@ -61,10 +70,11 @@ def test_a_step_is_repeated_all_the_same(loop: Loop, only_later: bool, data: st.
         record = training.step(loop)
         if index >= 2 or not only_later:
             put_some_into(record, data)
+        to_read = replace(record, log=record.log.copy())
         tree = assembler.assemble(record)
         assert isinstance(tree, SpanColumns) is (index >= 2)
         root = tree_of(tree)
-        read = reading.assemble(record)
+        read = reading.assemble(to_read)
         if any(
             map(recomputes, loop.micro_batches)
         ):  # reading looks at what is open, and moves that
