@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import update_wrapper
 from time import perf_counter_ns as now
 from types import CodeType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch import is_grad_enabled as grad_enabled
@@ -54,17 +54,10 @@ class Wrapper(NamedTuple):
     """Record shapes from now on, or no more, whatever the options say."""
 
 
-class RootCalls(Protocol):
-    """Calls a module that no other module's call calls."""
-
-    def __call__(
-        self,
-        wrapper: Callable[..., Any],
-        original: Callable[..., Any],
-        module: nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any: ...
+# Calls a module that no other module's call calls: by what wrapper, by what else, which module, with what.
+RootCalls = Callable[
+    [Callable[..., Any], Callable[..., Any], nn.Module, tuple[Any, ...], dict[str, Any]], Any
+]
 
 
 def wrapper_around(

@@ -14,7 +14,7 @@ from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say, say_error
-from otel_torch_modules.cli.why import run_of
+from otel_torch_modules.cli.why import whole_run_of
 
 _WIDTH = 80
 _NAMES = 44
@@ -56,11 +56,10 @@ def print_comparison(
 
 def _steady(source: str, query: Query, tell: Callable[[str], None]) -> Series:
     traces = Traces.read(source, query=query)
-    for loss in traces.losses():
+    losses = list(traces.losses())
+    run = whole_run_of(traces, losses)
+    for loss in losses:
         tell(f"{loss}.")
-    run = run_of(traces)
-    if not run or not len(run.steady):
-        raise CommandError(f"{traces.name} {traces.verb('has', 'have')} no whole step")
     return run.steady
 
 

@@ -7,12 +7,16 @@ import shutil
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tests.support.backend_programs import DEPLOY, Program, find_on_path, free_ports
+from tests.support.backend_servers import Collector, Jaeger
+from tests.support.jaeger_query import poll
 
 
 class Prometheus(Program):
@@ -54,6 +58,34 @@ class Prometheus(Program):
             f"{self.url}/api/v1/query_exemplars", query=selector, start=since, end=time.time() + 1
         )
         return [one for series in answer["data"] for one in series["exemplars"]]
+
+    def wait_for(self, expression: str) -> None:
+        """Wait until `expression` has a series."""
+        poll(lambda: self.query(expression), lambda series: series != [], expression)
+
+    @contextmanager
+    def collector(self, folder: Path, jaeger: Jaeger, **variables: str) -> Iterator[Collector]:
+        """Run the collector with metrics, which is scraped as to what it gets and what it is."""
+        (port,) = free_ports(1)
+        target = f"127.0.0.1:{port}"
+        with Collector(
+            folder,
+            "metrics.yaml",
+            JAEGER_ENDPOINT=jaeger.otlp_grpc,
+            PROMETHEUS_EXPORTER_ENDPOINT=target,
+            **variables,
+        ) as running:
+            own = running.metrics_url.removeprefix("http://").removesuffix("/metrics")
+            self.scrape_from([target, own])
+            yield running
+
+
+def values(series: list[dict[str, Any]], *labels: str) -> dict[tuple[str, ...], float]:
+    """Return what was asked by `query`, by the values of these labels."""
+    return {
+        tuple(one["metric"].get(label, "") for label in labels): float(one["value"][1])
+        for one in series
+    }
 
 
 def get(url: str, **parameters: str | float) -> Any:

@@ -21,11 +21,10 @@ from otel_torch_modules import semconv
 from otel_torch_modules._emission.training_metrics import TrainingMetrics
 from otel_torch_modules._records import Record
 from otel_torch_modules._spans.figures import Figures
-from tests.deploy.prometheus import Prometheus, get
+from tests.deploy.prometheus import Prometheus, get, values
 from tests.deploy.steps import exporter_to, send, steps_until_now
-from tests.support.backend_programs import DEPLOY, find_on_path, free_ports
-from tests.support.backend_servers import Collector, Jaeger
-from tests.support.jaeger_query import poll
+from tests.support.backend_programs import DEPLOY, find_on_path
+from tests.support.backend_servers import Jaeger
 
 pytestmark = pytest.mark.backend
 
@@ -91,18 +90,11 @@ def fed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fed]:
         jaeger = running.enter_context(
             Jaeger(tmp_path_factory.mktemp("jaeger"), PROMETHEUS_URL=prometheus.url)
         )
-        (port,) = free_ports(1)
         collector = running.enter_context(
-            Collector(
-                tmp_path_factory.mktemp("collector"),
-                "metrics.yaml",
-                JAEGER_ENDPOINT=jaeger.otlp_grpc,
-                PROMETHEUS_EXPORTER_ENDPOINT=f"127.0.0.1:{port}",
-                METRICS_FLUSH_INTERVAL="100ms",
+            prometheus.collector(
+                tmp_path_factory.mktemp("collector"), jaeger, METRICS_FLUSH_INTERVAL="100ms"
             )
         )
-        own_metrics = collector.metrics_url.removeprefix("http://").removesuffix("/metrics")
-        prometheus.scrape_from([f"127.0.0.1:{port}", own_metrics])
         exporter = exporter_to(collector.otlp_grpc)
         ranks = [running.enter_context(Rank(collector.otlp_grpc, rank)) for rank in range(2)]
         for number in range(1, 4):
@@ -111,22 +103,11 @@ def fed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fed]:
             for rank in ranks:
                 rank.tell()
             total = number * SPANS_A_ROUND
-            wait_for(prometheus, f"sum(traces_span_metrics_calls_total) == {total}")
-            wait_for(prometheus, f"min(torch_step_duration_seconds_count) == {number}")
-        wait_for(prometheus, "count(torch:phase_share:rate5m) == 8")
-        wait_for(prometheus, "count(torch:step_duration_seconds:p99 > 0) == 2")
+            prometheus.wait_for(f"sum(traces_span_metrics_calls_total) == {total}")
+            prometheus.wait_for(f"min(torch_step_duration_seconds_count) == {number}")
+        prometheus.wait_for("count(torch:phase_share:rate5m) == 8")
+        prometheus.wait_for("count(torch:step_duration_seconds:p99 > 0) == 2")
         yield Fed(prometheus, jaeger)
-
-
-def wait_for(prometheus: Prometheus, expression: str) -> None:
-    poll(lambda: prometheus.query(expression), lambda series: series != [], expression)
-
-
-def values(series: list[dict[str, Any]], *labels: str) -> dict[tuple[str, ...], float]:
-    return {
-        tuple(one["metric"].get(label, "") for label in labels): float(one["value"][1])
-        for one in series
-    }
 
 
 def test_shares_of_one_process_and_of_several_ranks(fed: Fed) -> None:

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.prometheus import Prometheus
-from tests.support.backend_programs import free_ports
-from tests.support.backend_servers import Collector, Jaeger
+from tests.deploy.prometheus import Prometheus, values
+from tests.support.backend_servers import Jaeger
 from tests.support.jaeger_query import poll
 from tests.support.training_program import TRAIN, run, said
 
@@ -38,16 +37,9 @@ def told(
     """A Prometheus that knows of a run, and when that began."""
     with ExitStack() as running:
         prometheus = running.enter_context(Prometheus(tmp_path_factory.mktemp("prometheus")))
-        (port,) = free_ports(1)
         collector = running.enter_context(
-            Collector(
-                tmp_path_factory.mktemp("collector"),
-                "metrics.yaml",
-                JAEGER_ENDPOINT=jaeger.otlp_grpc,
-                PROMETHEUS_EXPORTER_ENDPOINT=f"127.0.0.1:{port}",
-            )
+            prometheus.collector(tmp_path_factory.mktemp("collector"), jaeger)
         )
-        prometheus.scrape_from([f"127.0.0.1:{port}"])
         began = time.time()
         done = run(
             tmp_path_factory.mktemp("run"),
@@ -56,19 +48,8 @@ def told(
             **VARIABLES,
         )
         assert said(done) == ""
-        poll(
-            lambda: prometheus.query("torch_steps_total"),
-            lambda series: series != [],
-            "torch_steps_total",
-        )
+        prometheus.wait_for("torch_steps_total")
         yield prometheus, began
-
-
-def values(prometheus: Prometheus, expression: str, *labels: str) -> dict[tuple[str, ...], float]:
-    return {
-        tuple(one["metric"].get(label, "") for label in labels): float(one["value"][1])
-        for one in prometheus.query(expression)
-    }
 
 
 @pytest.mark.parametrize(
@@ -104,7 +85,7 @@ def test_all_steps_are_counted_and_those_recorded_in_detail(
     labels: tuple[str, ...],
     expected: dict[tuple[str, ...], float],
 ) -> None:
-    assert values(told[0], expression, *labels) == expected
+    assert values(told[0].query(expression), *labels) == expected
 
 
 @pytest.mark.parametrize(

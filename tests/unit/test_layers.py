@@ -65,6 +65,7 @@ PLAIN = (
     "_texts.py",
     "_trace.py",
     "_undisturbed.py",
+    "_varint.py",
     "_weak_table.py",
     "config.py",
     "environment_variables.py",

@@ -9,16 +9,6 @@ from itertools import repeat
 LONG_VARINT = 10  # bytes; the most that an integer of 64 bits takes
 
 
-def varint(number: int) -> bytes:
-    """Return `number` as seven bits a byte, the lowest first, in as few bytes as it takes."""
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
-
-
 def long_varints(numbers: Sequence[int]) -> tuple[bytes, ...]:
     """Return integers of 64 bits in ten bytes each: the last ones may say nothing, and parsers take that.
 

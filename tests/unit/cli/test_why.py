@@ -99,6 +99,27 @@ Step 7 took 167 ms, 2.11 × the usual 79.0: +88.0 ms dataloader.next (usually
     )
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("why",), ("compare", "--split", 1), ("report", "-o", "/dev/null")],
+    ids=lambda command: command[0],
+)
+def test_a_run_without_a_whole_step_is_one_error_with_what_was_lost(
+    command: tuple[Any, ...],
+    write_traces: Write,
+    sample: Any,
+    step: Any,
+    run: Callable[..., tuple[int, str]],
+) -> None:
+    cut_off = write_traces(sample("forward GPT", "forward", 0, 10), step(1))
+    cut_off.write_text(cut_off.read_text()[:-20])
+    assert run(*command, cut_off) == (
+        2,
+        f"\notel-torch-modules: {cut_off} has no whole step; {cut_off}: "
+        "the last line is cut off and was left out\n",
+    )
+
+
 def test_compare_one_run_with_itself_and_with_a_slower_one(
     write_traces: Write, step: Any, tmp_path: Path, run: Callable[..., tuple[int, str]]
 ) -> None:

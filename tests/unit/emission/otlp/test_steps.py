@@ -13,11 +13,12 @@ from otel_torch_modules._assembly.reading.heads import describe_heads, heads
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.otlp.language import Language
 from otel_torch_modules._emission.otlp.protobuf import Protobuf
-from otel_torch_modules._emission.otlp.wire import LONG_VARINT, long_varints, varint
+from otel_torch_modules._emission.otlp.wire import LONG_VARINT, long_varints
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._records import OuterParent, Raised, Record, SharedStep
 from otel_torch_modules._spans.span import Span
+from otel_torch_modules._varint import varint
 from tests.support.otlp_languages import LANGUAGES, parsed
 from tests.support.otlp_spans import SCOPE, by_id, span_ids, times, trace_ids, tracer
 
