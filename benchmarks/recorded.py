@@ -17,6 +17,7 @@ from otel_torch_modules._engine.worker import Worker
 from otel_torch_modules._job.identity import JobIdentity
 from otel_torch_modules._job.process_group import rank_and_world_size
 from otel_torch_modules._recording.causes.causes import Causes
+from otel_torch_modules._recording.device_events import DeviceEvents
 from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
@@ -71,11 +72,13 @@ def _lost(error: str) -> None:
 
 
 def recording_into(
-    submit: Callable[[Record], object], config: Config | None = None
+    submit: Callable[[Record], object],
+    config: Config | None = None,
+    device_events: DeviceEvents | None = None,
 ) -> AbstractContextManager[Steps]:
     """Record what runs in the block; finished records go to `submit`, on the training thread."""
     config = config or Config()
-    return _recording(config, Recorder(config), _NoContext(), submit)
+    return _recording(config, Recorder(config), _NoContext(), submit, device_events)
 
 
 @contextmanager
@@ -100,7 +103,11 @@ def recording_phases() -> Iterator[Steps]:
 
 @contextmanager
 def _recording(
-    config: Config, recorder: Recorder, context: StepContext, submit: Callable[[Record], object]
+    config: Config,
+    recorder: Recorder,
+    context: StepContext,
+    submit: Callable[[Record], object],
+    device_events: DeviceEvents | None = None,
 ) -> Iterator[Steps]:
     steps = Steps(
         config,
@@ -110,6 +117,7 @@ def _recording(
         _do_nothing,
         losses=Losses(_lost, _do_nothing),
         causes=Causes((), recorder),
+        device_events=device_events,
         hurry=lambda: _do_nothing,
     )
     recorder.install()

@@ -32,6 +32,7 @@ _PARTS = (
     "keeping",
     "looking",
     "metrics",
+    "device_time",
 )
 
 

@@ -8,6 +8,9 @@ own time, without that of the spans below it, exceeds the others' most.
 A collective that no rank leaves before all have come ends everywhere at once, so the rank whose span of it is the
 shortest came last, by as much as it is shorter: no clock is compared for that. Where there is none, ends are compared;
 times are the hosts' own then, and a rank of a host whose clock is slow seems to be early.
+
+Where all ranks say when their devices came to the same places, it is these times that are compared: on an accelerator
+the program runs ahead, and its own say little.
 """
 
 from __future__ import annotations
@@ -28,6 +31,18 @@ _Place = tuple[
 _MEETINGS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "barrier")
 
 
+class _Compared(NamedTuple):
+    """A span, and the times of it that are compared."""
+
+    span: Span
+    start: int
+    end: int
+
+    @property
+    def duration(self) -> int:
+        return self.end - self.start
+
+
 class Straggler(NamedTuple):
     """The last rank of a step. Times are nanoseconds."""
 
@@ -35,10 +50,15 @@ class Straggler(NamedTuple):
     behind: int  # at its worst
     lost: int  # of that, in `where`
     where: Span | None  # None: the rank began the step late
+    on_device: bool = False  # by the times of the ranks' devices
 
     @property
     def place(self) -> str:
         """Where the time was lost: the phase and the module's full name, the span's name, or outside them all."""
+        return f"{self._place} on the device" if self.on_device else self._place
+
+    @property
+    def _place(self) -> str:
         if self.where is None:
             return "before the step"
         if self.where.phase == semconv.PHASE_RANK:
@@ -77,8 +97,9 @@ def find_straggler(ranks: Sequence[Span]) -> Straggler:
     """
     trees = [dict(_places(rank)) for rank in ranks]
     common = set(trees[0]).intersection(*trees)
-    own = [_own_times(tree, common) for tree in trees]
     met = [place for place in common if all(_all_meet(tree[place], len(ranks)) for tree in trees)]
+    on_device = not met and _turn_to_devices(trees, common)
+    own = [_own_times(tree, common) for tree in trees]
     late = _how_short if met else _how_late
     worst = {
         number: max((late(trees, number, place), place) for place in met or common)
@@ -91,7 +112,7 @@ def find_straggler(ranks: Sequence[Span]) -> Straggler:
     excess = {
         earlier: own[number][earlier] - _median(own, number, earlier)
         for earlier in common
-        if tree[earlier].phase != semconv.PHASE_COLLECTIVE
+        if tree[earlier].span.phase != semconv.PHASE_COLLECTIVE
         and (
             (tree[earlier].start if met else tree[earlier].end) <= known
             or place[: len(earlier)] == earlier
@@ -108,30 +129,60 @@ def find_straggler(ranks: Sequence[Span]) -> Straggler:
     assert rank is not None
     if started >= excess[where]:
         return Straggler(rank, behind, started, None)
-    return Straggler(rank, behind, round(excess[where]), tree[where])
+    return Straggler(rank, behind, round(excess[where]), tree[where].span, on_device)
 
 
-def _places(rank: Span) -> Iterator[tuple[_Place, Span]]:
+def _turn_to_devices(trees: Sequence[dict[_Place, _Compared]], common: set[_Place]) -> bool:
+    """Give the places of which all devices have times these, and leave out the others; False where there are none."""
+    known = [place for place in common if all(_on_device(tree[place]) for tree in trees)]
+    if not known:
+        return False
+    for tree in trees:
+        found = {place: came for place in known if (came := _on_device(tree[place])) is not None}
+        rank = tree[()]
+        end = max(compared.end for compared in found.values())
+        tree.clear()
+        tree.update({(): rank._replace(end=max(end, rank.start)), **found})
+    common.intersection_update(trees[0])
+    return True
+
+
+def _on_device(compared: _Compared) -> _Compared | None:
+    """Return what the device says of a span; None where it says nothing. A rank's span says another thing."""
+    span = compared.span
+    took = span.measure(semconv.DEVICE_DURATION)
+    behind = span.measure(semconv.DEVICE_LAG)
+    if took is None or behind is None or span.phase == semconv.PHASE_RANK:
+        return None
+    start = span.start + round(behind * 1e9)
+    return _Compared(span, start, start + round(took * 1e9))
+
+
+def _places(rank: Span) -> Iterator[tuple[_Place, _Compared]]:
     stack: list[tuple[_Place, Span]] = [((), rank)]
     while stack:
         place, span = stack.pop()
-        yield place, span
+        yield place, _Compared(span, span.start, span.end)
         equals: Counter[str] = Counter()
         for child in span.children:
             stack.append(((*place, (child.name, equals[child.name])), child))
             equals[child.name] += 1
 
 
-def _own_times(tree: Mapping[_Place, Span], common: set[_Place]) -> dict[_Place, int]:
+def _own_times(tree: Mapping[_Place, _Compared], common: set[_Place]) -> dict[_Place, int]:
     own = {place: tree[place].duration for place in common}
     for place in common:
+        above = place[:-1]
+        while place and above not in own:  # one of which the device says nothing
+            above = above[:-1]
         if place:
-            own[place[:-1]] -= tree[place].duration
+            own[above] -= tree[place].duration
     return own
 
 
-def _all_meet(span: Span, ranks: int) -> bool:
-    """Return whether `span` is of a collective of all ranks that no one leaves before all have come."""
+def _all_meet(compared: _Compared, ranks: int) -> bool:
+    """Return whether it is a collective of all ranks that no one leaves before all have come."""
+    span = compared.span
     return (
         span.phase == semconv.PHASE_COLLECTIVE
         and span.name in _MEETINGS
@@ -140,12 +191,12 @@ def _all_meet(span: Span, ranks: int) -> bool:
     )
 
 
-def _how_short(trees: Sequence[Mapping[_Place, Span]], number: int, place: _Place) -> int:
+def _how_short(trees: Sequence[Mapping[_Place, _Compared]], number: int, place: _Place) -> int:
     others = (tree[place].duration for other, tree in enumerate(trees) if other != number)
     return round(median(others)) - trees[number][place].duration
 
 
-def _how_late(trees: Sequence[Mapping[_Place, Span]], number: int, place: _Place) -> int:
+def _how_late(trees: Sequence[Mapping[_Place, _Compared]], number: int, place: _Place) -> int:
     others = (tree[place].end for other, tree in enumerate(trees) if other != number)
     return trees[number][place].end - round(median(others))
 

@@ -15,6 +15,7 @@ from otel_torch_modules.cli.phase_styles import PHASE_STYLES
 from otel_torch_modules.cli.timeline import timeline_bar
 
 _TIME_WIDTH = 10
+_WAITS = 0.05  # of what a step took the device: where that is less behind, it has had nothing to do
 _UNCUT_SPANS = 44  # what a screen holds
 
 
@@ -60,15 +61,19 @@ def step_tree(root: Span, width: int, cut: Cut) -> Iterator[Text]:
     """Yield the lines of the tree below a heading, at most `width` cells wide."""
     rows = list(_rows(root, cut.shown(root)))
     name_width = min(max(len(row.guide + row.label + row.remark) for row in rows), 9 * width // 20)
-    bar_width = max(width - name_width - _TIME_WIDTH - 2, 1)
+    on_device = [row.span.measure(semconv.DEVICE_DURATION) for row in rows]
+    has_device = any(seconds is not None for seconds in on_device)
+    bar_width = max(width - name_width - _TIME_WIDTH * (1 + has_device) - 2, 1)
     around = (root, *root.ranks)
     whole = (min(span.start for span in around), max(span.end for span in around))
 
     yield _heading(root)
     end = f"{(whole[1] - whole[0]) / 1e6:.2f} ms"
-    yield Text(f"{'':{name_width}}{'ms':>{_TIME_WIDTH}}  0{end:>{bar_width - 1}}", style="bold")
+    device = f"{'device ms':>{_TIME_WIDTH}}" if has_device else ""
+    columns = f"{'ms':>{_TIME_WIDTH}}{device}"
+    yield Text(f"{'':{name_width}}{columns}  0{end:>{bar_width - 1}}", style="bold")
     phases = _phases(root)
-    for row in rows:
+    for row, seconds in zip(rows, on_device, strict=True):
         style = PHASE_STYLES[phases[row.span]]
         line = Text()
         line.append(row.guide, style=PHASE_STYLES[BETWEEN])
@@ -76,15 +81,32 @@ def step_tree(root: Span, width: int, cut: Cut) -> Iterator[Text]:
         line.append(row.remark, style=PHASE_STYLES[BETWEEN])
         line.truncate(name_width, overflow="ellipsis", pad=True)
         line.append(f"{row.span.duration / 1e6:>{_TIME_WIDTH}.2f}", style=style)
+        if has_device:
+            took = "" if seconds is None else f"{seconds * 1e3:.2f}"
+            line.append(f"{took:>{_TIME_WIDTH}}", style=style)
         bar = timeline_bar(row.span.start, row.span.end, whole, bar_width)
         line.append(f"  {bar}", style=style)
         yield line
     total = sum(1 for _ in root.walk())
     if len(rows) < total and cut == Cut():
         yield Text(f"The {len(rows)} longest of {total} spans; --min-ms 0 shows all.")
+    if has_device:
+        yield from _of_device(root)
     for span in root.walk():
         if span.exception:
             yield Text(f"✗ {span.name}: {span.exception}", style="bold red")
+
+
+def _of_device(root: Span) -> Iterator[Text]:
+    """Yield for each rank whether its device was behind; in a job of one process, for that."""
+    for span in root.ranks or [root]:
+        took, behind = span.measure(semconv.DEVICE_DURATION), span.measure(semconv.DEVICE_LAG)
+        if took is None or behind is None:
+            continue
+        who = "The device" if span.rank is None else f"Rank {span.rank}'s device"
+        said = f"{who} took {took * 1e3:.2f} ms, and was {behind * 1e3:.2f} ms behind where backward ended"
+        waits = "; it waits for the program" if behind < _WAITS * took else ""
+        yield Text(f"{said}{waits}.")
 
 
 def _heading(root: Span) -> Text:

@@ -316,3 +316,47 @@ def test_there_must_be_several_ranks(
     assert capsys.readouterr().err == (
         f"otel-torch-modules: {path} holds no step of several ranks\n"
     )
+
+
+def _on_device(sample: type[Any], number: int, took: float, lag: float) -> Any:
+    """Return a rank whose program is done in 4 ms, and whose device takes longer for the forward."""
+
+    def of_device(lag: float, took: float) -> dict[str, float]:
+        return {"torch.device.lag": lag / 1e3, "torch.device.duration": took / 1e3}
+
+    forward = of_device(lag, took)
+    # Where backward ends gradients are exchanged: on all devices at once.
+    backward = of_device(lag + took - 1, 100 - lag - took)
+    below = (
+        sample("forward GPT", "forward", 1, 2, (), {**_of("GPT"), **forward}),
+        sample("backward", "backward", 2, 4, (), backward),
+    )
+    about = {"torch.step": 0, "torch.distributed.rank": number, **of_device(90, 100)}
+    return sample(f"rank {number}", "rank", 0, 4, below, about)
+
+
+def test_where_devices_say_when_they_came_there_it_is_these_times_that_are_compared(
+    sample: type[Any], write_traces: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ranks = tuple([_on_device(sample, number, 40 if number == 2 else 10, 5) for number in range(4)])
+    path = write_traces(sample("train.step", "step", 0, 4, ranks, {"torch.step": 0}))
+    assert main(["stragglers", str(path)]) == 0
+    _, row, *_ = capsys.readouterr().out.splitlines()
+    assert row == "       0      4      2      30.00  forward GPT on the device"
+    assert main(["view", "--slowest", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "Rank 2 was last, 30.00 ms behind: it lost them in forward GPT on the device."
+    )
+
+
+def test_where_one_device_says_nothing_programs_are_compared(
+    sample: type[Any], write_traces: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = _rank(sample, 0, 0, 20, 40)
+    path = write_traces(
+        sample(
+            "train.step", "step", 0, 40, (silent, _on_device(sample, 1, 40, 5)), {"torch.step": 0}
+        )
+    )
+    assert main(["stragglers", str(path)]) == 0
+    assert "on the device" not in capsys.readouterr().out

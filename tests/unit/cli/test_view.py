@@ -443,3 +443,39 @@ def test_a_reader_that_has_enough_ends_it_quietly(write_traces: Write, step: Any
         os.close(writing)
     _, errors = process.communicate()
     assert (process.returncode, errors) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    ("behind", "remark"), [(30.0, ""), (0.2, "; it waits for the program")], ids=["ahead", "late"]
+)
+def test_a_step_says_what_the_device_took(
+    behind: float,
+    remark: str,
+    sample: type[Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def of_device(took: float) -> dict[str, float]:
+        return {"torch.device.duration": took / 1e3, "torch.device.lag": behind / 1e3}
+
+    below = (
+        sample("dataloader.next", "data", 0, 1),
+        sample("forward GPT", "forward", 1, 2, (), of_device(10)),
+        sample("backward", "backward", 2, 4, (), of_device(20)),
+    )
+    step = sample("train.step", "step", 0, 4, below, {"torch.step": 0, **of_device(31)})
+    assert main(["view", "--step", "0", str(write_traces(step))]) == 0
+    _, heading, *rows, last = capsys.readouterr().out.splitlines()
+    assert heading.split()[:3] == ["ms", "device", "ms"]
+    cells = [row.split() for row in rows]
+    assert cells[0][:3] == ["train.step", "4.00", "31.00"]
+    assert [row[-2:] for row in (cell[:-1] for cell in cells[2:])] == [
+        ["1.00", "10.00"],
+        ["2.00", "20.00"],
+    ]
+    assert cells[1][2] == "1.00"
+    assert not cells[1][3][0].isdigit()
+    assert (
+        last
+        == f"The device took 31.00 ms, and was {behind:.2f} ms behind where backward ended{remark}."
+    )
