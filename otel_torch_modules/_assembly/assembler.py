@@ -186,7 +186,9 @@ class Assembler:
         unfold = partial(self._unfold, record, columns, self._order)
         self._order += pattern.calls
         calls = _RepeatedCalls(pattern.thread, (first, first + seen.numbers), unfold)
+        pause_after(pattern.calls)
         self._history.begin(calls, is_step=record.kind == "step")
+        pause_after(pattern.calls)  # of an earlier record, that goes with it
         return columns
 
     def _unfold(self, record: Record, columns: SpanColumns, order: int) -> ReadCalls:

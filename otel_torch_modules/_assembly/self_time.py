@@ -9,6 +9,7 @@ from __future__ import annotations
 from operator import sub
 
 from otel_torch_modules import semconv
+from otel_torch_modules._engine.pauses import pause_after
 from otel_torch_modules._spans.layout import Layout
 from otel_torch_modules._spans.span import SELF_TIME, Span
 
@@ -34,4 +35,5 @@ def self_times(layout: Layout, starts: list[int], ends: list[int]) -> list[float
     own[0] += durations[0]  # the root is not below another one
     for parent, duration in zip(layout.parents, durations, strict=True):
         own[parent] -= duration
+    pause_after(len(own))
     return [time / SECOND if time > 0 else 0.0 for time in own]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from otel_torch_modules import semconv
-from otel_torch_modules._engine.pauses import pause
+from otel_torch_modules._engine.pauses import pause, pause_after
 from otel_torch_modules._records import ASYNC, WIDTH, Detail, Record, Stretch
 
 _PAUSES: Final = 500  # of a tenth of a millisecond each, for all of a record
@@ -32,6 +32,7 @@ class Settling:
             for place, tag in enumerate(log[::WIDTH])
             if type(tag) is Stretch and tag.beside
         ]
+        pause_after(len(log) // WIDTH)
         left, pending = self._pauses, False
         for place in places:
             said, (*values, done) = log[place + 4]

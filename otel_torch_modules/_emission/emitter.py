@@ -42,6 +42,7 @@ from otel_torch_modules._emission.provider import OwnTracerProvider
 from otel_torch_modules._emission.record_spans import RecordSpans, context_with_parent
 from otel_torch_modules._emission.services import ONE
 from otel_torch_modules._engine.deliveries import Deliveries
+from otel_torch_modules._engine.pauses import pause_after
 from otel_torch_modules._job.starter import JobContext
 from otel_torch_modules._log import warn
 from otel_torch_modules._spans.columns import SpanColumns
@@ -160,10 +161,12 @@ class Emitter:
         generator = chosen_generator(tracer.id_generator, self._ids)
         drawn = generate_span_ids(generator, len(columns.starts) - len(heads))
         columns.span_ids = [*(head.span_id for head in heads), *drawn]
+        pause_after(len(drawn))
         self._assign_ids(columns.unlaid, tracer)
         spans = [*heads, *columns.between, *columns.spans_apart(columns.span_ids)]
         for outbox in outboxes:
             outbox.put_columns(columns, columns.span_ids, decision.trace_flags)
+            pause_after(len(drawn))  # what was written goes with it
         _put(RecordSpans(spans, decision, tracer, self._scope, self._services), outboxes)
 
     @property

@@ -92,10 +92,11 @@ class Plan:
         starts, ends = self._starts.of(slots), self._ends.of(slots)
         pause_after(len(starts))
         if not (
-            all(map(le, self._parents(starts), starts))
-            and all(map(le, ends, self._parents(ends)))
-            and all(map(lt, self._before(starts), self._after(starts)))
+            all(map(le, self._parents(starts), starts)) and all(map(le, ends, self._parents(ends)))
         ):
+            return None
+        pause_after(len(starts))
+        if not all(map(lt, self._before(starts), self._after(starts))):
             return None
         pause_after(len(starts))
         columns = SpanColumns(self.layout, heads, starts, ends)

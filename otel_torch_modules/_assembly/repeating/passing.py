@@ -15,6 +15,7 @@ from otel_torch_modules._assembly.reading.shown import span_of
 from otel_torch_modules._assembly.reading.stacks import TOLD
 from otel_torch_modules._assembly.self_time import SECOND
 from otel_torch_modules._assembly.settling import end_in
+from otel_torch_modules._engine.pauses import pause_after
 from otel_torch_modules._records import WIDTH, Record, Stretch
 from otel_torch_modules._spans.columns import INSIDE, SpanColumns
 from otel_torch_modules._spans.span import SELF_TIME, Span
@@ -32,6 +33,7 @@ def without_passing(record: Record) -> tuple[Record, list[list[Any]]]:
     rest = log.copy()
     for place in reversed(places):
         del rest[place : place + WIDTH]
+    pause_after(len(log) // WIDTH)
     return replace(record, log=rest), passing
 
 

@@ -11,6 +11,7 @@ from itertools import repeat
 from operator import sub
 from typing import Any
 
+from otel_torch_modules._engine.pauses import pause_after
 from otel_torch_modules._records import (
     WIDTH,
     Detail,
@@ -97,8 +98,12 @@ class Pattern:
             and log[1::WIDTH] == self._threads
             and self._without_values(log[4::WIDTH]) == self._details
             and self._pick_same(log) == self._same
-            and self._relative(log) == self._numbers
+            and self._has_numbers(log)
         )
+
+    def _has_numbers(self, log: list[Any]) -> bool:
+        pause_after(self.calls)
+        return self._relative(log) == self._numbers
 
     def first(self, record: Record) -> int:
         """Return the sequence number of the first call of `record`, which matches."""
