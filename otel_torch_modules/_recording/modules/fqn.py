@@ -169,8 +169,8 @@ class ModuleSites:
         self._show(root, root.sites)
 
     def _hide(self, root: Root, left: dict[int, Site]) -> None:
-        for key in left.keys() - root.sites.keys():
-            if self.by_id.get(key) is left[key]:
+        for key, site in left.items():
+            if key not in root.sites and self.by_id.get(key) is site:
                 del self.by_id[key]
 
     def _show(self, root: Root, sites: dict[int, Site]) -> None:

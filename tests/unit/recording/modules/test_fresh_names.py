@@ -1,6 +1,7 @@
 """A module that is new is named at the same cost however large the model is and however many came before it.
 
-Counted are lines of ours that run and names that are walked in registries, so that loops of Python's and of C's count.
+Counted are lines of ours that run, and what is walked of registries and of what is known of modules, so that loops of
+Python's and of C's count.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ FEW, MANY = 100, 1_000
 COUNTED = 7  # modules
 
 
-class Walked(dict[str, Any]):
-    """A registry that counts what is walked of it."""
+class Walked(dict[Any, Any]):
+    """A dictionary that counts what is walked of it."""
 
-    names = 0
+    entries = 0
 
     def keys(self) -> Any:
         return _Counting(super().keys())
@@ -38,10 +39,10 @@ class Walked(dict[str, Any]):
     def items(self) -> Any:
         return _Counting(super().items())
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(_Counting(super().keys()))
 
-    def __reversed__(self) -> Iterator[str]:
+    def __reversed__(self) -> Iterator[Any]:
         return reversed(_Counting(super().keys()))
 
 
@@ -57,7 +58,7 @@ class _Counting:
 
     def _count(self, walked: Iterator[Any]) -> Iterator[Any]:
         for each in walked:
-            Walked.names += 1
+            Walked.entries += 1
             yield each
 
 
@@ -159,7 +160,7 @@ BELOW_A_CALLER = [
 
 
 def cost(ask: Callable[[], object]) -> int:
-    """Return how many lines of ours run and how many names are walked while `ask` does."""
+    """Return how many lines of ours run and how many entries are walked while `ask` does."""
     lines = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -169,11 +170,11 @@ def cost(ask: Callable[[], object]) -> int:
         lines += event == "line"
         return trace
 
-    Walked.names = 0
+    Walked.entries = 0
     sys.settrace(trace)
     ask()
     sys.settrace(None)
-    return lines + Walked.names
+    return lines + Walked.entries
 
 
 def made() -> ModuleSites:
@@ -185,7 +186,8 @@ def made() -> ModuleSites:
 def test_below_a_caller(come: Callable[[Any, int], tuple[nn.Module, str]]) -> None:
     def costs(size: int) -> float:
         sites, model = made(), Model(size)
-        caller = sites.open(model).site
+        root = sites.open(model)
+        caller, root.sites = root.site, Walked(root.sites)
         found = []
         for number in range(size + COUNTED):
             module, name = come(model, number)
