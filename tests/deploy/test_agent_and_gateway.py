@@ -9,15 +9,20 @@ from pathlib import Path
 
 import grpc
 import pytest
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
     OTLPSpanExporter as HttpSpanExporter,
 )
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from tests.deploy.metrics import scrape
+from otel_torch_modules import semconv
+from tests.deploy.metrics import Sample, scrape
 from tests.deploy.steps import Step, send, steps_until_now
-from tests.support.backend_programs import find_on_path
+from tests.support.backend_programs import find_on_path, free_ports
 from tests.support.backend_servers import Collector, Jaeger
 from tests.support.jaeger_query import poll
 
@@ -66,12 +71,13 @@ def start_agent(folder: Path, certificate: Path, gateways: list[str]) -> Collect
     )
 
 
-def start_gateway(folder: Path, jaeger: Jaeger) -> Collector:
+def start_gateway(folder: Path, jaeger: Jaeger, offers: str = "127.0.0.1:0") -> Collector:
     return Collector(
         folder,
         "gateway.yaml",
         BACKEND_ENDPOINT=jaeger.otlp_grpc,
         QUEUE_DIRECTORY=str(folder / "queue"),
+        PROMETHEUS_EXPORTER_ENDPOINT=offers,
         **KEEP_ALL,
     )
 
@@ -171,6 +177,53 @@ def test_two_gateways_each_get_whole_traces(
     assert sorted(trace.trace_id for trace in stored + stored_by_other) == sorted(ids(steps))
     assert [trace.outline() for trace in stored + stored_by_other] == [steps[0].outline()] * 40
     assert min(len(stored), len(stored_by_other)) >= 5  # of 40: both work
+
+
+def tell(agent: Collector, certificate: Path, rank: int, steps: int) -> None:
+    """Send the metrics of a process that has made so many steps, more than once."""
+    credentials = grpc.ssl_channel_credentials((certificate / "tls.crt").read_bytes())
+    exporter = OTLPMetricExporter(
+        endpoint=agent.otlp_grpc, credentials=credentials, headers=BEARER, timeout=10
+    )
+    provider = MeterProvider(
+        [PeriodicExportingMetricReader(exporter)],
+        Resource({"service.name": "told · rank", semconv.DISTRIBUTED_RANK: rank}),
+    )
+    counter = provider.get_meter("test").create_counter(semconv.METRIC_STEPS)
+    for _ in range(steps):
+        counter.add(1)
+        assert provider.force_flush(10_000)
+    provider.shutdown()
+
+
+def test_the_metrics_of_a_process_are_offered_by_one_gateway(
+    tmp_path: Path, running: ExitStack, certificate: Path, jaeger: Jaeger
+) -> None:
+    offers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    gateways = [
+        running.enter_context(start_gateway(folder_in(tmp_path, f"gateway-{at}"), jaeger, offered))
+        for at, offered in enumerate(offers)
+    ]
+    addresses = [gateway.otlp_grpc for gateway in gateways]
+    agent = running.enter_context(start_agent(folder_in(tmp_path, "agent"), certificate, addresses))
+    for rank in range(8):
+        tell(agent, certificate, rank, steps=rank + 1)
+
+    def offered_by(offered: str) -> list[Sample]:
+        samples = scrape(f"http://{offered}/metrics")
+        return [sample for sample in samples if sample.name == "torch_steps_total"]
+
+    found = poll(
+        lambda: [sample for offered in offers for sample in offered_by(offered)],
+        lambda samples: sum(sample.value for sample in samples) >= 36,
+        "all steps",
+    )
+    assert {sample.labels["service_name"] for sample in found} == {"told"}
+    by_rank = sorted(
+        (int(sample.labels["torch_distributed_rank"]), sample.value) for sample in found
+    )
+    assert by_rank == [(rank, rank + 1) for rank in range(8)]
+    assert all(map(offered_by, offers))  # of 8: both work
 
 
 def queued_spans(collector: Collector) -> int:
