@@ -26,7 +26,7 @@ def read_jaeger(url: str, query: Query, arrivals: Arrivals) -> Damage:
     Raises:
         SourceError: the server does not answer, the service is not known, or there is no trace.
     """
-    backend = Backend("jaeger", url)
+    backend = Backend("jaeger", url, query.progress)
     damage = Damage(backend.said, "answer")
     now = datetime.now(timezone.utc)
     parameters = {

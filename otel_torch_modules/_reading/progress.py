@@ -1,4 +1,4 @@
-"""Who is told how far the reading of files is."""
+"""Who is told how far the reading of sources is."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Is told of one file after the other."""
+    """Is told of one source after the other."""
 
     def begin(self, name: str, size: int | None) -> None:
-        """A file is read that has `size` bytes; None of a pipe, whose end nobody knows."""
+        """A source is read that has `size` bytes; None of a pipe and of a backend, whose end nobody knows."""
 
     def advance(self, count: int) -> None:
         """So many bytes more have been read."""

@@ -16,10 +16,11 @@ from otel_torch_modules._reading.progress import Progress, Unseen
 from otel_torch_modules._reading.source_error import SourceError
 
 _TIME_LIMIT_S = 60.0
+_PIECE = 1 << 16  # bytes
 
 
 class Query(NamedTuple):
-    """Which traces are wanted of a backend. Files are read whole, whatever it says, and told of to `progress`."""
+    """Which traces are wanted of a backend. Files are read whole, whatever it says. `progress` is told of both."""
 
     service: str | None = None  # None: the only one that there is
     since_s: float = 3600.0  # how long before now
@@ -37,9 +38,11 @@ class Backend:
     Args:
         name: of the backend, as in ``jaeger=http://host:16686``.
         url: where its API is.
+        progress: is told of what comes; nobody knows how much that will be.
     """
 
-    def __init__(self, name: str, url: str) -> None:
+    def __init__(self, name: str, url: str, progress: Progress) -> None:
+        self._progress = progress
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise SourceError(f"{name}={printable(url)}: that is no http:// or https:// address")
@@ -70,8 +73,11 @@ class Backend:
         )
         try:
             with urllib.request.urlopen(request, timeout=_TIME_LIMIT_S) as response:
-                content: bytes = response.read()
-                return content
+                pieces = []
+                while piece := response.read1(_PIECE):
+                    pieces.append(piece)
+                    self._progress.advance(len(piece))
+                return b"".join(pieces)
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 return None

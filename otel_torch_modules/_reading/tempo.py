@@ -24,7 +24,7 @@ def read_tempo(url: str, query: Query, arrivals: Arrivals) -> Damage:
     """
     from otel_torch_modules._reading.protobuf import ProtobufReader
 
-    backend = Backend("tempo", url)
+    backend = Backend("tempo", url, query.progress)
     damage = Damage(backend.said, "answer", "OTLP")
     now = int(time.time())
     answer = backend.get_json(

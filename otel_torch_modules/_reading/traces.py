@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from otel_torch_modules import semconv
 from otel_torch_modules._grammar import agree, counted
@@ -138,12 +138,18 @@ class Traces(NamedTuple):
         return [sorted(of_step, key=lambda span: span.rank or 0) for of_step in ranks.values()]
 
 
+_BACKENDS: Final = {"jaeger": read_jaeger, "tempo": read_tempo}
+
+
 def _read_source(source: str, query: Query, arrivals: Arrivals) -> Damage:
     kind, _, url = source.partition("=")
-    if kind == "jaeger":
-        return read_jaeger(url, query, arrivals)
-    if kind == "tempo":
-        return read_tempo(url, query, arrivals)
+    read_backend = _BACKENDS.get(kind)
+    if read_backend is not None:
+        query.progress.begin(kind, None)
+        try:
+            return read_backend(url, query, arrivals)
+        finally:
+            query.progress.end()
     return read_file(source, arrivals, query.progress)
 
 

@@ -19,7 +19,7 @@ _PATIENCE_S = 1.0  # what takes no longer needs no bar
 
 
 class ReadingBar:
-    """Appears when a file takes longer than a second, and is gone when it is read.
+    """Appears when a source takes longer than a second, and is gone when it is read.
 
     Args:
         console: where it is drawn, if that is a terminal.

@@ -109,6 +109,48 @@ def test_jaeger(server: Server, write_traces: Write, step: Any) -> None:
     assert "pass" not in read.name
 
 
+class Noted:
+    """Notes how far the reading is."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, int | None]] = []
+        self.bytes = self.ends = 0
+
+    def begin(self, name: str, size: int | None) -> None:
+        self.said.append((name, size))
+
+    def advance(self, count: int) -> None:
+        self.bytes += count
+
+    def end(self) -> None:
+        self.ends += 1
+
+
+@pytest.mark.parametrize("backend", ["jaeger", "tempo"])
+def test_it_is_told_how_much_has_come(
+    server: Server, write_traces: Write, step: Any, backend: str
+) -> None:
+    (line,) = lines_of(write_traces(step(0)))
+    document = json.dumps({"result": json.loads(line)})
+    of_search = "\n".join([document] * 300).encode()  # more than comes at once
+    answers = {
+        "/api/v3/services": b'{"services": ["train"]}',
+        "/api/v3/traces": of_search,
+        "/api/search": b'{"traces": [{"traceID": "1"}]}',
+        f"/api/traces/{1:032}": protobuf(line),
+    }
+    server.answers = {path: (200, content) for path, content in answers.items()}
+    noted = Noted()
+    Traces.read(f"{backend}={server.url}", query=Query(progress=noted))
+    assert noted.said == [(backend, None)]
+    assert noted.bytes == sum(len(answers[path]) for path, *_ in server.asked)
+    assert noted.ends == 1
+    server.answers = {}
+    with pytest.raises(SourceError):
+        Traces.read(f"{backend}={server.url}", query=Query(progress=noted))
+    assert noted.ends == 2
+
+
 def test_stalls_are_asked_for_by_what_they_are(
     server: Server, write_traces: Write, sample: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
