@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import SUPPORTED_NODES
 from torch.utils.hooks import RemovableHandle
 
-from otel_torch_modules._interruption import is_interruption, suppressed
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.frames import program_frame
 
 _NEWEST_CHECKED: Final = (2, 14)
@@ -305,12 +305,15 @@ def tells_when_done(result: Any, callback: Callable[[Any], object]) -> bool:
         callback: called once, in a thread of the backend's, or now.
     """
     work = result[-1] if isinstance(result, (tuple, list)) else result
-    with suppressed(RuntimeError):  # it has no future
-        if isinstance(work, torch.ScriptObject):
-            work = torch.distributed.Work.unbox(work)
+    if isinstance(work, torch.ScriptObject):
+        work = torch.distributed.Work.unbox(work)
+    try:
         work.get_future().add_done_callback(callback)
-        return True
-    return False
+    except RuntimeError as error:  # it has no future
+        if is_interruption(error):
+            raise
+        return False
+    return True
 
 
 def group_of(boxed: Any) -> tuple[str, int]:

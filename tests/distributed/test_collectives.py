@@ -100,8 +100,15 @@ def collectives(span: Span, above: str) -> Iterator[tuple[Collective, Span]]:
 
 
 def of_rank(trace: Trace, rank: int) -> list[tuple[Collective, Span]]:
-    """Return those of a rank in a step, in the order in which they began."""
-    found = collectives(trace.ranks[rank], "the step")
+    """Return those of a rank in a step, in the order in which they began.
+
+    Without the objects that the program gathers between two scenarios: they may be in the time of the next step.
+    """
+    found = [
+        one
+        for one in collectives(trace.ranks[rank], "the step")
+        if one[0][:2] != ("the step", "all_gather")
+    ]
     return sorted(found, key=lambda one: one[1].start)
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from time import perf_counter_ns as now
 from typing import Any, Final, NamedTuple
 
-from torch import Tensor, distributed
+from torch import distributed
 
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import inform
@@ -121,7 +121,7 @@ class Collectives:
         self, operator: CollectiveOperator, args: tuple[Any, ...], start: int, end: int, result: Any
     ) -> None:
         name, tensors = _KINDS[operator.name]
-        size, dtype, device = _given(args[tensors])
+        size, dtype, on_cpu = _given(args[tensors])
         done: list[int] = []
         # Of C alone: where it is done already this is called here, and what a signal handler raised would be lost.
         note_when = partial(next, map(done.append, iter(now, None)))
@@ -129,7 +129,7 @@ class Collectives:
             done.append(end)
             known = True
         else:  # on a device all that is launched counts as done
-            known = device == "cpu" and tells_when_done(result, note_when)
+            known = on_cpu and tells_when_done(result, note_when)
         carried = (None, None) if name == "barrier" else (size, dtype)
         group = group_of(args[operator.group])
         values = (*carried, *group, operator.is_async(args), done if known else None)
@@ -137,15 +137,14 @@ class Collectives:
         happened.add(COLLECTIVE, happened.code(), start, end, Detail(name, values))
 
 
-def _given(value: Any) -> tuple[int, str | None, str]:
-    """Return the bytes of the tensors in a list of tensors or of lists of them, or of one; their dtype and device."""
-    size, dtype, device = 0, None, ""
+def _given(value: Any) -> tuple[int, str | None, bool]:
+    """Return the bytes of the tensors in a list of tensors or of lists of them, or of one; their dtype; on the CPU?"""
+    size, dtype, on_cpu = 0, None, False
     found = [value]
-    while found:
-        thing = found.pop()
-        if isinstance(thing, Tensor):
-            size += thing.numel() * thing.element_size()
-            dtype, device = str(thing.dtype), thing.device.type
-        else:
+    for thing in found:
+        if isinstance(thing, list):
             found += thing
-    return size, dtype, device
+        else:
+            size += thing.numel() * thing.element_size()
+            dtype, on_cpu = thing.dtype, thing.is_cpu
+    return size, None if dtype is None else str(dtype), on_cpu

@@ -165,7 +165,7 @@ def graphs_of(steps: int) -> tuple[list[str], list[float]]:
 
     @torch.compile(backend=compiler, fullgraph=True)
     def mean(tensor: Tensor) -> Tensor:
-        return functional.all_reduce(tensor, "avg", distributed.group.WORLD) * 2
+        return functional.all_reduce(tensor, "sum", distributed.group.WORLD) * 2
 
     losses = []
     for _ in range(steps):
