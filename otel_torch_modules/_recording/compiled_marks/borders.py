@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from fnmatch import translate
 from itertools import groupby, pairwise
+from operator import getitem
 from typing import Any, Final, NamedTuple
 
 from torch import Tensor
@@ -108,6 +109,8 @@ def _owner(node: Node) -> Node:
 
 
 def _is_view(node: Node) -> bool:
+    if node.target is getitem:
+        return _is_view(node.all_input_nodes[0])
     returns = getattr(getattr(node.target, "_schema", None), "returns", ())
     return bool(node.all_input_nodes) and any(one.alias_info is not None for one in returns)
 
@@ -125,15 +128,17 @@ def _places_in_backward(graph: Graph, chosen: Chosen, tangents: set[Node]) -> di
     """Return the places of the nodes that are made of gradients: what is computed again of the forward is not there."""
     found: dict[Node, str] = {}
     flows = tangents
-    for node in graph.nodes:
+    numbers: dict[Node, int] = {}
+    for number, node in enumerate(graph.nodes):
+        numbers[node] = number
         if node.op in _WITHOUT_A_PLACE or not any(one in flows for one in node.all_input_nodes):
             continue
         flows.add(node)
         stack = node.meta.get("fwd_nn_module_stack") or node.meta.get("nn_module_stack")
         place = chosen.place_of(stack)
-        if place is None:  # a sum of gradients is of what it sums
-            known = (found[one] for one in node.all_input_nodes if one in found)
-            place = next(known, OUTSIDE)
+        if place is None:  # a sum of gradients is of what it sums, at last
+            known = [one for one in node.all_input_nodes if one in found]
+            place = found[max(known, key=numbers.__getitem__)] if known else OUTSIDE
         found[node] = place
     return found
 

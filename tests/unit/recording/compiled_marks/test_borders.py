@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import getitem
 
 import pytest
 import torch
@@ -107,6 +108,17 @@ def test_a_view_is_marked_where_its_memory_was_made_and_inputs_are_not() -> None
     assert found == [("relu", "h.0", "h.1"), ("add", "h.2", "")]
 
 
+def test_a_part_of_what_was_split_is_a_view_and_one_of_several_results_is_none() -> None:
+    drawn = Drawn("x", "weight")
+    split = drawn.call(torch.ops.aten.split.Tensor, drawn.inputs[1], at="h.0")
+    part = drawn.call(getitem, split, at="h.0", size=9)
+    several = drawn.call(torch.ops.aten.var_mean.correction, drawn.inputs[0], part, at="h.1")
+    mean = drawn.call(getitem, several, at="h.1")
+    split.meta["val"] = several.meta["val"] = ()
+    last = drawn.call(relu, mean, at="h.2")
+    assert drawn.borders(last) == [("getitem_1", "h.1", "h.2"), ("relu", "h.2", "")]
+
+
 def test_nodes_of_which_nothing_is_known_are_passed_over() -> None:
     drawn = Drawn("x")
     first = drawn.call(relu, *drawn.inputs, at="h.0")
@@ -115,13 +127,13 @@ def test_nodes_of_which_nothing_is_known_are_passed_over() -> None:
     assert drawn.borders(second, kept) == [("relu", "h.0", "h.1"), ("relu_2", "h.1", "")]
 
 
-def test_backward_is_made_of_gradients_and_sums_are_of_what_they_sum() -> None:
+def test_backward_is_made_of_gradients_and_sums_are_of_what_they_sum_last() -> None:
     drawn = Drawn("primals_1", "tangents_1", of="fwd_nn_module_stack")
     kept, tangent = drawn.inputs
     drawn.call(view, kept, at="h.0")  # computed again
     head = drawn.call(relu, tangent, at="head")
     second = drawn.call(relu, head, at="h.1")
-    total = drawn.call(add, second, head, at=None)
+    total = drawn.call(add, head, second, at=None)  # past the residual, and through the block
     first = drawn.call(add, total, kept, at="h.0")
     assert is_backward(drawn.graph)
     assert drawn.borders(first) == [
