@@ -127,10 +127,10 @@ class DeviceEvents:
         if len(self._given) >= _MOST_STEPS:
             return
         try:
+            if self.captures.any or stream_captures(device)():  # first of all: nothing is made then
+                return
             if self._device is None or self._device.device != device:
                 self._device = _Device(device)
-            if self.captures.any or self._device.captures():
-                return
             opened = StepStamps(self._device, self.captures, self._has_modules(record))
         except RuntimeError as error:  # the device refuses
             if is_interruption(error):
