@@ -150,6 +150,7 @@ OUTPUT_DTYPES: Final = Varying(semconv.MODULE_OUTPUT_DTYPES, tuple)
 # What is measured of a step as a whole: see `Record.measured`.
 STEP_CPU_TIME: Final = Varying(semconv.STEP_CPU_TIME, float)
 STEP_SWITCHES: Final = Varying(semconv.STEP_SWITCHES, int)
+STEP_EXPOSED: Final = Varying(semconv.STEP_EXPOSED, float)
 STEP_MAJOR_FAULTS: Final = Varying(semconv.STEP_MAJOR_FAULTS, int)
 MEMORY_ALLOCATED: Final = Varying(semconv.MEMORY_ALLOCATED, int)
 MEMORY_PEAK: Final = Varying(semconv.MEMORY_PEAK, int)
@@ -220,6 +221,7 @@ CHECKPOINT: Final = Stretch(
     passing=True,
 )
 ASYNC: Final = Varying(semconv.COLLECTIVE_ASYNC, bool)
+COMPLETED: Final = Varying(semconv.COLLECTIVE_COMPLETED, bool)
 COLLECTIVE: Final = Stretch(
     "collective",
     values=(
@@ -228,7 +230,7 @@ COLLECTIVE: Final = Stretch(
         Varying(semconv.COLLECTIVE_GROUP, str),
         Varying(semconv.COLLECTIVE_GROUP_SIZE, int),
         ASYNC,
-        Varying(semconv.COLLECTIVE_COMPLETED, bool),
+        COMPLETED,
     ),
     shown=Shown("", semconv.PHASE_COLLECTIVE, said=""),
     passing=True,

@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from otel_torch_modules._assembly.device import OnDevice
+from otel_torch_modules._assembly.exposed import say_exposed
 from otel_torch_modules._assembly.reading.alone import alone
 from otel_torch_modules._assembly.reading.between import add_between, between
 from otel_torch_modules._assembly.reading.call import Call, Calls
@@ -166,12 +167,12 @@ class Assembler:
         if columns is None:
             return None
         layout = plan.layout
+        if passing:
+            say_exposed(record, add_passing(columns, passing, set(record.log[1::WIDTH])))
         describe_heads(spans, record, layout.truncated)
         starts, ends = columns.starts, columns.ends
         for head, start, end in zip(spans, starts, ends, strict=False):
             head.start, head.end = start, end
-        if passing:
-            add_passing(columns, passing, set(record.log[1::WIDTH]))
         if record.kind == "step":
             phases = [(starts[place], ends[place]) for place in layout.phases]
             phases += [(span.start, span.end) for span in columns.beside_phases]

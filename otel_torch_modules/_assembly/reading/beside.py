@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from otel_torch_modules import semconv
+from otel_torch_modules._assembly.exposed import Launched
 from otel_torch_modules._assembly.reading.shown import span_of
 from otel_torch_modules._assembly.reading.stacks import Stacks
 from otel_torch_modules._assembly.settling import end_in
@@ -20,8 +22,8 @@ class Beside(NamedTuple):
     end: int
     detail: Detail
 
-    def show(self, trace: Trace, stacks: Stacks, top: Span) -> None:
-        """Make its span.
+    def show(self, trace: Trace, stacks: Stacks, top: Span) -> Launched:
+        """Make its span and return it.
 
         Args:
             trace: of the record.
@@ -36,4 +38,9 @@ class Beside(NamedTuple):
             assert above.parent is not None
             above = above.parent
         around = stacks.told_below(above)
-        span_of(self.event, self.event.shown, self.detail, trace, above, around, self.begin, end)
+        shown = self.event.shown
+        span = span_of(self.event, shown, self.detail, trace, above, around, self.begin, end)
+        if above.phase != semconv.PHASE_BACKWARD:
+            return Launched(span, None)
+        modules = (child.end for child in above.children if child.phase == above.phase)
+        return Launched(span, max(modules, default=above.start))

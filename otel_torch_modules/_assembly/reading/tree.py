@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from otel_torch_modules import semconv
+from otel_torch_modules._assembly.exposed import say_exposed
 from otel_torch_modules._assembly.reading.backward import FAILED, Backward, SpanLimit
 from otel_torch_modules._assembly.reading.beside import Beside
 from otel_torch_modules._assembly.reading.call import CALL_INDEX, Call, attributes_of, label_of
@@ -126,8 +127,8 @@ class RecordTree:
     def finish(self) -> Span:
         """Close what is open and return the root."""
         self._stacks.end_all(self._record.end)
-        for beside in self._beside:
-            beside.show(self._trace, self._stacks, self._top)
+        launched = [one.show(self._trace, self._stacks, self._top) for one in self._beside]
+        say_exposed(self._record, launched)
         if self._record.failed and self._top.error is None:
             self._top.error = FAILED
         describe_heads(self.heads, self._record, self.truncated)

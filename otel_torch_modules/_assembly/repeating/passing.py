@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from otel_torch_modules import semconv
+from otel_torch_modules._assembly.exposed import Launched
 from otel_torch_modules._assembly.reading.shown import span_of
 from otel_torch_modules._assembly.reading.stacks import TOLD
 from otel_torch_modules._assembly.self_time import SECOND
@@ -37,8 +38,10 @@ def without_passing(record: Record) -> tuple[Record, list[list[Any]]]:
     return replace(record, log=rest), passing
 
 
-def add_passing(columns: SpanColumns, passing: Sequence[list[Any]], threads: set[int]) -> None:
-    """Put spans of `passing` into a tree.
+def add_passing(
+    columns: SpanColumns, passing: Sequence[list[Any]], threads: set[int]
+) -> list[Launched]:
+    """Put spans of `passing` into a tree; return what goes on beside its thread.
 
     Args:
         columns: of the record without them.
@@ -48,6 +51,7 @@ def add_passing(columns: SpanColumns, passing: Sequence[list[Any]], threads: set
     layout, starts, ends = columns.layout, columns.starts, columns.ends
     top = layout.heads - 1
     own = columns.values[SELF_TIME]
+    launched: list[Launched] = []
     outermost: list[Span] = []  # of the stretches that hold their thread
     for event, thread, start, end, detail in sorted(passing, key=_outermost_first):
         place = top
@@ -67,8 +71,14 @@ def add_passing(columns: SpanColumns, passing: Sequence[list[Any]], threads: set
         phase = layout.spans[place].phase
         around = phase if phase in TOLD else ""
         span = span_of(event, event.shown, detail, columns.root.trace, None, around, start, end)
+        outer: list[Span] = []
         if event.beside:
-            outer = []
+            modules_end = None
+            if phase == semconv.PHASE_BACKWARD:
+                modules_end = max(
+                    map(ends.__getitem__, layout.children[place]), default=starts[place]
+                )
+            launched.append(Launched(span, modules_end))
         else:
             outer = [known for known in outermost if known.start <= start and end <= known.end]
             outermost.append(span)
@@ -78,6 +88,7 @@ def add_passing(columns: SpanColumns, passing: Sequence[list[Any]], threads: set
         else:
             own[place] = max(round(own[place] * SECOND) - (end - start), 0) / SECOND
         columns.passing.append((place, span))
+    return launched
 
 
 def _outermost_first(slots: list[Any]) -> tuple[int, int]:

@@ -239,3 +239,49 @@ def test_what_a_collective_raises_is_the_programs_and_costs_no_record() -> None:
     trees, parameters = traced(before_step=wrong)
     assert parameters == train()
     assert [tree.outline() + "\n" for tree in trees] == 3 * [step(FORWARD, BACKWARD, optimizer())]
+
+
+EXPOSED = "torch.step.exposed_communication"
+
+
+def test_what_a_step_waited_is_said_where_each_is_waited_for_at_once() -> None:
+    trees, _ = traced(in_forward=distributed.barrier, before_step=distributed.barrier)
+    assert [EXPOSED in tree.attributes for tree in trees] == [False, True, False]
+    waits = [span.end - span.start for span in trees[1].find("barrier")]
+    if "async" in told(trees[1].find("barrier")[0]):  # else torch does not say it
+        assert trees[1].attributes[EXPOSED] == pytest.approx(sum(waits) / 1e9)
+
+
+@pytest.mark.parametrize("place", ["in_forward", "before_step"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: distributed.all_reduce(two(), async_op=True).wait(),  # type: ignore[union-attr]
+        lambda: distributed.reduce_scatter_tensor(two(), two()),
+    ],
+)
+def test_it_is_not_said_where_one_may_be_waited_for_elsewhere_or_nobody_knows_its_end(
+    place: str, call: Callable[[], object]
+) -> None:
+    def both() -> None:
+        distributed.barrier()
+        call()
+
+    trees, _ = traced(**{place: both})
+    assert [EXPOSED in tree.attributes for tree in trees] == [False, False, False]
+
+
+def test_of_what_a_backward_launched_it_is_what_comes_after_its_last_module() -> None:
+    torch.manual_seed(0)
+    model = DistributedDataParallel(Net())
+    with capture_spans() as captured:
+        for _ in range(5):
+            model(batch()).sum().backward()
+            model.zero_grad()
+            torch.optim.SGD(model.parameters(), lr=0.1).step()
+    for tree in captured.trees[2:]:  # those of a layout among them; buckets are made anew before
+        (backward,) = tree.find("backward")
+        module, *launched = backward.children
+        waited = sum(max(span.end - max(span.start, module.end), 0) for span in launched)
+        assert [span.name for span in launched] == ["all_reduce"]
+        assert tree.attributes[EXPOSED] == pytest.approx(waited / 1e9)

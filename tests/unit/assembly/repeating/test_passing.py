@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._records import COLLECTION, COLLECTIVE, LOOP_CALL, WIDTH, Detail, Record
+from otel_torch_modules._records import (
+    COLLECTION,
+    COLLECTIVE,
+    LOOP_CALL,
+    STEP_EXPOSED,
+    WIDTH,
+    Detail,
+    Record,
+)
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.figures import StepFigures
 from otel_torch_modules._spans.span import Span
@@ -57,6 +65,10 @@ def recomputes(module: Module) -> bool:
     return module.checkpointed or any(map(recomputes, module.children))
 
 
+def exposed(root: Span) -> list[Any]:
+    return [(span.values or {}).get(STEP_EXPOSED) for span in root.walk()]
+
+
 def name(span: Span) -> str:
     return span.name
 
@@ -82,6 +94,7 @@ def test_a_step_is_repeated_all_the_same(loop: Loop, only_later: bool, data: st.
             assert sorted(map(name, root.walk())) == sorted(map(name, read.walk()))
         else:
             assert shape(root) == shape(read)
+            assert exposed(root) == exposed(read)
         found, again = figures.of(tree, 1), StepFigures().of(root, 1)
         assert found.phases == pytest.approx(again.phases)
         assert found.modules == pytest.approx(again.modules)
