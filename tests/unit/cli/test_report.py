@@ -38,7 +38,7 @@ def test_no_password_is_in_it(
     class Answers:
         said = "jaeger=http://host:16686"
 
-        def __init__(self, name: str, url: str) -> None:
+        def __init__(self, *_: object) -> None:
             pass
 
         def get(self, path_: str, **parameters: str) -> bytes:
