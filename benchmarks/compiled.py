@@ -31,7 +31,7 @@ from otel_torch_modules.examples.train_gpt import CONTEXT, GPT, VOCABULARY
 _WIDTH = 128
 _BATCH = 4
 _STEPS = 3  # timed in a round, after one that is not
-_ROUNDS = 25
+_ROUNDS = 15
 _MARKS = 200  # in a step
 _WHOLE = "compiled as one"
 

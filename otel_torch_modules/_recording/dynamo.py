@@ -21,6 +21,8 @@ from otel_torch_modules._recording.frames import OURS, program_frame
 # Modules of torch that run compiled graphs.
 _RUNNERS = ("torch._functorch._aot_autograd", "torch._dynamo.compiled_autograd")
 
+_EXAMPLES = f"{OURS}examples"  # programs as any other
+
 # Frames between our wrapper and the one that runs a compiled graph, and a few to spare.
 _FRAMES = 12
 
@@ -28,7 +30,7 @@ _FRAMES = 12
 def skip_own_frames() -> None:
     """Have Dynamo never compile the functions of this package as frames of their own."""
     for name, module in list(sys.modules.items()):
-        if name.startswith(OURS):
+        if name.startswith(OURS) and not name.startswith(_EXAMPLES):
             for code in _codes_of(module):
                 _skip(code)
 

@@ -207,6 +207,11 @@ def graph_classes() -> list[Any]:
     return [vars(module)[name] for module, name in places if name in vars(module)]
 
 
+def dynamo_is_there() -> bool:
+    """Return whether the program has imported Dynamo, so that something may be compiled."""
+    return "torch._dynamo" in sys.modules
+
+
 def compilation_callbacks() -> Any:
     """Return what calls back where Dynamo starts and ends to compile; None while Dynamo is not there."""
     module = sys.modules.get("torch._dynamo.callback")
@@ -389,9 +394,28 @@ class InductorPasses:
         return type("MarksAtBorders", (kind,), {"__call__": run, "uuid": lambda _: identifier})()
 
 
+def modules_of(node: Any) -> Mapping[str, Any] | None:
+    """Return the modules in whose forward a `node` of a graph of Inductor's was made, outermost first, as pairs of
+    where they are found and their class. Checked on 2.13: the compiled one is found as ``L['self']``, and left out.
+    """
+    found: Mapping[str, Any] | None = node.meta.get("nn_module_stack")
+    return found
+
+
+def gradient_of(node: Any) -> Mapping[str, Any] | None:
+    """Return the same of the node of the forward of which `node` is the gradient."""
+    found: Mapping[str, Any] | None = node.meta.get("fwd_nn_module_stack")
+    return found
+
+
+def is_gradient(node: Any) -> bool:
+    """Return whether `node` is a gradient with which a backward begins: its graph is that of a backward."""
+    return node.op == "placeholder" and "tangents" in node.name
+
+
 def inductor_passes(ours: Callable[[Any], None], identifier: object) -> InductorPasses | None:
     """Return Inductor's passes, with `ours` to be added; None while Dynamo is not there."""
-    return InductorPasses(ours, identifier) if "torch._dynamo" in sys.modules else None
+    return InductorPasses(ours, identifier) if dynamo_is_there() else None
 
 
 class MarkHooks(dict[int, Callable[[Any], None]]):

@@ -8,7 +8,7 @@ what the first has made and the second reads is there in full when it is crossed
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import translate
 from itertools import groupby, pairwise
 from operator import getitem
@@ -16,6 +16,8 @@ from typing import Any, Final, NamedTuple
 
 from torch import Tensor
 from torch.fx import Graph, Node
+
+from otel_torch_modules._recording.torch_private import gradient_of, is_gradient, modules_of
 
 OUTSIDE: Final = ""  # the place of what is in none of the chosen modules
 
@@ -47,7 +49,7 @@ class Chosen:
         below = (glob.partition(".")[2] or glob for glob in globs)
         self._pattern = re.compile("|".join(map(translate, below)))
 
-    def place_of(self, stack: dict[str, Any] | None) -> str | None:
+    def place_of(self, stack: Mapping[str, Any] | None) -> str | None:
         """Return the path of the outermost chosen module of a node's `stack`, below the one that was compiled.
 
         OUTSIDE where none is chosen, None where nothing is known of the node.
@@ -118,7 +120,7 @@ def _is_view(node: Node) -> bool:
 def _places(graph: Graph, chosen: Chosen) -> dict[Node, str]:
     found = {}
     for node in graph.nodes:
-        place = chosen.place_of(node.meta.get("nn_module_stack"))
+        place = chosen.place_of(modules_of(node))
         if place is not None and node.op not in _WITHOUT_A_PLACE:
             found[node] = place
     return found
@@ -134,8 +136,7 @@ def _places_in_backward(graph: Graph, chosen: Chosen, tangents: set[Node]) -> di
         if node.op in _WITHOUT_A_PLACE or not any(one in flows for one in node.all_input_nodes):
             continue
         flows.add(node)
-        stack = node.meta.get("fwd_nn_module_stack") or node.meta.get("nn_module_stack")
-        place = chosen.place_of(stack)
+        place = chosen.place_of(gradient_of(node) or modules_of(node))
         if place is None:  # a sum of gradients is of what it sums, at last
             known = [one for one in node.all_input_nodes if one in found]
             place = found[max(known, key=numbers.__getitem__)] if known else OUTSIDE
@@ -144,7 +145,7 @@ def _places_in_backward(graph: Graph, chosen: Chosen, tangents: set[Node]) -> di
 
 
 def _tangents(graph: Graph) -> set[Node]:
-    return {node for node in graph.nodes if node.op == "placeholder" and "tangents" in node.name}
+    return {node for node in graph.nodes if is_gradient(node)}
 
 
 def _path(source: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from time import perf_counter_ns as now
@@ -12,6 +11,7 @@ from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.iterations import Iterations
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.losses import Losses
+from otel_torch_modules._recording.torch_private import dynamo_is_there
 from otel_torch_modules._records import Record
 
 
@@ -54,7 +54,7 @@ class StepsByHand:
             current.by_hand = True
             step = self._open_step(start, index)
             # What runs inside a compiled function is not seen: that it is a step is known all the same.
-            step.record.sent_bare = step.recorded and "torch._dynamo" in sys.modules
+            step.record.sent_bare = step.recorded and dynamo_is_there()
         except BaseException:
             if current.recorder.fail("where a step begins that is set by hand"):
                 raise

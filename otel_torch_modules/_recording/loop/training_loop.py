@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from time import perf_counter_ns as now
 from typing import Any
@@ -15,6 +14,7 @@ from otel_torch_modules._log import warn
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.iterations import Iterations
+from otel_torch_modules._recording.torch_private import dynamo_is_there
 from otel_torch_modules._recording.wall_clock import clock_offset
 from otel_torch_modules._records import OPTIMIZED, Record, Stretch
 
@@ -105,7 +105,7 @@ class TrainingLoop:
 
     def _say_that_nothing_is_called(self, optimizer: Optimizer) -> None:
         self._bare_updates += 1
-        if self._bare_updates == _MANY_BARE_UPDATES and "torch._dynamo" in sys.modules:
+        if self._bare_updates == _MANY_BARE_UPDATES and dynamo_is_there():
             warn(
                 logger,
                 "%d steps of %s have ended, and no module was called before them: what runs inside a compiled "

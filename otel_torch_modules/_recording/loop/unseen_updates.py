@@ -6,13 +6,16 @@ the version of each tensor that it changed.
 
 from __future__ import annotations
 
-import sys
 import weakref
 from typing import Final
 
 from torch import nn
 
-from otel_torch_modules._recording.torch_private import torch_function_modes, version_of
+from otel_torch_modules._recording.torch_private import (
+    dynamo_is_there,
+    torch_function_modes,
+    version_of,
+)
 
 _WATCHED: Final = 8  # parameters: one of them may be in no optimizer
 
@@ -27,7 +30,7 @@ class UnseenUpdates:
 
     def remember(self, root: nn.Module | None) -> None:
         """Take note of how the parameters of `root` are now."""
-        if "torch._dynamo" not in sys.modules or root is None or torch_function_modes():
+        if not dynamo_is_there() or root is None or torch_function_modes():
             self._root, self._watched = None, []
         elif self._root is None or self._root() is not root:
             self._root = weakref.ref(root)

@@ -14,6 +14,7 @@ from torch._dynamo import compiled_autograd
 from torch._dynamo.utils import counters
 
 from otel_torch_modules import Config
+from otel_torch_modules.examples.train_gpt import MLP
 from otel_torch_modules.testing import capture_spans
 from tests.support.small_training import Net, batch, outline, train
 
@@ -254,3 +255,10 @@ def test_a_compiled_optimizer_breaks_no_more_graphs() -> None:
     untraced = trained()
     with capture_spans(WITHOUT_CAUSES):
         assert trained() == untraced
+
+
+def test_the_examples_model_is_compiled_though_it_lies_beside_our_frames() -> None:
+    with capture_spans(WITHOUT_CAUSES):
+        pass
+    torch.compile(MLP(8), backend="eager")(torch.ones(1, 8))
+    assert counters["stats"]["unique_graphs"] == 1

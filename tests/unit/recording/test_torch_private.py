@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import subprocess
 import sys
 import threading
 import warnings
@@ -20,6 +21,7 @@ import torch._dynamo
 from torch import Tensor, distributed, nn
 from torch._C._distributed_c10d import HashStore, ProcessGroup
 from torch._inductor import config as inductor
+from torch._inductor import custom_graph_pass
 from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch.autograd.graph import Node
 from torch.distributed.pipelining import stage as pipeline_stage
@@ -117,58 +119,72 @@ def test_optimizer_step_code() -> None:
     assert frames == [optimizer]
 
 
-def plain_pass(graph: Any) -> None:
-    """Do nothing to a graph."""
-
-
 class KeyedPass(CustomGraphPass):
-    """Does nothing to a graph, and says so to caches."""
+    """Says that it has seen a graph, and to caches what it does."""
 
     def __call__(self, graph: Any) -> None:
-        graph.append("theirs")
+        graph.append("keyed")
 
     def uuid(self) -> str:
-        return "theirs"
+        return "keyed"
 
 
-@pytest.mark.parametrize(
-    "theirs", [None, plain_pass, KeyedPass(), [plain_pass, KeyedPass()], (KeyedPass(),)]
-)
-def test_inductor_passes(theirs: Any) -> None:
+def plain_pass(graph: Any) -> None:
+    """Say that it has seen a graph, and nothing to caches."""
+    graph.append("plain")
+
+
+# Before 2.13 there may be one alone.
+SEVERAL = ["keyed", "plain"] if hasattr(custom_graph_pass, "get_custom_graph_passes") else None
+THEIRS: list[tuple[Any, list[str]]] = [
+    (None, []),
+    (KeyedPass(), ["keyed"]),
+    (plain_pass, ["plain"]),
+    *([((KeyedPass(), plain_pass), SEVERAL)] if SEVERAL else []),
+]
+
+
+def seen_by(passes: Any) -> list[str]:
+    """Return who has seen a graph that is given to what Inductor's setting has."""
+    graph: list[str] = []
+    for one in passes if isinstance(passes, tuple) else (passes,):
+        one(graph)
+    return graph
+
+
+def inductor_passes() -> torch_private.InductorPasses:
+    passes = torch_private.inductor_passes(lambda graph: graph.append("ours"), "identifier")
+    assert passes is not None
+    return passes
+
+
+@pytest.mark.parametrize(("theirs", "seen"), THEIRS)
+def test_inductor_passes(theirs: Any, seen: list[str]) -> None:
+    passes = inductor_passes()
     with inductor.patch(post_grad_custom_post_pass=theirs):
-        found = inductor.post_grad_custom_post_pass
-        passes = torch_private.inductor_passes(lambda graph: graph.append("ours"), "identifier")
-        assert passes is not None
-        assert not passes.replayed
-        with inductor.patch({"triton.cudagraphs": True}):
-            assert passes.replayed
         passes.add()
-        several = inductor.post_grad_custom_post_pass
-        *before, ours = several
-        assert before == (
-            [] if theirs is None else [*found] if isinstance(found, list | tuple) else [theirs]
-        )
-        assert (isinstance(ours, CustomGraphPass), ours.uuid()) == (True, "identifier")
-        graph: list[str] = []
-        ours(graph)
-        assert graph == ["ours"]
+        both = inductor.post_grad_custom_post_pass
         passes.add()
-        assert inductor.post_grad_custom_post_pass is several
+        assert inductor.post_grad_custom_post_pass is both
+        assert seen_by(both) == [*seen, "ours"]
         passes.remove()
-        assert inductor.post_grad_custom_post_pass == theirs
+        assert inductor.post_grad_custom_post_pass is theirs
+
+
+def test_inductorpasses_know_what_is_replayed() -> None:
+    passes = inductor_passes()
+    assert not passes.replayed
+    with inductor.patch({"triton.cudagraphs": True}):
+        assert passes.replayed
 
 
 def test_inductorpasses_that_the_program_sets_later_are_kept() -> None:
+    passes = inductor_passes()
     with inductor.patch(post_grad_custom_post_pass=None):
-        passes = torch_private.InductorPasses(lambda graph: graph.append("ours"), "identifier")
         passes.add()
-        with_ours = (*inductor.post_grad_custom_post_pass, KeyedPass())
-        inductor.post_grad_custom_post_pass = with_ours
-        passes.add()
-        assert inductor.post_grad_custom_post_pass == with_ours
         inductor.post_grad_custom_post_pass = theirs = KeyedPass()
         passes.add()
-        assert inductor.post_grad_custom_post_pass[0] is theirs
+        assert seen_by(inductor.post_grad_custom_post_pass) == ["keyed", "ours"]
         passes.remove()
         assert inductor.post_grad_custom_post_pass is theirs
         passes.add()
@@ -178,22 +194,64 @@ def test_inductorpasses_that_the_program_sets_later_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("theirs", "said", "identifier"),
+    ("theirs", "seen", "identifier"),
     [
-        (None, ["ours"], "identifier"),
-        (KeyedPass(), ["theirs", "ours"], ("theirs", "identifier")),
-        (lambda graph: graph.append("plain"), ["plain", "ours"], None),
+        (None, [], "identifier"),
+        (KeyedPass(), ["keyed"], ("keyed", "identifier")),
+        (plain_pass, ["plain"], None),
     ],
 )
-def test_inductor_takes_one_pass_in_earlier_versions(
-    theirs: Any, said: list[str], identifier: object
+def test_inductorpasses_are_one_where_it_takes_one(
+    theirs: Any, seen: list[str], identifier: object
 ) -> None:
-    passes = torch_private.InductorPasses(lambda graph: graph.append("ours"), "identifier")
+    passes = inductor_passes()
     passes._kinds = SimpleNamespace(CustomGraphPass=CustomGraphPass)  # has no function for several
     both = passes._behind(theirs)
-    graph: list[str] = []
-    both(graph)
-    assert (graph, both.uuid(), isinstance(both, CustomGraphPass)) == (said, identifier, True)
+    assert seen_by(both) == [*seen, "ours"]
+    assert (both.uuid(), isinstance(both, CustomGraphPass)) == (identifier, True)
+
+
+def test_dynamo_is_there() -> None:
+    asked = "from otel_torch_modules._recording.torch_private import dynamo_is_there as there\n"
+    program = f"{asked}print(there())\nimport torch._dynamo\nprint(there())"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "True"]
+
+
+def test_modules_of_and_gradient_of_and_is_gradient() -> None:
+    """What Inductor's graphs say of nodes: of a compiled model's, forward and backward."""
+    told: dict[str, set[str]] = {"modules_of": set(), "gradient_of": set(), "is_gradient": set()}
+
+    def look(graph: Any) -> None:
+        for node in graph.nodes:
+            for name in ("modules_of", "gradient_of"):
+                stack = getattr(torch_private, name)(node) or {}
+                told[name] |= {path for path, _ in stack.values()}
+            if torch_private.is_gradient(node):
+                told["is_gradient"].add(node.op)
+
+    passes = torch_private.inductor_passes(look, None)
+    assert passes is not None
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(x).relu()
+
+    model = Model()
+    model.compile()
+    with inductor.patch(post_grad_custom_post_pass=None):
+        passes.add()
+        model(torch.ones(1, 2, requires_grad=True)).sum().backward()
+        passes.remove()
+    torch._dynamo.reset()
+    assert told["modules_of"] == told["gradient_of"] == {"L['self'].fc"}
+    assert told["is_gradient"] == {"placeholder"}
 
 
 def test_version_of() -> None:
