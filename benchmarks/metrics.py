@@ -27,7 +27,7 @@ from otel_torch_modules._spans.span import Span
 
 _BLOCKS = 40  # 243 calls a forward, of 8 patterns
 _FIRST = 5  # steps, that are read
-_BAR = 1.5
+_BAR = 1.4
 
 
 def _telling() -> Callable[[Record, Span | SpanColumns], None]:
