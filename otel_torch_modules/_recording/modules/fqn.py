@@ -121,6 +121,10 @@ class ModuleSites:
         if place is None or place.module is None:
             return self.root(module)
         root: Root = place.module.root
+        known = root.sites.get(id(module))
+        if known is not None:  # by another thread meanwhile
+            self.by_id[id(module)] = known
+            return known
         for changed in root.looks_for_new.changed(place, self._clock):
             self._renew(root, changed)
             if id(module) in root.sites:
@@ -157,9 +161,9 @@ class ModuleSites:
                 name = shown_class(module).__name__ if bare else self._names.of(module)
             root = Root(name, self._names, self._recorded, self._forget, self.died.append)
             self._walk(root, module)
+            if bare:
+                self._bare.put(type(module), root)
         self._roots[id(module)] = root
-        if bare:
-            self._bare.put(type(module), root)
         return root
 
     def _walk(self, root: Root, module: nn.Module) -> None:

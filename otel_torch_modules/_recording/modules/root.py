@@ -30,7 +30,7 @@ from otel_torch_modules._weak_table import WeakTable
 
 # To look at so many takes less than a step's opening.
 _FEW_PARENTS: Final = 16
-_FEW_MODULES: Final = 256
+_FEW_CHILDREN: Final = 64  # of each
 _FEW_SIBLINGS: Final = 8
 
 
@@ -106,17 +106,11 @@ class Root:
         return changed
 
     def _has_changed(self) -> bool:
-        parents = list(self.parents)
-        if changed(parents):
-            return True
-        self._many = (
-            len(parents) > _FEW_PARENTS or sum([len(place.ids) for place in parents]) > _FEW_MODULES
-        )
-        return False
+        return bool(changed(list(self.parents)))
 
     def walk(self, module: nn.Module) -> None:
         """Give a place to the root `module` and to each module below it, by the first way to it."""
-        self._whole = False
+        self._whole = self._many = False
         self.parents = {}
         known = self.sites.get(id(module))
         self.sites = self._place(
@@ -158,7 +152,7 @@ class Root:
         below = place.below
         known = {name: below.pop(name) for name in names if name in below}
         left = self._take_out(place, list(known.values()))
-        self.parents[place] = None
+        self._add_parent(place)
         added: dict[int, Site] = {}
         for name, child in came:
             if child is not None:
@@ -219,6 +213,11 @@ class Root:
         entry.root = self
         return entry
 
+    def _add_parent(self, place: Place) -> None:
+        self.parents[place] = None
+        if len(place.ids) > _FEW_CHILDREN or len(self.parents) > _FEW_PARENTS:
+            self._many = True
+
     def _add(self, found: _Found) -> dict[int, Site]:
         added = self._place(found, self.sites)
         self.sites.update(added)
@@ -259,7 +258,7 @@ class Root:
                 continue
             place.fill(held)
             if held:
-                self.parents[place] = None
+                self._add_parent(place)
             compiled = site if shown(module) is not module else None
             repeated = repeated_names(module)
             for name, child in reversed(inside):

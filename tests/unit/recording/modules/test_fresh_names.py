@@ -247,13 +247,15 @@ def test_of_a_loss_that_a_method_makes() -> None:
     assert costs(MANY) <= costs(FEW) * 1.1
 
 
-@pytest.mark.parametrize("come", [appended, added_by_name, set_on_the_model])
+@pytest.mark.parametrize("come", [appended, added_by_name, set_on_the_model, held_elsewhere])
 def test_a_wide_model_is_looked_at_as_rarely_as_a_deep_one(
     come: Callable[[Any, int], tuple[nn.Module, str]],
 ) -> None:
-    sites, model = made(), Model(FEW)
-    sites.open(model)
-    modules = [come(model, number) for number in range(MANY)]
+    sites, model = made(), nn.Module() if come is held_elsewhere else Model(FEW)
+    caller = sites.open(model).site
+    modules = [come(model, number)[0] for number in range(MANY)]
+    for module in modules:
+        sites.add(module, caller)
     for _ in range(3):
         sites.open(model)
     looks = [cost(lambda: sites.open(model)) for _ in range(100)]
