@@ -132,7 +132,7 @@ class DeviceEvents:
             if self._device is None or self._device.device != device:
                 self._device = _Device(device)
             opened = StepStamps(self._device, self.captures, self._has_modules(record))
-        except RuntimeError as error:  # the device refuses
+        except Exception as error:  # a device that does not know what is asked of it, or refuses
             if is_interruption(error):
                 raise
             return
@@ -221,7 +221,7 @@ class StepStamps:
                 return None
             event = self._device.event()
             event.record()
-        except RuntimeError as error:  # another device, or it refuses
+        except Exception as error:  # another device, or it refuses
             if is_interruption(error):
                 raise
             self.lose()
@@ -270,7 +270,7 @@ class StepStamps:
                 if not passed:
                     return False
                 known += 1
-        except RuntimeError as error:
+        except Exception as error:
             if is_interruption(error):
                 raise
             self.lose()
@@ -290,7 +290,7 @@ class StepStamps:
         try:
             events = [stamp.event for stamp in taken.values()]
             times = [began + round(ms * 1e6) for ms in self._answers(elapsed, events)]
-        except RuntimeError as error:
+        except Exception as error:
             if is_interruption(error):
                 raise
             times = []

@@ -59,4 +59,5 @@ def test_what_goes_wrong_with_an_event_costs_the_step_all(run: Any) -> None:
     assert stamps["while capturing"] == [True, True, True]
     assert stamps["hit"] == [True, None]
     assert stamps["its event captured"] == [True, None]
+    assert stamps["unknown"] == [[True, True, True]] * 5
     assert stamps["busy"] == [False, False]

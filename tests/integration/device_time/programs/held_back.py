@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -66,6 +67,18 @@ def stamps() -> dict[str, Any]:
     found["after one"] = [(another := opened()) is not None, another.of_modules, opened() is None]
     del many, another
     found["after all"] = opened() is not None
+
+    unknown: list[list[bool]] = []
+    for error in (RuntimeError, TypeError, NotImplementedError, AttributeError, KeyError):
+        # As a backend of somebody else's may answer, which has no events or others.
+        taken, other = opened(), DeviceEvents(1, Schedule())
+        with patch.object(taken._device, "event", side_effect=error):
+            unknown.append([taken.take() is None, taken.over])
+        with patch.object(torch, "Stream", side_effect=error):
+            record = Record("step", 0, 0, 0)
+            other.step_opens(record)
+            unknown[-1].append(record.stamps is None)
+    found["unknown"] = unknown
 
     hit = opened()
     hit.put(1, hit.take())
