@@ -66,9 +66,9 @@ def lone_input(args: tuple[Any, ...], kwargs: dict[str, Any], site: Site) -> Any
     lone: Lone | None = site.lone_input
     if lone is None or len(args) + len(kwargs) != lone.number or not args:
         return None
-    types = [type(value) for value in args]
+    types = [*map(type, args)]
     if kwargs:
-        types += [type(value) for value in kwargs.values()]
+        types += map(type, kwargs.values())
     if types != lone.types:
         return None
     lone.left -= 1
@@ -86,7 +86,7 @@ def lone_result(value: Any, site: Site) -> Any:
         lone is None
         or type(value) is not tuple
         or len(value) != lone.number
-        or [type(result) for result in value] != lone.types
+        or [*map(type, value)] != lone.types
     ):
         return None
     lone.left -= 1
@@ -128,7 +128,7 @@ def _lone(site: Site, values: tuple[Any, ...], places: Sequence[int | str]) -> L
         if value is not None
     ]
     least = min(left, default=_LOOKS_LEFT_OUT)
-    return Lone([type(value) for value in values], least) if least > 0 else None
+    return Lone([*map(type, values)], least) if least > 0 else None
 
 
 def _tensors_at(site: Site, placed: Iterable[tuple[int | str, Any]]) -> list[Tensor]:
