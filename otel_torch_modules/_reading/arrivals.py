@@ -22,6 +22,7 @@ _OF_A_SITE = frozenset(
         semconv.PHASE_PARENT,
         semconv.DISTRIBUTED_RANK,
         semconv.MODULE_FQN,
+        semconv.MODULE_PATTERN,
         semconv.MODULE_CLASS,
         semconv.MODULE_CALL_INDEX,
         semconv.MODULE_TRAINING,
