@@ -68,6 +68,36 @@ class suppressed(AbstractContextManager[None]):  # noqa: N801 - as `contextlib.s
         return isinstance(error, self._types) and not is_interruption(error)
 
 
+class uncovered(AbstractContextManager[None]):  # noqa: N801 - as `suppressed`
+    """Raise what a handler raises that strikes in here, and not what Python makes of it.
+
+    `threading` (of Python 3.11) takes it for an error of its own where it waits, and cleans up what is not there: a
+    lock that nobody holds is released, a thread that runs is taken from the list of those that are to.
+
+    Example:
+        >>> import threading
+        >>> with uncovered():
+        ...     _ = threading.Event().wait(0.01)
+    """
+
+    def __enter__(self) -> None:
+        self._before = sys.exc_info()[1]  # of the program's, which is being handled
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        struck = error
+        while struck is not None and struck is not self._before:
+            if is_interruption(struck):
+                if struck is error:
+                    return
+                raise struck from None
+            struck = struck.__context__
+
+
 def _is_package(frame: FrameType, *names: str) -> bool:
     return str(frame.f_globals.get("__name__")).partition(".")[0] in names
 

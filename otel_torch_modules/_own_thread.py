@@ -7,7 +7,7 @@ from collections import deque
 from sys import getrefcount
 from typing import Final
 
-from otel_torch_modules._interruption import is_interruption, suppressed
+from otel_torch_modules._interruption import suppressed, uncovered
 
 _kept: deque[threading.Thread] = deque()
 
@@ -22,25 +22,15 @@ class OwnThread(threading.Thread):
     """
 
     def start(self) -> None:
-        """Start it, and raise what a handler raises that strikes meanwhile.
-
-        Python (3.11) takes that for a failure to start, and its clean-up raises in the place of it where there is
-        nothing to clean up: the thread runs.
-        """
+        """Start it, and raise what a handler raises that strikes meanwhile; the thread may run."""
         _kept.append(self)
-        try:
+        with uncovered():
             super().start()
-        except KeyError as error:
-            _raise_what_struck(error)
-            raise
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for it, and raise what a handler raises that strikes meanwhile: Python (3.11) releases a lock then."""
-        try:
+        """Wait for it, and raise what a handler raises that strikes meanwhile."""
+        with uncovered():
             super().join(timeout)
-        except (RuntimeError, AssertionError) as error:  # which somebody else has released since
-            _raise_what_struck(error)
-            raise
 
     def run(self) -> None:
         """Do what it is for."""
@@ -51,9 +41,3 @@ class OwnThread(threading.Thread):
                     _kept.append(thread)
                 del thread
         super().run()
-
-
-def _raise_what_struck(error: BaseException) -> None:
-    struck = error.__context__
-    if struck is not None and is_interruption(struck):
-        raise struck from None

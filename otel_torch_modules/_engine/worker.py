@@ -22,7 +22,7 @@ from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._engine.device_wait import DeviceWait
 from otel_torch_modules._engine.pauses import progress
 from otel_torch_modules._engine.record_queue import RecordQueue
-from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._interruption import is_interruption, uncovered
 from otel_torch_modules._log import report
 from otel_torch_modules._own_thread import OwnThread
 from otel_torch_modules._records import Record
@@ -172,7 +172,8 @@ class Worker:
             return True
         exported = threading.Event()
         self._signals.put(exported)
-        self._wait(lambda: not self._stopped and not exported.wait(_LOOK_S), timeout_s)
+        with uncovered():
+            self._wait(lambda: not self._stopped and not exported.wait(_LOOK_S), timeout_s)
         in_time = exported.is_set()
         exported.set()  # nobody waits for it any more
         return in_time

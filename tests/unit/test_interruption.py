@@ -15,6 +15,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from types import FunctionType, MethodType
@@ -29,14 +30,16 @@ from torch.utils.data import DataLoader
 
 import otel_torch_modules
 from otel_torch_modules import TorchModuleInstrumentor
-from otel_torch_modules._interruption import is_interruption, suppressed
+from otel_torch_modules._interruption import is_interruption, suppressed, uncovered
 from otel_torch_modules._log import warn
 from otel_torch_modules._own_thread import OwnThread
 from otel_torch_modules._texts import describe_error
 from otel_torch_modules._undisturbed import undisturbed
 from otel_torch_modules.testing import capture_spans
 from tests.support.left_to_itself import let_go_on
+from tests.support.workers import make_worker
 
+SOON = 30.0  # s; reached only when something hangs
 PACKAGE = Path(otel_torch_modules.__file__).parent
 # Who reads traces, and the examples, are programs of their own.
 ELSEWHERE = ("_reading", "_diagnosis", "_pictures", "cli", "examples")
@@ -291,34 +294,95 @@ def test_what_swallows_runs_where_no_handler_strikes(strikes: type[BaseException
     assert ran == [False]
 
 
-def test_what_strikes_where_a_thread_is_waited_for_is_raised(
-    strikes: type[BaseException], monkeypatch: pytest.MonkeyPatch
+def joined() -> None:
+    OwnThread().join()
+
+
+def started() -> None:
+    OwnThread().start()
+
+
+@contextmanager
+def a_start() -> Iterator[Callable[[], object]]:
+    yield started
+
+
+@contextmanager
+def a_flush() -> Iterator[Callable[[], object]]:
+    worker = make_worker(lambda record: None)
+    worker.start()
+    yield lambda: worker.flush(SOON)
+    assert worker.stop(SOON)
+
+
+def release_again() -> None:
+    threading.Lock().release()
+
+
+def take_from_the_list_again() -> None:
+    dict[Any, Any]().pop(None)
+
+
+def fail() -> None:
+    raise AssertionError
+
+
+@pytest.mark.parametrize("cleans_up", [release_again, take_from_the_list_again, fail])
+@pytest.mark.parametrize(
+    ("kind", "name", "waits"),
+    [(threading.Thread, "join", joined), (threading.Thread, "start", started)],
+)
+def test_what_strikes_is_raised_and_not_what_python_makes_of_it(
+    kind: type,
+    name: str,
+    waits: Callable[[], None],
+    cleans_up: Callable[[], None],
+    strikes: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def join(thread: threading.Thread, timeout: float | None) -> None:
-        """Be struck, and find the lock released that is to be."""
+    def struck(*_: Any) -> None:
         try:
             signal.raise_signal(signal.SIGALRM)
-        except BaseException:
-            threading.Lock().release()
+        finally:
+            cleans_up()
 
-    monkeypatch.setattr(threading.Thread, "join", join)
+    monkeypatch.setattr(kind, name, struck)
     with pytest.raises(strikes, match="time is up"):
-        OwnThread().join()
+        waits()
+    try:
+        raise ValueError
+    except ValueError:
+        with pytest.raises(strikes, match="time is up"):
+            waits()
 
 
-def test_what_strikes_where_a_thread_starts_is_raised(
-    strikes: type[BaseException], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("wait", [a_start, a_flush])
+def test_what_strikes_where_a_lock_is_taken_back_is_raised(
+    wait: Callable[[], AbstractContextManager[Callable[[], object]]],
+    strikes: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def start(thread: threading.Thread) -> None:
-        """Be struck where the thread has begun to run, and has left the list of those that are to."""
-        try:
-            signal.raise_signal(signal.SIGALRM)
-        except Exception:
-            dict[Any, Any]().pop(thread)
+    take_back = threading.Condition._acquire_restore  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(threading.Thread, "start", start)
-    with pytest.raises(strikes, match="time is up"):
-        OwnThread().start()
+    def strike_first(condition: threading.Condition, state: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            monkeypatch.undo()
+            signal.raise_signal(signal.SIGALRM)
+        take_back(condition, state)
+
+    with wait() as waits:
+        monkeypatch.setattr(threading.Condition, "_acquire_restore", strike_first)
+        with pytest.raises(strikes, match="time is up"):
+            waits()
+    let_go_on()
+
+
+def test_what_was_being_handled_before_does_not_strike(strikes: type[BaseException]) -> None:
+    try:
+        signal.raise_signal(signal.SIGALRM)
+    except BaseException:
+        with pytest.raises(RuntimeError, match="unlocked"), uncovered():
+            release_again()
 
 
 def test_objects_of_our_threads_die_in_another_thread_of_ours() -> None:

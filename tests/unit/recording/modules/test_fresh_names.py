@@ -171,9 +171,12 @@ def cost(ask: Callable[[], object]) -> int:
         return trace
 
     Walked.entries = 0
+    before = sys.gettrace()  # who measures branches goes on afterwards
     sys.settrace(trace)
-    ask()
-    sys.settrace(None)
+    try:
+        ask()
+    finally:
+        sys.settrace(before)
     return lines + Walked.entries
 
 
