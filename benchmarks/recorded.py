@@ -93,7 +93,7 @@ def recording_phases() -> Iterator[Steps]:
     identity = JobIdentity(config, {}, rank_and_world_size)
     context = RecordContext(recorder, provider, provider.prepare, identity)
     deliveries = Deliveries()
-    worker = Worker(_Drops(), deliveries, _drop, _do_nothing, capacity=64_000_000)
+    worker = Worker(_Drops(), deliveries, _drop, _do_nothing, _do_nothing, capacity=64_000_000)
     with _recording(config, recorder, context, worker.put) as steps:
         yield steps
     worker.stop(1.0)

@@ -92,6 +92,7 @@ class Tracing:
             self._deliveries,
             handle=self._handle,
             hand_over=self._hand_over,
+            look=self._look,
             finish=self._finish,
         )
         self._causes = Causes(config.causes, self._recorder)
@@ -233,11 +234,14 @@ class Tracing:
                 record.phases_only = True
 
     def _hand_over(self) -> None:
-        """Do what is due: on the worker's thread, a few times a second."""
+        """Put what is finished: on the worker's thread, a few times a second."""
         self._steps.hand_over_idle()
         with suppressed(IndexError):
             while True:
                 self._emission.measure_left_out(self._left_out.popleft())
+
+    def _look(self) -> None:
+        """See where the program stands, when what it has finished was handled: on the worker's thread, as often."""
         if self._stalls is not None:
             self._stalls.look()
         if self._black_box is not None and self._identity.is_rank:

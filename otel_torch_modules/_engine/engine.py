@@ -43,6 +43,7 @@ class Engine:
         deliveries: counts what becomes of records.
         handle: what is done with a record.
         hand_over: puts what is finished but was not handed over yet; called often.
+        look: does what else is due; called as often, when what waited has been handled.
         finish: puts what is not finished either; called once, at exit and at `stop`.
         exit_timeout_s: how long the end of the process may wait for a collector that does not answer.
     """
@@ -54,10 +55,11 @@ class Engine:
         *,
         handle: Callable[[Record], None],
         hand_over: Callable[[], None],
+        look: Callable[[], None],
         finish: Callable[[], None],
         exit_timeout_s: float = EXIT_TIMEOUT_S,
     ) -> None:
-        self.worker = Worker(outlet, deliveries, handle, hand_over, capacity=_CAPACITY)
+        self.worker = Worker(outlet, deliveries, handle, hand_over, look, capacity=_CAPACITY)
         self._outlet = outlet
         self._finish = finish
         self._exit_timeout_s = self._left_s = exit_timeout_s

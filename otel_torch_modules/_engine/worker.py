@@ -62,7 +62,8 @@ class Worker:
             counted from then on.
         deliveries: counts what becomes of them.
         handle: what is done with each.
-        hand_over: puts what is due; called often.
+        hand_over: puts what is finished but was not handed over yet; called often.
+        look: does what else is due; called as often, when what waited has been handled.
         capacity: bytes of records that may wait.
         interval_s: seconds between two looks at the queue; a record waits no longer while there is nothing else to do.
     """
@@ -73,6 +74,7 @@ class Worker:
         deliveries: Deliveries,
         handle: Callable[[Record], None],
         hand_over: Callable[[], None],
+        look: Callable[[], None],
         *,
         capacity: int,
         interval_s: float = 0.2,
@@ -81,6 +83,7 @@ class Worker:
         self._deliveries = deliveries
         self._handle = handle
         self._hand_over = hand_over
+        self._look = look
         self._interval_s = interval_s
         self.queue = RecordQueue(capacity, self._has_no_room)
         self._device_wait = DeviceWait()
@@ -230,6 +233,7 @@ class Worker:
             self._device_wait.hurry(bool(waiting) or ends)
             self._guarded(self._hand_over)
             handled = self._handle_what_waits()
+            self._guarded(self._look)
             self._guarded(self._sender.idle)
             hurries = signal is not None or waiting or ends
             if hurries and handled and self._guarded(self._sender.export):

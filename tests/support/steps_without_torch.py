@@ -64,6 +64,7 @@ class Training:
             self._deliveries,
             handle=self._handle,
             hand_over=lambda: None,
+            look=lambda: None,
             finish=self.hand_over,
             exit_timeout_s=exit_timeout_s,
         )

@@ -50,6 +50,8 @@ class Handling:
 def make_worker(
     handle: Callable[[Record], None],
     *,
+    hand_over: Callable[[], None] = lambda: None,
+    look: Callable[[], None] = lambda: None,
     capacity: int = 100,
     interval_s: float = 0.2,
     **given: Any,
@@ -61,7 +63,8 @@ def make_worker(
         sender,
         deliveries,
         sender.handle,
-        lambda: None,
+        hand_over,
+        look,
         capacity=capacity * EMPTY_RECORD,
         interval_s=interval_s,
     )

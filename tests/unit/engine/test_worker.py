@@ -56,6 +56,24 @@ def test_records_are_handled_in_order_on_one_daemon_thread(
     assert worker_threads() == []
 
 
+def test_what_is_finished_is_handled_before_the_look_at_where_the_program_stands(
+    worker_of: Callable[..., Worker],
+) -> None:
+    finished = [record(0)]
+    done: list[object] = []
+
+    def hand_over() -> None:
+        if finished:
+            worker.put(finished.pop())
+
+    worker = worker_of(
+        lambda item: done.append(item.index), hand_over=hand_over, look=lambda: done.append("look")
+    )
+    worker.start()
+    assert worker.flush(SOON)
+    assert done[:2] == [0, "look"]
+
+
 def test_what_the_queue_cannot_hold_is_dropped_and_counted(
     worker_of: Callable[..., Worker], caplog: pytest.LogCaptureFixture
 ) -> None:
