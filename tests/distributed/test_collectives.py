@@ -102,12 +102,13 @@ def collectives(span: Span, above: str) -> Iterator[tuple[Collective, Span]]:
 def of_rank(trace: Trace, rank: int) -> list[tuple[Collective, Span]]:
     """Return those of a rank in a step, in the order in which they began.
 
-    Without the objects that the program gathers between two scenarios: they may be in the time of the next step.
+    Without what the program does to make the model of the next scenario: it may be in that one's first step.
+    Only stages of a pipeline send and receive between phases.
     """
     found = [
         one
         for one in collectives(trace.ranks[rank], "the step")
-        if one[0][:2] != ("the step", "all_gather")
+        if one[0].above != "the step" or one[0].name in ("send", "recv")
     ]
     return sorted(found, key=lambda one: one[1].start)
 
