@@ -121,7 +121,8 @@ def test_a_kill_tears_the_line_that_is_being_written_and_no_other(tmp_path: Path
         try:
             whole.append(json.loads(line))
         except json.JSONDecodeError:
-            torn.append(line)
+            if line:  # one is empty where two writers ended what a third had torn
+                torn.append(line)
     assert 0 < len(torn) <= 2 * kills
     numbers = [line["number"] for line in whole if line["by"] == "survivor"]
     assert numbers == [*range(len(numbers))]
