@@ -135,6 +135,35 @@ def test_a_storm_of_exceptions_reaches_the_program(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+STRIKE = """
+import signal, threading, torch
+from torch import nn
+
+take_back, taken = threading.Condition._acquire_restore, 0
+
+def strike(condition, state):
+    global taken
+    if threading.current_thread() is threading.main_thread():
+        taken += 1
+        if taken == NUMBER:
+            signal.raise_signal(signal.SIGINT)
+    take_back(condition, state)
+
+threading.Condition._acquire_restore = strike
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("thread", [1, 2])
+def test_an_interrupt_where_a_thread_of_ours_starts_ends_the_process(
+    tmp_path: Path, thread: int
+) -> None:
+    """Python waits for the thread to run, takes a lock back, and makes another error of what strikes just then."""
+    done = run(tmp_path, STRIKE.replace("NUMBER", str(thread)) + TRAIN + "train(200)", **ENABLED)
+    assert done.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in done.stderr.splitlines()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("exporter", ["otlp", "otlp_file"])
 def test_an_interrupted_process_ends_by_the_signal(tmp_path: Path, exporter: str) -> None:
@@ -154,6 +183,9 @@ def test_an_interrupted_process_ends_by_the_signal(tmp_path: Path, exporter: str
             process.stdout.readline()
             time.sleep(moment)
             process.send_signal(signal.SIGINT)
-            _, complaints = process.communicate(timeout=TIME_LIMIT)
+            try:
+                _, complaints = process.communicate(timeout=TIME_LIMIT)
+            finally:
+                process.kill()
             ends.append((process.returncode, "KeyboardInterrupt" in complaints.splitlines()))
     assert ends == 3 * [(-signal.SIGINT, True)]
