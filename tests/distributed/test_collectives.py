@@ -100,15 +100,12 @@ def collectives(span: Span, above: str) -> Iterator[tuple[Collective, Span]]:
 
 
 def of_rank(trace: Trace, rank: int) -> list[tuple[Collective, Span]]:
-    """Return those of a rank in a step, in the order in which they began.
+    """Return those of a rank in the phases of a step, in the order in which they began.
 
-    Without what the program does to make the model of the next scenario: it may be in that one's first step.
-    Only stages of a pipeline send and receive between phases.
+    What the program does to make the model of the next scenario may be in that one's first step, or in the last before.
     """
     found = [
-        one
-        for one in collectives(trace.ranks[rank], "the step")
-        if one[0].above != "the step" or one[0].name in ("send", "recv")
+        one for one in collectives(trace.ranks[rank], "the step") if one[0].above != "the step"
     ]
     return sorted(found, key=lambda one: one[1].start)
 
@@ -139,7 +136,11 @@ def test_what_stages_of_a_pipeline_send_and_receive() -> None:
     """Two micro-batches of two go forward, and their gradients back."""
     *_, trace = runs_of("model_parallel.py").steps_of("pipeline")
     for rank in range(RANKS):
-        found = [one for one, _ in of_rank(trace, rank)]
+        found = [
+            one
+            for one, _ in collectives(trace.ranks[rank], "the step")
+            if one.name in ("send", "recv") and one.size == ACTIVATION
+        ]
         forward_in, forward_out = 2 * (rank > 0), 2 * (rank < RANKS - 1)
         sent, received = (forward_out + forward_in,) * 2
         expected = [Collective("the step", "send", ACTIVATION)] * sent
