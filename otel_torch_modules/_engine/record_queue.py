@@ -86,22 +86,27 @@ class RecordQueue:
     def first(self) -> Record | None:
         """The record that came first, unless it goes before it is taken; None where there is none."""
         with self._lock:
-            waiting = [queue[0] for queue in (self._steps, self._evaluations) if queue]
-            return min(waiting, key=lambda entry: entry.order).record if waiting else None
+            queue = self._queue_of_first()
+            return queue[0].record if queue else None
 
     def take(self) -> Record | None:
         """Return the record that came first; None where there is none."""
         with self._lock:
-            steps, evaluations = self._steps, self._evaluations
-            if steps and (not evaluations or steps[0].order < evaluations[0].order):
-                taken = steps.popleft()
-                self._cut = max(0, self._cut - 1)
-            elif evaluations:
-                taken = evaluations.popleft()
-            else:
+            queue = self._queue_of_first()
+            if not queue:
                 return None
+            taken = queue.popleft()
+            if queue is self._steps:
+                self._cut = max(0, self._cut - 1)
             self._slots -= taken.size
             return taken.record
+
+    def _queue_of_first(self) -> deque[_Waiting]:
+        """Return the queue in which the record is that came first; an empty one where there is none."""
+        steps, evaluations = self._steps, self._evaluations
+        if steps and (not evaluations or steps[0].order < evaluations[0].order):
+            return steps
+        return evaluations
 
     def _make_room(self, record: Record, size: int) -> bool:
         if not self._warned:

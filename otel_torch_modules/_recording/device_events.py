@@ -208,9 +208,7 @@ class StepStamps:
 
     def stamp(self, time: int) -> None:
         """Put one there that belongs to what the log has at this time, which is now."""
-        stamp = self._take(time)
-        if stamp is not None:
-            self._taken[time] = stamp
+        self.put(time, self._take(time))
 
     def _take(self, asked: int) -> Stamp | None:
         if self.over:
