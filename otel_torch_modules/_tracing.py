@@ -46,7 +46,7 @@ from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.requests import Requests
-from otel_torch_modules._recording.torch_private import is_unchecked
+from otel_torch_modules._recording.torch_private.version import is_unchecked
 from otel_torch_modules._records import Record, Stall
 from otel_torch_modules.config import Config
 

@@ -21,7 +21,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from otel_torch_modules import TorchModuleInstrumentor
 from otel_torch_modules._assembly.reading import between
 from otel_torch_modules._recording.causes import checkpoints, garbage_collection, loop_calls
-from otel_torch_modules._recording.torch_private import graph_classes
+from otel_torch_modules._recording.torch_private.devices import graph_classes
 from tests.support.left_to_itself import let_go_on
 
 torch.set_num_threads(1)

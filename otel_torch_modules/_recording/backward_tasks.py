@@ -15,7 +15,7 @@ from typing import Any
 from weakref import ref
 
 from otel_torch_modules._recording.open_log import OpenLog
-from otel_torch_modules._recording.torch_private import queue_callback
+from otel_torch_modules._recording.torch_private.autograd import queue_callback
 from otel_torch_modules._records import TASK_END
 
 

@@ -12,7 +12,7 @@ from torch.autograd.graph import Node
 
 from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._recording.live_marks import count_seen
-from otel_torch_modules._recording.torch_private import executes
+from otel_torch_modules._recording.torch_private.autograd import executes
 
 # How far to look for a node that a backward leaves out. One that leaves out some leaf shows it at the first module.
 _MOST_LOOKED_AT = 256

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from otel_torch_modules._recording.torch_private import collectives_dump
+from otel_torch_modules._recording.torch_private.collectives import collectives_dump
 
 _MOST = 32
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from otel_torch_modules._interruption import is_interruption
-from otel_torch_modules._recording.torch_private import pytree_flattener
+from otel_torch_modules._recording.torch_private.tensors import pytree_flattener
 from otel_torch_modules._records import Site
 
 MOST_MET = 64

@@ -19,7 +19,7 @@ import torch
 
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.stream_captures import StreamCaptures
-from otel_torch_modules._recording.torch_private import (
+from otel_torch_modules._recording.torch_private.devices import (
     device_in_use,
     stream_captures,
     turn_to_device,

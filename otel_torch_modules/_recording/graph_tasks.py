@@ -15,7 +15,11 @@ from otel_torch_modules._recording.boundary import Boundary
 from otel_torch_modules._recording.captures import leaves_nodes_out, stops_at
 from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._recording.thread_state import ThreadState
-from otel_torch_modules._recording.torch_private import current_node, graph_task_id, queue_callback
+from otel_torch_modules._recording.torch_private.autograd import (
+    current_node,
+    graph_task_id,
+    queue_callback,
+)
 from otel_torch_modules._records import MARK, TASK, TASK_END
 
 _NO_TASK = GraphTask(-1, -1, selective=False, into=OpenLog())

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from otel_torch_modules._interruption import is_interruption
-from otel_torch_modules._recording.torch_private import MarkHooks
+from otel_torch_modules._recording.torch_private.node_marks import MarkHooks
 
 _BYTES_A_NODE: Final = 768
 """Of the stack: twice what freeing one was seen to take at most (343 on x86-64, torch 2.13)."""

@@ -18,7 +18,8 @@ from torch.autograd.graph import Node
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.contents import input_tensors, output_tensors
 from otel_torch_modules._recording.live_marks import count_seen
-from otel_torch_modules._recording.torch_private import made_in_function, torch_function_modes
+from otel_torch_modules._recording.torch_private.autograd import made_in_function
+from otel_torch_modules._recording.torch_private.tensors import torch_function_modes
 from otel_torch_modules._records import Site
 
 # As torch has them, whatever a subclass does.

@@ -30,12 +30,10 @@ from otel_torch_modules._recording.marks import (
 from otel_torch_modules._recording.modules.fqn import ModuleSites
 from otel_torch_modules._recording.open_log import SLOTS_PER_MARK
 from otel_torch_modules._recording.thread_state import Threads, ThreadState
-from otel_torch_modules._recording.torch_private import (
-    compiler,
-    is_torch_call,
-    sequence_number,
-    torch_function_modes,
-)
+from otel_torch_modules._recording.torch_private.autograd import sequence_number
+from otel_torch_modules._recording.torch_private.compilation import compiler
+from otel_torch_modules._recording.torch_private.modules import is_torch_call
+from otel_torch_modules._recording.torch_private.tensors import torch_function_modes
 from otel_torch_modules._records import EXIT, EXIT_BARE, Detail, Site
 from otel_torch_modules.config import Config
 

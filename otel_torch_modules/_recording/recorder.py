@@ -30,7 +30,7 @@ from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._recording.own_frames import leave_out
 from otel_torch_modules._recording.root_call import call_root
 from otel_torch_modules._recording.thread_state import KnownThreads, Threads, ThreadState
-from otel_torch_modules._recording.torch_private import graph_task_id
+from otel_torch_modules._recording.torch_private.autograd import graph_task_id
 from otel_torch_modules._records import NOTE, SPAN_ID, WIDTH, Record, Site
 from otel_torch_modules.config import Config
 

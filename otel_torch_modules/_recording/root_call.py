@@ -14,7 +14,7 @@ from torch import nn
 
 from otel_torch_modules._recording.marks import input_nodes, output_nodes
 from otel_torch_modules._recording.thread_state import ThreadState
-from otel_torch_modules._recording.torch_private import sequence_number
+from otel_torch_modules._recording.torch_private.autograd import sequence_number
 from otel_torch_modules._records import EXIT, EXIT_BARE, Site
 
 

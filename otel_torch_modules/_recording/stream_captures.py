@@ -10,7 +10,7 @@ import threading
 from typing import Any
 from weakref import ref
 
-from otel_torch_modules._recording.torch_private import graph_classes
+from otel_torch_modules._recording.torch_private.devices import graph_classes
 from otel_torch_modules._recording.wrapped import Function, Wrapped
 
 

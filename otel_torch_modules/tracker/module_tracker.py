@@ -17,13 +17,13 @@ from torch.utils.hooks import RemovableHandle
 from otel_torch_modules._recording.contents import tensors
 from otel_torch_modules._recording.marks import node_of
 from otel_torch_modules._recording.modules.fqn import ModuleSites
-from otel_torch_modules._recording.torch_private import (
+from otel_torch_modules._recording.torch_private.autograd import (
     current_node,
-    forget_keywords,
     graph_task_id,
     queue_callback,
     sequence_number,
 )
+from otel_torch_modules._recording.torch_private.modules import forget_keywords
 from otel_torch_modules.tracker.backward import NO_NODE, Gradients, LiveBackward
 from otel_torch_modules.tracker.calls import Edge, LiveCall, LiveRuler
 from otel_torch_modules.tracker.frames import KnownFrame, calling_frame

@@ -6,7 +6,7 @@ from types import FrameType
 
 import torch
 
-from otel_torch_modules._recording.torch_private import graph_task_id
+from otel_torch_modules._recording.torch_private.autograd import graph_task_id
 from otel_torch_modules.tracker.backward import LiveBackward
 from otel_torch_modules.tracker.calls import LiveCall
 from otel_torch_modules.tracker.frames import KnownFrame

@@ -19,7 +19,7 @@ from torch import distributed
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import inform
 from otel_torch_modules._recording.causes.happened import Happened
-from otel_torch_modules._recording.torch_private import (
+from otel_torch_modules._recording.torch_private.collectives import (
     CollectiveOperator,
     group_of,
     stand_before,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._recording.causes.happened import Happened
-from otel_torch_modules._recording.torch_private import (
+from otel_torch_modules._recording.torch_private.compilation import (
     compilation_callbacks,
     compilation_metrics,
     compilation_told,

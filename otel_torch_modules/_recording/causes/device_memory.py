@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
-from otel_torch_modules._recording.torch_private import device_in_use, device_memory_stats
+from otel_torch_modules._recording.torch_private.devices import device_in_use, device_memory_stats
 from otel_torch_modules._records import (
     MEMORY_ALLOC_RETRIES,
     MEMORY_ALLOCATED,

@@ -17,7 +17,11 @@ from typing import Any, Final, NamedTuple
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from otel_torch_modules._recording.torch_private import gradient_of, is_gradient, modules_of
+from otel_torch_modules._recording.torch_private.inductor import (
+    gradient_of,
+    is_gradient,
+    modules_of,
+)
 
 OUTSIDE: Final = ""  # the place of what is in none of the chosen modules
 

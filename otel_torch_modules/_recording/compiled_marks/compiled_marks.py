@@ -21,7 +21,7 @@ from otel_torch_modules._recording.compiled_marks.borders import (
     is_backward,
 )
 from otel_torch_modules._recording.recorder import Recorder
-from otel_torch_modules._recording.torch_private import InductorPasses, inductor_passes
+from otel_torch_modules._recording.torch_private.inductor import InductorPasses, inductor_passes
 from otel_torch_modules._recording.wrapped import guarded
 from otel_torch_modules._records import REGION_BACKWARD, REGION_FORWARD, REGION_RECOMPUTE, WIDTH
 

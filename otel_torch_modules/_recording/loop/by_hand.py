@@ -11,7 +11,7 @@ from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.iterations import Iterations
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.losses import Losses
-from otel_torch_modules._recording.torch_private import dynamo_is_there
+from otel_torch_modules._recording.torch_private.compilation import dynamo_is_there
 from otel_torch_modules._records import Record
 
 

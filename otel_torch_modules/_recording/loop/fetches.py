@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._recording.open_log import OpenLog
-from otel_torch_modules._recording.torch_private import batches_given, index_sampler_id
+from otel_torch_modules._recording.torch_private.loop import batches_given, index_sampler_id
 from otel_torch_modules._records import DATA, FETCH, FETCHED, WIDTH, Record
 
 # Waits that are kept: a thread that only fetches would keep them for ever.

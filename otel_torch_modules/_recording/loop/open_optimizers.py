@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from otel_torch_modules._recording.device_events import Stamp, StepStamps
 from otel_torch_modules._recording.recorder import Recorder
-from otel_torch_modules._recording.torch_private import optimizer_step_code
+from otel_torch_modules._recording.torch_private.loop import optimizer_step_code
 from otel_torch_modules._records import OPTIMIZER
 
 

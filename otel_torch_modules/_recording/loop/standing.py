@@ -17,7 +17,7 @@ from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.thread_state import ThreadState
-from otel_torch_modules._recording.torch_private import engine_call_code
+from otel_torch_modules._recording.torch_private.autograd import engine_call_code
 from otel_torch_modules._recording.wall_clock import clock_offset
 from otel_torch_modules._records import FETCH, OPTIMIZER, Record, Stall, next_number
 

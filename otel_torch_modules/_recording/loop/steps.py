@@ -34,7 +34,8 @@ from otel_torch_modules._recording.loop.training_loop import TrainingLoop
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.requests import Requests
-from otel_torch_modules._recording.torch_private import current_number, infers_shapes
+from otel_torch_modules._recording.torch_private.autograd import current_number
+from otel_torch_modules._recording.torch_private.modules import infers_shapes
 from otel_torch_modules._records import Record
 from otel_torch_modules._step_context import StepContext
 from otel_torch_modules.config import Config

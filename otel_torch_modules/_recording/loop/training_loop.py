@@ -14,7 +14,7 @@ from otel_torch_modules._log import warn
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.iterations import Iterations
-from otel_torch_modules._recording.torch_private import dynamo_is_there
+from otel_torch_modules._recording.torch_private.compilation import dynamo_is_there
 from otel_torch_modules._recording.wall_clock import clock_offset
 from otel_torch_modules._records import OPTIMIZED, Record, Stretch
 

@@ -11,11 +11,8 @@ from typing import Final
 
 from torch import nn
 
-from otel_torch_modules._recording.torch_private import (
-    dynamo_is_there,
-    torch_function_modes,
-    version_of,
-)
+from otel_torch_modules._recording.torch_private.compilation import dynamo_is_there
+from otel_torch_modules._recording.torch_private.tensors import torch_function_modes, version_of
 
 _WATCHED: Final = 8  # parameters: one of them may be in no optimizer
 

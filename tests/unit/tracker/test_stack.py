@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from otel_torch_modules._recording.torch_private import graph_task_id
+from otel_torch_modules._recording.torch_private.autograd import graph_task_id
 from otel_torch_modules.tracker.backward import LiveBackward
 from otel_torch_modules.tracker.calls import LiveCall, LiveRuler
 from otel_torch_modules.tracker.frames import KnownFrame

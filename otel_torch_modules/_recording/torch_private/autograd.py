@@ -1,0 +1,46 @@
+"""What autograd's engine and its graph do not say in public."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CodeType
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.autograd import Variable
+from torch.autograd.graph import Node
+
+_IN_FUNCTION: Final = torch._C._autograd.CreationMeta.IN_CUSTOM_FUNCTION
+
+graph_task_id: Callable[[], int] = torch._C._current_graph_task_id
+"""The id of the backward that runs in this thread, -1 outside."""
+
+current_node: Callable[[], Node | None] = torch._C._current_autograd_node
+"""The node whose hooks run in this thread; None where another engine runs it, compiled or distributed autograd's."""
+
+sequence_number: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
+"""The number that the next node made in this thread gets."""
+
+
+def current_number() -> int:
+    """Return the sequence number of the node whose hooks run in this thread; -1 while a compiled backward runs."""
+    node = current_node()
+    return -1 if node is None else node._sequence_nr()
+
+
+executes: Callable[[Node], bool] = torch._C._will_engine_execute_node
+"""Whether the backward that runs in this thread runs the node; RuntimeError for a leaf that `autograd.grad` names."""
+
+engine_call_code: CodeType = torch.autograd.graph._engine_run_backward.__code__
+"""Of the function in which a thread waits for the autograd engine, or is it."""
+
+
+def made_in_function(view: Tensor) -> bool:
+    """Return whether `view` is one because an ``autograd.Function`` of Python's returned its input or a view of it."""
+    return torch._C._autograd._get_creation_meta(view) == _IN_FUNCTION
+
+
+def queue_callback(callback: Callable[[], None]) -> None:
+    """Have the engine call `callback` when the backward that runs now has run all nodes."""
+    Variable._execution_engine.queue_callback(callback)

@@ -1,0 +1,64 @@
+"""How modules are called, and what of that stays behind."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from inspect import getattr_static
+from types import FunctionType
+from typing import Any
+
+from torch import nn
+from torch.nn.modules import module as torch_module
+from torch.utils.hooks import RemovableHandle
+
+from otel_torch_modules._recording.frames import program_frame
+
+_STAGES = "torch.distributed.pipelining.stage"
+_STAGE_FORWARD = "forward_maybe_with_nosync"
+
+
+def is_torch_call(call: Callable[..., Any]) -> bool:
+    """Return whether `call`, found as ``nn.Module.__call__``, is torch's own; False where that does anything new.
+
+    Checked on 2.13: it calls ``module._compiled_call_impl`` where that is not None, and else ``module._call_impl``. Who
+    does the same saves a call.
+    """
+    code = getattr(call, "__code__", None)
+    return code is not None and code.co_names == ("_compiled_call_impl", "_call_impl")
+
+
+def runs_compiled_code(module: nn.Module) -> bool:
+    """Return whether calls of `module` run what ``torch.compile`` has made of it: in place, or of its ``forward``.
+
+    Checked on 2.13: what is compiled, and what is kept from it, has an attribute with what it was made of.
+    """
+    if vars(module).get("_compiled_call_impl") is not None:
+        return True
+    forward = vars(module).get("forward") or getattr_static(type(module), "forward", None)
+    told = vars(forward) if isinstance(forward, FunctionType) else {}
+    return "_torchdynamo_orig_callable" in told and "_torchdynamo_disable" not in told
+
+
+def forget_keywords(handle: RemovableHandle) -> None:
+    """Finish the removal of a global forward hook that took keyword arguments.
+
+    Torch leaves a note of it behind, and `torch.compile` warns of global hooks from then on.
+    """
+    vars(torch_module).get("_global_forward_hooks_with_kwargs", {}).pop(handle.id, None)
+
+
+def infers_shapes() -> bool:
+    """Return whether the module that is called now is a pipeline's stage that finds out what its outputs are like.
+
+    Checked on 2.13, and read in 2.6: that is in training mode, with gradients on, and on some ranks has a backward; but
+    what trains is called from one method.
+    """
+    if _STAGES not in sys.modules:
+        return False
+    frame = program_frame()
+    return (
+        frame is not None
+        and frame.f_globals.get("__name__") == _STAGES
+        and frame.f_code.co_name != _STAGE_FORWARD
+    )

@@ -1,0 +1,59 @@
+"""What is taken of torch for `compilation.py` does what is said of it: a version that lacks a name says which."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import torch
+import torch._dynamo
+from torch import Tensor, nn
+
+from otel_torch_modules._recording.torch_private.compilation import (
+    compilation_callbacks,
+    compilation_metrics,
+    compilation_told,
+    compiler,
+)
+
+
+def test_compiler() -> None:
+    answers = []
+
+    class Asks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            answers.append((compiler._is_compiling_flag, torch.compiler.is_compiling()))
+            return x + 1
+
+    Asks()(torch.ones(2))
+    torch.export.export(Asks(), (torch.ones(2),), strict=False)
+    assert answers[0] == (False, False)
+    assert set(answers[1:]) == {(True, True)}
+
+
+def test_dynamo_is_there() -> None:
+    asked = "from otel_torch_modules._recording.torch_private.compilation import dynamo_is_there as there\n"
+    program = f"{asked}print(there())\nimport torch._dynamo\nprint(there())"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "True"]
+
+
+def test_compilation_callbacks_compilation_told_and_compilation_metrics() -> None:
+    told: list[tuple[Any, ...]] = []
+    torch._dynamo.reset()
+    handler = compilation_callbacks()
+    end = handler.register_end_callback(lambda *arguments: told.append(arguments))
+    try:
+        torch.compile(lambda x: x * 2, backend="eager")(torch.ones(1))
+    finally:
+        handler.remove_end_callback(end)
+    (arguments,) = told
+    identifier, trigger = compilation_told(*arguments)
+    if arguments:  # from torch 2.8 on
+        last = compilation_metrics()[-1]
+        assert (identifier, trigger) == (str(last.compile_id), "dynamo")
+        assert (last.co_name, last.co_filename) == ("<lambda>", __file__)
+    assert compilation_told() == (None, None)

@@ -1,0 +1,45 @@
+"""What is taken of torch for `loop.py` does what is said of it: a version that lacks a name says which."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+from torch.utils.data import DataLoader
+
+from otel_torch_modules._recording.torch_private.loop import (
+    batches_given,
+    index_sampler_id,
+    optimizer_step_code,
+)
+from tests.support.autograd_nodes import leaf
+
+
+def test_optimizer_step_code() -> None:
+    frames = []
+    optimizer = torch.optim.SGD([leaf()], lr=0.1)
+
+    def closure() -> None:
+        frame = inspect.currentframe()
+        while frame is not None:
+            if frame.f_code is optimizer_step_code:
+                frames.append(frame.f_locals["self"])
+            frame = frame.f_back
+
+    optimizer.step(closure)
+    assert frames == [optimizer]
+
+
+def test_batches_given() -> None:
+    iterator = iter(DataLoader([0, 1, 2]))  # type: ignore[arg-type]
+    next(iterator)
+    next(iterator)
+    assert batches_given(iterator) == 2
+    assert batches_given(object()) == 0
+
+
+def test_index_sampler_id() -> None:
+    loader, other = DataLoader([0]), DataLoader([0])  # type: ignore[arg-type]
+    first = index_sampler_id(iter(loader))
+    assert index_sampler_id(iter(loader)) == first
+    assert index_sampler_id(iter(other)) != first

@@ -1,0 +1,65 @@
+"""What is taken of torch for `modules.py` does what is said of it: a version that lacks a name says which."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.pipelining import stage as pipeline_stage
+
+from otel_torch_modules._recording.torch_private.modules import (
+    forget_keywords,
+    infers_shapes,
+    is_torch_call,
+    runs_compiled_code,
+)
+
+
+def test_is_torch_call() -> None:
+    assert is_torch_call(nn.Module.__call__)
+    assert not is_torch_call(lambda module: None)
+
+
+def test_runs_compiled_code() -> None:
+    class Layer(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x
+
+    class Decorated(Layer):
+        forward = torch.compile(Layer.forward)  # type: ignore[assignment]
+
+    class Kept(Layer):
+        forward = torch.compiler.disable(Layer.forward)  # type: ignore[assignment]
+
+    in_place, own_forward = Layer(), Layer()
+    in_place.compile()
+    own_forward.forward = torch.compile(own_forward.forward)  # type: ignore[method-assign]
+    modules = (in_place, own_forward, Decorated(), Layer(), Kept())
+    answers = [runs_compiled_code(module) for module in modules]
+    assert answers == [True, True, True, False, False]
+
+
+def test_forget_keywords() -> None:
+    hooks = nn.modules.module
+    handle = hooks.register_module_forward_hook(lambda *_: None, with_kwargs=True)
+    handle.remove()
+    forget_keywords(handle)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not vars(hooks).get("_global_forward_hooks_with_kwargs")
+
+
+def test_infers_shapes() -> None:
+    namespace: dict[str, Any] = {
+        "__name__": pipeline_stage.__name__,
+        "infers": infers_shapes,
+    }
+    exec(
+        "def forward_maybe_with_nosync():\n    return infers()\ndef _other():\n    return infers()\n",
+        namespace,
+    )
+    trains, other = namespace["forward_maybe_with_nosync"], namespace["_other"]
+    assert (trains(), other(), infers_shapes()) == (False, True, False)
+    assert callable(getattr(pipeline_stage.PipelineStage, trains.__name__))
