@@ -16,11 +16,13 @@ from itertools import islice
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from otel_torch_modules._interruption import is_interruption
-from otel_torch_modules._recording.torch_private.tensors import pytree_flattener
+from otel_torch_modules._recording.torch_private.tensors import (
+    pytree_flattener,
+    without_torch_function,
+)
 from otel_torch_modules._records import Site
 
 MOST_MET = 64
@@ -184,7 +186,7 @@ def _parts(thing: Any, cls: type) -> Iterable[Any] | None:
     try:
         flatten = pytree_flattener(cls)
         if flatten is not None:
-            with torch._C.DisableTorchFunction():
+            with without_torch_function():
                 return list(islice(flatten(thing)[0], MOST_MET))
     except Exception as error:
         if is_interruption(error):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.contents import tensors
+from otel_torch_modules._recording.torch_private.tensors import without_torch_function
 
 # As torch has them, whatever a subclass does.
 _dtype = Tensor.dtype.__get__  # type: ignore[attr-defined]
@@ -17,7 +17,7 @@ _sizes = Tensor.shape.__get__  # type: ignore[attr-defined]
 
 def describe_tensors(values: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return shapes and dtypes of the tensors in `values`, those that are held outermost first."""
-    with torch._C.DisableTorchFunction():
+    with without_torch_function():
         found = [(_shape(tensor), str(_dtype(tensor))) for tensor in tensors(values)]
     return tuple([shape for shape, _ in found]), tuple([dtype for _, dtype in found])
 

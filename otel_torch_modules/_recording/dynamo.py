@@ -9,17 +9,14 @@ skipped in the same way. Tracing *through* them, where a caller is compiled, is 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import CodeType, FunctionType, ModuleType
 
-import torch._C._dynamo.eval_frame as eval_frame
 from torch import nn
 from torch.fx import GraphModule
 
 from otel_torch_modules._recording.frames import OURS, program_frame
-
-# Modules of torch that run compiled graphs.
-_RUNNERS = ("torch._functorch._aot_autograd", "torch._dynamo.compiled_autograd")
+from otel_torch_modules._recording.torch_private.compilation import GRAPH_RUNNERS, skip_frames_of
 
 _EXAMPLES = f"{OURS}examples"  # programs as any other
 
@@ -32,7 +29,7 @@ def skip_own_frames() -> None:
     for name, module in list(sys.modules.items()):
         if name.startswith(OURS) and not name.startswith(_EXAMPLES):
             for code in _codes_of(module):
-                _skip(code)
+                skip_frames_of(code)
 
 
 def made_by_compiler(module: nn.Module) -> bool:
@@ -49,22 +46,10 @@ def made_by_compiler(module: nn.Module) -> bool:
     for _ in range(_FRAMES):
         if frame is None:
             break
-        if frame.f_globals.get("__name__", "").startswith(_RUNNERS):
+        if frame.f_globals.get("__name__", "").startswith(GRAPH_RUNNERS):
             return True
         frame = frame.f_back
     return False
-
-
-def _skip_code() -> Callable[[CodeType], object]:
-    if hasattr(eval_frame, "set_code_exec_strategy"):
-        action = eval_frame._FrameAction
-        strategy = eval_frame._FrameExecStrategy(action.SKIP, action.DEFAULT)
-        return lambda code: eval_frame.set_code_exec_strategy(code, strategy)
-    skip: Callable[[CodeType], object] = vars(eval_frame)["skip_code"]  # of earlier versions
-    return skip
-
-
-_skip = _skip_code()
 
 
 def _codes_of(module: ModuleType) -> Iterator[CodeType]:

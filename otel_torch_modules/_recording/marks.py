@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
@@ -19,7 +18,10 @@ from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.contents import input_tensors, output_tensors
 from otel_torch_modules._recording.live_marks import count_seen
 from otel_torch_modules._recording.torch_private.autograd import made_in_function
-from otel_torch_modules._recording.torch_private.tensors import torch_function_modes
+from otel_torch_modules._recording.torch_private.tensors import (
+    torch_function_modes,
+    without_torch_function,
+)
 from otel_torch_modules._records import Site
 
 # As torch has them, whatever a subclass does.
@@ -35,7 +37,7 @@ def input_nodes(args: tuple[Any, ...], kwargs: dict[str, Any], site: Site) -> li
         return []
     if _are_plain(found):
         return _input_nodes(found)
-    with torch._C.DisableTorchFunction():
+    with without_torch_function():
         return _input_nodes(found)
 
 
@@ -50,7 +52,7 @@ def output_nodes(values: Any, first: int, site: Site) -> list[Node]:
         return []
     if _are_plain(found):
         return _output_nodes(found, first, site)
-    with torch._C.DisableTorchFunction():
+    with without_torch_function():
         return _output_nodes(found, first, site)
 
 

@@ -9,12 +9,11 @@ from typing import Any
 from weakref import ref
 
 from torch.autograd.graph import Node
-from torch.utils.checkpoint import _StopRecomputationError
 
 from otel_torch_modules._recording.captures import sparing_the_executed
 from otel_torch_modules._recording.live_marks import live_marks
 from otel_torch_modules._recording.open_log import OpenLog
-from otel_torch_modules._recording.torch_private.autograd import sequence_number
+from otel_torch_modules._recording.torch_private.autograd import RECOMPUTED, sequence_number
 from otel_torch_modules._recording.torch_private.node_marks import mark_carrier, marks_by
 from otel_torch_modules._records import EXIT, Site
 from otel_torch_modules._texts import describe_error
@@ -77,7 +76,7 @@ class ThreadState:
         try:
             end = now()
             raised = None
-            if not isinstance(error, _StopRecomputationError):  # how recompute ends early: no error
+            if not isinstance(error, RECOMPUTED):  # how recompute ends early: no error
                 raised = describe_error(error, with_stacktrace=self.raised != id(error))
                 self.raised = id(error)
             log.extend((EXIT, self.code, sequence_number(), end, raised))

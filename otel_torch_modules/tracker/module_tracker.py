@@ -24,6 +24,7 @@ from otel_torch_modules._recording.torch_private.autograd import (
     sequence_number,
 )
 from otel_torch_modules._recording.torch_private.modules import forget_keywords
+from otel_torch_modules._recording.torch_private.tensors import without_torch_function
 from otel_torch_modules.tracker.backward import NO_NODE, Gradients, LiveBackward
 from otel_torch_modules.tracker.calls import Edge, LiveCall, LiveRuler
 from otel_torch_modules.tracker.frames import KnownFrame, calling_frame
@@ -209,14 +210,14 @@ class ModuleTracker:
 
     def _mark_inputs(self, call: LiveCall, values: Any) -> None:
         """Mark what made the inputs: when backward comes there, the call's backward is over."""
-        with torch._C.DisableTorchFunction():
+        with without_torch_function():
             for tensor in tensors(values, _MOST_MET):
                 if tensor.requires_grad:
                     call.inputs.append(self._mark(call, tensor))
 
     def _mark_outputs(self, call: LiveCall, values: Any) -> None:
         """Mark what made the outputs: when backward comes there, the call's backward begins."""
-        with torch._C.DisableTorchFunction():
+        with without_torch_function():
             for tensor in tensors(values, _MOST_MET):
                 edge = self._mark(call, tensor)
                 if edge is not None:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from types import FrameType
 
-import torch
-
-from otel_torch_modules._recording.torch_private.autograd import graph_task_id
+from otel_torch_modules._recording.torch_private.autograd import engine_call_code, graph_task_id
 from otel_torch_modules.tracker.backward import LiveBackward
 from otel_torch_modules.tracker.calls import LiveCall
 from otel_torch_modules.tracker.frames import KnownFrame
-
-_RUNS_BACKWARD = torch.autograd.graph._engine_run_backward.__code__
 
 
 class LiveStack(list["LiveCall | LiveBackward"]):
@@ -47,5 +43,5 @@ def _runs(entry: LiveCall | LiveBackward, frame: FrameType | None) -> bool:
         return inside is not None
     # The next backward may run in a frame like that of one that raised: it must be this one, or inside this one.
     return entry.graph_task == graph_task_id() or any(
-        caller.f_code is _RUNS_BACKWARD for caller in inside
+        caller.f_code is engine_call_code for caller in inside
     )

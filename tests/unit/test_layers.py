@@ -74,6 +74,10 @@ PLAIN = (
 )
 
 
+# Where names stand that others do not publish.
+PRIVATE = {"torch": "_recording/torch_private/", "opentelemetry": "_emission/sdk.py"}
+
+
 def _forbidden(room: str) -> tuple[str, ...]:
     others = (other for other in ROOMS if other != room and other not in ROOMS[room])
     return (
@@ -142,6 +146,53 @@ def violations(place: Path, forbidden: tuple[str, ...]) -> list[tuple[str, str]]
 @pytest.mark.parametrize("place", FORBIDDEN)
 def test_imports_only_what_it_may(place: str) -> None:
     assert violations(PACKAGE / place, FORBIDDEN[place]) == []
+
+
+def private_names(source: str, of: str) -> list[str]:
+    """Return the names in a file that its package `of` does not publish: what is imported, and what is asked of it."""
+    tree = ast.parse(source)
+    imported = [
+        alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    ]
+    named = [alias.name for alias in imported]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            named += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute):
+            named.append(ast.unparse(node))
+    return [
+        name
+        for name in dict.fromkeys(named)
+        if name.startswith(f"{of}.")
+        and any(part.startswith("_") and not part.startswith("__") for part in name.split("."))
+    ]
+
+
+@pytest.mark.parametrize("of", PRIVATE)
+def test_private_names_of_others_stand_in_one_place(of: str) -> None:
+    found = {
+        str(path.relative_to(PACKAGE)): private_names(path.read_text(), of)
+        for path in PACKAGE.rglob("*.py")
+    }
+    places = {place for place, names in found.items() if names}
+    assert {place for place in places if not place.startswith(PRIVATE[of])} == set()
+    assert places
+
+
+def test_private_names_are_seen_wherever_they_stand() -> None:
+    source = (
+        "import torch, torch._inductor\n"
+        "from torch import nn, _C\n"
+        "def late():\n"
+        "    from torch.utils._pytree import tree_map\n"
+        "    return torch._C._get(torch.__version__, nn)\n"
+    )
+    assert private_names(source, "torch") == [
+        "torch._inductor",
+        "torch._C",
+        "torch.utils._pytree.tree_map",
+        "torch._C._get",
+    ]
 
 
 def test_there_is_no_circle_of_imports_not_even_of_late_ones_or_of_types() -> None:

@@ -14,10 +14,10 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
-from torch.utils.data.dataloader import _BaseDataLoaderIter
 from torch.utils.hooks import RemovableHandle
 
 from otel_torch_modules._recording.loop.training_loop import TrainingLoop
+from otel_torch_modules._recording.torch_private.loop import LOADER_ITERATOR
 from otel_torch_modules._recording.wrapped import Function, Wrapped
 
 
@@ -36,7 +36,7 @@ class LoopHooks:
         self._spend = spend
         self._handles: list[RemovableHandle] = []
         self._wrapped = (
-            Wrapped("__next__", self._around_fetch, _BaseDataLoaderIter),
+            Wrapped("__next__", self._around_fetch, LOADER_ITERATOR),
             Wrapped("step", self._around_scaler, GradScaler),
             Wrapped("zero_grad", self._before_zero_grad, Optimizer),
             Wrapped("zero_grad", self._before_zero_grad, nn.Module),

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 
-import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+
+from otel_torch_modules._recording.torch_private.tensors import plain_sizes
 
 # How many modules are looked at for the one that a module of the program has just called.
 _NEAR = 64
@@ -70,7 +70,7 @@ def parameter_counts(root: nn.Module) -> dict[int, int]:
     together: dict[
         int, dict[int, int]
     ] = {}  # by the id of a shared parameter or module: counted once
-    with _plain_sizes():
+    with plain_sizes():
         for module in modules:
             total = 0
             shared: dict[int, int] = {}
@@ -104,7 +104,7 @@ def _count_own(module: nn.Module) -> int:
     own = {id(parameter): parameter for parameter in _parameters(module)}.values()
     if not own:
         return 0
-    with _plain_sizes():
+    with plain_sizes():
         return sum([parameter.numel() for parameter in own])
 
 
@@ -135,15 +135,3 @@ def _parameters(module: nn.Module) -> list[nn.Parameter]:
         for parameter in registered.values()
         if parameter is not None and not is_lazy(parameter)
     ]
-
-
-@contextmanager
-def _plain_sizes() -> Iterator[None]:
-    """Have sizes as plain integers, unseen by the program's torch function modes and by ``torch.jit.trace``."""
-    tracing = torch._C._get_tracing_state()
-    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
-    try:
-        with torch._C.DisableTorchFunction():
-            yield
-    finally:
-        torch._C._set_tracing_state(tracing)  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Variable
 from torch.autograd.graph import Node
+from torch.utils.checkpoint import _StopRecomputationError
 
 _IN_FUNCTION: Final = torch._C._autograd.CreationMeta.IN_CUSTOM_FUNCTION
 
@@ -44,3 +45,7 @@ def made_in_function(view: Tensor) -> bool:
 def queue_callback(callback: Callable[[], None]) -> None:
     """Have the engine call `callback` when the backward that runs now has run all nodes."""
     Variable._execution_engine.queue_callback(callback)
+
+
+RECOMPUTED: Final = _StopRecomputationError
+"""What ends a recomputation early, where nothing more of it is needed: no error."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Callable
+from types import CodeType
+from typing import Any, Final
 
 import torch
+import torch._C._dynamo.eval_frame as eval_frame
 
 compiler: Any = torch.compiler
 """Its ``_is_compiling_flag`` is what `is_compiling` returns outside of what Dynamo traces, after two more functions."""
@@ -35,3 +38,24 @@ def compilation_metrics() -> list[Any]:
     utils = sys.modules.get("torch._dynamo.utils")
     found = None if utils is None else vars(utils).get("get_compilation_metrics")
     return [] if found is None else found()
+
+
+GRAPH_RUNNERS: Final = ("torch._functorch._aot_autograd", "torch._dynamo.compiled_autograd")
+"""Modules of torch that run compiled graphs."""
+
+
+def skip_frames_of(code: CodeType) -> None:
+    """Have Dynamo never compile a frame of `code` as one of its own."""
+    _skip(code)
+
+
+def _skip_code() -> Callable[[CodeType], object]:
+    if hasattr(eval_frame, "set_code_exec_strategy"):
+        action = eval_frame._FrameAction
+        strategy = eval_frame._FrameExecStrategy(action.SKIP, action.DEFAULT)
+        return lambda code: eval_frame.set_code_exec_strategy(code, strategy)
+    skip: Callable[[CodeType], object] = vars(eval_frame)["skip_code"]  # of earlier versions
+    return skip
+
+
+_skip = _skip_code()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from types import CodeType
-from typing import Any
+from typing import Any, Final
 
 from torch.optim import Optimizer
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 optimizer_step_code: CodeType = Optimizer.profile_hook_step(lambda: None).__code__
 """Of the function around each optimizer's `step` that calls the hooks; its local ``self`` is the optimizer."""
+
+LOADER_ITERATOR: Final = _BaseDataLoaderIter
+"""Whose ``__next__`` gives a loop each batch of a data loader."""
 
 
 def batches_given(iterator: Any) -> int:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from otel_torch_modules._recording.torch_private.tensors import without_torch_function
+
 
 class MarkHooks(dict[int, Callable[[Any], None]]):
     """Hooks that marked nodes share; each node holds them once."""
@@ -27,7 +29,7 @@ def mark_carrier(mark: Callable[[Any], None]) -> Tensor:
     with (
         torch.inference_mode(False),
         torch._C._DisableTorchDispatch(),
-        torch._C.DisableTorchFunction(),
+        without_torch_function(),
     ):
         carrier = torch.empty(0, device="cpu", requires_grad=True)
         carrier._backward_hooks = MarkHooks({0: mark})  # type: ignore[assignment]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from otel_torch_modules._recording.torch_private.autograd import (
+    RECOMPUTED,
     current_node,
     current_number,
+    engine_call_code,
     executes,
     graph_task_id,
     made_in_function,
@@ -92,3 +96,28 @@ def test_queue_callback() -> None:
     out.register_hook(lambda _: events.append("node"))
     values.sum().backward()
     assert events == ["node", "end"]
+
+
+def test_recomputed() -> None:
+    raised = []
+
+    def doubled(x: Tensor) -> Tensor:
+        try:
+            return (x * 2).exp()  # what exp keeps is its result: the last that is recomputed
+        except BaseException as error:
+            raised.append(type(error))
+            raise
+
+    checkpoint(doubled, leaf(), use_reentrant=False).sum().backward()
+    assert raised == [RECOMPUTED]
+
+
+def test_engine_call_code() -> None:
+    def runs_engine() -> bool:
+        frame = inspect.currentframe()
+        while frame is not None and frame.f_code is not engine_call_code:
+            frame = frame.f_back
+        return frame is not None
+
+    assert in_backward(runs_engine) == [True]
+    assert not runs_engine()

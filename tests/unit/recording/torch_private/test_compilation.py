@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from typing import Any
 
+import pytest
 import torch
 import torch._dynamo
 from torch import Tensor, nn
 
 from otel_torch_modules._recording.torch_private.compilation import (
+    GRAPH_RUNNERS,
     compilation_callbacks,
     compilation_metrics,
     compilation_told,
     compiler,
+    skip_frames_of,
 )
 
 
@@ -57,3 +61,16 @@ def test_compilation_callbacks_compilation_told_and_compilation_metrics() -> Non
         assert (identifier, trigger) == (str(last.compile_id), "dynamo")
         assert (last.co_name, last.co_filename) == ("<lambda>", __file__)
     assert compilation_told() == (None, None)
+
+
+def test_skip_frames_of() -> None:
+    def function() -> int:
+        return 1
+
+    skip_frames_of(function.__code__)
+    assert function() == 1
+
+
+@pytest.mark.parametrize("name", GRAPH_RUNNERS)
+def test_graph_runners(name: str) -> None:
+    assert importlib.util.find_spec(name) is not None

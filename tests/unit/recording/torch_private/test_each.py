@@ -20,6 +20,8 @@ def names(statements: list[ast.stmt]) -> list[str]:
     for statement in statements:
         if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
             found.append(statement.name)
+        elif isinstance(statement, ast.Assign):
+            found += map(ast.unparse, statement.targets)
         elif isinstance(statement, ast.AnnAssign):
             found.append(ast.unparse(statement.target))
     return [name for name in found if not name.startswith("_")]

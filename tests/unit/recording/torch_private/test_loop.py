@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 
+import pytest
 import torch
 from torch.utils.data import DataLoader
 
 from otel_torch_modules._recording.torch_private.loop import (
+    LOADER_ITERATOR,
     batches_given,
     index_sampler_id,
     optimizer_step_code,
@@ -43,3 +45,10 @@ def test_index_sampler_id() -> None:
     first = index_sampler_id(iter(loader))
     assert index_sampler_id(iter(loader)) == first
     assert index_sampler_id(iter(other)) != first
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loader_iterator(workers: int) -> None:
+    iterator = iter(DataLoader([0], num_workers=workers))  # type: ignore[arg-type]
+    assert isinstance(iterator, LOADER_ITERATOR)
+    assert type(iterator).__next__ is LOADER_ITERATOR.__next__
