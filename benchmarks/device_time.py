@@ -22,7 +22,7 @@ from benchmarks.toy import Toy, training_step
 from otel_torch_modules._recording.device_events import DeviceEvents, StampedLog, StepStamps
 from otel_torch_modules._recording.torch_private.devices import device_in_use
 from otel_torch_modules._records import Record
-from otel_torch_modules.config import Schedule
+from otel_torch_modules.schedule import Schedule
 
 _STEP_NS = 10_000_000
 _WARM_UP = 50

@@ -29,7 +29,7 @@ from otel_torch_modules._assembly.repeating.known_cuts import KnownCuts
 from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
 from otel_torch_modules._engine.keeping import Keeping
 from otel_torch_modules._records import Record
-from otel_torch_modules.config import Schedule
+from otel_torch_modules.schedule import Schedule
 
 _BLOCKS = 166  # 999 module calls
 _WARM_UP = 8  # records, until it is known what they have in common

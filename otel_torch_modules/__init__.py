@@ -9,8 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from otel_torch_modules.config import Config, Keep, Schedule
+    from otel_torch_modules.config import Config
     from otel_torch_modules.instrumentor import TorchModuleInstrumentor, step, trace
+    from otel_torch_modules.keep import Keep
+    from otel_torch_modules.schedule import Schedule
     from otel_torch_modules.tracker.module_tracker import ModuleTracker
 
 __all__ = [
@@ -25,9 +27,9 @@ __all__ = [
 
 _HOMES = {
     "Config": "config",
-    "Keep": "config",
+    "Keep": "keep",
     "ModuleTracker": "tracker.module_tracker",
-    "Schedule": "config",
+    "Schedule": "schedule",
     "TorchModuleInstrumentor": "instrumentor",
     "step": "instrumentor",
     "trace": "instrumentor",

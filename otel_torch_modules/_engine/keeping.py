@@ -8,7 +8,8 @@ from __future__ import annotations
 from otel_torch_modules import semconv
 from otel_torch_modules._engine.slowness import Slowness
 from otel_torch_modules._records import Kept, Record
-from otel_torch_modules.config import Keep, Schedule
+from otel_torch_modules.keep import Keep
+from otel_torch_modules.schedule import Schedule
 
 _MOST_SERIES = 16  # a process that only serves has one for each root module
 

@@ -37,7 +37,7 @@ from otel_torch_modules._records import (
     Site,
     Varying,
 )
-from otel_torch_modules.config import Schedule
+from otel_torch_modules.schedule import Schedule
 
 # Steps whose events nobody has read: what the device is behind, and what the worker has not looked at yet.
 _MOST_STEPS = 256

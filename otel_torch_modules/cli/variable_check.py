@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from otel_torch_modules import environment_variables
+from otel_torch_modules._allowed import PREFIX
 from otel_torch_modules._misspelt import OURS, misspelt
 from otel_torch_modules.cli.exporter_check import DEFAULT_FILE
 from otel_torch_modules.cli.finding import Finding
@@ -15,9 +16,10 @@ from otel_torch_modules.cli.sampler_check import (
     examine_sampler,
     examine_sampler_argument,
 )
-from otel_torch_modules.config import Config, Keep, Schedule, is_enabled
+from otel_torch_modules.config import Config, is_enabled
+from otel_torch_modules.keep import Keep
+from otel_torch_modules.schedule import Schedule
 
-_PREFIX = "OTEL_TORCH_MODULES_"
 _BLACKBOX = environment_variables.OTEL_TORCH_MODULES_BLACKBOX
 _AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"
 _WHERE_EMPTY = {"run_id": "from the launcher"}
@@ -26,7 +28,7 @@ _WHERE_NONE = {"keep": "everything is sent in full"}
 
 def examine_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Yield a finding for each variable of ours, for misspelt ones, and for OpenTelemetry's that are set."""
-    defaults = {_PREFIX + entry.name.upper(): entry.name for entry in fields(Config)}
+    defaults = {PREFIX + entry.name.upper(): entry.name for entry in fields(Config)}
     for name in OURS:
         if name == environment_variables.OTEL_TORCH_MODULES_ENABLED:
             yield _examine_enabled(environ)

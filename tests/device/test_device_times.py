@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from otel_torch_modules import Config
 from otel_torch_modules._recording.device_events import DeviceEvents
 from otel_torch_modules._records import Record
-from otel_torch_modules.config import Schedule
+from otel_torch_modules.schedule import Schedule
 from otel_torch_modules.testing import CapturedSpan, capture_spans
 from tests.device.training import Block, train, two_blocks
 

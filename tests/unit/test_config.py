@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from torch.profiler import ProfilerAction, schedule
 
 from otel_torch_modules import environment_variables
-from otel_torch_modules.config import Config, Keep, Schedule, is_enabled
+from otel_torch_modules.config import Config, is_enabled
+from otel_torch_modules.keep import Keep
+from otel_torch_modules.schedule import Schedule
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "variables.md"
 PREFIX = "OTEL_TORCH_MODULES_"

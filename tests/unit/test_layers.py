@@ -53,15 +53,17 @@ WITHOUT_OPENTELEMETRY = (
 
 # What crosses from room to room, and what all read, knows of nothing outside.
 PLAIN = (
+    "_allowed.py",
     "_grammar.py",
     "_interruption.py",
     "_log.py",
+    "_option_texts.py",
     "_own_thread.py",
     "_printable.py",
     "_records.py",
     "_secrets.py",
-    "_step_context.py",
     "_stack_trace.py",
+    "_step_context.py",
     "_texts.py",
     "_trace.py",
     "_undisturbed.py",
@@ -69,7 +71,9 @@ PLAIN = (
     "_weak_table.py",
     "config.py",
     "environment_variables.py",
+    "keep.py",
     "ranks.py",
+    "schedule.py",
     "semconv.py",
 )
 

@@ -15,7 +15,7 @@ from otel_torch_modules._recording.cost.account import Account
 from otel_torch_modules._recording.cost.budget import LARGEST_STRIDE, Budget
 from otel_torch_modules._recording.cost.calibration import CallCost, calibrate
 from otel_torch_modules._records import WIDTH, Record
-from otel_torch_modules.config import Schedule
+from otel_torch_modules.schedule import Schedule
 
 logger = logging.getLogger("otel_torch_modules")
 

@@ -20,7 +20,8 @@ from otel_torch_modules import TorchModuleInstrumentor
 from otel_torch_modules._engine.stalls import Stalls
 from otel_torch_modules._recording.loop.standing import Standing
 from otel_torch_modules._records import Record, Stall
-from otel_torch_modules.config import Config, Schedule
+from otel_torch_modules.config import Config
+from otel_torch_modules.schedule import Schedule
 from otel_torch_modules.testing import capture_spans
 
 Program = Callable[[Barrier], object]

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler, TraceIdRatioBa
 from otel_torch_modules import Config, Schedule, TorchModuleInstrumentor, trace
 from otel_torch_modules._control.request import Request, Run
 from otel_torch_modules._recording.requests import Requests
-from otel_torch_modules.config import Keep
+from otel_torch_modules.keep import Keep
 from otel_torch_modules.testing import Captured, CapturedSpan, capture_spans
 from tests.support.small_training import STEP, Net, batch, optimizer, outline, step, train
 

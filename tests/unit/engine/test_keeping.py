@@ -6,7 +6,8 @@ import pytest
 
 from otel_torch_modules._engine.keeping import Keeping, has_modules
 from otel_torch_modules._records import Kept, Record, Site
-from otel_torch_modules.config import Keep, Schedule
+from otel_torch_modules.keep import Keep
+from otel_torch_modules.schedule import Schedule
 
 MS = 1_000_000
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from otel_torch_modules._recording.device_events import DeviceEvents
 from otel_torch_modules._records import Record
-from otel_torch_modules.config import Schedule
+from otel_torch_modules.schedule import Schedule
 from otel_torch_modules.testing import CapturedSpan, capture_spans
 from tests.support.simdev import device as simdev
 

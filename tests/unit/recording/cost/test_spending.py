@@ -10,7 +10,7 @@ from otel_torch_modules._recording.cost.budget import LARGEST_STRIDE
 from otel_torch_modules._recording.cost.calibration import CalibrationError, CallCost
 from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._records import WIDTH, Record
-from otel_torch_modules.config import Schedule
+from otel_torch_modules.schedule import Schedule
 
 MS = 1_000_000
 EVENTS = 100
