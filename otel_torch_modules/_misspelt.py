@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from otel_torch_modules import environment_variables
+from otel_torch_modules._allowed import PREFIX
 from otel_torch_modules._log import warn
 from otel_torch_modules._printable import printable
 
-PREFIX = "OTEL_TORCH_MODULES_"
 OURS = tuple([name for name in vars(environment_variables) if name.startswith(PREFIX)])
 
 _STANDARD_PREFIX = "OTEL_"

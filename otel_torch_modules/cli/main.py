@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from otel_torch_modules._reading.source_error import SourceError
 from otel_torch_modules.cli.command_error import CommandError
-from otel_torch_modules.cli.commands import parser
+from otel_torch_modules.cli.command_line import parser
 from otel_torch_modules.cli.say import say_error
 
 
