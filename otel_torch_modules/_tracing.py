@@ -211,7 +211,7 @@ class Tracing:
             if self._stalls is not None:
                 self._stalls.tell(record)
             if self._control is not None and record.requested:
-                self._control.tell(record, self._emission.file)
+                self._control.asked.tell(record, self._emission.file)
             if self._keeping is not None:
                 self._leave_out_modules(self._keeping, record)
             tree = self._assembler.assemble(record)

@@ -13,6 +13,7 @@ MODULES, PHASES, NOTHING = "modules", "phases", "nothing"
 ACCEPTED, DONE, REFUSED = "accepted", "done", "refused"
 
 MOST_TRACES = 16
+MOST_CHARACTERS = 200  # of what is said in the program's words
 
 
 class Answer(NamedTuple):

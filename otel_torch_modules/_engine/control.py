@@ -1,8 +1,7 @@
 """Lets a user see where a rank stands, and ask it for steps, by files in a folder that they share.
 
 Once a second this rank's file is written and the user's request is looked for. A folder that cannot be read or written
-is said once, and tried again; one that is slow is looked at so much less often. The training thread is told of a
-request by an attribute, and knows nothing of files.
+is said once, and tried again; one that is slow is looked at so much less often.
 """
 
 from __future__ import annotations
@@ -12,29 +11,20 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from otel_torch_modules._control import files
-from otel_torch_modules._control.report import (
-    ACCEPTED,
-    DONE,
-    MOST_TRACES,
-    REFUSED,
-    Answer,
-    Report,
-    file_name,
-)
-from otel_torch_modules._control.request import FILE, Request, Run
+from otel_torch_modules._control.report import MOST_CHARACTERS, Report, file_name
+from otel_torch_modules._control.request import Run
 from otel_torch_modules._engine.pace import Pace
+from otel_torch_modules._engine.request_file import RequestFile, Requests
 from otel_torch_modules._interruption import is_interruption, suppressed
-from otel_torch_modules._log import inform, report, warn
-from otel_torch_modules._records import Record
+from otel_torch_modules._log import report, warn
 
 _LOGGER = logging.getLogger("otel_torch_modules")
 
 _INTERVAL_S = 1.0
 _MOST_OF_THE_TIME = 0.05  # that the worker spends with the folder
-_MOST_CHARACTERS = 200
 _SILENCE_S = 5.0  # of a process that has the file: it has gone, and its number is another's
 _PATIENCE_S = 1.0  # at the end, with a file system that does not answer
 
@@ -67,19 +57,6 @@ class Stand(NamedTuple):
     recorded: str
 
 
-class Requests(Protocol):
-    """What the training thread is told."""
-
-    request: Request | None
-    """Steps that were asked for."""
-
-    def end(self) -> None:
-        """Record again what is recorded by itself."""
-
-    def forget(self) -> None:
-        """Begin anew: in a forked child nobody looks yet."""
-
-
 class Control:
     """All methods but `close` are called on the worker thread.
 
@@ -106,9 +83,7 @@ class Control:
         self._folder = folder
         self._rank = rank
         self._stand = stand
-        self._next_step = next_step
-        self._requests = requests
-        self._prepare = prepare
+        self.asked = RequestFile(folder, next_step, requests, prepare)
         self._clock = clock
         self.forget()
 
@@ -120,13 +95,10 @@ class Control:
         self._due = self._clock()
         self._look_s = _INTERVAL_S
         self._pace = Pace()
-        self._seen: object = None  # what a request's file is told by
-        self._followed: Request | None = None  # the last
-        self._answer: Answer | None = None  # to the last, followed or not
         self._other: object = None  # what another process's file said
         self._other_since = 0.0
         self._said: set[str] = set()
-        self._requests.forget()
+        self.asked.forget()
 
     def look(self) -> None:
         """Do what is due. Errors of ours end it."""
@@ -138,7 +110,7 @@ class Control:
             if is_interruption(error):
                 raise
             self._closed = True
-            self._requests.end()
+            self.asked.end()
             report(_LOGGER, "%s is looked at no more; training goes on", self._folder, error=error)
 
     def _look(self) -> None:
@@ -146,7 +118,7 @@ class Control:
         if stand is None:
             return
         self._pace.note(stand.begun, stand.began)
-        self._end_what_is_through(stand)
+        self.asked.end_what_is_through(stand.step)
         begun = self._clock()
         if begun < self._due:
             return
@@ -162,7 +134,7 @@ class Control:
         path = self._folder / file_name(rank.number)
         try:
             if path == self._path or self._takes(path):
-                self._look_for_request(rank.run)
+                self.asked.look(rank.run)
                 files.put(path, self._report(rank, stand).said())
         except OSError as error:
             if is_interruption(error):
@@ -187,7 +159,7 @@ class Control:
                 return False
         if self._path is not None:  # the rank was not known for certain
             files.remove(self._path)
-        self._seen = self._told_by()  # a request that is there now was none to this process
+        self.asked.pass_over()
         self._path = path
         return True
 
@@ -199,97 +171,13 @@ class Control:
             **files.this_process(),
             step=stand.step,
             seconds_per_step=self._pace.seconds_per_step,
-            place=stand.place[:_MOST_CHARACTERS],
+            place=stand.place[:MOST_CHARACTERS],
             since=stand.since,
             recorded=stand.recorded,
             look=self._look_s,
-            answer=self._answer,
+            answer=self.asked.answer,
             time=time.time_ns(),
         )
-
-    # A request.
-
-    def _told_by(self) -> object:
-        try:
-            found = (self._folder / FILE).stat()
-        except FileNotFoundError as error:
-            if is_interruption(error):
-                raise
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
-
-    def _look_for_request(self, run: Run) -> None:
-        seen = self._told_by()
-        if seen == self._seen:
-            return
-        self._seen = seen
-        followed = self._requests.request
-        if seen is None:
-            if followed is not None and self._next_step() <= followed.first:
-                self._requests.end()
-                self._followed = self._answer = None
-                inform(_LOGGER, "%s was asked for no longer", followed.steps)
-            return
-        content = {}
-        try:
-            content = files.read(self._folder / FILE)
-            request = Request.of(content)
-        except ValueError as error:
-            if is_interruption(error):
-                raise
-            self._refuse(content.get("id"), f"malformed: {error}")
-            return
-        if followed is not None and self._next_step() > followed.first:
-            self._refuse(request.id, f"{followed.steps} are being recorded")
-            return
-        self._requests.end()
-        self._follow(request, run)
-
-    def _follow(self, request: Request, run: Run) -> None:
-        if request.run != run:
-            self._refuse(request.id, f"it is for {request.run}; this is {run}")
-            return
-        # In this order: a step that opens after this sees the request.
-        self._requests.request = request
-        begun = self._next_step() - 1
-        if begun >= request.first:
-            self._requests.end()
-            self._refuse(
-                request.id, f"too late: step {begun} has begun, and it begins with {request.first}"
-            )
-            return
-        self._prepare()
-        self._followed = request
-        self._answer = Answer(request.id, ACCEPTED)
-        inform(_LOGGER, "%s were asked for by %s", request.steps, request.asked_by)
-
-    def _refuse(self, id: object, why: str) -> None:
-        self._answer = Answer(id if isinstance(id, str) else "", REFUSED, why[:500])
-        warn(_LOGGER, "The request in %s is not followed: %s", self._folder, why)
-
-    def _end_what_is_through(self, stand: Stand) -> None:
-        request = self._requests.request
-        if request is not None and stand.step > request.last:
-            self._requests.end()
-            if self._answer is not None and self._answer.id == request.id:
-                self._answer = self._answer._replace(said=DONE)
-
-    def tell(self, record: Record, file: str) -> None:
-        """Take note of a step that was asked for, which goes to the exporter.
-
-        Args:
-            record: of the step.
-            file: that it is written to; empty where it goes elsewhere.
-        """
-        followed, answer = self._followed, self._answer
-        step = record.index
-        if followed is None or answer is None or answer.id != followed.id:
-            return
-        if step is not None and followed.first <= step <= followed.last:
-            traces = (*answer.traces, (step, f"{record.trace_id:032x}"))[:MOST_TRACES]
-            self._answer = answer._replace(
-                recorded=answer.recorded + 1, traces=traces, file=file[:_MOST_CHARACTERS]
-            )
 
     def close(self) -> None:
         """Remove the file: the process comes to its end by itself."""

@@ -56,7 +56,9 @@ class SimulatedRank:
             request = self.request
             if request is not None and request.first <= self._step <= request.last:
                 self.recorded.append(self._step)
-                self.control.tell(Record("step", self._step, 0, 0, trace_id=1 + self._step), "")
+                self.control.asked.tell(
+                    Record("step", self._step, 0, 0, trace_id=1 + self._step), ""
+                )
         self.control.look()
 
 

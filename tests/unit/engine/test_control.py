@@ -116,11 +116,11 @@ def test_a_request_is_followed_to_its_end_and_once(folder: Path) -> None:
         process.look(0.25)
         assert process.requests.request == request
     for step in (110, 111):
-        process.control.tell(Record("step", step, 0, 0, trace_id=step), "/t.jsonl")
+        process.control.asked.tell(Record("step", step, 0, 0, trace_id=step), "/t.jsonl")
     process.step = 113
     process.look(0.25)  # before the next file is due
     assert process.requests.request is None
-    process.control.tell(
+    process.control.asked.tell(
         Record("step", 112, 0, 0, trace_id=112), "/t.jsonl"
     )  # it comes a moment later
     traces = tuple((step, f"{step:032x}") for step in (110, 111, 112))
@@ -135,7 +135,7 @@ def test_a_long_request_names_the_first_traces_only(folder: Path) -> None:
     ask(process, 110, 160)
     process.look()
     for step in range(110, 161):
-        process.control.tell(Record("step", step, 0, 0, trace_id=step), "")
+        process.control.asked.tell(Record("step", step, 0, 0, trace_id=step), "")
     process.step = 161
     assert (process.answer().recorded, len(process.answer().traces)) == (51, MOST_TRACES)
 
