@@ -61,13 +61,13 @@ def rows(quick: bool) -> list[Row]:
         stop.wait()
         tracing = TorchModuleInstrumentor()._tracing
         assert tracing is not None
-        assert tracing._stalls is not None
+        assert tracing._lookout._stalls is not None
         times = []
         for _ in range(looks):
             start = perf_counter_ns()
-            tracing._stalls.look()
+            tracing._lookout._stalls.look()
             times.append((perf_counter_ns() - start) / 1e3)
-        written = _write_times(tracing._describe, looks)
+        written = _write_times(tracing._lookout._describe, looks)
         spoken = _speak_times(tracing, looks)
         stop.wait()
         thread.join()
@@ -113,7 +113,12 @@ def _speak_times(tracing: Tracing, count: int) -> list[float]:
     with TemporaryDirectory() as folder:
         requests = Requests(tracing._recorder, lambda: None, lambda: None)
         control = Control(
-            Path(folder), tracing._in_job, tracing._stand, lambda: 0, requests, lambda: None
+            Path(folder),
+            tracing._lookout._in_job,
+            tracing._lookout._stand,
+            lambda: 0,
+            requests,
+            lambda: None,
         )
         for _ in range(count):
             control._due = 0.0

@@ -1,4 +1,5 @@
-"""The whole route of a record, for as long as a process is instrumented. Nothing else knows all four of its rooms.
+"""The whole route of a record, for as long as a process is instrumented. But what looks on (`_lookout.py`) nothing else
+knows all four of its rooms.
 
 The program's threads record, and put what is finished. The engine's thread assembles it and emits the spans.
 """
@@ -7,34 +8,26 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
 
 import torch
 from opentelemetry.trace import TracerProvider
 
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._assembly.left_behind import Phase, phases_of, record_of, tree_of
 from otel_torch_modules._assembly.repeating.known_cuts import KnownCuts
 from otel_torch_modules._emission import step_metrics
 from otel_torch_modules._emission.emission import Emission
 from otel_torch_modules._engine import fork
-from otel_torch_modules._engine.black_box import BlackBox
-from otel_torch_modules._engine.control import Control, Rank, Stand
 from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._engine.engine import Engine
 from otel_torch_modules._engine.keeping import Keeping, has_modules
-from otel_torch_modules._engine.stalls import Stalls
-from otel_torch_modules._interruption import is_interruption, suppressed
+from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._job.identity import JobIdentity
 from otel_torch_modules._job.process_group import rank_and_world_size
 from otel_torch_modules._job.starter import JobContext
 from otel_torch_modules._log import inform
+from otel_torch_modules._lookout import Lookout
 from otel_torch_modules._recording.causes.causes import Causes
-from otel_torch_modules._recording.collectives import last_collectives
 from otel_torch_modules._recording.compiled_marks.compiled_marks import CompiledMarks
 from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._recording.device_events import DeviceEvents
@@ -47,7 +40,7 @@ from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.requests import Requests
 from otel_torch_modules._recording.torch_private.version import is_unchecked
-from otel_torch_modules._records import Record, Stall
+from otel_torch_modules._records import Record
 from otel_torch_modules.config import Config
 
 logger = logging.getLogger("otel_torch_modules")
@@ -92,7 +85,7 @@ class Tracing:
             self._deliveries,
             handle=self._handle,
             hand_over=self._hand_over,
-            look=self._look,
+            look=lambda: self._lookout.look(),
             finish=self._finish,
         )
         self._causes = Causes(config.causes, self._recorder)
@@ -124,11 +117,15 @@ class Tracing:
         spend = None if self._spending is None else self._spending.spend
         self._hooks = LoopHooks(self._steps.loop, spend)
         self._group_end = ProcessGroupEnd(self._send_early, self._recorder.fail)
-        self._standing = Standing(self._steps.current, self._recorder)
-        self._stalls = self._look_for_stalls(config.stall_timeout)
-        self._black_box = self._make_black_box(config.blackbox)
-        self._control = self._make_control(config.control)
-        self._phases: list[Phase] = []  # of the last step
+        self._lookout = Lookout(
+            config,
+            Standing(self._steps.current, self._recorder),
+            self._requests,
+            identity=self._identity,
+            deliveries=self._deliveries,
+            assembler=self._assembler,
+            emission=self._emission,
+        )
         # Steps that were not recorded, until the worker tells of them.
         self._left_out: deque[Record] = deque(maxlen=_MOST_LEFT_OUT)
         self.step = self._steps.step
@@ -162,12 +159,7 @@ class Tracing:
         """Forget the parent's step: the parent sends it."""
         self._steps.abandon()
         self._left_out.clear()
-        if self._stalls is not None:
-            self._stalls.forget()
-        if self._black_box is not None:
-            self._black_box.forget()
-        if self._control is not None:
-            self._control.forget()
+        self._lookout.forget()
         self._causes.forget()
         if self._device_events is not None:
             self._device_events.forget()
@@ -208,15 +200,11 @@ class Tracing:
             self._emission.context.settle(record)
             if self._spending is not None:
                 self._spending.worker_turns_to(record)
-            if self._stalls is not None:
-                self._stalls.tell(record)
-            if self._control is not None and record.requested:
-                self._control.asked.tell(record, self._emission.file)
+            self._lookout.tell(record)
             if self._keeping is not None:
                 self._leave_out_modules(self._keeping, record)
             tree = self._assembler.assemble(record)
-            if self._black_box is not None and record.kind == "step":
-                self._phases = phases_of(tree, record.clock_offset)
+            self._lookout.tell_phases(record, tree)
             sent = self._emission.emit(tree, context)
             if record.kind == "step":
                 self._emission.measure(record, tree, sent=sent)
@@ -240,98 +228,12 @@ class Tracing:
             while True:
                 self._emission.measure_left_out(self._left_out.popleft())
 
-    def _look(self) -> None:
-        """See where the program stands, when what it has finished was handled: on the worker's thread, as often."""
-        if self._stalls is not None:
-            self._stalls.look()
-        if self._black_box is not None and self._identity.is_rank:
-            self._send_left_behind(self._black_box.left_behind())
-            self._black_box.look()
-        if self._control is not None:
-            self._control.look()
-
-    def _make_black_box(self, folder: str) -> BlackBox | None:
-        return BlackBox(Path(folder).absolute(), self._rank, self._describe) if folder else None
-
-    def _make_control(self, folder: str) -> Control | None:
-        if self._requests is None:
-            return None
-        return Control(
-            Path(folder).absolute(),
-            self._in_job,
-            self._stand,
-            lambda: self._steps.current.index,
-            self._requests,
-            self._emission.prepare,
-        )
-
-    def _in_job(self) -> Rank | None:
-        """Return which rank of the job this process is; None where it is none."""
-        if not self._identity.is_rank:
-            return None
-        return Rank(self._identity.run, self._rank() or 0, self._identity.part().records)
-
-    def _stand(self) -> Stand | None:
-        """Return where it is in its training: on the worker's thread."""
-        begun, standing = self._standing.begun, self._standing.describe()
-        if begun is None or standing is None:
-            return None
-        since = max(time.time_ns() - standing["began"], 0) / 1e9
-        return Stand(standing["step"], *begun, standing["place"], since, self._standing.recorded)
-
-    def _describe(self) -> Mapping[str, Any] | None:
-        """Return what the black box says: on the worker's thread."""
-        standing = self._standing.describe()
-        if standing is None:
-            return None
-        killed = self._identity.killed_step(standing["step"])
-        shared = None
-        if killed is not None:
-            trace_id, (span_id, rank, sent_here) = killed
-            shared = [f"{trace_id:032x}", f"{span_id:016x}", rank, sent_here]
-        return {**standing, "shared": shared, "phases": self._phases}
-
-    def _send_left_behind(self, left: Mapping[str, Any] | None) -> None:
-        """Send where the process before this one stood when it was killed: on the worker's thread."""
-        if left is None:
-            return
-        try:
-            record = record_of(left)
-        except (KeyError, TypeError, ValueError) as error:
-            if is_interruption(error):
-                raise
-            return  # none of ours
-        with self._deliveries.assembling(record):
-            self._emission.context.settle(record)
-            root = tree_of(record, left)
-            self._emission.emit(root)
-            root.release()
-        self._emission.export()
-
-    def _look_for_stalls(self, timeout_s: float) -> Stalls | None:
-        if not timeout_s:
-            return None
-        return Stalls(timeout_s, self._standing, self._send_stall, self._rank, last_collectives)
-
     def _rank(self) -> int | None:
         return self._identity.rank
 
-    def _send_stall(self, record: Record, stall: Stall, say: Callable[[str, float], None]) -> None:
-        """Say where `record` stands, and send it at once: on the worker's thread."""
-        if not self._emission.context.open_stall(record, stall):
-            return
-        with self._deliveries.assembling(record):
-            snapshot = self._assembler.read_snapshot(record)
-            say(snapshot.place, snapshot.seconds)
-            self._emission.emit(snapshot.root)
-            snapshot.root.release()
-        self._emission.export()
-
     def _finish(self) -> None:
         try:
-            for files in (self._black_box, self._control):
-                if files is not None:
-                    files.close()
+            self._lookout.close()
             self._steps.finish()
         except BaseException:
             if self._recorder.fail("where the last step is handed over"):

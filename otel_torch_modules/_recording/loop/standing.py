@@ -93,6 +93,11 @@ class Standing:
         return self._current.index if index is None else index
 
     @property
+    def next_step(self) -> int:
+        """The number of the step that opens next; one that is open has a lower one."""
+        return self._current.index
+
+    @property
     def begun(self) -> tuple[int, int] | None:
         """The number of the last step that has begun, and when (ns); None where there is none, or it has no number."""
         step = self._current.step
