@@ -89,6 +89,7 @@ class Tracing:
             finish=self._finish,
         )
         self._causes = Causes(config.causes, self._recorder)
+        self._says_tracing_time = "host" in config.causes
         self._device_events = _device_events(config)
         self._losses = Losses(self._engine.worker.lose, self._unhook)
         self._requests = (
@@ -197,6 +198,8 @@ class Tracing:
             context, record.context = record.context, None
             if record.stamps is not None:
                 _read_device_times(record)
+            if self._says_tracing_time and record.kind == "step":
+                self._engine.worker.working_time.say(record)
             self._emission.context.settle(record)
             if self._spending is not None:
                 self._spending.worker_turns_to(record)

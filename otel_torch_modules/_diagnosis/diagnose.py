@@ -17,6 +17,7 @@ from otel_torch_modules._diagnosis.rules import (
     over_time,
     ranks,
     slow_steps,
+    tracing,
 )
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import usual
@@ -39,7 +40,7 @@ RULES: dict[str, tuple[Callable[[Run], Iterator[Finding]], ...]] = {
     "checkpoint": (causes.checkpoint,),
     "host": (causes.host,),
     "memory": (causes.memory,),
-    "tracing": (constants.tracing,),
+    "tracing": (tracing.tracing, tracing.export),
     "missing": (missing.missing,),
 }
 BALANCED = "balanced"

@@ -22,6 +22,7 @@ from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._engine.device_wait import DeviceWait
 from otel_torch_modules._engine.pauses import progress
 from otel_torch_modules._engine.record_queue import RecordQueue
+from otel_torch_modules._engine.working_time import WorkingTime
 from otel_torch_modules._interruption import is_interruption, uncovered
 from otel_torch_modules._log import report
 from otel_torch_modules._own_thread import OwnThread
@@ -102,6 +103,7 @@ class Worker:
         self._broken_off = False
         self.failures = 0
         self._said = 0  # of those that got lost, by steps that were taken
+        self.working_time = WorkingTime()
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's records: the parent sends them."""
@@ -224,6 +226,7 @@ class Worker:
                 if is_interruption(error):
                     raise
                 signal = None
+            self.working_time.begins()
             if isinstance(signal, threading.Event):
                 waiting.append(signal)
             waiting = [exported for exported in waiting if not exported.is_set()]
@@ -242,6 +245,7 @@ class Worker:
                 waiting.clear()
                 if ends:
                     break
+            self.working_time.ends()
         self._guarded(self._sender.close)
 
     def _handle_what_waits(self) -> bool:

@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from torch import Tensor, nn
 
 from benchmarks.machine import old_objects_set_aside
-from otel_torch_modules._diagnosis.diagnose import Diagnosis, diagnose
-from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
+from otel_torch_modules._diagnosis.diagnose import BALANCED, Diagnosis, diagnose
+from otel_torch_modules._emission.provider import OwnTracerProvider
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.why import run_of
-from otel_torch_modules.testing import capture_spans
+from otel_torch_modules.config import Config
+from otel_torch_modules.instrumentor import TorchModuleInstrumentor
 from tests.distributed.launch import command, run
 
 STEPS = 60
@@ -46,8 +50,16 @@ class Slept(torch.autograd.Function):
         return grads[0], None
 
 
+def compute(ms: float) -> None:
+    """Do as much in Python as takes about so long, while no other thread wants the interpreter."""
+    for _ in range(round(ms * 40_000)):
+        pass
+
+
 class Part(nn.Module):
     """A layer that takes 1 ms in forward and 2 in backward, and more where the fault says so."""
+
+    spend: Callable[[float], None] = staticmethod(rest)
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +67,7 @@ class Part(nn.Module):
         self.forward_ms, self.backward_ms = 1.0, 2.0
 
     def forward(self, value: Tensor) -> Tensor:
-        rest(self.forward_ms)
+        self.spend(self.forward_ms)
         slept: Tensor = Slept.apply(value * self.weight, lambda: self.backward_ms)
         return slept
 
@@ -99,6 +111,14 @@ class SlowSgd(torch.optim.SGD):
         return super().step(closure)
 
 
+class SlowExporter(SpanExporter):
+    """Computes, in the same interpreter, for as long as a part of a step does."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        compute(0.5 * len(spans))
+        return SpanExportResult.SUCCESS
+
+
 Hook = Callable[[int, Net], None]
 
 
@@ -110,6 +130,7 @@ class Fault(NamedTuple):
     within: Hook = lambda step, net: None  # after backward
     data_ms: Callable[[int], float] = lambda index: 0.0
     optimizer: type[torch.optim.SGD] = torch.optim.SGD
+    exporter: type[SpanExporter] | None = None  # that the program adds
 
 
 def part(net: Net, block: int) -> Part:
@@ -147,6 +168,12 @@ def littering(step: int, net: Net) -> None:
         gc.collect()
 
 
+def computing(step: int, net: Net) -> None:
+    for module in net.modules():
+        if isinstance(module, Part):
+            module.spend, module.backward_ms = compute, 0.0
+
+
 STRAGGLING = Fault({"straggler"}, "forward Sequential.1.mlp")
 
 FAULTS = {
@@ -168,8 +195,9 @@ FAULTS = {
     "a loop that does other things": Fault(
         {"between"}, "in the steps", within=pausing(15, lambda step: True)
     ),
+    "a slow exporter": Fault({"tracing"}, before=computing, exporter=SlowExporter),
     "a straggling rank": STRAGGLING,
-    "nothing": Fault({"balanced"}),
+    "nothing": Fault({BALANCED}),
 }
 
 
@@ -185,15 +213,29 @@ def train(fault: Fault) -> None:
         optimizer.step()
 
 
+@contextmanager
+def traced_to(file: Path, exporter: type[SpanExporter] | None) -> Iterator[None]:
+    """Trace the block as the variables would have it done; `exporter` is what the program adds."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OTEL_TRACES_EXPORTER", "otlp_file")
+        environment.setenv("OTEL_TORCH_MODULES_FILE", str(file))
+        provider = OwnTracerProvider("faults")
+        provider.open()
+    if exporter is not None:
+        provider.add_span_processor(SimpleSpanProcessor(exporter()))
+    instrumentor = TorchModuleInstrumentor()
+    instrumentor.instrument(config=Config(), tracer_provider=provider)
+    try:
+        yield
+    finally:
+        instrumentor.uninstrument()
+        provider.shutdown()
+
+
 def diagnosis_of(fault: Fault, file: Path) -> Diagnosis:
-    with (
-        old_objects_set_aside(),
-        capture_spans() as captured,
-    ):  # what all tests hold is none of the run's
+    # What all tests hold is none of the run's.
+    with old_objects_set_aside(), traced_to(file, fault.exporter):
         train(fault)
-    exporter = OtlpFileSpanExporter(str(file))
-    exporter.export(captured.spans)
-    exporter.shutdown()
     return diagnose(run_of(Traces.read(file)))
 
 
@@ -214,6 +256,8 @@ def diagnoses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Diagnosis]:
 
 
 def is_right(fault: Fault, diagnosis: Diagnosis) -> bool:
+    if fault.rules == {BALANCED}:  # whatever small thing a busy machine has done to a step or two
+        return BALANCED in {finding.rule for finding in diagnosis.findings}
     first = diagnosis.findings[0]
     return (
         first.rule in fault.rules
@@ -223,7 +267,7 @@ def is_right(fault: Fault, diagnosis: Diagnosis) -> bool:
 
 
 def test_the_first_finding_is_right(diagnoses: dict[str, Diagnosis]) -> None:
-    """Of eleven runs on a machine that does other things as well one may be told wrongly."""
+    """Of twelve runs on a machine that does other things as well one may be told wrongly."""
     wrong = {
         name: diagnoses[name].findings[:2]
         for name, fault in FAULTS.items()

@@ -1,4 +1,4 @@
-"""Rules about what every step costs: its usual time in a phase, in one module, in no span, in being traced."""
+"""Rules about what every step costs: its usual time in a phase, in one module, in no span."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ OPTIMIZER_SHARE = 0.2  # of the usual step
 RECOMPUTE_SHARE = 0.1
 BETWEEN_SHARE = 0.1  # of the usual step and the time to the next
 MODULE_SHARE = 0.5  # a module that is repeated nowhere
-SPAN_MS = 0.0055  # what a span costs, all threads: docs/cost.md
-TRACING_SHARE = 0.05
 
 
 def data(run: Run) -> Iterator[Finding]:
@@ -130,18 +128,3 @@ def module(run: Run) -> Iterator[Finding]:
                 place=name,
                 phase=phase,
             )
-
-
-def tracing(run: Run) -> Iterator[Finding]:
-    """Tracing itself costs too much here. Threshold: `TRACING_SHARE`, at `SPAN_MS` a span."""
-    spans = usual(run.steady.spans)
-    cost = spans * SPAN_MS
-    share = cost / max(run.usual_ms, 1e-9)
-    if share >= TRACING_SHARE:
-        yield Finding(
-            "tracing",
-            f"Tracing costs about {percent(share)} of a step here, {ms(cost)} for {spans:.0f} spans: set "
-            "OTEL_TORCH_MODULES_MAX_DEPTH or OTEL_TORCH_MODULES_MAX_OVERHEAD.",
-            cost,
-            share,
-        )

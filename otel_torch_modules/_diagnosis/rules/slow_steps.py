@@ -16,6 +16,7 @@ from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.places import Place
 from otel_torch_modules._diagnosis.rules.ranks import last_of
+from otel_torch_modules._diagnosis.rules.tracing import is_by_export
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import MS, usual
 from otel_torch_modules._diagnosis.words import digits, ms, numbers
@@ -119,6 +120,8 @@ def _own_excess(run: Run, at: int, lost: float) -> Excess:
 
 
 def _has_own_rule(run: Run, excess: Excess) -> bool:
+    if is_by_export(run, excess.at, excess.ms):
+        return True
     phase = excess.place.phase if excess.place else None
     if phase == semconv.PHASE_DATA:
         from otel_torch_modules._diagnosis.rules.constants import data

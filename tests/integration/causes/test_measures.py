@@ -7,10 +7,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
 import torch
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from otel_torch_modules import Config, step
 from otel_torch_modules._recording.causes.device_memory import Counted, DeviceMemory
@@ -24,7 +27,9 @@ from tests.support.simdev.run import on_the_device
 BUSY = 0.03  # s
 LOOK = 0.005  # s, and much less: to look itself, which comes right after the step's end
 CPU_TIME, SWITCHES = "torch.step.cpu_time", "torch.step.involuntary_switches"
-HOST = {CPU_TIME, SWITCHES, "torch.step.major_faults"}
+TRACING_TIME = "torch.step.tracing_time"
+SOON = 30.0  # s; reached only when something hangs
+HOST = {CPU_TIME, SWITCHES, "torch.step.major_faults", TRACING_TIME}
 
 
 def keep_busy() -> None:
@@ -112,6 +117,41 @@ def test_what_did_not_happen_is_not_said() -> None:
         SWITCHES: 3,
         "torch.step.major_faults": 2,
     }
+
+
+class HeldExporter(SpanExporter):
+    """Holds the thread that exports until the step that is open meanwhile says otherwise."""
+
+    def __init__(self) -> None:
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.begun.set()
+        self.goes_on.wait(SOON)
+        return SpanExportResult.SUCCESS
+
+    def hold(self) -> None:
+        assert self.begun.wait(SOON)
+        keep_busy()
+        self.goes_on.set()
+
+
+@pytest.mark.parametrize(("causes", "told"), [(("host",), True), (("compile",), False)])
+def test_a_step_says_for_how_long_others_were_exported_meanwhile(
+    causes: tuple[str, ...], told: bool
+) -> None:
+    exporter = HeldExporter()
+    with capture_spans(Config(causes=causes)) as captured:
+        captured.provider.add_span_processor(SimpleSpanProcessor(exporter))
+        train(in_forward=exporter.hold)
+    before, meanwhile, _ = captured.trees
+    time = meanwhile.attributes.get(TRACING_TIME)
+    assert TRACING_TIME not in before.attributes
+    if told:
+        assert isinstance(time, float)
+        assert BUSY <= time <= (meanwhile.end - meanwhile.start) / 1e9
+    else:
+        assert time is None
 
 
 def test_another_threads_reading_is_none_of_the_steps() -> None:

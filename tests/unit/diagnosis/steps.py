@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Mapping
+from math import nan
 from random import Random
 from typing import Any, NamedTuple
 
@@ -143,6 +144,7 @@ def make_steps(
         if folded:
             fold(parts)
         about = {semconv.STEP_KEPT: why} if why is not None else {}
+        said = attributes(step)
         sites: list[Site] = []
         parents: list[int] = []
         starts: list[int] = []
@@ -173,8 +175,12 @@ def make_steps(
             array("Q", starts),
             array("Q", ends),
             [""] * len(sites),
-            {},
-            {0: Remark({semconv.STEP_INDEX: step, **about, **attributes(step)})},
+            {
+                name: array("d", [value, *[nan] * (len(sites) - 1)])
+                for name, value in said.items()
+                if isinstance(value, float)
+            },
+            {0: Remark({semconv.STEP_INDEX: step, **about, **said})},
         )
         steps.append(Span(trace, 0))
         now += gap * 1e6

@@ -50,6 +50,14 @@ def attributed(key: str, at: tuple[int, ...], value: int) -> Callable[[int], dic
     return lambda step: {key: value if step in at else 1 if "switches" in key else 0}
 
 
+def exported(seconds: Callable[[int], float | None]) -> Callable[[int], dict[str, Any]]:
+    def attributes(step: int) -> dict[str, Any]:
+        time = seconds(step)
+        return {} if time is None else {semconv.STEP_TRACING_TIME: time}
+
+    return attributes
+
+
 FAULTS = {
     "data in every step": Fault(
         "data", lambda: make_run(change=add("data", 15)), "dataloader.next", "data", 15
@@ -210,6 +218,28 @@ FAULTS = {
         None,
         0.19,
     ),
+    "an export during every eighth step": Fault(
+        "tracing",
+        lambda: make_run(
+            change=add("GPT", 16, lambda step: step % 8 == 3),
+            attributes=exported(lambda step: 0.017 if step % 8 == 3 else None),
+        ),
+        None,
+        None,
+        2.1,
+        tuple(range(3, 100, 8)),
+    ),
+    "exports during most steps, at no period": Fault(
+        "tracing",
+        lambda: make_run(
+            change=scale(lambda step: 1.2 if step * step % 7 < 3 else 1.0),
+            attributes=exported(lambda step: 0.006 if step * step % 7 < 3 else None),
+        ),
+        None,
+        None,
+        3.3,
+        tuple(step for step in range(1, 100) if step * step % 7 < 3),
+    ),
 }
 
 
@@ -239,6 +269,51 @@ def test_a_healthy_run_is_balanced(noise: float, count: int) -> None:
     findings = diagnose(make_run(count, noise=noise)).findings
     assert [finding for finding in findings if finding.cost_share > 0.05] == []
     assert findings[0].rule == "balanced" or count == 3
+
+
+EXPORTED = {
+    "exports that cost nothing": make_run(
+        attributes=exported(lambda step: 0.02 if step % 8 == 3 else None)
+    ),
+    "an export in every step": make_run(
+        change=scale(lambda step: 3.0 if step % 8 == 3 else 1.0),
+        attributes=exported(lambda step: 0.02),
+    ),
+    "steps that are long for another reason, and so meet exports": make_run(
+        change=add("step", 300, lambda step: step % 8 == 3),
+        attributes=exported(lambda step: 0.02 if step % 8 == 3 else None),
+    ),
+    "two exports": make_run(
+        change=add("step", 20, lambda step: step in (20, 40)),
+        attributes=exported(lambda step: 0.02 if step in (20, 40) else None),
+    ),
+    "noise": make_run(
+        noise=0.3,
+        attributes=exported(lambda step: 0.02 if step % 8 == 3 else None),
+    ),
+    "drift": make_run(
+        change=scale(lambda step: 1 + step * 0.01),
+        attributes=exported(lambda step: 0.02 if step > 60 and step % 3 == 0 else None),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_an_export_that_slows_no_step_is_not_told_of(name: str) -> None:
+    found = diagnose(EXPORTED[name]).findings
+    assert [finding for finding in found if finding.rule == "tracing"] == []
+
+
+def test_a_step_that_is_slow_beyond_its_export_is_told_of_all_the_same() -> None:
+    run = make_run(
+        change=lambda step, parts: [
+            add("GPT", 16, lambda step: step % 8 == 3)(step, parts),
+            add("optimizer", 200, lambda step: step == 43)(step, parts),
+        ],
+        attributes=exported(lambda step: 0.017 if step % 8 == 3 else None),
+    )
+    slow = [one.steps for one in diagnose(run).findings if one.rule == "slow-step"]
+    assert slow == [(43,)]
 
 
 def test_the_verdict_says_where_the_time_goes() -> None:
