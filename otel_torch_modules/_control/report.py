@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from otel_torch_modules._control.fields import Fields
-from otel_torch_modules._control.request import Run
+from otel_torch_modules._control.request import RunStart
 
 MODULES, PHASES, NOTHING = "modules", "phases", "nothing"
 
@@ -79,7 +79,7 @@ class Report(NamedTuple):
         time: of the rank's clock, in ns.
     """
 
-    run: Run
+    run: RunStart
     rank: int
     records: bool
     host: str
@@ -103,7 +103,7 @@ class Report(NamedTuple):
         fields = Fields(content)
         known = content.get("seconds_per_step") is not None
         return cls(
-            run=Run.of(fields),
+            run=RunStart.of(fields),
             rank=fields.integer("rank", 0),
             records=fields.boolean("records"),
             host=fields.text("host"),

@@ -13,7 +13,7 @@ MODULES = ("all", "phases")
 MOST_STEPS = 1_000
 
 
-class Run(NamedTuple):
+class RunStart(NamedTuple):
     """One start of one run."""
 
     name: str  # empty where nothing names it
@@ -27,7 +27,7 @@ class Run(NamedTuple):
         return f"{name}{started}, world size {self.world_size}"
 
     @classmethod
-    def of(cls, fields: Fields) -> Run:
+    def of(cls, fields: Fields) -> RunStart:
         """Return what these fields say.
 
         Raises:
@@ -55,7 +55,7 @@ class Request(NamedTuple):
     """
 
     id: str
-    run: Run
+    run: RunStart
     first: int
     last: int
     modules: str
@@ -71,10 +71,10 @@ class Request(NamedTuple):
             ValueError: that is nothing that can be.
         """
         fields = Fields(content)
-        fields.only((*cls._fields, *Run._fields[1:]))
+        fields.only((*cls._fields, *RunStart._fields[1:]))
         request = cls(
             id=fields.text("id"),
-            run=Run.of(fields),
+            run=RunStart.of(fields),
             first=fields.integer("first", 0),
             last=fields.integer("last", 0),
             modules=fields.word("modules", MODULES),

@@ -9,7 +9,7 @@ from random import Random
 from statistics import median
 from typing import Any, NamedTuple
 
-from otel_torch_modules._diagnosis.places import Place
+from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.series import Series
 from otel_torch_modules._diagnosis.words import digits, ms
 
@@ -22,7 +22,7 @@ _LEAST_SHARE = 0.005  # of the step: a change that is smaller is not told
 class Change(NamedTuple):
     """A place whose own time changed. Times are ms a step; `share` is of the whole difference."""
 
-    place: Place
+    place: TimedPlace
     a_ms: float
     b_ms: float
     share: float
@@ -119,8 +119,8 @@ def compare(a: Series, b: Series) -> Comparison:
     )
 
 
-def _starred(series: Series) -> dict[Place, Sequence[float]]:
-    columns: dict[Place, Sequence[float]] = {}
+def _starred(series: Series) -> dict[TimedPlace, Sequence[float]]:
+    columns: dict[TimedPlace, Sequence[float]] = {}
     for place, own in series.own.items():
         known = columns.get(place.starred)
         columns[place.starred] = (
@@ -130,8 +130,8 @@ def _starred(series: Series) -> dict[Place, Sequence[float]]:
 
 
 def _only(
-    columns: dict[Place, Sequence[float]],
-    others: dict[Place, Sequence[float]],
+    columns: dict[TimedPlace, Sequence[float]],
+    others: dict[TimedPlace, Sequence[float]],
     difference: float,
     *,
     is_new: bool,
@@ -145,7 +145,7 @@ def _only(
     return sorted(found, key=lambda change: -abs(change.b_ms - change.a_ms))
 
 
-def _change(place: Place, before: float, after: float, difference: float) -> Change:
+def _change(place: TimedPlace, before: float, after: float, difference: float) -> Change:
     share = (after - before) / difference if difference else 0.0
     return Change(place, before, after, share)
 

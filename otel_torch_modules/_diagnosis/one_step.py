@@ -7,7 +7,7 @@ from statistics import median
 from typing import NamedTuple
 
 from otel_torch_modules import semconv
-from otel_torch_modules._diagnosis.places import Place
+from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import Series
 from otel_torch_modules._diagnosis.straggler import find_straggler
@@ -20,7 +20,7 @@ _IN_ONE_PLACE = 0.35  # of what the step lost
 class Loss(NamedTuple):
     """What a step took in a place, in ms."""
 
-    place: Place
+    place: TimedPlace
     took: float
     usual: float
 

@@ -16,7 +16,7 @@ BETWEEN = semconv.PHASE_BETWEEN  # the phase of what lies in no span of any othe
 _AROUND = (semconv.PHASE_STEP, semconv.PHASE_RANK, semconv.PHASE_BETWEEN)
 
 
-class Place(NamedTuple):
+class TimedPlace(NamedTuple):
     """Where own time is counted."""
 
     phase: str
@@ -30,7 +30,7 @@ class Place(NamedTuple):
         return f"{self.phase} {self.name}" if self.module_class else self.name
 
     @property
-    def starred(self) -> Place:
+    def starred(self) -> TimedPlace:
         """What it has in common with its equals."""
         return self._replace(name=self.pattern)
 
@@ -66,9 +66,9 @@ class Places:
             self._patterns[fqn] = found
         return found
 
-    def of_shape(self, shape: Shape, first: int) -> Sequence[Place]:
+    def of_shape(self, shape: Shape, first: int) -> Sequence[TimedPlace]:
         """Return the places of the spans from the one numbered `first` to the last below it."""
-        places: list[Place] = []
+        places: list[TimedPlace] = []
         phases: list[str] = []
         for at in range(first, shape.after[first]):
             site = shape.sites[at]
@@ -81,13 +81,15 @@ class Places:
             places.append(self._place(site, phase, is_step=site.phase in _AROUND))
         return places
 
-    def _place(self, site: Site, phase: str, *, is_step: bool) -> Place:
+    def _place(self, site: Site, phase: str, *, is_step: bool) -> TimedPlace:
         if site.fqn is not None:
-            return Place(phase, site.fqn, self.pattern(site.fqn), site.module_class or "module")
+            return TimedPlace(
+                phase, site.fqn, self.pattern(site.fqn), site.module_class or "module"
+            )
         name = _NAMES.get(site.name, site.name)
         if is_step:
             name = "between the spans"
-        return Place(phase, name, name, None)
+        return TimedPlace(phase, name, name, None)
 
 
 _NAMES = {semconv.BACKWARD_PASS: "backward, outside modules"}

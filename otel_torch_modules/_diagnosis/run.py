@@ -7,7 +7,7 @@ from functools import cached_property
 from statistics import median
 
 from otel_torch_modules import semconv
-from otel_torch_modules._diagnosis.places import Place
+from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.series import Series, series_of, usual
 from otel_torch_modules._trace import Span
 
@@ -63,12 +63,12 @@ class Run:
         return sum(self.main.ms)
 
     @cached_property
-    def usual_own(self) -> dict[Place, float]:
+    def usual_own(self) -> dict[TimedPlace, float]:
         """Own time in each place of the usual step that has its modules."""
         return {place: usual(column) for place, column in self.steady.usual_steps.own.items()}
 
     @cached_property
-    def usual_own_of_phases(self) -> dict[Place, float]:
+    def usual_own_of_phases(self) -> dict[TimedPlace, float]:
         """The same of the usual step that was sent with phases only."""
         steady = self.steady
         outlines = [at for at, in_full in enumerate(steady.in_full) if not in_full]

@@ -13,7 +13,7 @@ from statistics import median
 from typing import NamedTuple
 
 from otel_torch_modules import semconv
-from otel_torch_modules._diagnosis.places import Place, Places
+from otel_torch_modules._diagnosis.places import Places, TimedPlace
 from otel_torch_modules._trace import Shape, Span
 
 MS = 1e6  # ns
@@ -37,8 +37,8 @@ class Series:
         self.ms = [step.duration / MS for step in steps]
         self.spans = [step.shape.after[step.at] - step.at for step in steps]
         self.in_full = sent_in_full(steps)
-        self.own: dict[Place, array[float]] = {}
-        self.calls: dict[Place, int] = {}
+        self.own: dict[TimedPlace, array[float]] = {}
+        self.calls: dict[TimedPlace, int] = {}
         tables: dict[tuple[Shape, int], _Table] = {}
         for number, step in enumerate(steps):
             table = tables.get((step.shape, step.at))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from otel_torch_modules._diagnosis.run import Run
 
 
-class Row(NamedTuple):
+class ModuleRow(NamedTuple):
     """A module, or what stands in its place, with its own time of the usual step in ms."""
 
     name: str
@@ -23,7 +23,7 @@ class Row(NamedTuple):
         return sum(self.phases.values())
 
 
-def own_times(run: Run) -> list[Row]:
+def own_times(run: Run) -> list[ModuleRow]:
     """Return a row for each place, those with most own time first."""
     phases: defaultdict[tuple[str, str | None], dict[str, float]] = defaultdict(dict)
     calls: defaultdict[tuple[str, str | None], dict[str, int]] = defaultdict(dict)
@@ -32,7 +32,7 @@ def own_times(run: Run) -> list[Row]:
         phases[key][place.phase] = phases[key].get(place.phase, 0.0) + own
         calls[key][place.phase] = calls[key].get(place.phase, 0) + run.main.calls[place]
     rows = [
-        Row(name, module_class, own, max(calls[name, module_class].values()))
+        ModuleRow(name, module_class, own, max(calls[name, module_class].values()))
         for (name, module_class), own in phases.items()
     ]
     return sorted(rows, key=lambda row: -row.ms)

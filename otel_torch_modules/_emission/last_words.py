@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from otel_torch_modules._emission.otlp.answer import ENDED
+from otel_torch_modules._emission.otlp.reply import ENDED
 from otel_torch_modules._emission.otlp.request_exporter import NO_ANSWER, RequestExporter
 from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._log import warn

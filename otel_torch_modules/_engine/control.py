@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from otel_torch_modules._control import files
 from otel_torch_modules._control.report import MOST_CHARACTERS, Report, file_name
-from otel_torch_modules._control.request import Run
+from otel_torch_modules._control.request import RunStart
 from otel_torch_modules._engine.pace import Pace
 from otel_torch_modules._engine.request_file import RequestFile, Requests
 from otel_torch_modules._interruption import is_interruption, suppressed
@@ -32,7 +32,7 @@ _PATIENCE_S = 1.0  # at the end, with a file system that does not answer
 class Rank(NamedTuple):
     """Where this process is in its job, and whether it records anything there."""
 
-    run: Run
+    run: RunStart
     number: int
     records: bool
 

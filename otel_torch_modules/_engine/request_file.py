@@ -19,7 +19,7 @@ from otel_torch_modules._control.report import (
     REFUSED,
     Answer,
 )
-from otel_torch_modules._control.request import FILE, Request, Run
+from otel_torch_modules._control.request import FILE, Request, RunStart
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import inform, warn
 from otel_torch_modules._records import Record
@@ -79,7 +79,7 @@ class RequestFile:
         """Follow nothing any more."""
         self._requests.end()
 
-    def look(self, run: Run) -> None:
+    def look(self, run: RunStart) -> None:
         """Follow what is asked for since, or say why not; `run` is this process's."""
         seen = self._told_by()
         if seen == self._seen:
@@ -116,7 +116,7 @@ class RequestFile:
             return None
         return found.st_ino, found.st_mtime_ns, found.st_size
 
-    def _follow(self, request: Request, run: Run) -> None:
+    def _follow(self, request: Request, run: RunStart) -> None:
         if request.run != run:
             self._refuse(request.id, f"it is for {request.run}; this is {run}")
             return

@@ -14,7 +14,7 @@ import multiprocessing
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from otel_torch_modules._control.request import Run
+from otel_torch_modules._control.request import RunStart
 from otel_torch_modules._engine import fork
 from otel_torch_modules._job import launchers
 from otel_torch_modules._job.launchers import JobPlace
@@ -191,11 +191,11 @@ class JobIdentity:
         return step_ids(f"{self._run}\0{self._round}", step)
 
     @property
-    def run(self) -> Run:
+    def run(self) -> RunStart:
         """Which start of which run this is. Called on the worker thread, after the first step has opened."""
         place = self._find_place()
         name = self._config.run_id or launchers.run_id(self._environ)
-        return Run(
+        return RunStart(
             encodable(name)[:_MOST_CHARACTERS],
             launchers.restart_count(self._environ),
             place.world_size,

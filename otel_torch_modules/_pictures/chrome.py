@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 from otel_torch_modules import semconv
-from otel_torch_modules._pictures.tracks import Flows, Placed, Timeline, Track
+from otel_torch_modules._pictures.tracks import Flows, OnTrack, Timeline, Track
 from otel_torch_modules._trace import Site, Span
 
 _FLOW = '"name":"backward","cat":"flow"'
@@ -54,7 +54,7 @@ def _introduced(track: Track) -> Iterator[str]:
         yield _json({"ph": "M", "name": name, **where, "args": value})
 
 
-def _of_span(placed: Placed, flows: Flows, about: _About, first: int) -> Iterator[str]:
+def _of_span(placed: OnTrack, flows: Flows, about: _About, first: int) -> Iterator[str]:
     trace, at = placed.trace, placed.at
     start, end = trace.starts[at], trace.ends[at]
     where = (

@@ -10,7 +10,7 @@ import pyarrow
 from pyarrow import parquet
 
 from otel_torch_modules import semconv
-from otel_torch_modules._diagnosis.places import BETWEEN, Place, Places
+from otel_torch_modules._diagnosis.places import BETWEEN, Places, TimedPlace
 from otel_torch_modules._diagnosis.series import own_times
 from otel_torch_modules._trace import Shape, Span
 
@@ -76,9 +76,9 @@ class _Shapes:
 
     def __init__(self, places: Places) -> None:
         self._places = places
-        self._known: dict[tuple[Shape, int], Sequence[tuple[Place, int, int | None]]] = {}
+        self._known: dict[tuple[Shape, int], Sequence[tuple[TimedPlace, int, int | None]]] = {}
 
-    def of(self, root: Span) -> Sequence[tuple[Place, int, int | None]]:
+    def of(self, root: Span) -> Sequence[tuple[TimedPlace, int, int | None]]:
         """Return the place of each span, how deep it lies, and on which rank."""
         key = (root.shape, root.at)
         known = self._known.get(key)

@@ -11,7 +11,7 @@ from typing import IO
 
 from otel_torch_modules import semconv
 from otel_torch_modules._pictures.protobuf import fixed64, message, number, text
-from otel_torch_modules._pictures.tracks import Flows, Placed, Timeline, Track
+from otel_torch_modules._pictures.tracks import Flows, OnTrack, Timeline, Track
 from otel_torch_modules._trace import Site, Span
 
 # Values of enumerations.
@@ -95,7 +95,7 @@ class _Sequence:
         _packet(out, about + self._id)
         _packet(out, number(58, _BOOTTIME) + message(6, clocks) + self._id)
 
-    def begin(self, placed: Placed, flows: Flows) -> None:
+    def begin(self, placed: OnTrack, flows: Flows) -> None:
         trace, at = placed.trace, placed.at
         site = trace.shape.sites[at]
         known = self._names.get(site)

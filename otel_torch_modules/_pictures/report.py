@@ -19,7 +19,7 @@ from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.diagnose import diagnose
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.run import Run
-from otel_torch_modules._diagnosis.table import Row, own_times
+from otel_torch_modules._diagnosis.table import ModuleRow, own_times
 from otel_torch_modules._diagnosis.words import digits, percent
 from otel_torch_modules._grammar import counted
 from otel_torch_modules._pictures.charts import OTHER, PHASES, Flames, bars, heat, odd_steps
@@ -136,7 +136,7 @@ def _table(run: Run) -> Iterator[str]:
     yield "</tbody></table>"
 
 
-def _row(row: Row, phases: Sequence[str], whole: float, most: float) -> str:
+def _row(row: ModuleRow, phases: Sequence[str], whole: float, most: float) -> str:
     times = "".join(
         f"<td>{digits(row.phases[phase]) if row.phases.get(phase) else ''}</td>" for phase in phases
     )

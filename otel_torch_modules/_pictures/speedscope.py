@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from otel_torch_modules import semconv
 from otel_torch_modules._grammar import counted
-from otel_torch_modules._pictures.stacks import Stacks
+from otel_torch_modules._pictures.stacks import TimedStacks
 from otel_torch_modules._pictures.titles import title
 from otel_torch_modules._trace import Span
 
@@ -44,9 +44,9 @@ def _profiles(
         outside = [span for span in spans if not _is_step(span)]
         if steps:
             name = f"{before}{counted(len(steps), 'step')} together"
-            yield _summed(name, Stacks(steps), frames)
+            yield _summed(name, TimedStacks(steps), frames)
         if outside:
-            yield _summed(f"{before}outside steps, together", Stacks(outside), frames)
+            yield _summed(f"{before}outside steps, together", TimedStacks(outside), frames)
         for span in spans:
             number = "" if span.step is None else f" {span.step}"
             what = "step" if _is_step(span) else span.name

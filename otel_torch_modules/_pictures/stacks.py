@@ -11,7 +11,7 @@ from otel_torch_modules._trace import Shape, Span
 Stack = tuple[str, ...]  # titles, the outermost first
 
 
-class Stacks:
+class TimedStacks:
     """Stacks as a tree, each with its own time in ns."""
 
     def __init__(self, roots: Iterable[Span]) -> None:

@@ -71,7 +71,7 @@ class Track:
         return [end for end, _, _ in reversed(self._open)]
 
 
-class Placed(NamedTuple):
+class OnTrack(NamedTuple):
     """A span on its track."""
 
     trace: Trace
@@ -96,7 +96,7 @@ class Timeline:
         self._of_phase: dict[tuple[str, str], list[Track]] = {}
         self._rows: dict[tuple[Shape, int, str], _Rows] = {}
 
-    def place(self, root: Span) -> Iterator[Placed]:
+    def place(self, root: Span) -> Iterator[OnTrack]:
         """Yield a root and all spans below it in order of time, those above before those below."""
         trace, first = root.trace, root.at
         key = (root.shape, first, root.process)
@@ -108,15 +108,15 @@ class Timeline:
             row = rows.processes[at - first], rows.phases[at - first]
             yield self._put(trace, at, *row)
 
-    def _put(self, trace: Trace, at: int, process: str, phase: str) -> Placed:
+    def _put(self, trace: Trace, at: int, process: str, phase: str) -> OnTrack:
         tracks = self._of_phase.setdefault((process, phase), [])
         for number, track in enumerate(tracks, 1):
             ended = track.take(trace, at, anyway=number == _MOST_BESIDE)
             if ended is not None:
-                return Placed(trace, at, track, ended)
+                return OnTrack(trace, at, track, ended)
         track = self._new_track(process, phase, len(tracks))
         tracks.append(track)
-        return Placed(trace, at, track, track.take(trace, at, anyway=True) or [])
+        return OnTrack(trace, at, track, track.take(trace, at, anyway=True) or [])
 
     def _new_track(self, name: str, phase: str, beside: int) -> Track:
         process = self.processes.get(name)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from otel_torch_modules._grammar import agree, counted
 
 
-class Place(NamedTuple):
+class MissingSpan(NamedTuple):
     """Where a span is missing."""
 
     trace_id: str
@@ -26,7 +26,7 @@ class Damage:
     requests: list[int] = field(default_factory=list)  # numbers of those that are none
     cut_off: bool = False  # the last of them ends before its time
     spans: int = 0  # malformed ones, in requests that are otherwise good
-    places: list[Place] = field(default_factory=list)  # of what is missing, as far as can be told
+    places: list[MissingSpan] = field(default_factory=list)  # as far as can be told
     limit: int = 0  # of the search, where it was reached: there may be more
     ended: str = ""  # why nothing could be read from some place on
 

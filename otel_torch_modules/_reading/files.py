@@ -13,9 +13,9 @@ from typing import IO
 from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.arrivals import Arrivals
 from otel_torch_modules._reading.content import DAMAGED, open_content, size_of, unpacked
-from otel_torch_modules._reading.damage import Damage, Place
+from otel_torch_modules._reading.damage import Damage, MissingSpan
 from otel_torch_modules._reading.json_lines import JsonReader
-from otel_torch_modules._reading.progress import Progress
+from otel_torch_modules._reading.progress import ReadingProgress
 from otel_torch_modules._reading.source_error import SourceError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -25,7 +25,7 @@ _MOST_BYTES = 1 << 30  # of a message: what claims to be longer is none
 _FIRST_BYTES_OF_LENGTHS = range(8)
 
 
-def read_file(source: str, arrivals: Arrivals, progress: Progress) -> Damage:
+def read_file(source: str, arrivals: Arrivals, progress: ReadingProgress) -> Damage:
     """Read the spans of a file, or of standard input for ``-``, and return what of it is no span.
 
     Raises:
@@ -115,4 +115,4 @@ def _reader_of(message: bytes, arrivals: Arrivals, damage: Damage) -> Callable[[
 def _mark_last(arrivals: Arrivals, damage: Damage) -> None:
     """Note that something is missing after what came last."""
     if arrivals.last is not None:
-        damage.places.append(Place(*arrivals.last))
+        damage.places.append(MissingSpan(*arrivals.last))

@@ -15,7 +15,7 @@ from typing import Any
 from otel_torch_modules import semconv
 from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.arrivals import Arrivals, id_number
-from otel_torch_modules._reading.damage import Damage, Place
+from otel_torch_modules._reading.damage import Damage, MissingSpan
 from otel_torch_modules._trace import Remark
 
 STATUS_ERROR = 2
@@ -39,7 +39,7 @@ def read_entries(number: int, line: bytes, arrivals: Arrivals, damage: Damage) -
     except (ValueError, RecursionError, MalformedError):
         damage.requests.append(number)
         damage.cut_off = not text.endswith("\n")
-        before = [] if arrivals.last is None else [Place(*arrivals.last)]
+        before = [] if arrivals.last is None else [MissingSpan(*arrivals.last)]
         for part in filter(None, _REQUEST.split(text)):
             # A few bytes alone say nothing of their span: it came after the last one before.
             before = _places(part) or before[-1:]
@@ -53,7 +53,7 @@ def read_entries(number: int, line: bytes, arrivals: Arrivals, damage: Damage) -
             damage.places += _places(json.dumps(_without_attributes(entry)))
 
 
-def _places(line: str) -> list[Place]:
+def _places(line: str) -> list[MissingSpan]:
     found = list(_TRACE_ID.finditer(line))
     places = []
     for this, following in zip_longest(found, found[1:]):
@@ -61,9 +61,9 @@ def _places(line: str) -> list[Place]:
             line, this.end(), len(line) if following is None else following.start()
         )
         if start:
-            places.append(Place(printable(this[1]), int(start[1])))
+            places.append(MissingSpan(printable(this[1]), int(start[1])))
         elif following is None:  # before others it is a link's
-            places.append(Place(printable(this[1]), None))
+            places.append(MissingSpan(printable(this[1]), None))
     return places
 
 

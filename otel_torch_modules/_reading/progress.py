@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Progress(Protocol):
+class ReadingProgress(Protocol):
     """Is told of one source after the other."""
 
     def begin(self, name: str, size: int | None) -> None:

@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from otel_torch_modules import semconv
 from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.arrivals import Arrivals
-from otel_torch_modules._reading.damage import Damage, Place
+from otel_torch_modules._reading.damage import Damage, MissingSpan
 from otel_torch_modules._reading.json_entries import STATUS_ERROR, exception_text
 from otel_torch_modules._trace import Remark
 
@@ -37,7 +37,7 @@ class ProtobufReader:
         except DecodeError:
             self._damage.requests.append(number)
             if self._arrivals.last is not None:
-                self._damage.places.append(Place(*self._arrivals.last))
+                self._damage.places.append(MissingSpan(*self._arrivals.last))
             return
         for of_resource in request.resource_spans:
             process = self._arrivals.process(_attributes(of_resource.resource.attributes))
@@ -50,7 +50,7 @@ class ProtobufReader:
         if len(span.trace_id) != 16 or len(span.span_id) != 8 or not span_id:
             self._damage.spans += 1
             if span.trace_id:
-                place = Place(span.trace_id.hex(), span.start_time_unix_nano)
+                place = MissingSpan(span.trace_id.hex(), span.start_time_unix_nano)
                 self._damage.places.append(place)
             return
         site, varying = self._site(span)

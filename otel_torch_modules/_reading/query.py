@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from otel_torch_modules import semconv
 from otel_torch_modules._printable import printable
-from otel_torch_modules._reading.progress import Progress, Unseen
+from otel_torch_modules._reading.progress import ReadingProgress, Unseen
 from otel_torch_modules._reading.source_error import SourceError
 
 _TIME_LIMIT_S = 60.0
@@ -29,7 +29,7 @@ class Query(NamedTuple):
     phase: str = (
         semconv.PHASE_STEP
     )  # of the span that they are looked for by: a step's, or a stall's
-    progress: Progress = Unseen()
+    progress: ReadingProgress = Unseen()
 
 
 class Backend:
@@ -41,7 +41,7 @@ class Backend:
         progress: is told of what comes; nobody knows how much that will be.
     """
 
-    def __init__(self, name: str, url: str, progress: Progress) -> None:
+    def __init__(self, name: str, url: str, progress: ReadingProgress) -> None:
         self._progress = progress
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from otel_torch_modules._control.report import DONE, REFUSED, Report
 from otel_torch_modules._control.request import Request
 from otel_torch_modules._grammar import agree, counted
-from otel_torch_modules.cli.ranks_seen import Ranks
+from otel_torch_modules.cli.ranks_seen import SeenRanks
 from otel_torch_modules.cli.stall import ranks as named
 
 # Until the first step of a request (s): what is said of where ranks are is a look old, the request is seen a look
@@ -32,7 +32,7 @@ def first_step(reports: Mapping[int, Report]) -> int:
     return newest + 1 + math.ceil(lead / fastest)
 
 
-def what_hinders(ranks: Ranks) -> str:
+def what_hinders(ranks: SeenRanks) -> str:
     """Return why these ranks cannot be asked, as far as that will not change by itself; empty where they can."""
     if ranks.run is None:
         return "no rank has written anything there"
@@ -47,7 +47,7 @@ def what_hinders(ranks: Ranks) -> str:
     return ""
 
 
-def awaited(ranks: Ranks) -> list[int]:
+def awaited(ranks: SeenRanks) -> list[int]:
     """Return the ranks that have given no sign yet since they are looked at, or whose pace is not known."""
     return [
         rank
@@ -129,7 +129,7 @@ def traces(reports: Mapping[int, Report]) -> dict[int, dict[int, str]]:
     return dict(sorted(found.items()))
 
 
-def _other_starts(ranks: Ranks) -> str:
+def _other_starts(ranks: SeenRanks) -> str:
     return f"There {agree(ranks.earlier, 'is', 'are')} {counted(ranks.earlier, 'file')} of other starts or runs."
 
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from otel_torch_modules._grammar import counted
 from otel_torch_modules._secrets import without_secrets
+from otel_torch_modules.cli.examined import Examined
 from otel_torch_modules.cli.exporter_check import examine_exporters
-from otel_torch_modules.cli.finding import Finding
 from otel_torch_modules.cli.limits_check import examine_limits
 from otel_torch_modules.cli.provider_check import examine_provider
 from otel_torch_modules.cli.say import say
@@ -63,13 +63,13 @@ def examine(environ: Mapping[str, str], files: Sequence[str] = ()) -> int:
     return 1
 
 
-def _examine_traces(files: Sequence[str]) -> Iterator[Finding]:
+def _examine_traces(files: Sequence[str]) -> Iterator[Examined]:
     from otel_torch_modules.cli.trace_check import examine_traces  # needs a library that reads JSON
 
     return examine_traces(files)
 
 
-def _examine_installation(environ: Mapping[str, str]) -> Iterator[Finding]:
+def _examine_installation(environ: Mapping[str, str]) -> Iterator[Examined]:
     yield from _examine_versions()
     yield from _examine_entry_points()
     shown = without_secrets(environ)  # what nobody knows here, nobody prints
@@ -79,33 +79,33 @@ def _examine_installation(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield from examine_exporters(shown)
 
 
-def _examine_versions() -> Iterator[Finding]:
-    yield Finding("python", platform.python_version())
+def _examine_versions() -> Iterator[Examined]:
+    yield Examined("python", platform.python_version())
     for distribution, least in _REQUIREMENTS:
         wanted = ".".join(map(str, least))
         try:
             found = version(distribution)
         except PackageNotFoundError:
             fault = f"{distribution} is not installed; version {wanted} or later is needed"
-            yield Finding(distribution, "missing", fault)
+            yield Examined(distribution, "missing", fault)
             continue
         numbers = tuple([int(number) for number in re.findall(r"\d+", found)[: len(least)]])
         fault = f"{distribution} {found} is too old; {wanted} or later is needed"
-        yield Finding(distribution, found, "" if numbers >= least else fault)
+        yield Examined(distribution, found, "" if numbers >= least else fault)
     for distribution in _OF_READING:
         try:
-            yield Finding(distribution, version(distribution))
+            yield Examined(distribution, version(distribution))
         except PackageNotFoundError:
-            yield Finding(distribution, "missing: the commands that read traces need it")
+            yield Examined(distribution, "missing: the commands that read traces need it")
 
 
-def _examine_entry_points() -> Iterator[Finding]:
+def _examine_entry_points() -> Iterator[Examined]:
     for group, name in _ENTRY_POINTS.items():
         subject = f"entry point {group}"
         if entry_points(group=group, name=name):
-            yield Finding(subject, f"{name} is registered")
+            yield Examined(subject, f"{name} is registered")
         else:
-            yield Finding(
+            yield Examined(
                 subject,
                 f"{name} is missing",
                 f"entry point {name} of group {group} is not registered; install otel-torch-modules again",

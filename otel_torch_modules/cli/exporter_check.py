@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from urllib.parse import urlsplit
 
-from otel_torch_modules.cli.finding import Finding
+from otel_torch_modules.cli.examined import Examined
 from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_FILE
 
 DEFAULT_FILE = "traces-{pid}.jsonl"
@@ -24,12 +24,12 @@ _FIXED_PROTOCOLS = {"otlp_proto_grpc": "grpc", "otlp_proto_http": "http/protobuf
 _TIMEOUT_S = 2.0
 
 
-def examine_exporters(environ: Mapping[str, str]) -> Iterator[Finding]:
+def examine_exporters(environ: Mapping[str, str]) -> Iterator[Examined]:
     """Yield a finding for each exporter that `OTEL_TRACES_EXPORTER` names, `otlp` where it names none."""
     config_file = environ.get("OTEL_CONFIG_FILE")
     if config_file:
         fault = f"OTEL_CONFIG_FILE={config_file} is no file that can be read"
-        yield Finding(
+        yield Examined(
             "exporter",
             f"as {config_file} says; not examined",
             "" if os.access(config_file, os.R_OK) else fault,
@@ -37,7 +37,7 @@ def examine_exporters(environ: Mapping[str, str]) -> Iterator[Finding]:
         return
     names = environ.get(_EXPORTERS, "").strip() or "otlp"
     if names.lower() == "none":
-        yield Finding("exporter", "none", f"{_EXPORTERS}={names}: spans go nowhere")
+        yield Examined("exporter", "none", f"{_EXPORTERS}={names}: spans go nowhere")
         return
     for name in (name.strip() for name in names.split(",")):
         if name == "otlp" or name in _FIXED_PROTOCOLS:
@@ -45,7 +45,7 @@ def examine_exporters(environ: Mapping[str, str]) -> Iterator[Finding]:
         elif name == "otlp_file":
             yield _examine_file(environ)
         elif entry_points(group="opentelemetry_traces_exporter", name=name):
-            yield Finding("exporter", name)
+            yield Examined("exporter", name)
         else:
             known = ", ".join(
                 sorted(
@@ -53,10 +53,10 @@ def examine_exporters(environ: Mapping[str, str]) -> Iterator[Finding]:
                 )
             )
             fault = f"{_EXPORTERS}={name} is not installed; there are: {known}"
-            yield Finding("exporter", name, fault)
+            yield Examined("exporter", name, fault)
 
 
-def _examine_otlp(name: str, environ: Mapping[str, str]) -> Finding:
+def _examine_otlp(name: str, environ: Mapping[str, str]) -> Examined:
     protocol = (
         _FIXED_PROTOCOLS.get(name)
         or environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "").strip()
@@ -66,7 +66,7 @@ def _examine_otlp(name: str, environ: Mapping[str, str]) -> Finding:
     if protocol not in _PROTOCOLS:
         allowed = " or ".join(_PROTOCOLS)
         fault = f"OTEL_EXPORTER_OTLP_PROTOCOL: {protocol!r} is not allowed; it must be {allowed}"
-        return Finding("exporter", f"{name}, {protocol}", fault)
+        return Examined("exporter", f"{name}, {protocol}", fault)
     port = _PROTOCOLS[protocol]
     endpoint = (
         environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "").strip()
@@ -76,17 +76,17 @@ def _examine_otlp(name: str, environ: Mapping[str, str]) -> Finding:
     return _examine_endpoint(f"{name}, {protocol}, {endpoint}", endpoint, port)
 
 
-def _examine_endpoint(state: str, endpoint: str, default_port: int) -> Finding:
+def _examine_endpoint(state: str, endpoint: str, default_port: int) -> Examined:
     try:
         parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
         if parts.scheme == "unix":
-            return Finding("exporter", f"{state}; not examined")
+            return Examined("exporter", f"{state}; not examined")
         port = parts.port or _port_of_scheme(parts.scheme, default_port)
         host = parts.hostname or ""
     except ValueError:
         host, port = "", 0
     if not host:
-        return Finding(
+        return Examined(
             "exporter", state, f"{endpoint!r} is not an endpoint such as http://host:4317"
         )
     try:
@@ -95,13 +95,13 @@ def _examine_endpoint(state: str, endpoint: str, default_port: int) -> Finding:
         reason = "no host can have this name"
         if isinstance(error, OSError):
             reason = (error.strerror or str(error)).lower()
-        return Finding(
+        return Examined(
             "exporter",
             f"{state}: no answer",
             f"nothing answers at {host}:{port} ({reason}); start a collector there or set "
             "OTEL_EXPORTER_OTLP_ENDPOINT",
         )
-    return Finding("exporter", f"{state}: answers")
+    return Examined("exporter", f"{state}: answers")
 
 
 def _port_of_scheme(scheme: str, default_port: int) -> int:
@@ -111,7 +111,7 @@ def _port_of_scheme(scheme: str, default_port: int) -> int:
     return 443 if scheme == "https" else 80
 
 
-def _examine_file(environ: Mapping[str, str]) -> Finding:
+def _examine_file(environ: Mapping[str, str]) -> Examined:
     pattern = environ.get(OTEL_TORCH_MODULES_FILE, "").strip() or DEFAULT_FILE
     rank = environ.get("RANK", "0")
     path = Path(pattern.replace("{pid}", str(os.getpid())).replace("{rank}", rank)).absolute()
@@ -127,4 +127,4 @@ def _examine_file(environ: Mapping[str, str]) -> Finding:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         fault = f"{OTEL_TORCH_MODULES_FILE}={pattern}: nothing can be written to {place} ({reason})"
-    return Finding("exporter", f"otlp_file, {pattern}", fault)
+    return Examined("exporter", f"otlp_file, {pattern}", fault)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from otel_torch_modules.cli.finding import Finding
+from otel_torch_modules.cli.examined import Examined
 
 
 class _Limit(NamedTuple):
@@ -27,7 +27,7 @@ _LIMITS = (
 )
 
 
-def examine_limits(environ: Mapping[str, str]) -> Iterator[Finding]:
+def examine_limits(environ: Mapping[str, str]) -> Iterator[Examined]:
     """Yield the limits in force as one finding, and one for each variable whose value is not allowed."""
     in_force = []
     faults: dict[str, str] = {}
@@ -37,6 +37,6 @@ def examine_limits(environ: Mapping[str, str]) -> Iterator[Finding]:
         if value and not (value.isascii() and value.isdecimal()):
             faults[name] = f"{name}: {value!r} is not allowed; it must be an integer of at least 0"
         in_force.append(f"{value or 'any'} {limit.of}")
-    yield Finding("limits", "a span: " + ", ".join(in_force))
+    yield Examined("limits", "a span: " + ", ".join(in_force))
     for name, fault in faults.items():
-        yield Finding("limits", name, fault)
+        yield Examined("limits", name, fault)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 
-from otel_torch_modules.cli.finding import Finding
+from otel_torch_modules.cli.examined import Examined
 
 _SUBJECT = "provider"
 _CHOICE = "OTEL_PYTHON_TRACER_PROVIDER"
@@ -15,7 +15,7 @@ _GROUP = "opentelemetry_tracer_provider"
 _WRAPPERS = {"logfire": "logfire.configure()", "ddtrace": "DD_TRACE_OTEL_ENABLED"}
 
 
-def examine_provider(environ: Mapping[str, str]) -> Iterator[Finding]:
+def examine_provider(environ: Mapping[str, str]) -> Iterator[Examined]:
     """Yield what is known of it before the program runs.
 
     Under ``opentelemetry-instrument`` one is there already, in this very process.
@@ -23,21 +23,23 @@ def examine_provider(environ: Mapping[str, str]) -> Iterator[Finding]:
     # Where the variable chooses one, to ask for it would make it, for the whole process.
     found = None if _CHOICE in environ else _here()
     if found is not None:
-        yield Finding(_SUBJECT, found)
+        yield Examined(_SUBJECT, found)
     elif environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        yield Finding(_SUBJECT, "none: OTEL_SDK_DISABLED")
+        yield Examined(_SUBJECT, "none: OTEL_SDK_DISABLED")
     elif environ.get(_CHOICE):
         chosen = environ[_CHOICE]
         there = entry_points(group=_GROUP, name=chosen)
         fault = f"{_CHOICE}={chosen} is not installed"
-        yield Finding(_SUBJECT, f"{chosen}, by {_CHOICE}", "" if there else fault)
+        yield Examined(_SUBJECT, f"{chosen}, by {_CHOICE}", "" if there else fault)
     elif environ.get("OTEL_CONFIG_FILE"):
-        yield Finding(_SUBJECT, "the program's own, or what the SDK makes of OTEL_CONFIG_FILE")
+        yield Examined(_SUBJECT, "the program's own, or what the SDK makes of OTEL_CONFIG_FILE")
     else:
-        yield Finding(_SUBJECT, "the program's own, or one made from the OTEL_* variables")
+        yield Examined(_SUBJECT, "the program's own, or one made from the OTEL_* variables")
     for package, how in _WRAPPERS.items():
         if find_spec(package) is not None:
-            yield Finding(package, f"is installed: it wraps the SDK's provider where {how} is used")
+            yield Examined(
+                package, f"is installed: it wraps the SDK's provider where {how} is used"
+            )
 
 
 def _here() -> str | None:

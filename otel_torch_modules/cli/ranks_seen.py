@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 from otel_torch_modules._control import files
 from otel_torch_modules._control.report import Report
-from otel_torch_modules._control.request import Run
+from otel_torch_modules._control.request import RunStart
 
 _SILENT_AFTER_S = 5.0
 _MOST_RANKS = 1 << 20
 
 
-class Ranks(NamedTuple):
+class SeenRanks(NamedTuple):
     """The ranks of one start of a run.
 
     Args:
@@ -31,7 +31,7 @@ class Ranks(NamedTuple):
         unreadable: files that are none.
     """
 
-    run: Run | None
+    run: RunStart | None
     reports: dict[int, Report]
     silent: dict[int, float]
     fresh: set[int]
@@ -73,7 +73,7 @@ class RanksFolder:
         self._clock = clock
         self._files: dict[str, _File] = {}
 
-    def look(self) -> Ranks:
+    def look(self) -> SeenRanks:
         """Read all files.
 
         Raises:
@@ -102,14 +102,14 @@ class RanksFolder:
         elif known.report != report:
             self._files[name] = _File(report, now, fresh=True)
 
-    def _ranks(self, now: float, unreadable: list[str]) -> Ranks:
+    def _ranks(self, now: float, unreadable: list[str]) -> SeenRanks:
         found = list(self._files.values())
         if not found:
-            return Ranks(None, {}, {}, set(), 0, unreadable)
+            return SeenRanks(None, {}, {}, set(), 0, unreadable)
         run = max(found, key=lambda file: file.changed).report.run
         of_run = [file for file in found if file.report.run == run]
         of_run.sort(key=lambda file: file.report.rank)
-        return Ranks(
+        return SeenRanks(
             run,
             {file.report.rank: file.report for file in of_run},
             {

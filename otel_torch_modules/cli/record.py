@@ -31,7 +31,7 @@ from otel_torch_modules.cli.asking import (
 )
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.progress import Progress
-from otel_torch_modules.cli.ranks_seen import Ranks, RanksFolder
+from otel_torch_modules.cli.ranks_seen import RanksFolder, SeenRanks
 from otel_torch_modules.cli.say import say
 from otel_torch_modules.cli.stall import ranks as named
 
@@ -72,7 +72,7 @@ def record(folder: Path, wanted: Wanted, progress: Progress) -> None:
     _tell(request, reports)
 
 
-def _meet(folder: RanksFolder, progress: Progress) -> Ranks:
+def _meet(folder: RanksFolder, progress: Progress) -> SeenRanks:
     """Return the ranks when each has given a sign and its pace is known."""
     since = time.monotonic()
     while True:
@@ -96,7 +96,7 @@ def _meet(folder: RanksFolder, progress: Progress) -> Ranks:
         time.sleep(_LOOK_S)
 
 
-def _request(ranks: Ranks, wanted: Wanted) -> Request:
+def _request(ranks: SeenRanks, wanted: Wanted) -> Request:
     assert ranks.run is not None
     first = first_step(ranks.reports)
     return Request(
@@ -191,7 +191,7 @@ class _Asked:
                 self._progress.say(_withdrawal(seen))
                 raise
 
-    def _look_for_faults(self, ranks: Ranks, seen: Outlook) -> None:
+    def _look_for_faults(self, ranks: SeenRanks, seen: Outlook) -> None:
         request = self._request
         if seen.fault:
             raise CommandError(f"{seen.fault}. {_withdrawal(seen)}")

@@ -40,7 +40,7 @@ def ranks(numbers: Sequence[int]) -> str:
     return agree(len(numbers), "rank ", "ranks ") + named
 
 
-class Standing(NamedTuple):
+class RanksAtPlace(NamedTuple):
     """Ranks at one place."""
 
     ranks: tuple[int, ...]  # empty in a job of one process
@@ -92,7 +92,7 @@ class Stalled(NamedTuple):
     step: int | None
     seconds: float
     reason: str
-    groups: list[Standing]  # those that the others wait for last
+    groups: list[RanksAtPlace]  # those that the others wait for last
 
     @property
     def sentence(self) -> str:
@@ -166,7 +166,7 @@ def stalled(said: Sequence[Said]) -> Stalled:
         end = one.frames.rpartition(" → ")[2]
         groups.setdefault((one.place, end, one.collectives), []).append(one)
     standing = [
-        Standing(
+        RanksAtPlace(
             tuple([one.rank for one in group if one.rank is not None]),
             group[0].place,
             group[0].frames,
@@ -192,5 +192,5 @@ def _collectives(lines: Any) -> tuple[Collective, ...]:
     )
 
 
-def _begun(group: Standing) -> int:
+def _begun(group: RanksAtPlace) -> int:
     return sum(one.number for one in group.collectives)

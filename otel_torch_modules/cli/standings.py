@@ -13,7 +13,7 @@ from typing import NamedTuple
 from otel_torch_modules import semconv
 from otel_torch_modules._control.report import Report
 from otel_torch_modules._grammar import agree, counted
-from otel_torch_modules.cli.ranks_seen import Ranks
+from otel_torch_modules.cli.ranks_seen import SeenRanks
 
 # In the order in which a step has them.
 _PHASES = (
@@ -29,7 +29,7 @@ _OF_WORDS = {
 }
 
 
-class Row(NamedTuple):
+class RankRow(NamedTuple):
     """One rank.
 
     Args:
@@ -60,7 +60,7 @@ class Row(NamedTuple):
         return (-self.silent, -self.lag, -bool(self.behind), -(self.ms or 0.0), self.rank)
 
 
-def rows(ranks: Ranks) -> list[Row]:
+def rows(ranks: SeenRanks) -> list[RankRow]:
     """Return a row for each rank, by its number."""
     living = [report for rank, report in ranks.reports.items() if rank not in ranks.silent]
     front = max(living or ranks.reports.values(), key=_progress)
@@ -70,7 +70,7 @@ def rows(ranks: Ranks) -> list[Row]:
         phase, module = _place(report)
         lag, behind = _behind(report, front)
         found.append(
-            Row(
+            RankRow(
                 rank,
                 report.step,
                 None if report.seconds_per_step is None else 1e3 * report.seconds_per_step,
@@ -85,7 +85,7 @@ def rows(ranks: Ranks) -> list[Row]:
     return found
 
 
-def rest(others: Sequence[Row]) -> str:
+def rest(others: Sequence[RankRow]) -> str:
     """Return what is to be said of rows that have no line of their own."""
     steps = [row.step for row in others]
     times = [row.ms for row in others if row.ms is not None]

@@ -18,9 +18,9 @@ from otel_torch_modules._grammar import counted
 from otel_torch_modules._printable import printable
 from otel_torch_modules.cli.asking import outlook
 from otel_torch_modules.cli.command_error import CommandError
-from otel_torch_modules.cli.ranks_seen import Ranks, RanksFolder
+from otel_torch_modules.cli.ranks_seen import RanksFolder, SeenRanks
 from otel_torch_modules.cli.stall import ranks as named
-from otel_torch_modules.cli.standings import Row, rest, rows
+from otel_torch_modules.cli.standings import RankRow, rest, rows
 
 _LOOK_S = 1.0
 _FIRST_SIGN_S = 2.5  # so long a rank is waited for that seems to have given none
@@ -62,7 +62,7 @@ def show(folder: Path, console: Console) -> None:
             return
 
 
-def _look(folder: RanksFolder) -> Ranks:
+def _look(folder: RanksFolder) -> SeenRanks:
     try:
         ranks = folder.look()
     except OSError as error:
@@ -75,7 +75,7 @@ def _look(folder: RanksFolder) -> Ranks:
     return ranks
 
 
-def _picture(ranks: Ranks, folder: Path, console: Console) -> Group:
+def _picture(ranks: SeenRanks, folder: Path, console: Console) -> Group:
     found = rows(ranks)
     most = len(found)
     if console.is_terminal:
@@ -91,7 +91,7 @@ def _picture(ranks: Ranks, folder: Path, console: Console) -> Group:
     return Group(*lines)
 
 
-def _about(ranks: Ranks, folder: Path) -> Iterator[Text]:
+def _about(ranks: SeenRanks, folder: Path) -> Iterator[Text]:
     reports = ranks.reports.values()
     newest = max(report.step for report in reports)
     paces = [report.seconds_per_step for report in reports if report.seconds_per_step is not None]
@@ -113,7 +113,7 @@ def _about(ranks: Ranks, folder: Path) -> Iterator[Text]:
         yield Text(f"{counted(left_out, 'file')} of other starts or runs, or of none: left out")
 
 
-def _request(ranks: Ranks, folder: Path) -> str:
+def _request(ranks: SeenRanks, folder: Path) -> str:
     try:
         request = Request.of(files.read(folder / FILE))
     except (OSError, ValueError):
@@ -135,7 +135,7 @@ def _header(width: int) -> Text:
     return Text(cells, style="dim")
 
 
-def _line(row: Row, width: int) -> Text:
+def _line(row: RankRow, width: int) -> Text:
     style = "red" if row.silent else "yellow" if row.behind else ""
     ms = "" if row.ms is None else f"{row.ms:.1f}"
     recorded = "" if row.recorded == NOTHING else row.recorded

@@ -9,7 +9,7 @@ from otel_torch_modules._grammar import counted
 from otel_torch_modules._reading.source_error import SourceError
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules._trace import Span
-from otel_torch_modules.cli.finding import Finding
+from otel_torch_modules.cli.examined import Examined
 from otel_torch_modules.environment_variables import (
     OTEL_TORCH_MODULES_DETAIL_RANKS,
     OTEL_TORCH_MODULES_MAX_DEPTH,
@@ -19,16 +19,16 @@ from otel_torch_modules.environment_variables import (
 _SUBJECT = "traces"
 
 
-def examine_traces(files: Sequence[str]) -> Iterator[Finding]:
+def examine_traces(files: Sequence[str]) -> Iterator[Examined]:
     """Yield a finding for each of `files`."""
     for file in files:
         try:
             yield from _examine_file(file)
         except SourceError as error:
-            yield Finding(_SUBJECT, str(file), str(error))
+            yield Examined(_SUBJECT, str(file), str(error))
 
 
-def _examine_file(path: str) -> Iterator[Finding]:
+def _examine_file(path: str) -> Iterator[Examined]:
     file = Traces.read(path)
     steps = file.steps
     held = len({(step.trace_id, step.step) for step in steps})  # ranks without it share one
@@ -43,13 +43,13 @@ def _examine_file(path: str) -> Iterator[Finding]:
             f"record fewer of them (raise wait in {OTEL_TORCH_MODULES_SCHEDULE}) "
             f"or less of each (lower {OTEL_TORCH_MODULES_MAX_DEPTH}, name fewer {OTEL_TORCH_MODULES_DETAIL_RANKS})"
         )
-    yield Finding(_SUBJECT, f"{path}: {counted(held, 'step')}{cut}, {dropped} dropped", fault)
+    yield Examined(_SUBJECT, f"{path}: {counted(held, 'step')}{cut}, {dropped} dropped", fault)
     for step in file.whole_steps[-1:]:
         hint = compiled_as_one(step)
         if hint:
-            yield Finding(_SUBJECT, f"{path}: {hint}")
+            yield Examined(_SUBJECT, f"{path}: {hint}")
     for loss in file.losses():
-        yield Finding(_SUBJECT, f"{path}: damaged", loss)
+        yield Examined(_SUBJECT, f"{path}: damaged", loss)
 
 
 def _dropped_before(root: Span) -> int:

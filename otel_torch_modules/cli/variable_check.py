@@ -8,8 +8,8 @@ from dataclasses import fields
 from otel_torch_modules import environment_variables
 from otel_torch_modules._allowed import PREFIX
 from otel_torch_modules._misspelt import OURS, misspelt
+from otel_torch_modules.cli.examined import Examined
 from otel_torch_modules.cli.exporter_check import DEFAULT_FILE
-from otel_torch_modules.cli.finding import Finding
 from otel_torch_modules.cli.sampler_check import (
     SAMPLER,
     SAMPLER_ARGUMENT,
@@ -26,7 +26,7 @@ _WHERE_EMPTY = {"run_id": "from the launcher"}
 _WHERE_NONE = {"keep": "everything is sent in full"}
 
 
-def examine_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
+def examine_variables(environ: Mapping[str, str]) -> Iterator[Examined]:
     """Yield a finding for each variable of ours, for misspelt ones, and for OpenTelemetry's that are set."""
     defaults = {PREFIX + entry.name.upper(): entry.name for entry in fields(Config)}
     for name in OURS:
@@ -35,30 +35,30 @@ def examine_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
         elif name in defaults:
             yield _examine_option(name, defaults[name], environ)
         else:
-            yield Finding(name, environ.get(name) or f"{DEFAULT_FILE} (default)")
+            yield Examined(name, environ.get(name) or f"{DEFAULT_FILE} (default)")
     mistakes = {mistake.name: mistake.sentence for mistake in misspelt(environ)}
     for name in sorted(environ):
         if name in mistakes:
-            yield Finding(name, environ[name], mistakes[name])
+            yield Examined(name, environ[name], mistakes[name])
         elif name.startswith("OTEL_") and name not in OURS:
             yield _examine_standard(name, environ)
 
 
-def _examine_enabled(environ: Mapping[str, str]) -> Finding:
+def _examine_enabled(environ: Mapping[str, str]) -> Examined:
     name = environment_variables.OTEL_TORCH_MODULES_ENABLED
     try:
         enabled = is_enabled(environ)
     except ValueError as error:
-        return Finding(name, environ[name], str(error))
+        return Examined(name, environ[name], str(error))
     if not enabled:
-        return Finding(name, "false: only opentelemetry-instrument or the program starts tracing")
+        return Examined(name, "false: only opentelemetry-instrument or the program starts tracing")
     if environ.get(_AUTOLOAD, "1") == "0":
         fault = f"{_AUTOLOAD}=0 keeps torch from loading entry points, so {name} has no effect"
-        return Finding(name, "true", fault)
-    return Finding(name, "true")
+        return Examined(name, "true", fault)
+    return Examined(name, "true")
 
 
-def _examine_option(name: str, option: str, environ: Mapping[str, str]) -> Finding:
+def _examine_option(name: str, option: str, environ: Mapping[str, str]) -> Examined:
     given = environ.get(name, "").strip()
     # Alone, so that each bad value is a fault of its own; but for the folder that must be another than this one.
     alone = {name: given}
@@ -67,8 +67,8 @@ def _examine_option(name: str, option: str, environ: Mapping[str, str]) -> Findi
     try:
         value = getattr(Config.from_env(alone), option)
     except ValueError as error:
-        return Finding(name, given, str(error))
-    return Finding(name, _as_text(option, value) + ("" if given else " (default)"))
+        return Examined(name, given, str(error))
+    return Examined(name, _as_text(option, value) + ("" if given else " (default)"))
 
 
 def _as_text(option: str, value: object) -> str:
@@ -84,12 +84,12 @@ def _as_text(option: str, value: object) -> str:
     return str(value) or _WHERE_EMPTY.get(option, "none")
 
 
-def _examine_standard(name: str, environ: Mapping[str, str]) -> Finding:
+def _examine_standard(name: str, environ: Mapping[str, str]) -> Examined:
     value = environ[name]
     if name == "OTEL_SDK_DISABLED" and value.strip().lower() == "true":
-        return Finding(name, value, f"{name}={value} switches off all of OpenTelemetry")
+        return Examined(name, value, f"{name}={value} switches off all of OpenTelemetry")
     if name == SAMPLER:
         return examine_sampler(value)
     if name == SAMPLER_ARGUMENT:
         return examine_sampler_argument(value, environ.get(SAMPLER, ""))
-    return Finding(name, value)
+    return Examined(name, value)

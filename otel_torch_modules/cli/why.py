@@ -13,7 +13,7 @@ from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.diagnose import Diagnosis, diagnose
 from otel_torch_modules._diagnosis.one_step import compare_step, sentence
 from otel_torch_modules._diagnosis.run import Run
-from otel_torch_modules._diagnosis.table import Row, own_times
+from otel_torch_modules._diagnosis.table import ModuleRow, own_times
 from otel_torch_modules._diagnosis.words import digits, ms, percent
 from otel_torch_modules._grammar import agree, counted
 from otel_torch_modules._reading.query import Query
@@ -211,7 +211,7 @@ def _table(run: Run, width: int) -> Iterator[str]:
         yield f"  {name:<{names}}{digits(time):>{_TIME * (len(phases) + 1)}}{share:>{_SHARE}}"
 
 
-def _row(row: Row, names: int, phases: Sequence[str], whole: float, eighths: int) -> str:
+def _row(row: ModuleRow, names: int, phases: Sequence[str], whole: float, eighths: int) -> str:
     name = row.name if len(row.name) <= names else "…" + row.name[1 - names :]
     is_module = row.module_class is not None
     times = "".join(

@@ -9,11 +9,11 @@ from pathlib import Path
 from types import TracebackType
 
 from otel_torch_modules._control.report import MODULES, NOTHING
-from otel_torch_modules._control.request import Request, Run
+from otel_torch_modules._control.request import Request, RunStart
 from otel_torch_modules._engine.control import Control, Rank, Stand
 from otel_torch_modules._records import Record
 
-RUN = Run("night 3", "0.0", 4)
+RUN = RunStart("night 3", "0.0", 4)
 
 
 class SimulatedRank:
@@ -26,7 +26,9 @@ class SimulatedRank:
         seconds_per_step: as long as they take.
     """
 
-    def __init__(self, folder: Path, number: int, run: Run = RUN, seconds_per_step: float = 0.1) -> None:  # fmt: skip
+    def __init__(
+        self, folder: Path, number: int, run: RunStart = RUN, seconds_per_step: float = 0.1
+    ) -> None:
         self.request: Request | None = None
         self.seconds_per_step = seconds_per_step
         self.recorded: list[int] = []

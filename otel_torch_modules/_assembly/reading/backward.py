@@ -15,7 +15,7 @@ from __future__ import annotations
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.reading.call import CALL_INDEX, Call, attributes_of
 from otel_torch_modules._assembly.reading.history import KnownCalls
-from otel_torch_modules._assembly.reading.recompute import Recompute, Run
+from otel_torch_modules._assembly.reading.recompute import Recompute, RecomputedFunction
 from otel_torch_modules._records import Raised
 from otel_torch_modules._spans.span import Span
 
@@ -146,7 +146,7 @@ class Backward:
             for call in run.calls:
                 call.repeats = None  # else a step's calls would keep those of all steps before
 
-    def _put_first(self, run: Run, inside: Call) -> None:
+    def _put_first(self, run: RecomputedFunction, inside: Call) -> None:
         """Draw `run` before the open backward of `inside`, the call in which it happened."""
         if not run.repeats_a_caller_of(inside):  # that one is over: nothing said so
             self._close(run.depth + 1, run.start)

@@ -15,7 +15,7 @@ from otel_torch_modules._assembly.reading.call import Call
 from otel_torch_modules._assembly.reading.history import KnownCalls
 
 
-class Run(NamedTuple):
+class RecomputedFunction(NamedTuple):
     """One checkpointed function's recompute."""
 
     calls: list[Call]  # it is known now which forward call each repeats
@@ -64,14 +64,14 @@ class Recompute:
         """`call` is made now."""
         self.calls.append(call)
 
-    def runs(self, path: list[Call]) -> list[Run]:
+    def runs(self, path: list[Call]) -> list[RecomputedFunction]:
         """Return what has been recomputed, the first first, and forget it.
 
         Args:
             path: the calls whose backward is open, outermost first.
         """
         depths = {call: depth for depth, call in enumerate(path)}
-        runs: list[Run] = []
+        runs: list[RecomputedFunction] = []
         calls, self.calls = self.calls, []
         while calls:
             last = calls.pop()
@@ -86,14 +86,14 @@ class Recompute:
             self._repeated.update(call.repeats for call in run if call.repeats is not None)
             host = last.repeats
             if host is None:  # not a recompute: a forward of its own, wherever backward stands
-                runs.append(Run(run, len(path) - 1, whole=False))
+                runs.append(RecomputedFunction(run, len(path) - 1, whole=False))
                 continue
             if len(run) > 1:
                 host = host.parent
             while host is not None and host not in depths:
                 host = host.parent
             depth = -1 if host is None else depths[host]
-            runs.append(Run(run[::-1], depth, whole=host is last.repeats))
+            runs.append(RecomputedFunction(run[::-1], depth, whole=host is last.repeats))
         return runs[::-1]
 
     def _repeated_by(self, call: Call, path: list[Call], depths: dict[Call, int]) -> Call | None:

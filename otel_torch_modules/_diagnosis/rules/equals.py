@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from statistics import median
 
 from otel_torch_modules._diagnosis.finding import Finding
-from otel_torch_modules._diagnosis.places import Place
+from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.words import digits, ms
 
@@ -18,11 +18,13 @@ LEAST_SHARE = 0.02  # of the usual step
 
 def unlike(run: Run) -> Iterator[Finding]:
     """One of several equal blocks takes longer. Threshold: `UNLIKE` times, and `LEAST_SHARE` of the usual step."""
-    groups: defaultdict[Place, dict[Place, float]] = defaultdict(dict)
+    groups: defaultdict[TimedPlace, dict[TimedPlace, float]] = defaultdict(dict)
     for place, own in run.usual_own.items():
         if place.name != place.pattern:
             groups[place.starred][place] = own
-    found: defaultdict[str, list[tuple[float, Place, dict[Place, float]]]] = defaultdict(list)
+    found: defaultdict[str, list[tuple[float, TimedPlace, dict[TimedPlace, float]]]] = defaultdict(
+        list
+    )
     for equals in groups.values():
         place = max(equals, key=lambda place: equals[place])
         typical = median(equals.values())

@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import fmean, median
 
 from otel_torch_modules._diagnosis.finding import Finding
-from otel_torch_modules._diagnosis.places import Place
+from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import Series
 from otel_torch_modules._diagnosis.words import digits, ms, percent
@@ -88,9 +88,9 @@ def _since(values: Sequence[float]) -> int | None:
     return jump if error(0, jump) + error(jump, count) < climbing / 2 else None
 
 
-def _where(series: Series, third: int) -> Place | None:
+def _where(series: Series, third: int) -> TimedPlace | None:
     """Return the place, numbers of blocks starred, that became slower most, if it is more than a third of all."""
-    more: dict[Place, float] = {}
+    more: dict[TimedPlace, float] = {}
     for place, column in series.own.items():
         difference = median(column[-third:]) - median(column[:third])
         more[place.starred] = more.get(place.starred, 0.0) + difference

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.finding import Finding
-from otel_torch_modules._diagnosis.places import Place
+from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.rules.ranks import last_of
 from otel_torch_modules._diagnosis.rules.tracing import is_by_export
 from otel_torch_modules._diagnosis.run import Run
@@ -35,13 +35,13 @@ class Excess(NamedTuple):
 
     at: int  # its number among the steady steps
     ms: float
-    place: Place | None  # where most of it was lost; None: in many places at once
+    place: TimedPlace | None  # where most of it was lost; None: in many places at once
     share: float  # of it, there
     usual: float  # ms there, of steps that have as much as it: their modules, or phases only
     rank: int | None = None  # that lost it, where the others only waited for that one
 
     @property
-    def kind(self) -> tuple[Place | None, int | None]:
+    def kind(self) -> tuple[TimedPlace | None, int | None]:
         """What steps have in common that are one finding."""
         return self.place and self.place.starred, self.rank
 
@@ -49,7 +49,7 @@ class Excess(NamedTuple):
 def slow_step(run: Run) -> Iterator[Finding]:
     """Some steps are slow, at no period. Threshold: `SLOW` times their neighbours, and `NOISES` times the noise."""
     periodic = {at for group in _periods(run) for at in group.found}
-    groups: defaultdict[tuple[Place | None, int | None], list[Excess]] = defaultdict(list)
+    groups: defaultdict[tuple[TimedPlace | None, int | None], list[Excess]] = defaultdict(list)
     for excess in excesses(run, SLOW):
         if excess.at not in periodic and not _has_own_rule(run, excess):
             groups[excess.kind].append(excess)
@@ -135,7 +135,7 @@ def _periods(run: Run) -> tuple[_Period, ...]:
     hits = [excess for excess in excesses(run, PERIODIC) if not _has_own_rule(run, excess)]
     found = _period_of(run, hits)
     if found is None:  # what is slow in one place may be periodic though other steps are slow too
-        groups: defaultdict[Place | None, list[Excess]] = defaultdict(list)
+        groups: defaultdict[TimedPlace | None, list[Excess]] = defaultdict(list)
         for excess in hits:
             groups[excess.place and excess.place.starred].append(excess)
         found_in = [_period_of(run, hits) for hits in groups.values()]
@@ -163,14 +163,14 @@ def _period_of(run: Run, hits: Sequence[Excess]) -> _Period | None:
     return None
 
 
-def _place_of(lost: Sequence[Excess]) -> Place | None:
+def _place_of(lost: Sequence[Excess]) -> TimedPlace | None:
     counts = Counter(excess.place and excess.place.starred for excess in lost)
     place, times = counts.most_common(1)[0]
     return place if times > len(lost) / 2 else None
 
 
 def _finding(
-    run: Run, rule: str, place: Place | None, lost: Sequence[Excess], sentence: str
+    run: Run, rule: str, place: TimedPlace | None, lost: Sequence[Excess], sentence: str
 ) -> Finding:
     cost, share = run.cost(sum(excess.ms for excess in lost))
     steps = tuple([run.steady.numbers[excess.at] for excess in lost])
@@ -191,7 +191,7 @@ def _finding(
     )
 
 
-def _sentence(run: Run, place: Place | None, lost: Sequence[Excess]) -> str:
+def _sentence(run: Run, place: TimedPlace | None, lost: Sequence[Excess]) -> str:
     steps = [run.steady.numbers[excess.at] for excess in lost]
     if len(lost) == 1:
         (excess,) = lost

@@ -16,8 +16,8 @@ from typing import Any
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 
-from otel_torch_modules._emission.otlp.answer import TAKEN, Answer
 from otel_torch_modules._emission.otlp.json import Json, encode_line
+from otel_torch_modules._emission.otlp.reply import TAKEN, Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._engine import fork
 from otel_torch_modules._interruption import is_interruption, suppressed
@@ -78,7 +78,7 @@ class OtlpFileSpanExporter(RequestExporter):
         """Return the line that holds finished `spans`."""
         return encode_line(encode_spans(spans))
 
-    def attempt(self, request: EncodedRequest) -> Answer:
+    def attempt(self, request: EncodedRequest) -> Reply:
         """Append `request` as one line."""
         try:
             self._write(request.data)
@@ -86,7 +86,7 @@ class OtlpFileSpanExporter(RequestExporter):
             if is_interruption(error):
                 raise
             kind = errno.errorcode.get(error.errno or 0, "OSError")
-            return Answer(kind, f"{self.path} cannot be written: {error.strerror or error}")
+            return Reply(kind, f"{self.path} cannot be written: {error.strerror or error}")
         return TAKEN
 
     def _write(self, line: bytes) -> None:

@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from otel_torch_modules._emission.otlp.answer import Answer
+from otel_torch_modules._emission.otlp.reply import Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._interruption import is_interruption, suppressed
 
@@ -44,7 +44,7 @@ class GrpcRequestExporter(RequestExporter, OTLPSpanExporter):
         super().__init__()
         self.set_up(str(self._endpoint).rpartition("@")[2], self._timeout)
 
-    def attempt(self, request: EncodedRequest) -> Answer:
+    def attempt(self, request: EncodedRequest) -> Reply:
         """Send `request` once, in the time that ``OTEL_EXPORTER_OTLP_TIMEOUT`` allows."""
         data = request.data
         try:
@@ -61,7 +61,7 @@ class GrpcRequestExporter(RequestExporter, OTLPSpanExporter):
             return self._failure(error)
         return self.taken(response, request)
 
-    def _failure(self, error: RpcError) -> Answer:
+    def _failure(self, error: RpcError) -> Reply:
         code, details = error.code(), error.details() or ""
         after_s = _wanted_pause(dict(error.trailing_metadata() or ()))
         again = code in _AGAIN or (code is StatusCode.RESOURCE_EXHAUSTED and after_s is not None)
@@ -73,7 +73,7 @@ class GrpcRequestExporter(RequestExporter, OTLPSpanExporter):
             reason = self.silence
         else:
             reason = f"{self.place} answers {code.name}: {details}"
-        return Answer(code.name, reason, again, after_s or 0.0)
+        return Reply(code.name, reason, again, after_s or 0.0)
 
     def _reconnect(self) -> None:
         # A channel waits for up to two minutes before it looks for its server again.

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from otel_torch_modules._emission.otlp.answer import TAKEN, Answer
+from otel_torch_modules._emission.otlp.reply import TAKEN, Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._texts import error_type
@@ -38,21 +38,21 @@ class HttpRequestExporter(RequestExporter, OTLPSpanExporter):
         place = parts.netloc.rpartition("@")[2] or self._endpoint
         self.set_up(place, client._timeout)
 
-    def attempt(self, request: EncodedRequest) -> Answer:
+    def attempt(self, request: EncodedRequest) -> Reply:
         """Send `request` once, in the time that ``OTEL_EXPORTER_OTLP_TIMEOUT`` allows."""
         response = self._post(request.data)
-        if isinstance(response, Answer):
+        if isinstance(response, Reply):
             return response
         if not 200 <= response.status < 300:
             reason = f"{self.place} answers {response.status} {response.said}".rstrip()
-            return Answer(
+            return Reply(
                 str(response.status), reason, response.status in _AGAIN, _wanted_pause(response)
             )
         with suppressed(DecodeError):  # a proxy may answer in words of its own
             return self.taken(ExportTraceServiceResponse.FromString(response.body), request)
         return TAKEN
 
-    def _post(self, data: bytes) -> _Response | Answer:
+    def _post(self, data: bytes) -> _Response | Reply:
         """Return what came back, or why nothing did."""
         client: Any = getattr(self, "_client", None)
         if client is not None:
@@ -73,10 +73,10 @@ class HttpRequestExporter(RequestExporter, OTLPSpanExporter):
             response.status_code, response.reason or "", response.headers, response.content
         )
 
-    def _no_answer(self, error: Exception, *, again: bool) -> Answer:
+    def _no_answer(self, error: Exception, *, again: bool) -> Reply:
         if again:
-            return Answer(error_type(error), self.silence, again)
-        return Answer(error_type(error), f"{self.place}: {error}")
+            return Reply(error_type(error), self.silence, again)
+        return Reply(error_type(error), f"{self.place}: {error}")
 
 
 def _wanted_pause(response: _Response) -> float:

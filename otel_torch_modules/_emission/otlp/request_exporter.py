@@ -17,9 +17,9 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otel_torch_modules._emission.otlp.answer import ENDED, TAKEN, Answer
 from otel_torch_modules._emission.otlp.language import Language
 from otel_torch_modules._emission.otlp.protobuf import Protobuf
+from otel_torch_modules._emission.otlp.reply import ENDED, TAKEN, Reply
 from otel_torch_modules._emission.otlp.trouble import Trouble
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._texts import error_type
@@ -76,10 +76,10 @@ class RequestExporter(SpanExporter, ABC):
         return f"{NO_ANSWER} {self.place}"
 
     @abstractmethod
-    def attempt(self, request: EncodedRequest) -> Answer:
+    def attempt(self, request: EncodedRequest) -> Reply:
         """Send `request` once."""
 
-    def taken(self, response: Any, request: EncodedRequest) -> Answer:
+    def taken(self, response: Any, request: EncodedRequest) -> Reply:
         """Return what an ``ExportTraceServiceResponse`` says of `request`, all of which it may not have taken."""
         said = response.partial_success
         if not said.rejected_spans:
@@ -88,14 +88,14 @@ class RequestExporter(SpanExporter, ABC):
             f"{self.place} rejects {said.rejected_spans} of {request.span_count} spans: "
             f"{said.error_message}"
         )
-        return Answer("partial_success", reason)
+        return Reply("partial_success", reason)
 
     def encode_request(self, spans: Sequence[ReadableSpan]) -> bytes:
         """Return the request that sends finished `spans`."""
         data: bytes = encode_spans(spans).SerializePartialToString()
         return data
 
-    def export_request(self, request: EncodedRequest) -> Answer:
+    def export_request(self, request: EncodedRequest) -> Reply:
         """Send `request` once, and say in the log what has to be said."""
         if self._ended.is_set():
             return ENDED
@@ -105,7 +105,7 @@ class RequestExporter(SpanExporter, ABC):
             except Exception as error:
                 if is_interruption(error):
                     raise
-                answer = Answer(error_type(error), f"{self.place}: {error}")
+                answer = Reply(error_type(error), f"{self.place}: {error}")
         if self._ended.is_set() and answer.error:
             return ENDED
         self.trouble.heard(answer)

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from otel_torch_modules._emission.otlp.answer import Answer
+from otel_torch_modules._emission.otlp.reply import Reply
 from otel_torch_modules._log import warn
 
 _LOGGER = logging.getLogger(__name__)
@@ -30,17 +30,17 @@ class Trouble:
         self._interval_s = _FIRST_INTERVAL_S
         self._said = False
         self.muted = False
-        self.last: Answer | None = None
+        self.last: Reply | None = None
         """The last answer, where that was a failure."""
 
-    def heard(self, answer: Answer) -> None:
+    def heard(self, answer: Reply) -> None:
         """Take note of `answer`, and say what there is to say."""
         if answer.error:
             self._failed(answer)
         else:
             self._is_well()
 
-    def _failed(self, answer: Answer) -> None:
+    def _failed(self, answer: Reply) -> None:
         now = self._clock()
         if self.last is None:
             self._failures = 0

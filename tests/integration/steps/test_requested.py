@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler, TraceIdRatioBased
 
 from otel_torch_modules import Config, Schedule, TorchModuleInstrumentor, trace
-from otel_torch_modules._control.request import Request, Run
+from otel_torch_modules._control.request import Request, RunStart
 from otel_torch_modules._recording.requests import Requests
 from otel_torch_modules.keep import Keep
 from otel_torch_modules.testing import Captured, CapturedSpan, capture_spans
@@ -34,7 +34,7 @@ def requests() -> Requests:
 
 def ask(modules: str = "all", *, shapes: bool = False, ranks: str = "all") -> None:
     requests().request = Request(
-        "1", Run("", "0.0", 1), ASKED[0], ASKED[-1], modules, shapes, ranks, "me"
+        "1", RunStart("", "0.0", 1), ASKED[0], ASKED[-1], modules, shapes, ranks, "me"
     )
 
 

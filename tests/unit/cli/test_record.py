@@ -14,11 +14,11 @@ import pytest
 
 from otel_torch_modules._control import files
 from otel_torch_modules._control.report import ACCEPTED, DONE, NOTHING, REFUSED, Answer, Report
-from otel_torch_modules._control.request import Request, Run
+from otel_torch_modules._control.request import Request, RunStart
 from otel_torch_modules.cli import record as record_module
 from otel_torch_modules.cli.asking import first_step, outlook, traces, what_hinders
 from otel_torch_modules.cli.main import main
-from otel_torch_modules.cli.ranks_seen import Ranks, RanksFolder
+from otel_torch_modules.cli.ranks_seen import RanksFolder, SeenRanks
 from tests.support.hand_set_clock import HandSetClock
 from tests.support.simulated_ranks import RUN, SimulatedRank, SimulatedRanks
 
@@ -48,8 +48,8 @@ def test_the_first_step_is_far_enough_ahead_for_all(reports: dict[int, Report], 
     assert first_step(reports) == first
 
 
-def ranks(reports: dict[int, Report], silent: dict[int, float] | None = None) -> Ranks:
-    return Ranks(RUN, reports, silent or {}, set(reports), 0, [])
+def ranks(reports: dict[int, Report], silent: dict[int, float] | None = None) -> SeenRanks:
+    return SeenRanks(RUN, reports, silent or {}, set(reports), 0, [])
 
 
 def test_what_hinders() -> None:
@@ -61,7 +61,7 @@ def test_what_hinders() -> None:
     )
     apart = ranks(of(report(1)))._replace(earlier=2)  # nodes that count restarts for themselves
     assert what_hinders(apart).endswith("There are 2 files of other starts or runs.")
-    assert "no rank has written" in what_hinders(Ranks(None, {}, {}, set(), 0, []))
+    assert "no rank has written" in what_hinders(SeenRanks(None, {}, {}, set(), 0, []))
 
 
 def answered(rank: int, said: str, why: str = "", recorded: int = 0, step: int = 95) -> Report:
@@ -130,7 +130,7 @@ def test_who_lives_is_told_by_files_that_change_and_not_by_clocks(tmp_path: Path
 def test_files_of_other_starts_and_those_that_are_none_are_left_out(tmp_path: Path) -> None:
     put(tmp_path, report(0))
     put(tmp_path, report(3, run=RUN._replace(restarts="1.0")))
-    put(tmp_path, report(5, run=Run("another", "0.0", 8)))
+    put(tmp_path, report(5, run=RunStart("another", "0.0", 8)))
     os.utime(tmp_path / "rank-3.json", (1, 1))
     os.utime(tmp_path / "rank-5.json", (1, 1))
     (tmp_path / "rank-7.json").write_text("{")

@@ -11,13 +11,13 @@ from rich.console import Console
 
 from otel_torch_modules._control import files
 from otel_torch_modules._control.report import ACCEPTED, MODULES, NOTHING, PHASES, Answer, Report
-from otel_torch_modules._control.request import Request, Run
+from otel_torch_modules._control.request import Request, RunStart
 from otel_torch_modules.cli.main import main
-from otel_torch_modules.cli.ranks_seen import Ranks
+from otel_torch_modules.cli.ranks_seen import SeenRanks
 from otel_torch_modules.cli.standings import rest, rows
 from otel_torch_modules.cli.top import print_once
 
-RUN = Run("night 3", "1.0", 4)
+RUN = RunStart("night 3", "1.0", 4)
 LAYER = "forward GPT.transformer.h.11.mlp.c_fc"
 
 
@@ -28,7 +28,7 @@ def report(rank: int, step: int = 90, place: str = "backward", **more: object) -
 
 def behind(*reports: Report, silent: dict[int, float] | None = None) -> list[str]:
     by_rank = {one.rank: one for one in reports}
-    return [row.behind for row in rows(Ranks(RUN, by_rank, silent or {}, set(), 0, []))]
+    return [row.behind for row in rows(SeenRanks(RUN, by_rank, silent or {}, set(), 0, []))]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_the_worst_come_first() -> None:
         report(3, since=9.0, place=LAYER),
         report(4, since=9.0),
     ]
-    found = rows(Ranks(RUN, {one.rank: one for one in reports}, {4: 20.0}, set(), 0, []))
+    found = rows(SeenRanks(RUN, {one.rank: one for one in reports}, {4: 20.0}, set(), 0, []))
     worst = sorted(found, key=lambda row: row.badness)
     assert [row.rank for row in worst] == [4, 2, 3, 1, 0]
     assert (

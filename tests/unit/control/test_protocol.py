@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from otel_torch_modules._control import files
 from otel_torch_modules._control.report import ACCEPTED, MODULES, MOST_TRACES, Answer, Report
-from otel_torch_modules._control.request import MOST_STEPS, Request, Run
+from otel_torch_modules._control.request import MOST_STEPS, Request, RunStart
 
-RUN = Run("night 3", "1.0", 4)
+RUN = RunStart("night 3", "1.0", 4)
 REQUEST = Request("a1", RUN, 100, 104, "all", True, "0,2-3", "me, process 7 on host")
 ANSWER = Answer("a1", ACCEPTED, "", 1, ((100, "ab"), (101, "cd")), "/traces/t.jsonl")
 REPORT = Report(RUN, 2, True, "host", 17, 101, 0.25, "backward", 0.5, MODULES, 1.0, ANSWER, 12)

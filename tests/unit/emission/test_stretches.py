@@ -16,8 +16,8 @@ import pytest
 from otel_torch_modules._assembly.assembler import Assembler
 from otel_torch_modules._emission import sdk
 from otel_torch_modules._emission.emitter import Emitter
-from otel_torch_modules._emission.otlp.answer import TAKEN, Answer
 from otel_torch_modules._emission.otlp.language import Language
+from otel_torch_modules._emission.otlp.reply import TAKEN, Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._emission.provider import OwnTracerProvider
 from otel_torch_modules._job.starter import JobContext
@@ -38,7 +38,7 @@ class Taking(RequestExporter):
         self.set_up("here", 1.0)
         self.spans = 0
 
-    def attempt(self, request: EncodedRequest) -> Answer:
+    def attempt(self, request: EncodedRequest) -> Reply:
         self.spans += request.span_count
         return TAKEN
 

@@ -21,14 +21,14 @@ from otel_torch_modules._control.report import (
     Answer,
     Report,
 )
-from otel_torch_modules._control.request import Request, Run
+from otel_torch_modules._control.request import Request, RunStart
 from otel_torch_modules._engine import control
 from otel_torch_modules._engine.control import Control, Rank, Stand
 from otel_torch_modules._records import Record
 from tests.support.dead_process import dead_pid
 from tests.support.hand_set_clock import HandSetClock
 
-RUN = Run("night 3", "0.0", 4)
+RUN = RunStart("night 3", "0.0", 4)
 
 
 class Requests:
@@ -82,7 +82,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "control"
 
 
-def ask(process: Process, first: int = 110, last: int = 112, run: Run = RUN) -> Request:
+def ask(process: Process, first: int = 110, last: int = 112, run: RunStart = RUN) -> Request:
     request = Request(f"{first}-{last}", run, first, last, "all", False, "all", "me")
     files.put(process.folder / "request.json", request.said())
     return request
@@ -164,7 +164,7 @@ def test_a_request_whose_first_step_has_begun_is_too_late(
 @pytest.mark.parametrize(
     "run", [RUN._replace(name="another"), RUN._replace(restarts="1.0"), RUN._replace(world_size=8)]
 )
-def test_a_request_for_another_run_is_not_followed(run: Run, folder: Path) -> None:
+def test_a_request_for_another_run_is_not_followed(run: RunStart, folder: Path) -> None:
     process = Process(folder)
     process.look()
     ask(process, run=run)

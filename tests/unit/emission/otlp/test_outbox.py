@@ -23,7 +23,7 @@ from otel_torch_modules._assembly.reading.heads import STEP_INDEX
 from otel_torch_modules._emission import sdk
 from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._emission.otlp import outbox as outbox_module
-from otel_torch_modules._emission.otlp.answer import TAKEN, Answer
+from otel_torch_modules._emission.otlp.reply import TAKEN, Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._emission.provider import OwnTracerProvider
 from otel_torch_modules._job.starter import JobContext
@@ -45,7 +45,7 @@ class Kept(RequestExporter):
         self.finished += [span.name for span in spans]
         return SpanExportResult.SUCCESS
 
-    def attempt(self, request: EncodedRequest) -> Answer:
+    def attempt(self, request: EncodedRequest) -> Reply:
         parsed = ExportTraceServiceRequest.FromString(request.data)
         names = [span.name for span in parsed.resource_spans[0].scope_spans[0].spans]
         assert len(names) == request.span_count
@@ -207,7 +207,7 @@ def test_all_exporters_get_the_same_and_one_that_raises_keeps_nothing_from_the_n
     open_provider: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(Kept):
-        def attempt(self, request: EncodedRequest) -> Answer:
+        def attempt(self, request: EncodedRequest) -> Reply:
             raise ConnectionError("no")
 
     after = Kept()

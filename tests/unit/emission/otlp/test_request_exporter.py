@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from otel_torch_modules._emission import sdk
-from otel_torch_modules._emission.otlp.answer import Answer
+from otel_torch_modules._emission.otlp.reply import Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._recording.losses import Losses
@@ -73,7 +73,7 @@ SHOWN = "Odd\N{REPLACEMENT CHARACTER}"
 
 
 class Failing(RequestExporter):
-    def attempt(self, request: EncodedRequest) -> Answer:
+    def attempt(self, request: EncodedRequest) -> Reply:
         raise OddError
 
 

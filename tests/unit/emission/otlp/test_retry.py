@@ -16,10 +16,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_torch_modules._emission import sdk
-from otel_torch_modules._emission.otlp.answer import TAKEN, Answer
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.otlp.outbox import Outbox
 from otel_torch_modules._emission.otlp.protobuf import Protobuf
+from otel_torch_modules._emission.otlp.reply import TAKEN, Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._engine.deliveries import Deliveries
 from tests.support.hand_set_clock import HandSetClock
@@ -109,7 +109,7 @@ class Asked(RequestExporter):
         self.at: list[float] = []
         self._clock = clock
 
-    def attempt(self, request: EncodedRequest) -> Answer:
+    def attempt(self, request: EncodedRequest) -> Reply:
         self.at.append(self._clock.now)
         return self.answer
 
@@ -146,7 +146,7 @@ def _pauses(exporter: Asked) -> list[float]:
 def test_pauses_double_and_those_that_somebody_waits_for_stay_short(
     clock: HandSetClock, exporter: Asked, outbox: Outbox
 ) -> None:
-    exporter.answer = Answer("503", "no", again=True)
+    exporter.answer = Reply("503", "no", again=True)
     for clock.now in _times(100):
         outbox.idle()
     running = _pauses(exporter)
@@ -176,7 +176,7 @@ def test_a_receiver_is_left_alone_for_as_long_as_it_asks_but_not_for_ever(
     obeyed_s: float,
     waits: bool,
 ) -> None:
-    exporter.answer = Answer("429", "no", True, asked_s)
+    exporter.answer = Reply("429", "no", True, asked_s)
     assert not outbox.send()
     exporter.answer = TAKEN
     for clock.now in _times(obeyed_s + 1):
@@ -192,7 +192,7 @@ def test_a_receiver_is_left_alone_for_as_long_as_it_asks_but_not_for_ever(
 def test_a_receiver_that_asks_for_no_pause_gets_one(
     clock: HandSetClock, exporter: Asked, outbox: Outbox, asked_s: float
 ) -> None:
-    exporter.answer = Answer("429", "no", True, asked_s)
+    exporter.answer = Reply("429", "no", True, asked_s)
     for clock.now in _times(1):
         outbox.send()
     assert all(pause_s >= 0.4 for pause_s in _pauses(exporter))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from otel_torch_modules._emission.otlp.answer import TAKEN, Answer
+from otel_torch_modules._emission.otlp.reply import TAKEN, Reply
 from otel_torch_modules._emission.otlp.trouble import Trouble
 from tests.support.hand_set_clock import HandSetClock
 
-LOST = Answer("400", "here answers 400 no")
-AGAIN = Answer("UNAVAILABLE", "nothing answers at here", again=True)
+LOST = Reply("400", "here answers 400 no")
+AGAIN = Reply("UNAVAILABLE", "nothing answers at here", again=True)
 WEEK_S = 7 * 24 * 3600
 
 

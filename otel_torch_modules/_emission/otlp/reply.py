@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """What a receiver said, or why nothing was heard."""
 
     error: str = ""
@@ -21,5 +21,5 @@ class Answer(NamedTuple):
     """How long the receiver wants to be left alone."""
 
 
-TAKEN: Final = Answer()
-ENDED: Final = Answer("shutdown", "the exporter was shut down")
+TAKEN: Final = Reply()
+ENDED: Final = Reply("shutdown", "the exporter was shut down")

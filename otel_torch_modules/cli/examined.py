@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Finding(NamedTuple):
+class Examined(NamedTuple):
     """One line of `doctor`."""
 
     subject: str
