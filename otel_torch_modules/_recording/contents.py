@@ -19,6 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._recording.class_attributes import class_attribute
 from otel_torch_modules._recording.torch_private.tensors import (
     pytree_flattener,
     without_torch_function,
@@ -34,9 +35,6 @@ _LOOKS_LEFT_OUT = 127  # after one in vain
 
 _PLAIN = (int, str, float, bytes, type(None), type)
 _NOT_KEPT = object()
-
-_class_dict = type.__dict__["__dict__"].__get__  # whatever the class's metaclass says
-_class_bases = type.__dict__["__mro__"].__get__
 
 
 class Lone:
@@ -197,16 +195,15 @@ def _parts(thing: Any, cls: type) -> Iterable[Any] | None:
 
 def _fields(thing: Any, cls: type) -> list[Any] | None:
     """Return the fields of a dataclass as they are in its dictionary and its slots; None for another class."""
-    namespaces = [_class_dict(base) for base in _class_bases(cls)]
-    declared = _first(namespaces, "__dataclass_fields__")
+    declared = class_attribute(cls, "__dataclass_fields__")
     if type(declared) is not dict:
         return None
-    dictionary = _first(namespaces, "__dict__")
+    dictionary = class_attribute(cls, "__dict__")
     kept = dictionary.__get__(thing) if type(dictionary) is GetSetDescriptorType else {}
     found = []
     for name in declared:
         value = dict.get(kept, name, _NOT_KEPT)
-        slot = _first(namespaces, name) if value is _NOT_KEPT else None
+        slot = class_attribute(cls, name) if value is _NOT_KEPT else None
         if type(slot) is MemberDescriptorType:
             try:
                 value = slot.__get__(thing)
@@ -217,11 +214,3 @@ def _fields(thing: Any, cls: type) -> list[Any] | None:
         if value is not _NOT_KEPT:
             found.append(value)
     return found
-
-
-def _first(namespaces: list[Any], name: str) -> Any:
-    """Return what the first class that has anything of that name has."""
-    for namespace in namespaces:
-        if name in namespace:
-            return namespace[name]
-    return None

@@ -74,8 +74,9 @@ class HeldEvaluations:
 
     def end_those_of_thread(self) -> None:
         """Send off those of the thread that asks."""
-        for evaluation in self.of_thread():
-            self._send_held(evaluation)
+        if self._held:
+            for evaluation in self.of_thread():
+                self._send_held(evaluation)
 
     def end_all(self) -> None:
         """Send off those of all threads."""

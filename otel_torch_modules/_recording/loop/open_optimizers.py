@@ -104,7 +104,8 @@ class OpenOptimizers(threading.local):
 
     def log(self, recorder: Recorder) -> None:
         """Write down those that are not yet."""
-        _log(self._open, recorder)
+        if self._open:
+            _log(self._open, recorder)
 
     @property
     def innermost(self) -> str | None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import weakref
 from typing import Final
 
-from torch import nn
+from torch import Tensor, nn
 
 from otel_torch_modules._recording.torch_private.compilation import dynamo_is_there
-from otel_torch_modules._recording.torch_private.tensors import torch_function_modes, version_of
+from otel_torch_modules._recording.torch_private.tensors import torch_function_modes, versions_of
 
 _WATCHED: Final = 8  # parameters: one of them may be in no optimizer
 
@@ -22,7 +22,7 @@ class UnseenUpdates:
 
     def __init__(self) -> None:
         self._root: weakref.ref[nn.Module] | None = None
-        self._watched: list[weakref.ref[nn.Parameter]] = []
+        self._watched: list[weakref.ref[Tensor]] = []
         self._version = 0
 
     def remember(self, root: nn.Module | None) -> None:
@@ -38,11 +38,8 @@ class UnseenUpdates:
                 key=lambda one: one.grad is None
             )  # what has no gradient may never have one
             self._watched = [weakref.ref(one) for one in trained[:_WATCHED]]
-        self._version = self._version_now()
+        self._version = versions_of(self._watched)
 
     def updated(self) -> bool:
         """Return whether they are other ones since."""
-        return self._version_now() > self._version
-
-    def _version_now(self) -> int:
-        return sum(version_of(one) for known in self._watched if (one := known()) is not None)
+        return versions_of(self._watched) > self._version

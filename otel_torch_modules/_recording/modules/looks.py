@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from otel_torch_modules._recording.modules.places import NEWEST, Place, changed
@@ -38,13 +38,13 @@ class LooksForNew:
     def __init__(self) -> None:
         self._of_all = Looks()
 
-    def changed(self, caller: Place, clock: Callable[[], int]) -> list[Place]:
-        """Return where there are others now than when it was last looked.
+    def changed(self, caller: Place, clock: Callable[[], int]) -> Iterator[Place]:
+        """Yield where there are others now than when it was last looked, where the newest came first.
 
         So far as the newest modules of the newest lists say; all are looked at as often as costs little.
         """
         places = [caller]
-        found = []
+        found = False
         all_seen = True
         for place in places:
             if len(places) > _FEW_LISTS and place is places[_FEW_LISTS]:
@@ -54,8 +54,10 @@ class LooksForNew:
                 places += reversed(place.lists)
             all_seen = all_seen and len(place.ids) <= NEWEST
             if place.end_has_changed():
-                found.append(place)
-        return found if found or all_seen else self._changed_anywhere(caller, clock)
+                found = True
+                yield place
+        if not (found or all_seen):
+            yield from self._changed_anywhere(caller, clock)
 
     def _changed_anywhere(self, caller: Place, clock: Callable[[], int]) -> list[Place]:
         time = clock()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Final
 
@@ -41,7 +41,7 @@ class Place:
         self.below = _NO_SITES
         self.lists = _NO_LISTS  # those of them that are lists, as `ModuleList` is
 
-    def fill(self, held: Mapping[str, nn.Module | None]) -> None:
+    def fill(self, held: dict[str, nn.Module | None]) -> None:
         """Take note of what is registered, of which no child has a site yet."""
         self.names, self.ids = [*held], [*map(id, held.values())]
         self.below, self.lists = {}, []
@@ -63,18 +63,23 @@ class Place:
         return [*map(id, islice(reversed(held.values()), NEWEST))] != ids[: -NEWEST - 1 : -1]
 
     def take_in(
-        self, held: Mapping[str, nn.Module | None]
+        self, held: dict[str, nn.Module | None]
     ) -> tuple[list[str], list[tuple[str, nn.Module | None]]]:
         """Take note of what is registered now; return which names are gone, and what came, also in another's stead."""
         if self.names is _NO_NAMES:
             self.fill({})
+        elif self._has_one_more(held):
+            name, child = next(reversed(held.items()))
+            self.names.append(name)
+            self.ids.append(id(child))
+            return [], [(name, child)]
         kept = max(len(self.ids) - NEWEST, 0)
         more = len(held) - kept
         newest = []
         if not 0 <= more <= 2 * NEWEST:
             kept = 0
         if kept:
-            newest = [*islice(reversed(held.items()), more + 1)][::-1]  # type: ignore[call-overload]
+            newest = [*islice(reversed(held.items()), more + 1)][::-1]
             name, last = newest.pop(0)
             if name != self.names[kept - 1] or id(last) != self.ids[kept - 1]:
                 kept = 0
@@ -85,6 +90,15 @@ class Place:
         self.ids[kept:] = [id(child) for _, child in newest]
         gone = [name for name in known if name not in held]
         return gone, [each for each in newest if known.get(each[0]) != id(each[1])]
+
+    def _has_one_more(self, held: dict[str, nn.Module | None]) -> bool:
+        """Return whether one came behind the others, as most do; so far as the number and the newest say."""
+        if len(held) != len(self.ids) + 1:
+            return False
+        newest = slice(None, -NEWEST - 1, -1)
+        before = [*islice(reversed(held), 1, NEWEST + 1)]
+        ids = [*map(id, islice(reversed(held.values()), 1, NEWEST + 1))]
+        return before == self.names[newest] and ids == self.ids[newest]
 
 
 def changed(places: Iterable[Place]) -> list[Place]:

@@ -151,7 +151,7 @@ class Root:
             repeated = numbered if beside is not None and beside.pattern.endswith(".*") else ()
         below = place.below
         known = {name: below.pop(name) for name in names if name in below}
-        left = self._take_out(place, list(known.values()))
+        left = self._take_out(place, [*known.values()]) if known else {}
         self._add_parent(place)
         added: dict[int, Site] = {}
         for name, child in came:
@@ -254,7 +254,8 @@ class Root:
             held = registry(module)
             inside = children(module)
             if not inside and not held:
-                place.empty()
+                if site is known:
+                    place.empty()
                 continue
             place.fill(held)
             if held:

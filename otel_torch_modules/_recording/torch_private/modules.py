@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from inspect import getattr_static
 from types import FunctionType
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 from torch.utils.hooks import RemovableHandle
 
+from otel_torch_modules._recording.class_attributes import class_attribute
 from otel_torch_modules._recording.frames import program_frame
 
 _STAGES = "torch.distributed.pipelining.stage"
@@ -35,7 +35,8 @@ def runs_compiled_code(module: nn.Module) -> bool:
     """
     if vars(module).get("_compiled_call_impl") is not None:
         return True
-    forward = vars(module).get("forward") or getattr_static(type(module), "forward", None)
+    own = vars(module).get("forward")
+    forward = class_attribute(type(module), "forward") if own is None else own
     told = vars(forward) if isinstance(forward, FunctionType) else {}
     return "_torchdynamo_orig_callable" in told and "_torchdynamo_disable" not in told
 

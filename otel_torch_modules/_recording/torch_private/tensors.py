@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import SUPPORTED_NODES
+
+from otel_torch_modules._interruption import is_interruption
 
 torch_function_modes: Callable[[], int] = torch._C._len_torch_function_stack
 """How many ``TorchFunctionMode`` are on: they would see that an attribute of a tensor is read."""
@@ -17,10 +20,14 @@ without_torch_function = torch._C.DisableTorchFunction
 """A context in which neither these modes nor a tensor's class see what is asked of it."""
 
 
-@contextmanager
-def plain_sizes() -> Iterator[None]:
+def plain_sizes() -> AbstractContextManager[None]:
     """Have sizes as plain integers, unseen by the program's torch function modes and by ``torch.jit.trace``."""
     tracing = torch._C._get_tracing_state()
+    return without_torch_function() if tracing is None else _untraced(tracing)
+
+
+@contextmanager
+def _untraced(tracing: Any) -> Iterator[None]:
     torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
     try:
         with without_torch_function():
@@ -29,9 +36,18 @@ def plain_sizes() -> Iterator[None]:
         torch._C._set_tracing_state(tracing)  # type: ignore[attr-defined]
 
 
-def version_of(tensor: Tensor) -> int:
-    """Return how often `tensor` was changed in place; 0 for one that does not count, of inference mode."""
-    return 0 if tensor.is_inference() else tensor._version
+def versions_of(tensors: Iterable[ref[Tensor]]) -> int:
+    """Return how often those of `tensors` that live were changed in place, all together."""
+    found = 0
+    for known in tensors:
+        tensor = known()
+        if tensor is not None:
+            try:
+                found += tensor._version
+            except RuntimeError as error:  # of one of inference mode, which does not count
+                if is_interruption(error):
+                    raise
+    return found
 
 
 def pytree_flattener(cls: type) -> Callable[[Any], tuple[Iterable[Any], Any]] | None:

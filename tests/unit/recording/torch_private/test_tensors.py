@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from otel_torch_modules._recording.torch_private.tensors import (
     plain_sizes,
     pytree_flattener,
     torch_function_modes,
-    version_of,
+    versions_of,
     without_torch_function,
 )
 
@@ -27,14 +28,18 @@ def test_torch_function_modes() -> None:
     assert torch_function_modes() == before
 
 
-def test_version_of() -> None:
-    tensor = torch.ones(1)
-    versions = [version_of(tensor)]
-    tensor += 1
-    versions.append(version_of(tensor))
+def test_versions_of() -> None:
     with torch.inference_mode():
-        versions.append(version_of(torch.ones(1)))
-    assert versions == [0, 1, 0]
+        uncounted = torch.ones(1)
+    tensor, gone = torch.ones(1), torch.ones(1)
+    known = [ref(uncounted), ref(gone), ref(tensor)]
+    versions = [versions_of(known)]
+    tensor += 1
+    gone += 1
+    versions.append(versions_of(known))
+    del gone
+    versions.append(versions_of(known))
+    assert versions == [0, 2, 1]
 
 
 def test_pytree_flattener() -> None:
