@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from otel_torch_modules._diagnosis.finding import Finding
-from otel_torch_modules._diagnosis.rules.slow_steps import SLOW, excesses
-from otel_torch_modules._diagnosis.rules.tracing import is_by_export
+from otel_torch_modules._diagnosis.rules.slow_steps import SLOW, excesses, has_own_rule
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import usual
 from otel_torch_modules._diagnosis.words import ms, numbers, percent
@@ -98,7 +97,7 @@ def host(run: Run) -> Iterator[Finding]:
         for excess in excesses(run, SLOW)
         if switches[excess.at] > often
         and waits[excess.at] - waited > excess.ms / 2
-        and not is_by_export(run, excess.at, excess.ms)
+        and not has_own_rule(run, excess)
     ]
     cost, share = run.cost(sum(excess.ms for excess in starved))
     if share >= STARVED_SHARE:

@@ -51,7 +51,7 @@ def slow_step(run: Run) -> Iterator[Finding]:
     periodic = {at for group in _periods(run) for at in group.found}
     groups: defaultdict[tuple[TimedPlace | None, int | None], list[Excess]] = defaultdict(list)
     for excess in excesses(run, SLOW):
-        if excess.at not in periodic and not _has_own_rule(run, excess):
+        if excess.at not in periodic and not has_own_rule(run, excess):
             groups[excess.kind].append(excess)
     for (place, _), lost in groups.items():
         yield _finding(run, "slow-step", place, lost, _sentence(run, place, lost))
@@ -119,7 +119,8 @@ def _own_excess(run: Run, at: int, lost: float) -> Excess:
     return Excess(at, lost, place, min(share, 1.0), usual_own[place])
 
 
-def _has_own_rule(run: Run, excess: Excess) -> bool:
+def has_own_rule(run: Run, excess: Excess) -> bool:
+    """Return whether another rule tells why that step was slow."""
     if is_by_export(run, excess.at, excess.ms):
         return True
     phase = excess.place.phase if excess.place else None
@@ -132,7 +133,7 @@ def _has_own_rule(run: Run, excess: Excess) -> bool:
 
 @lru_cache(maxsize=8)
 def _periods(run: Run) -> tuple[_Period, ...]:
-    hits = [excess for excess in excesses(run, PERIODIC) if not _has_own_rule(run, excess)]
+    hits = [excess for excess in excesses(run, PERIODIC) if not has_own_rule(run, excess)]
     found = _period_of(run, hits)
     if found is None:  # what is slow in one place may be periodic though other steps are slow too
         groups: defaultdict[TimedPlace | None, list[Excess]] = defaultdict(list)

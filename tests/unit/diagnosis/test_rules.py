@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
+from random import Random
 from typing import Any, NamedTuple
 
 import pytest
@@ -271,6 +273,10 @@ def test_a_healthy_run_is_balanced(noise: float, count: int) -> None:
     assert findings[0].rule == "balanced" or count == 3
 
 
+def uneven(seed: int, step: int) -> float:
+    return 1 + Random(100 * seed + step).random()
+
+
 EXPORTED = {
     "exports that cost nothing": make_run(
         attributes=exported(lambda step: 0.02 if step % 8 == 3 else None)
@@ -287,10 +293,18 @@ EXPORTED = {
         change=add("step", 20, lambda step: step in (20, 40)),
         attributes=exported(lambda step: 0.02 if step in (20, 40) else None),
     ),
-    "noise": make_run(
-        noise=0.3,
+    "exports that cost little": make_run(
+        change=add("GPT", 1, lambda step: step % 8 == 3),
+        noise=0.002,
         attributes=exported(lambda step: 0.02 if step % 8 == 3 else None),
     ),
+    **{
+        f"steps that are unlike anyway, {seed}": make_run(
+            change=scale(partial(uneven, seed)),
+            attributes=exported(lambda step: 0.02 if step % 8 == 3 else None),
+        )
+        for seed in range(6)
+    },
     "drift": make_run(
         change=scale(lambda step: 1 + step * 0.01),
         attributes=exported(lambda step: 0.02 if step > 60 and step % 3 == 0 else None),
@@ -302,6 +316,16 @@ EXPORTED = {
 def test_an_export_that_slows_no_step_is_not_told_of(name: str) -> None:
     found = diagnose(EXPORTED[name]).findings
     assert [finding for finding in found if finding.rule == "tracing"] == []
+
+
+@pytest.mark.parametrize("part", ["gc", "compile", "checkpoint", "data"])
+def test_what_has_a_rule_of_its_own_is_not_also_a_starved_host(part: str) -> None:
+    hit = tuple(range(3, 100, 5)) if part == "data" else (20, 33, 70)
+    run = make_run(
+        change=add(part, 60, lambda step: step in hit),
+        attributes=attributed("torch.step.involuntary_switches", hit, 40),
+    )
+    assert {finding.rule for finding in diagnose(run).findings} == {part}
 
 
 def test_a_step_that_is_slow_beyond_its_export_is_told_of_all_the_same() -> None:
