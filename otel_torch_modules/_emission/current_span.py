@@ -90,10 +90,9 @@ class RecordContext:
         # In this order: an abstract class takes its time to say that something is none of its instances.
         if not isinstance(tracer, Tracer) and isinstance(tracer, trace.NoOpTracer):
             return False
-        context, outer = _program_context()
+        context, parent = _program_context()
         record.context = context
-        parent = outer.get_span_context()
-        if parent.is_valid:
+        if parent is not None:
             record.parent = OuterParent(
                 parent.trace_id,
                 parent.span_id,
@@ -102,7 +101,7 @@ class RecordContext:
                 parent.is_remote,
             )
             record.trace_id = parent.trace_id
-        else:
+        elif part.place.world_size > 1:
             shared = self._identity.shared_ids(record)
             if shared is not None:
                 record.trace_id = shared.trace_id
@@ -155,11 +154,10 @@ class RecordContext:
 
     def goes_on(self, record: Record) -> bool:
         """See :class:`StepContext`."""
-        _, outer = _program_context()
-        current = outer.get_span_context()
+        _, current = _program_context()
         parent = record.parent
-        if parent is None:
-            return not current.is_valid
+        if parent is None or current is None:
+            return parent is None and current is None
         return (current.trace_id, current.span_id) == (parent.trace_id, parent.span_id)
 
     def settle(self, record: Record) -> None:
@@ -174,7 +172,7 @@ class RecordContext:
         if not self._ids_are_ours:
             return
         outer = context_api.get_current()
-        before = trace.get_current_span(outer)
+        before = _span_in(outer)
         if isinstance(before, OpenStepSpan) and before.shows(record):
             return
         stack = self._attachments.stack
@@ -234,10 +232,19 @@ def _without_closed(context: context_api.Context) -> tuple[context_api.Context, 
     return (context if span is shown else trace.set_span_in_context(span, context)), span
 
 
-def _program_context() -> tuple[context_api.Context, trace.Span]:
-    """Return the current context and its span as they would be without us; the span may be `INVALID_SPAN`."""
+def _program_context() -> tuple[context_api.Context, trace.SpanContext | None]:
+    """Return the current context as it would be without us, and that of its span; None where it has none."""
     context = context_api.get_current()
+    if not context:  # as in most programs
+        return context, None
     shown = span = trace.get_current_span(context)
     while isinstance(span, OpenStepSpan):
         span = span.before
-    return (context if span is shown else trace.set_span_in_context(span, context)), span
+    if span is not shown:
+        context = trace.set_span_in_context(span, context)
+    parent = span.get_span_context()
+    return context, parent if parent.is_valid else None
+
+
+def _span_in(context: context_api.Context) -> trace.Span:
+    return trace.get_current_span(context) if context else trace.INVALID_SPAN

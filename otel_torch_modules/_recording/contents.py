@@ -40,10 +40,11 @@ _NOT_KEPT = object()
 class Lone:
     """Values of these types, the first of which is a tensor, and no look into the others is due yet."""
 
-    __slots__ = ("left", "number", "types")
+    __slots__ = ("again", "left", "number", "types")
 
-    def __init__(self, types: list[type], left: int) -> None:
+    def __init__(self, types: list[type], again: list[int], left: int) -> None:
         self.types = types
+        self.again = again  # places of the same tensor: attention gets one thrice
         self.number = len(types)
         self.left = left  # of how many next calls
 
@@ -66,11 +67,12 @@ def lone_input(args: tuple[Any, ...], kwargs: dict[str, Any], site: Site) -> Any
     lone: Lone | None = site.lone_input
     if lone is None or len(args) + len(kwargs) != lone.number or not args:
         return None
-    types = [*map(type, args)]
-    if kwargs:
-        types += map(type, kwargs.values())
-    if types != lone.types:
+    values = [*args, *kwargs.values()] if kwargs else args
+    if [*map(type, values)] != lone.types:
         return None
+    for place in lone.again:
+        if values[place] is not args[0]:
+            return None
     lone.left -= 1
     if lone.left < 0:
         site.lone_input = None
@@ -102,7 +104,7 @@ def input_tensors(args: tuple[Any, ...], kwargs: dict[str, Any], site: Site) -> 
     found = _tensors_at(site, zip(_PLACES, args, strict=False))
     if kwargs:
         found += _tensors_at(site, islice(kwargs.items(), MOST_MET))
-    if len(found) == 1 and args and found[0] is args[0]:
+    if found and args and all(one is args[0] for one in found):
         places = (*_PLACES[1 : len(args)], *kwargs)
         site.lone_input = _lone(site, (*args[: MOST_MET + 1], *kwargs.values()), places)
     return found
@@ -125,10 +127,11 @@ def _lone(site: Site, values: tuple[Any, ...], places: Sequence[int | str]) -> L
     left = [
         site.looks_left_out.get(place, 0)
         for place, value in zip(places, values[1:], strict=True)
-        if value is not None
+        if value is not None and value is not values[0]
     ]
     least = min(left, default=_LOOKS_LEFT_OUT)
-    return Lone([*map(type, values)], least) if least > 0 else None
+    again = [place for place, value in enumerate(values) if place and value is values[0]]
+    return Lone([*map(type, values)], again, least) if least > 0 else None
 
 
 def _tensors_at(site: Site, placed: Iterable[tuple[int | str, Any]]) -> list[Tensor]:

@@ -10,9 +10,10 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from otel_torch_modules._interruption import suppressed
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.wrapped import guarded
 from otel_torch_modules._records import COLLECTION, WIDTH, Record, Stretch
 
@@ -25,6 +26,9 @@ class _Happening(NamedTuple):
     start: int
     end: int
     detail: Any
+
+
+_END: Final = attrgetter("end")
 
 
 class Happened:
@@ -64,14 +68,17 @@ class Happened:
         if not self._kept:
             return
         record.truncated |= len(self._kept) == _MOST
-        kept: list[_Happening] = []
         left: list[_Happening] = []
-        with suppressed(IndexError):
-            while True:
+        kept: list[_Happening] = []
+        try:
+            for _ in range(len(self._kept)):
                 kept.append(self._kept.popleft())
+        except IndexError as error:  # a step in a signal handler has taken them meanwhile
+            if is_interruption(error):
+                raise
         log = record.log
         found: list[_Happening] = []
-        for happening in sorted(kept, key=_end):
+        for happening in sorted(kept, key=_END):
             event, thread, start, end, _ = happening
             in_its_time = record.start <= start and end <= record.end
             # All threads stand still while garbage is collected.
@@ -92,16 +99,12 @@ class Happened:
 
 def _merge(log: list[Any], found: list[_Happening]) -> None:
     """Put what was found, in its order, where it belongs: in one go, for this is done where the next step begins."""
-    events = range(len(log) // WIDTH)
+    times = range(3, len(log), WIDTH)
     merged: list[Any] = []
     before = 0
     for happening in found:
-        place = WIDTH * bisect_right(events, happening.end, key=lambda at: log[at * WIDTH + 3])
+        place = WIDTH * bisect_right(times, happening.end, key=log.__getitem__)
         merged += log[before:place]
         merged += happening
         before = place
     log[:before] = merged
-
-
-def _end(happening: _Happening) -> int:
-    return happening.end

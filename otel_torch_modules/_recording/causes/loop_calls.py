@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import nn
 from torch.amp import GradScaler
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 from torch.nn.utils import clip_grad
 from torch.optim import Optimizer, lr_scheduler
 
 from otel_torch_modules._recording.causes.happened import Happened
+from otel_torch_modules._recording.torch_private.compilation import compiler
 from otel_torch_modules._recording.wrapped import Function, Wrapped
 from otel_torch_modules._records import LOOP_CALL
 
@@ -55,7 +56,7 @@ class LoopCalls:
 
         def wrap(original: Function) -> Function:
             def timed(*args: Any, **kwargs: Any) -> Any:
-                if is_compiling():
+                if is_dynamo_compiling() or compiler._is_compiling_flag:
                     return original(*args, **kwargs)
                 start = now()
                 try:

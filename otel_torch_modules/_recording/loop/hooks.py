@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.amp import GradScaler
+from torch.compiler import is_dynamo_compiling
 from torch.optim import Optimizer
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -17,6 +18,7 @@ from torch.optim.optimizer import (
 from torch.utils.hooks import RemovableHandle
 
 from otel_torch_modules._recording.loop.training_loop import TrainingLoop
+from otel_torch_modules._recording.torch_private.compilation import compiler
 from otel_torch_modules._recording.torch_private.loop import LOADER_ITERATOR
 from otel_torch_modules._recording.wrapped import Function, Wrapped
 
@@ -65,12 +67,11 @@ class LoopHooks:
             wrapped.uninstall()
 
     def _guarded(self, hook: Callable[..., None], where: str) -> Callable[..., None]:
-        is_compiling = torch.compiler.is_compiling
         spend = self._spend
 
         def guarded(*arguments: Any) -> None:
             # The step of an optimizer inside compiled code: no graph breaks for our sake.
-            if is_compiling():
+            if is_dynamo_compiling() or compiler._is_compiling_flag:
                 return
             start = 0 if spend is None else now()
             try:

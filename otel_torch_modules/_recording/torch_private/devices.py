@@ -18,7 +18,9 @@ def device_in_use() -> torch.device | None:
         if is_interruption(error):
             raise
         return None
-    module = getattr(torch, accelerator.type, None) if accelerator is not None else None
+    if accelerator is None:
+        return None
+    module = getattr(torch, accelerator.type, None)
     if not getattr(module, "is_initialized", bool)():  # what asked on would begin to use it
         return None
     return torch.device(accelerator.type, torch._C._accelerator_getDeviceIndex())

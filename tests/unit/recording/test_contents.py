@@ -57,3 +57,14 @@ def test_things_of_another_kind_are_looked_at_at_once(found: Any, other: object)
     assert found(site, (X, "text")) == [X]
     assert found(site, (X, "text", other)) == [X, HELD]
     assert found(site, (other, X))[0] is HELD
+
+
+@pytest.mark.parametrize("found", [given, by_keyword])
+def test_a_tensor_given_again_is_one_and_another_in_its_place_is_found_at_once(found: Any) -> None:
+    site = Site("Net", "Net")
+    found(site, (X, X, X, None, "text"))  # as attention is given what it attends to
+    assert found(site, (X, X, X, None, "text")) == [X]
+    for values in ((X, HELD, X), (X, X, HELD), (HELD, X, X), (HELD, HELD, X)):
+        assert found(site, (*values, None, "text")) == [*values]
+        found(site, (X, X, X, None, "text"))
+    assert found(site, (HELD, HELD, HELD, None, "text")) == [HELD]
