@@ -24,6 +24,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from otel_torch_modules import semconv
@@ -43,11 +44,24 @@ class Site:
 
 
 class Shape:
-    """The tree of a trace: what `parents[at]` says lies below what, -1 for a root."""
+    """The tree of a trace: what `parents[at]` says lies below what, -1 for a root.
 
-    def __init__(self, sites: tuple[Site, ...], parents: tuple[int, ...]) -> None:
+    The lane of a device, which was sent below a step or a rank, is a root of its own here, after all others: its times
+    are the device's, and so it is in nothing that goes through a step, or adds it up.
+
+    Args:
+        lanes: by the number of a step's or a rank's span that of its device's lane.
+    """
+
+    def __init__(
+        self,
+        sites: tuple[Site, ...],
+        parents: tuple[int, ...],
+        lanes: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
         self.sites = sites
         self.parents = parents
+        self.lanes = lanes
         after = list(range(1, len(parents) + 1))
         for at in range(len(parents) - 1, -1, -1):
             if parents[at] >= 0:
@@ -63,8 +77,14 @@ class Shape:
 
     @cached_property
     def roots(self) -> tuple[int, ...]:
-        """The numbers of the spans whose parent is not there."""
-        return tuple([at for at, parent in enumerate(self.parents) if parent < 0])
+        """The numbers of the spans whose parent is not there, but for lanes and what is left of them."""
+        return tuple(
+            [
+                at
+                for at, parent in enumerate(self.parents)
+                if parent < 0 and self.sites[at].phase != semconv.PHASE_DEVICE
+            ]
+        )
 
     @cached_property
     def steps(self) -> tuple[int, ...]:
@@ -250,6 +270,18 @@ class Span:
     def children(self) -> list[Span]:
         """The spans right below, in the order in which they began; ranks by number."""
         return [Span(self.trace, child) for child in self.shape.children(self.at)]
+
+    @property
+    def lane(self) -> Span | None:
+        """Of a step's or a rank's span: where its phases ran on its device, if that was sent."""
+        lane = self.shape.lanes.get(self.at)
+        return None if lane is None else Span(self.trace, lane)
+
+    @property
+    def above_lane(self) -> Span | None:
+        """Of a lane: the span of the step or of the rank whose it is."""
+        heads = (head for head, lane in self.shape.lanes.items() if lane == self.at)
+        return next((Span(self.trace, head) for head in heads), None)
 
     def number(self, key: str) -> int | None:
         """Return the attribute `key` if it is a whole number."""

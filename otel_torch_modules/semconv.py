@@ -25,6 +25,7 @@ RANK_PREFIX: Final = "rank "
 COMPILATION: Final = "compile"
 GARBAGE_COLLECTION: Final = "python.gc"
 CHECKPOINT_PREFIX: Final = "checkpoint."
+DEVICE: Final = "device"  # below it the phases that ran there, by their words
 
 # Attributes of every span.
 PHASE: Final = "torch.phase"
@@ -48,6 +49,7 @@ PHASE_GC: Final = "gc"
 PHASE_CHECKPOINT: Final = "checkpoint"
 PHASE_LOOP: Final = "loop"
 PHASE_COLLECTIVE: Final = "collective"
+PHASE_DEVICE: Final = "device"  # of the lane: its times are no part of the host's
 
 # Attributes of module spans.
 MODULE_FQN: Final = "torch.module.fqn"

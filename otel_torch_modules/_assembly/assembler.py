@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from otel_torch_modules._assembly.device import OnDevice
+from otel_torch_modules._assembly.device_lane import add_lane, lane_of
 from otel_torch_modules._assembly.exposed import say_exposed
 from otel_torch_modules._assembly.reading.alone import alone
 from otel_torch_modules._assembly.reading.between import add_between, between
@@ -125,8 +126,7 @@ class Assembler:
             OnDevice(record).say(root)
         if of_modules:
             without_moments(root)
-        if record.kind == "step":
-            add_between(tree.heads[-1])
+        _complete(record, tree.heads[-1])
         return root
 
     def _lay_out(self, seen: _Seen, record: Record, history: History) -> Span:
@@ -149,8 +149,7 @@ class Assembler:
             seen.numbers = ends[1] - ends[0]
             seen.plan = Plan.of(root, len(tree.heads), tree.truncated)
         without_moments(root)
-        if record.kind == "step":
-            add_between(tree.heads[-1])
+        _complete(record, tree.heads[-1])
         return root
 
     def _repeat(
@@ -177,6 +176,7 @@ class Assembler:
             phases = [(starts[place], ends[place]) for place in layout.phases]
             phases += [(span.start, span.end) for span in columns.beside_phases]
             columns.between = between(spans[-1], sorted(phases))
+            columns.lane = lane_of(columns)
         if record.site is not None:
             root = layout.spans[0]
             spans[0].kind, spans[0].attributes = root.kind, root.attributes
@@ -202,6 +202,13 @@ class Assembler:
             span.span_id = span_id
         root.release()
         return tree.made
+
+
+def _complete(record: Record, top: Span) -> None:
+    """Put below `top`, the last head of the tree of `record`, what follows from its phases."""
+    if record.kind == "step":
+        add_between(top)
+        add_lane(top)
 
 
 class _Seen:

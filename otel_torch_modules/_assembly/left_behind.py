@@ -40,7 +40,7 @@ def phases_of(tree: Span | SpanColumns, clock_offset: int) -> list[Phase]:
         top = top.children[0]
     return [
         (span.name, span.phase, span.start + clock_offset, span.end + clock_offset)
-        for span in top.children
+        for span in top.on_host
     ]
 
 

@@ -163,7 +163,7 @@ class Emitter:
         columns.span_ids = [*(head.span_id for head in heads), *drawn]
         pause_after(len(drawn))
         self._assign_ids(columns.unlaid, tracer)
-        spans = [*heads, *columns.between, *columns.spans_apart(columns.span_ids)]
+        spans = [*heads, *columns.derived, *columns.spans_apart(columns.span_ids)]
         for outbox in outboxes:
             outbox.put_columns(columns, columns.span_ids, decision.trace_flags)
             pause_after(len(drawn))  # what was written goes with it

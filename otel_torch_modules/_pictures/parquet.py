@@ -86,11 +86,13 @@ class _Shapes:
             shape = root.shape
             depths: list[int] = []
             ranks: list[int | None] = []
+            above_lane = root.above_lane
+            of_root = shape.sites[root.at].rank if above_lane is None else above_lane.rank
             for at in range(root.at, shape.after[root.at]):
                 above = shape.parents[at] - root.at
                 depths.append(depths[above] + 1 if at > root.at else 0)
                 rank = shape.sites[at].rank
-                ranks.append(ranks[above] if rank is None and at > root.at else rank)
+                ranks.append(of_root if at == root.at else ranks[above] if rank is None else rank)
             of_shape = self._places.of_shape(shape, root.at)
             known = self._known[key] = list(zip(of_shape, depths, ranks, strict=True))
         return known
@@ -98,9 +100,11 @@ class _Shapes:
 
 def _rows(root: Span, shapes: _Shapes) -> Iterator[Mapping[str, Any]]:
     steps: list[int | None] = []
+    above_lane = root.above_lane
+    around = None if above_lane is None else above_lane.step
     known = zip(root.walk(), shapes.of(root), own_times(root), strict=True)
     for span, (place, depth, rank), own in known:
-        above = steps[root.shape.parents[span.at] - root.at] if depth else None
+        above = steps[root.shape.parents[span.at] - root.at] if depth else around
         step = span.step if span.at in root.trace.remarks else None
         steps.append(above if step is None else step)
         site = span.site

@@ -23,6 +23,7 @@ _ORDER = (
     semconv.PHASE_RECOMPUTE,
     semconv.PHASE_OPTIMIZER,
     semconv.PHASE_BETWEEN,
+    semconv.PHASE_DEVICE,
 )
 _MOST_BESIDE = 64  # tracks of a phase: of what lies beside even more, the last one has all
 
@@ -137,6 +138,9 @@ def _rows(root: Span) -> _Rows:
     shape, first = root.shape, root.at
     processes: list[str] = []
     phases: list[str] = []
+    above_lane = root.above_lane
+    rank = None if above_lane is None else above_lane.rank
+    own_process = f"process {root.process}".rstrip() if rank is None else f"rank {rank}"
     for at in range(first, shape.after[first]):
         site = shape.sites[at]
         above = shape.parents[at] - first
@@ -145,7 +149,7 @@ def _rows(root: Span) -> _Rows:
         elif site.phase in (semconv.PHASE_STEP, semconv.PHASE_EVALUATE) and _has_ranks(shape, at):
             process = _JOB
         else:
-            process = processes[above] if at > first else f"process {root.process}".rstrip()
+            process = processes[above] if at > first else own_process
         phase = phases[above] if at > first else _PROGRAM
         if site.phase is not None:
             phase = site.phase

@@ -12,6 +12,7 @@ from math import nan
 from operator import ge
 from typing import NamedTuple
 
+from otel_torch_modules import semconv
 from otel_torch_modules._reading.arrivals import Arrivals, Columns
 from otel_torch_modules._trace import Shape, Site, Trace
 
@@ -33,7 +34,7 @@ class Joiner:
     def __init__(self, arrivals: Arrivals) -> None:
         self._arrivals = arrivals
         self._layouts: dict[tuple[bytes, tuple[int, ...]], _Layout] = {}
-        self._shapes: dict[tuple[tuple[Site, ...], tuple[int, ...]], Shape] = {}
+        self._shapes: dict[tuple[object, ...], Shape] = {}
 
     def traces(self) -> Iterator[Trace]:
         """Yield all traces; what has arrived is given up for them."""
@@ -83,9 +84,10 @@ class Joiner:
     def _work_out(self, columns: Columns, parents: tuple[int, ...]) -> _Layout:
         sites = [self._arrivals.sites[number] for number in columns.sites]
         roots, children = _children(columns, parents, sites)
+        heads = _taken_out(children, sites)
         order: list[int] = []
         new_parents: list[int] = []
-        stack = [(at, -1) for at in reversed(roots)]
+        stack = [(at, -1) for at in reversed([*roots, *heads])]
         while stack:
             at, parent = stack.pop()
             stack.extend((child, len(order)) for child in reversed(children[at]))
@@ -95,11 +97,15 @@ class Joiner:
         before = list(range(len(order)))
         last: dict[int, int] = {}
         for number, parent in enumerate(new_parents):
-            if in_order[number].rank is None:
+            if in_order[number].rank is None and order[number] not in heads:
                 before[number] = last.get(parent, number)
                 last[parent] = number
-        key = (in_order, tuple(new_parents))
-        shape = self._shapes.setdefault(key, Shape(*key))
+        numbers = dict(zip(order, range(len(order)), strict=True))
+        lanes = {numbers[head]: numbers[lane] for lane, head in heads.items() if head in numbers}
+        key = (in_order, tuple(new_parents), tuple(lanes.items()))
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._shapes[key] = Shape(in_order, key[1], lanes)
         in_circles = () if len(order) == len(sites) else sorted({*range(len(sites))} - {*order})
         return _Layout(order, before, shape, in_circles)
 
@@ -132,6 +138,17 @@ def _children(
         if len([at for at in below if sites[at].rank is not None]) > 1:
             below.sort(key=lambda at: -1 if (rank := sites[at].rank) is None else rank)
     return roots, children
+
+
+def _taken_out(children: Sequence[list[int]], sites: Sequence[Site]) -> dict[int, int]:
+    """Take the lanes of devices out of the spans below steps and ranks; return of each lane whose it is."""
+    heads: dict[int, int] = {}
+    for at, below in enumerate(children):
+        if sites[at].phase in (semconv.PHASE_STEP, semconv.PHASE_RANK):
+            lanes = [child for child in below if sites[child].phase == semconv.PHASE_DEVICE]
+            heads.update(dict.fromkeys(lanes, at))
+            below[:] = [child for child in below if child not in lanes]
+    return heads
 
 
 def _chosen(columns: Columns, order: Sequence[int]) -> Columns:

@@ -98,6 +98,12 @@ class Traces(NamedTuple):
         return traces, count
 
     @property
+    def lanes(self) -> list[Span]:
+        """Where the steps' phases ran on their devices, by start."""
+        heads = (head for step in self.steps for head in step.ranks or [step])
+        return sorted((lane for head in heads if (lane := head.lane) is not None), key=_start)
+
+    @property
     def whole_steps(self) -> list[Span]:
         """The steps of which nothing is missing that is known of."""
         return [step for step in self.steps if not step.incomplete]

@@ -29,6 +29,7 @@ class SpanColumns:
         "between",
         "ends",
         "heads",
+        "lane",
         "layout",
         "passing",
         "points",
@@ -53,6 +54,8 @@ class SpanColumns:
         self.passing: list[tuple[int, Span]] = []
         """What comes and goes inside its phases, or beside them: the place of the span of the layout that each is
         below, `INSIDE` where it is below another of these."""
+        self.lane: Span | None = None
+        """Where its phases ran on the device, where that is known."""
         self.span_ids: list[int] | None = None
         """Of each span of the layout, once it is sent."""
 
@@ -82,6 +85,8 @@ class SpanColumns:
             assert parent is not None
             span.parent = parent
             parent.children = sorted([*parent.children, span], key=_times)
+        if self.lane is not None:
+            self.heads[-1].adopt(self.lane)
         return self.root
 
     def _span(self, place: int) -> Span:
@@ -131,6 +136,11 @@ class SpanColumns:
         return stub
 
     @property
+    def derived(self) -> list[Span]:
+        """What follows from the times of its phases: the stretches between them, and the device's lane."""
+        return [*self.between, *(() if self.lane is None else self.lane.walk())]
+
+    @property
     def beside_phases(self) -> list[Span]:
         """Those of `passing` that lie right below the heads."""
         top = len(self.heads) - 1
@@ -139,7 +149,7 @@ class SpanColumns:
     @property
     def unlaid(self) -> list[Span]:
         """The spans that no layout knows of."""
-        return [*self.between, *(span for _, span in self.passing)]
+        return [*self.derived, *(span for _, span in self.passing)]
 
     def take_ids(self, spans: Sequence[Span]) -> None:
         """Keep the ids that were given to the spans of `tree`, in its order."""
@@ -149,6 +159,8 @@ class SpanColumns:
     def release(self) -> None:
         """Let go of what `tree` made: see :meth:`Span.release`."""
         self.root.release()
+        if self.lane is not None:
+            self.lane.release()
 
 
 def pick(places: list[int]) -> Callable[[Any], tuple[Any, ...]]:

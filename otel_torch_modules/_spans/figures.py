@@ -76,7 +76,7 @@ def _of_spans(root: Span, heads: int) -> Figures:
     for _ in range(heads - 1):
         top = next(iter(top.children))
     phases: defaultdict[str, float] = defaultdict(float)
-    for span in top.children:
+    for span in top.on_host:
         phases[span.phase] += (span.end - span.start) / _SECOND
     modules: defaultdict[Kind, float] = defaultdict(float)
     for span in top.walk():

@@ -133,6 +133,11 @@ class Span:
         known = {key.name: value for key, value in self.values.items() if value is not None}
         return {**self.attributes, **known}
 
+    @property
+    def on_host(self) -> list[Span]:
+        """The spans right below but for the device's lane: those whose times are of this one's."""
+        return [child for child in self.children if child.phase != semconv.PHASE_DEVICE]
+
     def adopt(self, child: Span) -> None:
         """Put `child`, whose parent this is, below this span."""
         if self.children:

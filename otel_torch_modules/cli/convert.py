@@ -64,7 +64,10 @@ def convert(sources: Sequence[str], query: Query, form: str, output: Path) -> No
         tell(f"{loss}.")
     chosen = FORMATS[form]
     steps = sorted((*traces.steps, *traces.outside), key=lambda span: span.start)
-    roots = [root for root in traces.roots if not root.is_stall] if chosen.of_roots else steps
+    roots = steps
+    if chosen.of_roots:
+        roots = [root for root in (*traces.roots, *traces.lanes) if not root.is_stall]
+        roots.sort(key=lambda span: span.start)
     with written(output) as out:
         chosen.write(roots, out)
     spans = sum(root.shape.after[root.at] - root.at for root in roots)

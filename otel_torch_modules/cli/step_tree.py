@@ -64,7 +64,7 @@ def step_tree(root: Span, width: int, cut: Cut) -> Iterator[Text]:
     on_device = [row.span.measure(semconv.DEVICE_DURATION) for row in rows]
     has_device = any(seconds is not None for seconds in on_device)
     bar_width = max(width - name_width - _TIME_WIDTH * (1 + has_device) - 2, 1)
-    around = (root, *root.ranks)
+    around = [span for head in (root, *root.ranks) for span in (head, head.lane) if span]
     whole = (min(span.start for span in around), max(span.end for span in around))
 
     yield _heading(root)
@@ -87,7 +87,7 @@ def step_tree(root: Span, width: int, cut: Cut) -> Iterator[Text]:
         bar = timeline_bar(row.span.start, row.span.end, whole, bar_width)
         line.append(f"  {bar}", style=style)
         yield line
-    total = sum(1 for _ in root.walk())
+    total = sum(1 for _ in _walk_with_depth(root))
     if len(rows) < total and cut == Cut():
         yield Text(f"The {len(rows)} longest of {total} spans; --min-ms 0 shows all.")
     if has_device:
@@ -131,14 +131,20 @@ def _walk_with_depth(root: Span) -> Iterator[tuple[Span, int]]:
     while stack:
         span, depth = stack.pop()
         yield span, depth
-        stack.extend((child, depth + 1) for child in span.children)
+        stack.extend((child, depth + 1) for child in _below(span))
+
+
+def _below(span: Span) -> list[Span]:
+    """Return what is right below a span: what it has, and last the lane of its device."""
+    lane = span.lane
+    return span.children if lane is None else [*span.children, lane]
 
 
 def _phases(root: Span) -> dict[Span, str]:
     """Return every span's phase; a span of the program's own has that of what it lies in."""
     phases = {root: root.phase if root.phase in PHASE_STYLES else BETWEEN}
-    for span in root.walk():
-        for child in span.children:
+    for span, _ in _walk_with_depth(root):
+        for child in _below(span):
             phases[child] = child.phase if child.phase in PHASE_STYLES else phases[span]
     return {span: phase or BETWEEN for span, phase in phases.items()}
 
@@ -149,9 +155,10 @@ def _rows(root: Span, shown: set[Span]) -> Iterator[_Row]:
     ]  # a span, the lines to its left, and those to the left of what is below it
     while stack:
         span, guide, below = stack.pop()
-        hidden = (child for child in span.children if child not in shown)
+        below_it = _below(span)
+        hidden = (child for child in below_it if child not in shown)
         yield _Row(span, guide, sum(1 for child in hidden for _ in child.walk()))
-        children = [child for child in reversed(span.children) if child in shown]
+        children = [child for child in reversed(below_it) if child in shown]
         for place, child in enumerate(children):
             last = place == 0
             stack.append(

@@ -55,11 +55,10 @@ class Plan:
         self._on_device = [
             place for place, span in enumerate(spans) if DEVICE_LAG in (span.values or ())
         ]
-        self._moved = {
-            place: (spans[place].start, spans[place].end)
-            for place in self._on_device
-            if any(moment.taken for moment in (spans[place].start, spans[place].end))
-        }
+        self._moved_starts, self._moved_ends = (
+            {place: moment for place in self._on_device if (moment := moments[place]).taken}
+            for moments in ([span.start for span in spans], [span.end for span in spans])
+        )
         self._parents = pick(self.layout.parents)
         places = {id(span): place for place, span in enumerate(spans)}
         neighbours = [
@@ -116,8 +115,10 @@ class Plan:
         lags: list[Any] = [None] * len(starts)
         for some in slices(self._on_device, _SPANS_AT_ONCE):
             for place in some:
-                begin, end = self._moved.get(place) or (starts[place], ends[place])
-                found = device.duration_and_lag(starts[place], begin, end)
+                start = starts[place]
+                begin = self._moved_starts.get(place, start)
+                end = self._moved_ends.get(place, ends[place])
+                found = device.duration_and_lag(start, begin, end)
                 if found is not None:
                     durations[place], lags[place] = found
         return {DEVICE_DURATION: durations, DEVICE_LAG: lags}

@@ -27,6 +27,11 @@ def phases(step: Any) -> dict[str, dict[str, float]]:
     return {name: said for name, said, _, _ in step[3] if said}
 
 
+def lane(step: Any) -> Any:
+    (found,) = [span for span in step[3] if span[0] == "device"]
+    return found
+
+
 def test_each_phase_took_what_its_kernels_take(run: Any) -> None:
     assert len(run["steps"]) == 8
     for step in run["steps"]:
@@ -36,6 +41,22 @@ def test_each_phase_took_what_its_kernels_take(run: Any) -> None:
             "backward": pytest.approx(BACKWARD, rel=NEAR),
             "optimizer.step Sgd": pytest.approx(OPTIMIZER, rel=NEAR),
         }
+
+
+def test_the_lane_is_where_they_ran_on_the_device(run: Any) -> None:
+    """One after the other, without a gap, and each step's where the one before it has ended."""
+    for step, reached in zip(run["steps"], run["reached"], strict=True):
+        _, said, (start, end), below = lane(step)
+        assert said == {}
+        assert [name for name, _, _, _ in below] == ["forward", "backward", "optimizer"]
+        times = [times for _, _, times, _ in below]
+        now = reached
+        for (began, ended), length in zip(times, (FORWARD, BACKWARD, OPTIMIZER), strict=True):
+            assert began == pytest.approx(now, abs=SAME * 1e9)
+            assert (ended - began) / 1e9 == pytest.approx(length, rel=NEAR)
+            now = ended
+        assert (start, end) == (times[0][0], times[-1][1])
+        assert start > max(ended for name, _, (_, ended), _ in step[3] if name != "device")
 
 
 def test_no_other_span_says_anything(run: Any) -> None:
@@ -66,6 +87,7 @@ def test_a_step_says_how_far_the_device_was_behind_at_the_end_of_forward_and_of_
         of_device = {key: value for key, value in said.items() if DEVICE_MEMORY not in key}
         assert set(of_device) == {DURATION, LAG, FORWARD_LAG, CLOCK_ERROR}
         took = {name: (end - start) / 1e9 for name, _, (start, end), _ in children}
+        assert took.pop("device") == pytest.approx(said[DURATION], abs=1e-6)
         forward, backward, _ = phases([name, said, 0, children]).values()
         assert said[FORWARD_LAG] == pytest.approx(
             forward[LAG] + forward[DURATION] - took["forward Net"], abs=1e-6
@@ -130,6 +152,6 @@ def test_in_some_steps_each_module_took_what_its_kernels_take(run: Any) -> None:
 def durations(spans: Any) -> Any:
     """Yield the names of spans with what the device took, but for what the machine's pauses make."""
     for name, said, _, below in spans:
-        if name not in ("between", "zero_grad", "python.gc"):
+        if name not in ("device", "between", "zero_grad", "python.gc"):
             yield name, said.get(DURATION)
             yield from durations(below)
