@@ -19,7 +19,8 @@ from benchmarks.figures import Figure, Row, median, ratio_of_medians
 from benchmarks.part import print_rows
 from benchmarks.recorded import recording_into
 from benchmarks.toy import Toy, training_step
-from otel_torch_modules._recording.device_events import DeviceEvents, StampedLog, StepStamps
+from otel_torch_modules._recording.device_events import DeviceEvents, StampedLog
+from otel_torch_modules._recording.step_stamps import StepStamps
 from otel_torch_modules._recording.torch_private.devices import device_in_use
 from otel_torch_modules._records import Record
 from otel_torch_modules.schedule import Schedule

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from otel_torch_modules._recording.device_events import StepStamps
 from otel_torch_modules._recording.live_marks import live_marks
+from otel_torch_modules._recording.step_stamps import StepStamps
 from otel_torch_modules._records import Record
 
 SLOTS_PER_MARK: Final = 5

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from otel_torch_modules._recording.device_events import Stamp, StepStamps
 from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._recording.step_stamps import Stamp, StepStamps
 from otel_torch_modules._recording.torch_private.loop import optimizer_step_code
 from otel_torch_modules._records import OPTIMIZER
 
