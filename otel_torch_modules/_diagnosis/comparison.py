@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from otel_torch_modules._diagnosis.places import TimedPlace
-from otel_torch_modules._diagnosis.series import Series
+from otel_torch_modules._diagnosis.series import Series, told_alike
 from otel_torch_modules._diagnosis.words import digits, ms
 
 _RESAMPLES = 1000
@@ -51,6 +51,9 @@ class Comparison(NamedTuple):
     changes: list[Change]  # beyond noise, largest first
     new: list[Change]
     gone: list[Change]
+    told_by: str | None = (
+        None  # what is to be said of whose times those of places are, if not the program's
+    )
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -62,7 +65,7 @@ class Comparison(NamedTuple):
             name: [change.as_json() for change in getattr(self, name)]
             for name in ("changes", "new", "gone")
         }
-        return {"step": numbers, **lists}
+        return {"step": numbers, **lists, "told_by": self.told_by}
 
     @property
     def differs(self) -> bool:
@@ -96,7 +99,8 @@ class Comparison(NamedTuple):
 
 def compare(a: Series, b: Series) -> Comparison:
     """Compare the steps of two series, warm-up left out by whoever calls."""
-    columns_a, columns_b = _starred(a.usual_steps), _starred(b.usual_steps)
+    told_a, told_b, told_by = told_alike(a, b)
+    columns_a, columns_b = _starred(told_a), _starred(told_b)
     a_ms, b_ms = median(a.ms), median(b.ms)
     low, high = _interval(a.ms, b.ms)
     changes = []
@@ -116,6 +120,7 @@ def compare(a: Series, b: Series) -> Comparison:
         sorted(changes, key=lambda change: -abs(change.b_ms - change.a_ms)),
         _only(columns_b, columns_a, difference, is_new=True),
         _only(columns_a, columns_b, difference, is_new=False),
+        told_by,
     )
 
 

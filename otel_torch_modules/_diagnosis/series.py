@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from statistics import median
 from typing import NamedTuple
 
 from otel_torch_modules import semconv
+from otel_torch_modules._diagnosis.device_times import (
+    MODULES,
+    PHASES,
+    own_times_on_device,
+    says_modules,
+    says_phases,
+)
 from otel_torch_modules._diagnosis.places import Places, TimedPlace
 from otel_torch_modules._trace import Shape, Span
 
@@ -21,16 +28,46 @@ _EXCEPTIONS = (semconv.KEPT_SLOW, semconv.KEPT_FAILED)
 _CHOSEN = (*_EXCEPTIONS, semconv.KEPT_FIRST, semconv.KEPT_EVERY)  # by `KEEP`
 
 
+def own_times(root: Span) -> list[int]:
+    """Return the own time of a span and of all below it, in ns and in their order."""
+    first, end = root.at, root.shape.after[root.at]
+    starts, ends = root.trace.starts[first:end], root.trace.ends[first:end]
+    own = [end - start for start, end in zip(starts, ends, strict=True)]
+    parents = root.shape.parents
+    for at in range(1, end - first):
+        parent = parents[first + at] - first
+        # What sticks out of its parent is not the parent's.
+        inside = min(ends[at], ends[parent]) - max(starts[at], starts[parent])
+        if inside > 0:
+            own[parent] -= inside
+    return [
+        max(time, 0) for time in own
+    ]  # spans of several threads below one may be longer than it
+
+
 class Series:
     """Steps in order of time. Times of columns are ms, of `starts` and `ends` Unix ns.
 
     `own[place][i]` is the own time of step `i` in a place, `calls[place]` the most spans that any step has there. A
     step that is not `in_full` was sent with phases only: what its modules took is its roots' own time.
+
+    Args:
+        rank: of whose steps they are.
+        steps: the spans of steps, or of the rank's parts of them.
+        places: where the own time of spans belongs.
+        own_times: by which it is told.
     """
 
-    def __init__(self, rank: int | None, steps: Sequence[Span], places: Places) -> None:
+    def __init__(
+        self,
+        rank: int | None,
+        steps: Sequence[Span],
+        places: Places,
+        own_times: Callable[[Span], list[int]] = own_times,
+    ) -> None:
         self.rank = rank
         self.steps = steps
+        self._places = places
         self.numbers = [step.step if step.step is not None else at for at, step in enumerate(steps)]
         self.starts = [step.start for step in steps]
         self.ends = [step.end for step in steps]
@@ -44,7 +81,8 @@ class Series:
             table = tables.get((step.shape, step.at))
             if table is None:
                 table = tables[step.shape, step.at] = self._table(step, places)
-            for column, own in zip(table.columns, _sums(step, table), strict=True):
+            sums = _sums(own_times(step), table)
+            for column, own in zip(table.columns, sums, strict=True):
                 column.extend([0.0] * (number - len(column)))
                 column.append(own / MS)
         for column in self.own.values():
@@ -84,6 +122,24 @@ class Series:
         others = [at for at in chosen if self.steps[at].text(semconv.STEP_KEPT) not in _EXCEPTIONS]
         return self.select(others or chosen or range(len(self)))
 
+    @cached_property
+    def by_device(self) -> Series | None:
+        """Those of the steps that are told by their device, so told; None where none is."""
+        return self._told([at for at, step in enumerate(self.steps) if says_phases(step)])
+
+    @cached_property
+    def modules_by_device(self) -> Series | None:
+        """Those of them whose modules are too."""
+        return self._told([at for at, step in enumerate(self.steps) if says_modules(step)])
+
+    def _told(self, chosen: Sequence[int]) -> Series | None:
+        if not chosen:
+            return None
+        steps = [self.steps[at] for at in chosen]
+        told = Series(self.rank, steps, self._places, own_times_on_device)
+        told.numbers = [self.numbers[at] for at in chosen]
+        return told
+
     def phase(self, name: str) -> Sequence[float]:
         """Return the own time of each step in a phase."""
         return self.phases.get(name) or [0.0] * len(self)
@@ -99,7 +155,7 @@ class Series:
     def select(self, chosen: Sequence[int]) -> Series:
         """Return the series of some of its steps, by their numbers in this one."""
         part = object.__new__(Series)
-        part.rank, part.calls = self.rank, self.calls
+        part.rank, part.calls, part._places = self.rank, self.calls, self._places
         for name in ("steps", "numbers", "starts", "ends", "ms", "spans", "in_full"):
             column = getattr(self, name)
             setattr(part, name, [column[at] for at in chosen])
@@ -137,27 +193,10 @@ class _Table(NamedTuple):
     columns: Sequence[array[float]]
 
 
-def own_times(root: Span) -> list[int]:
-    """Return the own time of a span and of all below it, in ns and in their order."""
-    first, end = root.at, root.shape.after[root.at]
-    starts, ends = root.trace.starts[first:end], root.trace.ends[first:end]
-    own = [end - start for start, end in zip(starts, ends, strict=True)]
-    parents = root.shape.parents
-    for at in range(1, end - first):
-        parent = parents[first + at] - first
-        # What sticks out of its parent is not the parent's.
-        inside = min(ends[at], ends[parent]) - max(starts[at], starts[parent])
-        if inside > 0:
-            own[parent] -= inside
-    return [
-        max(time, 0) for time in own
-    ]  # spans of several threads below one may be longer than it
-
-
-def _sums(step: Span, table: _Table) -> list[int]:
+def _sums(own: Iterable[int], table: _Table) -> list[int]:
     """Return the own time of a step in each column, in ns."""
     sums = [0] * len(table.columns)
-    for number, time in zip(table.numbers, own_times(step), strict=True):
+    for number, time in zip(table.numbers, own, strict=True):
         sums[number] += time
     return sums
 
@@ -175,6 +214,16 @@ def series_of(steps: Iterable[Span]) -> list[Series]:
     return [
         Series(rank, sorted(spans, key=lambda span: span.start), places) for rank, spans in in_order
     ]
+
+
+def told_alike(a: Series, b: Series) -> tuple[Series, Series, str | None]:
+    """Return the usual steps of both told by the same: by the device as far as it tells of both; and what that is."""
+    a, b = a.usual_steps, b.usual_steps
+    if a.modules_by_device and b.modules_by_device:
+        return a.modules_by_device, b.modules_by_device, MODULES
+    if a.by_device and b.by_device:
+        return a.by_device, b.by_device, PHASES
+    return a, b, None
 
 
 def usual(values: Sequence[float]) -> float:

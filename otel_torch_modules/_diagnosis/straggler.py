@@ -21,6 +21,7 @@ from statistics import median
 from typing import NamedTuple
 
 from otel_torch_modules import semconv
+from otel_torch_modules._diagnosis.device_times import ran
 from otel_torch_modules._trace import Span
 
 _Place = tuple[
@@ -148,14 +149,9 @@ def _turn_to_devices(trees: Sequence[dict[_Place, _Compared]], common: set[_Plac
 
 
 def _on_device(compared: _Compared) -> _Compared | None:
-    """Return what the device says of a span; None where it says nothing. A rank's span says another thing."""
-    span = compared.span
-    took = span.measure(semconv.DEVICE_DURATION)
-    behind = span.measure(semconv.DEVICE_LAG)
-    if took is None or behind is None or span.phase == semconv.PHASE_RANK:
-        return None
-    start = span.start + round(behind * 1e9)
-    return _Compared(span, start, start + round(took * 1e9))
+    """Return it by the times of its device; None where that says nothing of it."""
+    times = ran(compared.span)
+    return None if times is None else _Compared(compared.span, *times)
 
 
 def _places(rank: Span) -> Iterator[tuple[_Place, _Compared]]:

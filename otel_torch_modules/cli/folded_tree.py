@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from rich.text import Text
 
+from otel_torch_modules._diagnosis.device_times import ran, says_modules
 from otel_torch_modules._diagnosis.places import Places
 from otel_torch_modules._trace import Span
 from otel_torch_modules.cli.phase_shares import BETWEEN
@@ -15,6 +16,7 @@ from otel_torch_modules.cli.phase_styles import PHASE_STYLES
 
 _NUMBER = re.compile(r"^(.*?)(\d+)$")
 _COLUMNS = 30  # cells of the numbers
+_DEVICE = 11  # of that of the device
 _BAR = 20
 
 
@@ -25,6 +27,7 @@ class Row(NamedTuple):
     children: list[Row]
     total: float
     own: float
+    on_device: float | None  # None where the device does not tell of all of them
 
     @property
     def label(self) -> str:
@@ -44,11 +47,23 @@ class Row(NamedTuple):
 
 
 def folded(step: Span) -> Row:
-    """Return the tree of a step; siblings that differ in nothing but numbers of repeated blocks are one row."""
-    return _row([step], Places(step.shape.sites))
+    """Return the tree of a step; siblings that differ in nothing but numbers of repeated blocks are one row.
+
+    Where the device tells of modules, total and own time are told by it.
+    """
+    return _row([step], Places(step.shape.sites), _device_ns if says_modules(step) else _program_ns)
 
 
-def _row(spans: Sequence[Span], places: Places) -> Row:
+def _program_ns(span: Span) -> int:
+    return span.duration
+
+
+def _device_ns(span: Span) -> int:
+    times = ran(span)
+    return span.duration if times is None else times[1] - times[0]
+
+
+def _row(spans: Sequence[Span], places: Places, took: Callable[[Span], int]) -> Row:
     groups: dict[tuple[str | None, str], list[Span]] = {}
     for span in spans:
         for child in span.children:
@@ -56,9 +71,11 @@ def _row(spans: Sequence[Span], places: Places) -> Row:
             groups.setdefault(
                 (child.phase, child.name if fqn is None else places.pattern(fqn)), []
             ).append(child)
-    children = [_row(group, places) for group in groups.values()]
-    total = sum(span.duration for span in spans) / 1e6
-    return Row(spans, children, total, max(total - sum(child.total for child in children), 0.0))
+    children = [_row(group, places, took) for group in groups.values()]
+    total = sum(map(took, spans)) / 1e6
+    on_device = sum(map(_device_ns, spans)) / 1e6 if all(map(ran, spans)) else None
+    own = max(total - sum(child.total for child in children), 0.0)
+    return Row(spans, children, total, own, on_device)
 
 
 def folded_tree(root: Row, width: int, most: int) -> Iterator[Text]:
@@ -66,9 +83,12 @@ def folded_tree(root: Row, width: int, most: int) -> Iterator[Text]:
     shown = _longest(root, most)
     rows = list(_walk(root, "", "", shown))
     labels = [guide + row.label + remark for row, guide, remark in rows]
-    names = min(max(map(len, labels)), width - _COLUMNS)
-    bars = min(width - names - _COLUMNS - 2, _BAR)
-    yield Text(f"{'':{names}}{'total ms':>10}{'self ms':>10}{'%':>8}", style="bold")
+    # Where the total is the device's, it need not be told twice.
+    beside = [row.on_device for row, _, _ in rows if row.on_device not in (None, row.total)]
+    title = f"{'device ms':>{_DEVICE}}" if beside else ""
+    names = min(max(map(len, labels)), width - _COLUMNS - len(title))
+    bars = min(width - names - _COLUMNS - len(title) - 2, _BAR)
+    yield Text(f"{'':{names}}{'total ms':>10}{'self ms':>10}{'%':>8}{title}", style="bold")
     for (row, guide, remark), _ in zip(rows, labels, strict=True):
         style = PHASE_STYLES.get(row.spans[0].phase or BETWEEN, PHASE_STYLES[BETWEEN])
         line = Text()
@@ -78,6 +98,9 @@ def folded_tree(root: Row, width: int, most: int) -> Iterator[Text]:
         line.truncate(names, overflow="ellipsis", pad=True)
         share = row.total / max(root.total, 1e-9)
         line.append(f"{row.total:>10.2f}{row.own:>10.2f}{100 * share:>8.1f}", style=style)
+        if beside:
+            took = "" if row.on_device is None else f"{row.on_device:.2f}"
+            line.append(f"{took:>{_DEVICE}}", style=style)
         if bars > 3:
             line.append(f"  {'█' * round(bars * min(share, 1.0))}", style=style)
         line.rstrip()

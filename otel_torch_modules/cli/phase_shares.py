@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from otel_torch_modules import semconv
+from otel_torch_modules._diagnosis.device_times import own_times_on_device, says_phases
 from otel_torch_modules._trace import Span
 
 PHASES = (
@@ -22,14 +23,28 @@ def phase_shares(step: Span) -> Mapping[str, float]:
 
     Recompute inside backward counts as recompute only, and a span of the program's own as what it lies in. Where
     spans of several threads overlap, the one that began first has the time. Of a step of several ranks the shares are
-    those of all its ranks' time together.
+    those of all its ranks' time together. Where its device tells of them, they are those of its own times.
     """
     times = dict.fromkeys((*PHASES, BETWEEN), 0)
     spans = step.ranks or [step]
+    if says_phases(step):
+        for span in spans:
+            _add_times_on_device(times, span)
+        return {phase: time / max(sum(times.values()), 1) for phase, time in times.items()}
     for span in spans:
         _add_times(times, span)
     whole = max(sum(span.duration for span in spans), 1)
     return {phase: time / whole for phase, time in times.items()}
+
+
+def _add_times_on_device(times: dict[str, int], root: Span) -> None:
+    shape, phases = root.shape, list[str]()
+    for at, own in enumerate(own_times_on_device(root), root.at):
+        phase = shape.sites[at].phase
+        if phase is None or phase not in times:
+            phase = phases[shape.parents[at] - root.at] if phases else BETWEEN
+        phases.append(phase)
+        times[phase] += own
 
 
 def _add_times(times: dict[str, int], root: Span) -> None:

@@ -7,6 +7,7 @@ from statistics import median
 
 from rich.text import Text
 
+from otel_torch_modules._diagnosis.device_times import says_phases
 from otel_torch_modules._trace import Span
 from otel_torch_modules.cli.phase_shares import BETWEEN, PHASES, phase_shares
 from otel_torch_modules.cli.phase_styles import PHASE_STYLES
@@ -47,6 +48,8 @@ def step_table(steps: Sequence[Span], width: int, *, most: int) -> Iterator[Text
     if whole and len(steps) > 1:
         medians = {phase: median(shares[place][phase] for place in whole) for phase in _COLUMNS}
         yield _line("median", median(steps[place].duration for place in whole), medians)
+    if any(map(says_phases, steps)):
+        yield Text("Shares are those of the device's time, where it tells of forward and backward.")
     if len(shown) < len(steps):
         yield Text(f"The {len(shown)} slowest of {len(steps)} steps; --list shows all.")
 

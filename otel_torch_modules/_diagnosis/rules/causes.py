@@ -13,7 +13,7 @@ from otel_torch_modules._diagnosis.words import ms, numbers, percent
 SHARE = 0.01  # of the run's time
 STARVED_SHARE = 0.02  # of the run's time, in slow steps whose thread was put aside
 SWITCHES = 3.0  # times the usual number
-HOST_LAG = 0.05  # of the usual step: the device is no further behind at the end of forward
+HOST_LAG = 0.05  # of the usual step: the device is no further behind where backward ends
 
 _CPU_TIME = "torch.step.cpu_time"
 _SWITCHES = "torch.step.involuntary_switches"
@@ -114,7 +114,7 @@ def host(run: Run) -> Iterator[Finding]:
     if lags and usual(lags) < HOST_LAG * run.usual_ms:
         yield Finding(
             "host",
-            f"The device waits for the host: it is {ms(usual(lags))} behind at the usual step's end of forward.",
+            f"The device waits for the host: it is {ms(usual(lags))} behind where the usual step's backward ends.",
         )
 
 

@@ -1,0 +1,148 @@
+"""Commands say whose time they tell: the program's, or its device's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_torch_modules._diagnosis.device_times import MODULES, PHASES
+from otel_torch_modules.cli.main import main
+
+Write = Callable[..., Path]
+Said = pytest.CaptureFixture[str]
+STEPS = 6
+LEVELS = ["nothing", "phases", "modules"]
+
+
+def told(span: Any, *, modules: bool, below_step: int = 0) -> Any:
+    """Return a tree whose device takes half as long as the program for each forward, else twice as long (ms)."""
+    children = tuple(
+        told(child, modules=modules, below_step=below_step + 1) for child in span.children
+    )
+    said = dict(span.attributes or {})
+    is_phase = below_step == 1 and span.phase in ("forward", "backward", "optimizer")
+    if (
+        is_phase
+        or not below_step
+        or (modules and span.phase in ("forward", "backward", "recompute"))
+    ):
+        times = 0.5 if span.phase == "forward" else 2
+        took = (span.end - span.start) * times
+        said |= {"torch.device.duration": took / 1e3, "torch.device.lag": 0.4}
+    if modules and below_step:
+        path = {"forward GPT": "GPT", "backward GPT": "GPT", "backward": None}
+        label = span.name.partition(" ")[2]
+        fqn = path.get(
+            span.name,
+            f"GPT.{label}" if span.phase in ("forward", "backward", "recompute") else None,
+        )
+        said |= {"torch.module.fqn": fqn} if fqn else {}
+    return span._replace(children=children, attributes=said)
+
+
+@pytest.fixture
+def traces(step: Callable[..., Any], write_traces: Write) -> Callable[[str], str]:
+    """Return a file of steps whose device says nothing, or what it took for phases, or for modules too."""
+
+    def make(level: str) -> str:
+        steps = [step(index, 100.0 * index) for index in range(STEPS)]
+        if level != "nothing":
+            steps = [told(one, modules=level == "modules") for one in steps]
+        return str(write_traces(*steps))
+
+    return make
+
+
+SAID = {"nothing": None, "phases": PHASES, "modules": MODULES}
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    "arguments",
+    [["view"], ["why"], ["compare", "--split", "3"], ["report", "-o", "-"]],
+    ids=" ".join,
+)
+def test_it_is_said(
+    arguments: list[str], level: str, traces: Callable[[str], str], capsys: Said
+) -> None:
+    assert main([*arguments, traces(level)]) == 0
+    out = words(capsys.readouterr().out)
+    assert [text for text in (PHASES, MODULES) if text in out] == [
+        text for text in [SAID[level]] if text
+    ]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_it_is_in_json(level: str, traces: Callable[[str], str], capsys: Said) -> None:
+    assert main(["why", "--json", traces(level)]) == 0
+    assert json.loads(capsys.readouterr().out)["told_by"] == SAID[level]
+
+
+def rows(out: str) -> dict[str, list[str]]:
+    """Return the cells of a folded tree by the names of its rows."""
+    found = {}
+    for line in out.splitlines():
+        cells = [cell for cell in line.split() if cell not in ("├─", "└─", "│")]
+        numbers = [cell for cell in cells if cell.replace(".", "").isdigit() and "." in cell]
+        found[" ".join(cells[: cells.index(numbers[0])]) if numbers else line.strip()] = numbers
+    return found
+
+
+@pytest.mark.parametrize(
+    ("level", "forward", "backward", "head"),
+    [
+        ("nothing", ["20.00", "4.00", "25.9"], ["50.00", "1.00", "64.9"], "total ms self ms %"),
+        (
+            "phases",
+            ["20.00", "4.00", "25.9", "10.00"],
+            ["50.00", "1.00", "64.9", "100.00"],
+            "total ms self ms % device ms",
+        ),
+        ("modules", ["10.00", "2.00", "13.0"], ["100.00", "2.00", "129.9"], "total ms self ms %"),
+    ],
+)
+def test_the_usual_step_is_told_by_it(
+    level: str,
+    forward: list[str],
+    backward: list[str],
+    head: str,
+    traces: Callable[[str], str],
+    capsys: Said,
+) -> None:
+    assert main(["view", traces(level)]) == 0
+    out = capsys.readouterr().out
+    assert head in words(out)
+    found = rows(out)
+    (of_forward,) = [cells for name, cells in found.items() if name.startswith("forward GPT")]
+    (of_backward,) = [
+        cells
+        for name, cells in found.items()
+        if name == "backward" or name.startswith("backward …")
+    ]
+    assert (of_forward[:4], of_backward[:4]) == (forward, backward)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_shares_of_steps_are_told_by_it(
+    level: str, traces: Callable[[str], str], capsys: Said
+) -> None:
+    assert main(["view", "--list", traces(level)]) == 0
+    out = capsys.readouterr().out
+    median = next(line for line in out.splitlines() if "median" in line).split()
+    names = next(line for line in out.splitlines() if "forward" in line).split()
+    forward, optimizer = (
+        float(median[names.index(phase)].rstrip("%")) for phase in ("forward", "optimizer")
+    )
+    assert ("Shares are those of the device's time" in out) is (level != "nothing")
+    # 20 ms and 4 of the program, half and twice as much of the device, whose step lasts longer.
+    whole, of_forward, of_optimizer = (77, 20, 4) if level == "nothing" else (120, 10, 8)
+    assert forward == pytest.approx(100 * of_forward / whole, abs=0.1)
+    assert optimizer == pytest.approx(100 * of_optimizer / whole, abs=0.1)
