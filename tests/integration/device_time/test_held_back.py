@@ -14,21 +14,52 @@ def run() -> Any:
     return on_the_device("-m", "tests.integration.device_time.programs.held_back")
 
 
-def names(step: Any) -> list[Any]:
-    """Return the names in a tree; of those right below a step not what the machine makes: stretches between them."""
-    name, _, children = step
-    return [name, [names(child) for child in children if child[0] not in ("between", "zero_grad")]]
+def rest(span: Any) -> list[Any]:
+    """Return what a tree says but for the device, its names and the names of its attributes.
+
+    Of those right below a step not what the machine makes: stretches between them.
+    """
+    name, said, children = span
+    others = ("device", "between", "zero_grad")
+    return [
+        name,
+        [key for key in said if key not in OF_DEVICE],
+        [rest(child) for child in children if child[0] not in others],
+    ]
+
+
+OF_DEVICE = [f"torch.device.{name}" for name in ("clock_error", "duration", "forward_lag", "lag")]
+
+
+def of_device(span: Any) -> list[Any]:
+    """Return which names of a tree say what of the device."""
+    name, said, children = span
+    found = [key for key in said if key in OF_DEVICE]
+    below = [one for child in children for one in of_device(child)]
+    return ([(name, found)] if found or name == "device" else []) + below
+
+
+TOLD = [
+    ("train.step", OF_DEVICE),
+    *(
+        (name, [OF_DEVICE[1], OF_DEVICE[3]])
+        for name in ("forward Sequential", "backward", "optimizer.step SGD")
+    ),
+    ("device", []),
+]
 
 
 def with_times(steps: Any) -> list[bool]:
-    """Return which steps say something of the device."""
-    return [of_device for _, of_device, _ in steps]
+    """Return which steps say something of the device; they say all or nothing."""
+    told = [sorted(of_device(step)) for step in steps]  # the lane lies where it began
+    assert all(one in (sorted(TOLD), []) for one in told), told
+    return [bool(one) for one in told]
 
 
 def test_a_step_hit_by_a_capture_loses_its_device_times_alone(run: Any) -> None:
     steps = run["around a capture"]
     assert with_times(steps) == [True, True, True, False, True, True]
-    assert [names(step) for step in steps] == [names(run["warm"][1])] * 6
+    assert [rest(step) for step in steps] == [rest(run["warm"][1])] * 6
 
 
 def test_no_event_is_asked_for_while_anybody_captures(run: Any) -> None:

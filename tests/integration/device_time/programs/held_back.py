@@ -43,7 +43,9 @@ def train(steps: int, *, capture_at: int = -1, behind: int = 0) -> None:
 
 
 def outline(span: CapturedSpan) -> list[Any]:
-    return [span.name, "torch.device.lag" in span.attributes, [*map(outline, span.children)]]
+    varying = ("torch.step.major_faults", "torch.step.involuntary_switches")
+    said = sorted(key for key in span.attributes if key not in varying)
+    return [span.name, said, [*map(outline, span.children)]]
 
 
 def steps(trees: list[CapturedSpan]) -> list[Any]:

@@ -6,6 +6,7 @@ What the device is to have taken is in the names: of a block's kernel in forward
 from __future__ import annotations
 
 import json
+import threading
 import time
 from typing import Any
 
@@ -72,7 +73,7 @@ class Sgd(torch.optim.SGD):
 
 
 def train(steps: int, behind: int) -> tuple[list[float], list[int], int]:
-    """Return the losses, when the device was to come to each step (Unix ns), and how often it was waited for."""
+    """Return losses and parameters, when the device was to come to each step (Unix ns), how often it was waited for."""
     torch.manual_seed(0)
     net = Net()
     sgd = Sgd(net.parameters(), lr=0.01)
@@ -90,7 +91,14 @@ def train(steps: int, behind: int) -> tuple[list[float], list[int], int]:
         losses.append(loss.detach())
     waited = simdev.counts()["syncs"] - waited
     torch.accelerator.synchronize()
-    return [float(loss) for loss in losses], reached, waited
+    numbers = [*losses, *(parameter.detach() for parameter in net.parameters())]
+    return [value for one in numbers for value in one.flatten().tolist()], reached, waited
+
+
+def hog(until: threading.Event) -> None:
+    """Keep the host busy: the program has the interpreter now and then."""
+    while not until.is_set():
+        sum(range(10_000))
 
 
 def said(span: CapturedSpan) -> list[Any]:
@@ -101,7 +109,8 @@ def said(span: CapturedSpan) -> list[Any]:
 
 if __name__ == "__main__":
     torch.set_default_device("sim")
-    untraced, _, _ = train(2, 0)  # warm
+    train(2, 0)  # warm
+    untraced_few, _, _ = train(4, 0)
     untraced, _, _ = train(STEPS, 0)
     simdev.set_clock(drift=40, tick=500)
     with capture_spans(Config()) as captured:
@@ -111,6 +120,13 @@ if __name__ == "__main__":
     modules = Config(device_time="modules", device_every=2)
     with capture_spans(modules) as captured_modules:
         also_traced, _, also_waited = train(STEPS, BEHIND)
+    ended = threading.Event()
+    busy = threading.Thread(target=hog, args=(ended,))
+    with capture_spans(modules) as captured_beside_hog:
+        busy.start()
+        beside_hog, _, waited_beside_hog = train(4, 4 * BEHIND)
+        ended.set()
+        busy.join()
     with capture_spans(Config(device_time="off")) as without:
         train(1, 0)
     print(
@@ -118,8 +134,10 @@ if __name__ == "__main__":
             {
                 "untraced": untraced,
                 "traced": [traced, also_traced],
+                "beside hog": [said(tree) for tree in captured_beside_hog.trees],
+                "same beside hog": beside_hog == untraced_few,
                 "reached": reached,
-                "waited": waited + also_waited,
+                "waited": waited + also_waited + waited_beside_hog,
                 "steps": [said(tree) for tree in captured.trees],
                 "modules": [said(tree) for tree in captured_modules.trees],
                 "off": [said(tree) for tree in without.trees],
