@@ -19,20 +19,25 @@ from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._records import Record
 from otel_torch_modules.config import Config
 
-_NUMBER = 2_000
+_STEPS = 50
+_PER_STEP = 40  # collectives; what is kept of them leaves with the step
 _ROUNDS = 11
 
 
-def launched(call: Callable[[], distributed.Work]) -> tuple[float, float]:
+def launched(
+    call: Callable[[], distributed.Work], step_ends: Callable[[], None]
+) -> tuple[float, float]:
     """Return the median time until it was launched, and until it was done (µs)."""
     launches, ends = [], []
-    for _ in range(_NUMBER):
-        start = now()
-        work = call()
-        middle = now()
-        work.wait()
-        launches.append(middle - start)
-        ends.append(now() - start)
+    for _ in range(_STEPS):
+        for _ in range(_PER_STEP):
+            start = now()
+            work = call()
+            middle = now()
+            work.wait()
+            launches.append(middle - start)
+            ends.append(now() - start)
+        step_ends()
     return median(launches) / 1e3, median(ends) / 1e3
 
 
@@ -56,18 +61,18 @@ def main() -> None:
         causes.uninstall()
 
     def not_recorded() -> None:
-        causes.install()
+        causes.modules_open()
         recorder.write_to(None)
 
     def recorded() -> None:
-        causes.install()
+        causes.modules_open()
         recorder.write_to(Record("step", 0, now(), 0))
 
     found: dict[str, list[tuple[float, float]]] = {}
     for _ in range(_ROUNDS):
         for prepare in (without, not_recorded, recorded):
             prepare()
-            found.setdefault(prepare.__name__, []).append(launched(all_reduce))
+            found.setdefault(prepare.__name__, []).append(launched(all_reduce, causes.forget))
             causes.uninstall()
     for name, figures in found.items():
         for what, column in zip(("launched", "done"), zip(*figures, strict=True), strict=True):

@@ -78,6 +78,8 @@ class Admission:
             record.phases_only = not has_modules
         elif self._spending is not None:
             self._spending.set_depth_of_step(record)
+        if not record.phases_only:
+            self._causes.modules_open()
         return True
 
     def close_step(self, record: Record) -> None:

@@ -37,12 +37,12 @@ class Causes:
         compilation = Compilation(happened)
         garbage = GarbageCollection(happened, recorder.code_of_thread)
         checkpoints = Checkpoints(happened, lambda: self.loop)
-        collectives = Collectives(happened, lambda: recorder.records_modules)
+        self._collectives = Collectives(happened, lambda: recorder.records_modules)
         watching: dict[str, _Watch] = {
             "compile": compilation,
             "gc": garbage,
             "checkpoint": checkpoints,
-            "collective": collectives,
+            "collective": self._collectives,
             "loop": LoopCalls(happened),
         }
         self._watching = [watch for name, watch in watching.items() if name in chosen]
@@ -50,9 +50,7 @@ class Causes:
         self.measures = Measures([of for name, of in measuring.items() if name in chosen])
         """Of each step; told where it begins and ends."""
         self._on_opening = [
-            watch.record_opens
-            for watch in (compilation, checkpoints, collectives)
-            if watch in self._watching
+            watch.record_opens for watch in (compilation, checkpoints) if watch in self._watching
         ]
         self._collecting = [
             watch.collect for watch in (compilation, garbage) if watch in self._watching
@@ -76,6 +74,15 @@ class Causes:
         """Take note that a step or an evaluation opens."""
         for look in self._on_opening:
             look()
+
+    def modules_open(self) -> None:
+        """Take note that a step opens whose modules are recorded."""
+        if self._collectives in self._watching:
+            self._collectives.modules_open()
+
+    def take_launched(self) -> int:
+        """Return how many collectives have passed us since this was asked last."""
+        return self._collectives.take_launched()
 
     def put_into(self, record: Record) -> None:
         """Write what happened in the time of `record`, which is complete, into its log. Called on any thread."""

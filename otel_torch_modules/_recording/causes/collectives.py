@@ -1,9 +1,10 @@
 """Collectives of every caller: DDP's reducer, FSDP, functional and object collectives, pipelines, the program itself.
 
 All of them come to the operators ``c10d::allreduce_`` and so on of torch's dispatcher, whoever calls. From the first
-record on that opens while a process group is there a kernel of Python's stands before torch's own, and lets go of the
-interpreter lock before it goes on to that: gloo's threads want this lock where a collective is done, and torch's
-kernels wait for a lock that these threads may hold meanwhile.
+step on that has modules and opens while a process group is there a kernel of Python's stands before torch's own, and
+lets go of the interpreter lock before it goes on to that: gloo's threads want this lock where a collective is done, and
+torch's kernels wait for a lock that these threads may hold meanwhile. It stays there in steps without modules: where
+another thread launches while a kernel is put there or taken off, torch may find neither.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import inform
 from otel_torch_modules._recording.causes.happened import Happened
 from otel_torch_modules._recording.torch_private.collectives import (
+    AFTER_US,
     CollectiveOperator,
     group_of,
     stand_before,
@@ -30,6 +32,9 @@ from otel_torch_modules._records import COLLECTIVE, Detail
 _logger = logging.getLogger(__name__)
 
 _IS_AVAILABLE: Final = distributed.is_available()  # built into this torch
+
+
+_NOW: Final = iter(now, None)  # gives the time, each time
 
 
 class _Kind(NamedTuple):
@@ -79,23 +84,27 @@ class Collectives:
     def __init__(self, happened: Happened, records: Callable[[], bool]) -> None:
         self._happened = happened
         self._records = records
-        self._guarded_note = happened.guarded(self._note, "after a collective was launched")
+        self._launched = 0
+        self._notes: dict[str, Callable[..., None]] = {}  # by operator
+        # What is left of all this for a thread that is still in a kernel when that was taken off.
+        self._listening: list[Collectives | None] = [None]
         self._undo: Callable[[], object] | None = None
 
     def install(self) -> None:
-        """Stand before torch's kernels, if there is a process group."""
-        self.record_opens()
+        """Nothing yet: see `modules_open`."""
 
     def uninstall(self) -> None:
-        """Undo `install`."""
+        """Undo `modules_open`."""
         undo, self._undo = self._undo, None
+        self._listening[0] = None
         if undo is not None:
             undo()
 
-    def record_opens(self) -> None:
-        """Stand before torch's kernels where a process group has come since."""
+    def modules_open(self) -> None:
+        """Stand before torch's kernels, if there is a process group: a step opens whose modules are recorded."""
         if self._undo is None and _IS_AVAILABLE and distributed.is_initialized():
             self._undo = bool  # not once more, whatever comes of it
+            self._listening[0] = self
             try:
                 self._undo = stand_before(_KINDS, self._kernel)
             except Exception as error:
@@ -103,48 +112,68 @@ class Collectives:
                     raise
                 inform(_logger, "Collectives are not recorded: %s", error)
 
+    def take_launched(self) -> int:
+        """Return how many have passed the kernels since this was asked last."""
+        launched, self._launched = self._launched, 0
+        return launched
+
     def _kernel(self, operator: CollectiveOperator) -> Callable[..., Any]:
         """Return what stands before torch's kernel of `operator`."""
-        records, note, launch = self._records, self._guarded_note, operator.launch
+        name, launch, listening = operator.name, operator.launch, self._listening
+        self._notes[name] = self._happened.guarded(
+            self._note(operator), "after a collective was launched"
+        )
 
         def kernel(keys: Any, *args: Any) -> Any:
-            if not records():
-                return launch(keys, args)
+            listener = listening[0]
+            if listener is None:
+                return launch(keys & AFTER_US, *args)
+            listener._launched += 1
+            if not listener._records():
+                return launch(keys & AFTER_US, *args)
             start = now()
-            result = launch(keys, args)
-            note(operator, args, start, now(), result)
+            result = launch(keys & AFTER_US, *args)
+            listener._notes[name](args, start, now(), result)
             return result
 
         return kernel
 
-    def _note(
-        self, operator: CollectiveOperator, args: tuple[Any, ...], start: int, end: int, result: Any
-    ) -> None:
+    def _note(self, operator: CollectiveOperator) -> Callable[..., None]:
+        """Return what adds a collective of `operator`: of few calls, for the program waits for it."""
         name, tensors = _KINDS[operator.name]
-        size, dtype, on_cpu = _given(args[tensors])
-        done: list[int] = []
-        # Of C alone: where it is done already this is called here, and what a signal handler raised would be lost.
-        note_when = partial(next, map(done.append, iter(now, None)))
-        if result is None:  # it has waited
-            done.append(end)
-            known = True
-        else:  # on a device all that is launched counts as done
-            known = on_cpu and tells_when_done(result, note_when)
-        carried = (None, None) if name == "barrier" else (size, dtype)
-        group = group_of(args[operator.group])
-        values = (*carried, *group, operator.is_async(args), done if known else None)
-        happened = self._happened
-        happened.add(COLLECTIVE, happened.code(), start, end, Detail(name, values))
+        add, code, is_barrier = self._happened.add, self._happened.code, name == "barrier"
+
+        def note(args: tuple[Any, ...], start: int, end: int, result: Any) -> None:
+            size, dtype, on_cpu = _given(args[tensors])
+            done: list[int] = []
+            # Of C alone: where it is done already this is called here, and what a signal handler raised would be lost.
+            note_when = partial(next, map(done.append, _NOW))
+            if result is None:  # it has waited
+                done.append(end)
+                known = True
+            else:  # on a device all that is launched counts as done
+                known = on_cpu and tells_when_done(result, note_when)
+            if is_barrier:
+                size = dtype = None
+            group, ranks = group_of(args[operator.group])
+            values = (size, dtype, group, ranks, operator.is_async(args), done if known else None)
+            add(COLLECTIVE, code(), start, end, Detail(name, values))
+
+        return note
 
 
-def _given(value: Any) -> tuple[int, str | None, bool]:
+def _given(value: Any) -> tuple[int | None, str | None, bool]:
     """Return the bytes of the tensors in a list of tensors or of lists of them, or of one; their dtype; on the CPU?"""
+    if type(value) is list and len(value) == 1:
+        (value,) = value
+    if type(value) is not list:
+        return value.numel() * value.element_size(), str(value.dtype), value.is_cpu
     size, dtype, on_cpu = 0, None, False
-    found = [value]
+    found = [*value]
     for thing in found:
-        if isinstance(thing, list):
+        if type(thing) is list:
             found += thing
         else:
             size += thing.numel() * thing.element_size()
-            dtype, on_cpu = thing.dtype, thing.is_cpu
-    return size, None if dtype is None else str(dtype), on_cpu
+            dtype, on_cpu = str(thing.dtype), thing.is_cpu
+    return size, dtype, on_cpu

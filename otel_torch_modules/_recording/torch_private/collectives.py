@@ -7,8 +7,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 import torch
+from torch import ScriptObject, distributed
 
 from otel_torch_modules._interruption import is_interruption
+
+if distributed.is_available():  # built into this torch
+    from torch.distributed import ProcessGroup, Work
 
 
 def collectives_dump() -> str | None:
@@ -27,7 +31,8 @@ def collectives_dump() -> str | None:
 
 # No operator of `c10d` has a kernel there, and every call passes it: above the backends, below autograd.
 _OURS: Final = "BackendSelect"
-_AFTER_US: Final = torch._C._dispatch_keyset_full_after(torch._C.DispatchKey.BackendSelect)
+AFTER_US: Final = torch._C._dispatch_keyset_full_after(torch._C.DispatchKey.BackendSelect)
+"""The dispatch keys that come after what :func:`stand_before` puts there."""
 
 
 class CollectiveOperator(NamedTuple):
@@ -35,13 +40,15 @@ class CollectiveOperator(NamedTuple):
 
     Args:
         name: without ``c10d::``.
-        overload: itself.
+        launch: goes on to torch's kernel, with those of the dispatch keys that are in `AFTER_US` and the arguments. It
+            lets go of the interpreter lock, for it may wait for a thread that wants that: ``torch.library.get_kernel``
+            has a way there too, which keeps the lock, and with it gloo hangs now and then.
         group: the place of the process group.
         async_op: that of whether the caller goes on at once; None before torch 2.8 and where all do.
     """
 
     name: str
-    overload: Any
+    launch: Callable[..., Any]
     group: int
     async_op: int | None
 
@@ -50,13 +57,6 @@ class CollectiveOperator(NamedTuple):
         if self.async_op is None:
             return None
         return bool(args[self.async_op]) if self.async_op < len(args) else True  # the default
-
-    def launch(self, keys: Any, args: tuple[Any, ...]) -> Any:
-        """Go on to torch's kernel without the interpreter lock: it may wait for a thread that wants that.
-
-        ``torch.library.get_kernel`` has a way there too, which keeps the lock: with it gloo hangs now and then.
-        """
-        return self.overload.redispatch(keys & _AFTER_US, *args)
 
 
 def stand_before(
@@ -70,16 +70,35 @@ def stand_before(
             the last ones where these are the defaults, and has to return what `CollectiveOperator.launch` does.
     """
     library: Any = torch.library.Library("c10d", "IMPL")  # type: ignore[no-untyped-call]
+    put: list[str] = []
+
+    def undo() -> None:
+        global _taken_off
+        _taken_off = [_kept(name) for name in put]
+        library._destroy()
+
     try:
         for name in names:
             operator = _collective_operator(name)
             if operator is not None:
                 library.impl(name, kernel(operator), _OURS, with_keyset=True)
+                put.append(name)
     except BaseException:
-        library._destroy()
+        undo()
         raise
-    undo: Callable[[], object] = library._destroy
     return undo
+
+
+_taken_off: list[Any] = []
+"""The kernels that were taken off last: another thread may be on its way into one, and wait for the interpreter lock
+there. Torch would have freed it by then, and the process would be gone.
+"""
+
+
+def _kept(name: str) -> Any:
+    """Return what keeps the kernel of Python's alive that stands before torch's; None before torch 2.9."""
+    get_kernel = getattr(torch.library, "get_kernel", None)
+    return None if get_kernel is None else get_kernel(f"c10d::{name}", _OURS)
 
 
 def _collective_operator(name: str) -> CollectiveOperator | None:
@@ -91,7 +110,10 @@ def _collective_operator(name: str) -> CollectiveOperator | None:
         return None
     places = {argument.name: place for place, argument in enumerate(overload._schema.arguments)}
     return CollectiveOperator(
-        name, overload, places["process_group"], places.get("async_op", places.get("asyncOp"))
+        name,
+        overload._handle.redispatch_boxed,
+        places["process_group"],
+        places.get("async_op", places.get("asyncOp")),
     )
 
 
@@ -103,8 +125,8 @@ def tells_when_done(result: Any, callback: Callable[[Any], object]) -> bool:
         callback: called once, in a thread of the backend's, or now.
     """
     work = result[-1] if isinstance(result, (tuple, list)) else result
-    if isinstance(work, torch.ScriptObject):
-        work = torch.distributed.Work.unbox(work)
+    if isinstance(work, ScriptObject):
+        work = Work.unbox(work)
     try:
         work.get_future().add_done_callback(callback)
     except RuntimeError as error:  # it has no future
@@ -116,8 +138,9 @@ def tells_when_done(result: Any, callback: Callable[[Any], object]) -> bool:
 
 def group_of(boxed: Any) -> tuple[str, int]:
     """Return the name of a process group that an operator is given, and how many ranks it has."""
-    group = boxed
-    if isinstance(boxed, torch.ScriptObject):
-        group = torch.distributed.ProcessGroup.unbox(boxed)
+    group = ProcessGroup.unbox(boxed) if isinstance(boxed, ScriptObject) else boxed
     described = group.group_desc
-    return (group.group_name if described in ("", "undefined") else described), group.size()
+    return (group.group_name if described in _NOT_DESCRIBED else described), group.size()
+
+
+_NOT_DESCRIBED: Final = ("", "undefined")

@@ -14,7 +14,7 @@ from torch._C._distributed_c10d import HashStore
 from torch.fx import GraphModule
 from torch.nn.parallel import DistributedDataParallel
 
-from otel_torch_modules import Config
+from otel_torch_modules import Config, Schedule
 from otel_torch_modules._recording.causes import collectives
 from otel_torch_modules.testing import CapturedSpan, capture_spans
 from tests.support.caused import path_to, traced, train
@@ -208,11 +208,27 @@ def test_without_a_process_group_nothing_is_put_before_torchs_kernels() -> None:
     assert dispatcher() == before
 
 
-def test_steps_that_are_not_recorded_or_have_phases_only_have_none() -> None:
-    for config in (Config(phases=("eval",)), Config(detail_ranks="1")):
-        trees, parameters = traced(config, in_forward=distributed.barrier)
-        assert parameters == train()
-        assert [len(tree.find("barrier")) for tree in trees] == [0] * len(trees)
+NEITHER = [
+    Config(phases=("eval",)),
+    Config(detail_ranks="1"),
+    Config(schedule=Schedule(wait=99, active=1)),
+]
+
+
+@pytest.mark.parametrize("config", NEITHER)
+def test_steps_that_are_not_recorded_or_have_phases_only_have_none_and_pass_nothing_of_ours(
+    config: Config,
+) -> None:
+    before, meanwhile = dispatcher(), []
+
+    def wait() -> None:
+        distributed.barrier()
+        meanwhile.append(dispatcher())
+
+    trees, parameters = traced(config, in_forward=wait)
+    assert meanwhile == [before] * len(meanwhile) != []
+    assert parameters == train()
+    assert [len(tree.find("barrier")) for tree in trees] == [0] * len(trees)
 
 
 def test_a_torch_in_which_there_is_no_way_in_is_told_once_and_does_no_harm(

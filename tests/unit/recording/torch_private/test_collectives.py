@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -11,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 from torch._C._distributed_c10d import HashStore, ProcessGroup
 
 from otel_torch_modules._recording.torch_private.collectives import (
+    AFTER_US,
     CollectiveOperator,
     collectives_dump,
     group_of,
@@ -39,27 +42,29 @@ def test_collectives_dump(tmp_path: Path) -> None:
     assert names[-1:] == ["gloo:all_reduce"] * is_there
 
 
+def group_of_gloo(store: HashStore, rank: int, ranks: int) -> ProcessGroup:
+    """Return a process group that nobody else knows."""
+    group = ProcessGroup(store, rank, ranks)
+    gloo = distributed.ProcessGroupGloo(store, rank, ranks, timedelta(seconds=20))
+    group._register_backend(torch.device("cpu"), ProcessGroup.BackendType.GLOO, gloo)
+    group._set_default_backend(ProcessGroup.BackendType.GLOO)
+    return group
+
+
 class Two:
     """A process group of two ranks, each of which is a thread of this process."""
 
     def __init__(self) -> None:
-        self._store = HashStore()
-        self.groups = self.each(self._group)
+        store = HashStore()
+        self.groups = self.each(lambda rank: group_of_gloo(store, rank, 2))
 
     def each(self, call: Callable[[int], Any]) -> list[Any]:
         """Return what `call` returns for each rank; both call at once."""
         with ThreadPoolExecutor(2) as pool:
             return list(pool.map(call, range(2)))
 
-    def _group(self, rank: int) -> ProcessGroup:
-        group = ProcessGroup(self._store, rank, 2)
-        gloo = distributed.ProcessGroupGloo(self._store, rank, 2, timedelta(seconds=20))
-        group._register_backend(torch.device("cpu"), ProcessGroup.BackendType.GLOO, gloo)
-        group._set_default_backend(ProcessGroup.BackendType.GLOO)
-        return group
 
-
-def test_stand_before_a_collectiveoperator_whose_kernel_waits_for_another_thread() -> None:
+def test_stand_before_a_collectiveoperator_whose_kernel_after_us_waits_for_another_thread() -> None:
     """It waits without the interpreter lock, which that thread needs."""
     two = Two()
     before = torch._C._dispatch_dump("c10d::monitored_barrier_")
@@ -68,7 +73,7 @@ def test_stand_before_a_collectiveoperator_whose_kernel_waits_for_another_thread
     def kernel(operator: CollectiveOperator) -> Callable[..., Any]:
         def call(keys: Any, *args: Any) -> Any:
             passed.append(group_of(args[operator.group]))
-            return operator.launch(keys, args)
+            return operator.launch(keys & AFTER_US, *args)
 
         return call
 
@@ -83,6 +88,46 @@ def test_stand_before_a_collectiveoperator_whose_kernel_waits_for_another_thread
     assert len(passed) == 2
 
 
+def test_stand_before_and_its_undo_while_another_thread_is_on_its_way_into_a_kernel() -> None:
+    """It waits for the interpreter lock at the kernel's entry, and goes on when that was taken off."""
+
+    def kernel(operator: CollectiveOperator) -> Callable[..., Any]:
+        return lambda keys, *args: operator.launch(keys & AFTER_US, *args)
+
+    group = group_of_gloo(HashStore(), 0, 1)
+    over = threading.Event()
+    launches = threading.Semaphore(0)
+    launched: list[Tensor] = []
+
+    def launch() -> None:
+        while not over.is_set():
+            launches.release()
+            tensor = torch.ones(1)
+            group.allreduce([tensor]).wait()
+            launched[:] = [tensor]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)  # who has the lock keeps it, but where it lets go of it
+    thread = threading.Thread(target=launch)
+    try:
+        thread.start()
+        # Before torch 2.9 nothing keeps a kernel alive that was taken off.
+        for _ in range(300 if hasattr(torch.library, "get_kernel") else 1):
+            undo = stand_before(["allreduce_"], kernel)
+            launches.acquire()  # the other one goes on until it lets go of the lock: it launches
+            until = time.perf_counter_ns() + 50_000
+            while time.perf_counter_ns() < until:  # and comes to the kernel, without the lock
+                pass
+            undo()
+            while launches.acquire(blocking=False):
+                pass
+    finally:
+        sys.setswitchinterval(interval)
+        over.set()
+        thread.join()
+    assert launched == [torch.ones(1)]
+
+
 def test_tells_when_done_and_group_of() -> None:
     two = Two()
     names: list[str] = []
@@ -91,7 +136,7 @@ def test_tells_when_done_and_group_of() -> None:
 
     def kernel(operator: CollectiveOperator) -> Callable[..., Any]:
         def call(keys: Any, *args: Any) -> Any:
-            result = operator.launch(keys, args)
+            result = operator.launch(keys & AFTER_US, *args)
             names.append(group_of(args[operator.group])[0])
             told.append(tells_when_done(result, lambda _: done.release()))
             return result
