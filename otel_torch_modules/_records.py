@@ -175,7 +175,7 @@ _OPTIMIZER: Final = Shown(
 # has raised, if anything: a `Raised`. It ends and no output has a graph.
 CALL: Final = Event("call", Slot.NUMBER, values=(INPUT_SHAPES, INPUT_DTYPES))
 EXIT: Final = Event("exit", Slot.NUMBER, values=(OUTPUT_SHAPES, OUTPUT_DTYPES))
-EXIT_BARE: Final = Event("exit_bare", Slot.NUMBER, values=(OUTPUT_SHAPES, OUTPUT_DTYPES))
+EXIT_BARE: Final = Event("exit_bare", Slot.NUMBER, values=EXIT.values)
 
 # Backward has come to a node, in the graph task with the code that it says.
 MARK: Final = Event("mark", Slot.NUMBER)

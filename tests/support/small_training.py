@@ -57,7 +57,13 @@ def optimizer(name: str = "SGD", *parts: str) -> str:
     return f"optimizer.step {name}\n" + indent("".join(parts), "  ")
 
 
+def evaluation(*parts: str) -> str:
+    """Return the outline of a pass of evaluation with these parts below it."""
+    return "evaluate\n" + indent("".join(parts), "  ")
+
+
 STEP = step(FORWARD, BACKWARD, optimizer())
+EVALUATION = evaluation(FORWARD)
 
 
 def train(model: nn.Module, sgd: torch.optim.Optimizer) -> None:

@@ -92,6 +92,17 @@ def run(
     )
 
 
+def doctor(folder: Path, file: Path) -> subprocess.CompletedProcess[str]:
+    """Examine a file of traces."""
+    return subprocess.run(
+        [BIN / "otel-torch-modules", "doctor", file],
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def said(done: subprocess.CompletedProcess[str]) -> str:
     """Return what a program printed; it must have ended well and complained of nothing."""
     assert (done.returncode, done.stderr) == (0, ""), done

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from textwrap import dedent
 
+import torch
 from opentelemetry.trace import SpanKind, StatusCode
+from torch import nn
 
 from otel_torch_modules import semconv
-from otel_torch_modules.testing import Captured, CapturedSpan
+from otel_torch_modules.testing import Captured, CapturedSpan, capture_spans
 
 _PHASE_OF_WORD = {
     "train.step": semconv.PHASE_STEP,
@@ -35,6 +37,13 @@ def draw(captured: Captured) -> str:
     trees = captured.trees
     drawing = _Drawing(trees)
     return "\n".join(line for root in trees for line in drawing.lines(root, None))
+
+
+def drawing_of_a_step(model: nn.Module, *shape: int) -> str:
+    """Return the drawing of a forward of `model`, with numbers of that shape, and its backward."""
+    with capture_spans() as captured:
+        model(torch.randn(shape)).sum().backward()
+    return draw(captured)
 
 
 class _Drawing:

@@ -17,21 +17,11 @@ from torch.utils.checkpoint import (
 )
 
 from otel_torch_modules.testing import capture_spans
-from tests.integration.backward.drawing import draw, tree
+from tests.integration.backward.block import Block
+from tests.integration.backward.drawing import draw, drawing_of_a_step, tree
 
 again = functools.partial(checkpoint, use_reentrant=False)
 again_reentrant = functools.partial(checkpoint, use_reentrant=True)
-
-
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(4, 4)
-        self.act = nn.Tanh()
-        self.second = nn.Linear(4, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.act(self.first(x)))
 
 
 class Model(nn.Module):
@@ -51,14 +41,8 @@ class Model(nn.Module):
         return self.head(x)
 
 
-def drawing_of_a_step(model: nn.Module) -> str:
-    with capture_spans() as captured:
-        model(torch.randn(2, 3, 4)).sum().backward()
-    return draw(captured)
-
-
 def test_modules_not_reentrant() -> None:
-    assert drawing_of_a_step(Model(again)) == tree("""
+    assert drawing_of_a_step(Model(again), 2, 3, 4) == tree("""
         train.step
           forward Model ->
             forward stem ->
@@ -95,7 +79,7 @@ def test_modules_not_reentrant() -> None:
 
 
 def test_modules_reentrant() -> None:
-    assert drawing_of_a_step(Model(again_reentrant)) == tree("""
+    assert drawing_of_a_step(Model(again_reentrant), 2, 3, 4) == tree("""
         train.step
           forward Model ->
             forward stem ->
@@ -147,7 +131,7 @@ def test_a_module_that_checkpoints_its_own_body() -> None:
             return self.block(self.stem(x))
 
     model = nn.Sequential(nn.Linear(4, 4), Careful(), nn.Linear(4, 1))
-    assert drawing_of_a_step(model) == tree("""
+    assert drawing_of_a_step(model, 2, 3, 4) == tree("""
         train.step
           forward Sequential ->
             forward 0 ->
@@ -176,11 +160,17 @@ def test_a_module_that_checkpoints_its_own_body() -> None:
     """)
 
 
-def test_a_lambda_of_several_modules() -> None:
-    def pair(block: nn.Module, x: Tensor) -> Tensor:
-        return again(lambda y: block.second(block.act(block.first(y))), x)
+def lambda_of_several_modules(block: nn.Module, x: Tensor) -> Tensor:
+    return again(lambda y: block.second(block.act(block.first(y))), x)
 
-    assert drawing_of_a_step(Model(pair)) == tree("""
+
+def bound_forward_of_a_layer(block: nn.Module, x: Tensor) -> Tensor:
+    return again(block.forward, x)
+
+
+@pytest.mark.parametrize("call", [lambda_of_several_modules, bound_forward_of_a_layer])
+def test_what_is_no_module(call: Callable[..., Tensor]) -> None:
+    assert drawing_of_a_step(Model(call), 2, 3, 4) == tree("""
         train.step
           forward Model ->
             forward stem ->
@@ -214,7 +204,7 @@ def test_a_lambda_of_several_modules_reentrant() -> None:
     def pair(block: nn.Module, x: Tensor) -> Tensor:
         return again_reentrant(lambda y: block.second(block.act(block.first(y))), x)
 
-    assert drawing_of_a_step(Model(pair)) == tree("""
+    assert drawing_of_a_step(Model(pair), 2, 3, 4) == tree("""
         train.step
           forward Model ->
             forward stem ->
@@ -256,7 +246,7 @@ def test_a_lambda_that_calls_one_module_twice() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return again(lambda y: self.block(self.block(y)), self.stem(x))
 
-    assert drawing_of_a_step(Twice()) == tree("""
+    assert drawing_of_a_step(Twice(), 2, 3, 4) == tree("""
         train.step
           forward Twice ->
             forward stem ->
@@ -290,40 +280,6 @@ def test_a_lambda_that_calls_one_module_twice() -> None:
     """)
 
 
-def test_the_bound_forward_of_a_layer() -> None:
-    def bound(block: nn.Module, x: Tensor) -> Tensor:
-        return again(block.forward, x)
-
-    assert drawing_of_a_step(Model(bound)) == tree("""
-        train.step
-          forward Model ->
-            forward stem ->
-            forward blocks.0.first ->
-            forward blocks.0.act ->
-            forward blocks.0.second ->
-            forward blocks.1.first ->
-            forward blocks.1.act ->
-            forward blocks.1.second ->
-            forward head ->
-          backward
-            backward Model <- forward
-              backward head <- forward
-              recompute blocks.1.first
-              recompute blocks.1.act
-              recompute blocks.1.second
-              backward blocks.1.second <- forward
-              backward blocks.1.act <- forward
-              backward blocks.1.first <- forward
-              recompute blocks.0.first
-              recompute blocks.0.act
-              recompute blocks.0.second
-              backward blocks.0.second <- forward
-              backward blocks.0.act <- forward
-              backward blocks.0.first <- forward
-              backward stem <- forward
-    """)
-
-
 def test_shared_weights() -> None:
     class Shared(nn.Module):
         def __init__(self, call: Callable[..., Tensor]) -> None:
@@ -338,7 +294,7 @@ def test_shared_weights() -> None:
                 x = self.call(self.block, x)
             return x
 
-    assert drawing_of_a_step(Shared(again)) == tree("""
+    assert drawing_of_a_step(Shared(again), 2, 3, 4) == tree("""
         train.step
           forward Shared ->
             forward stem ->
@@ -355,7 +311,7 @@ def test_shared_weights() -> None:
                 recompute block
               backward stem <- forward
     """)
-    assert drawing_of_a_step(Shared(again_reentrant)) == tree("""
+    assert drawing_of_a_step(Shared(again_reentrant), 2, 3, 4) == tree("""
         train.step
           forward Shared ->
             forward stem ->
@@ -402,7 +358,7 @@ class Outer(nn.Module):
 
 
 def test_nested_not_reentrant() -> None:
-    assert drawing_of_a_step(Nested(again)) == tree("""
+    assert drawing_of_a_step(Nested(again), 2, 3, 4) == tree("""
         train.step
           forward Nested ->
             forward stem ->
@@ -428,7 +384,7 @@ def test_nested_not_reentrant() -> None:
 
 
 def test_nested_reentrant() -> None:
-    assert drawing_of_a_step(Nested(again_reentrant)) == tree("""
+    assert drawing_of_a_step(Nested(again_reentrant), 2, 3, 4) == tree("""
         train.step
           forward Nested ->
             forward stem ->
@@ -468,7 +424,7 @@ def test_sequential_segments() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return checkpoint_sequential(self.layers, 2, self.stem(x), use_reentrant=False)
 
-    assert drawing_of_a_step(Segments()) == tree("""
+    assert drawing_of_a_step(Segments(), 2, 3, 4) == tree("""
         train.step
           forward Segments ->
             forward stem ->
@@ -521,7 +477,7 @@ def test_selective_checkpointing() -> None:
 
     context = functools.partial(create_selective_checkpoint_contexts, policy)
     call = functools.partial(again, context_fn=context)
-    assert drawing_of_a_step(Model(call)) == tree("""
+    assert drawing_of_a_step(Model(call), 2, 3, 4) == tree("""
         train.step
           forward Model ->
             forward stem ->

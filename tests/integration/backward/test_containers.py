@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from otel_torch_modules.testing import capture_spans
-from tests.integration.backward.drawing import draw, tree
+from tests.integration.backward.drawing import draw, drawing_of_a_step, tree
 from tests.support.pytrees import registered
 
 Pair = namedtuple("Pair", ["first", "second"])
@@ -206,9 +206,7 @@ def test_several_outputs_of_one_node() -> None:
             return self.left(left) + self.right(right)
 
     model = Model()
-    with capture_spans() as captured:
-        model(torch.randn(2, 3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, 2, 3, 4) == tree("""
         train.step
           forward Model ->
             forward split ->

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from otel_torch_modules.testing import capture_spans
-from tests.integration.backward.drawing import draw, tree
+from tests.integration.backward.drawing import draw, drawing_of_a_step, tree
 
 
 class Scale(torch.autograd.Function):
@@ -57,9 +57,7 @@ class Fragile(nn.Module):
 
 def test_a_custom_function_belongs_to_the_module_that_applies_it() -> None:
     model = nn.Sequential(nn.Linear(4, 4), Scaled(), nn.Linear(4, 1))
-    with capture_spans() as captured:
-        model(torch.randn(3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, 3, 4) == tree("""
         train.step
           forward Sequential ->
             forward 0 ->
@@ -121,9 +119,7 @@ def test_a_custom_function_that_computes_gradients_inside() -> None:
             return Implicit.apply(self.stem(x), self.layer)
 
     model = Model()
-    with capture_spans() as captured:
-        model(torch.randn(3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, 3, 4) == tree("""
         train.step
           forward Model ->
             forward stem ->
@@ -191,9 +187,7 @@ def test_an_exception_in_backward_that_the_program_survives_within_a_step() -> N
             return self.after(self.model(x))
 
     retry = Retry()
-    with capture_spans() as captured:
-        retry(torch.randn(3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(retry, 3, 4) == tree("""
         train.step !
           forward Retry ->
             forward model ->

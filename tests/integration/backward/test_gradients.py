@@ -7,25 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from otel_torch_modules.testing import capture_spans
-from tests.integration.backward.drawing import draw, tree
-
-
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(4, 4)
-        self.act = nn.Tanh()
-        self.second = nn.Linear(4, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.act(self.first(x)))
+from tests.integration.backward.block import Block
+from tests.integration.backward.drawing import draw, drawing_of_a_step, tree
 
 
 def test_frozen_modules_before_the_trained_ones() -> None:
     model = nn.Sequential(Block().requires_grad_(False), nn.Linear(4, 4), nn.Linear(4, 1))
-    with capture_spans() as captured:
-        model(torch.randn(3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, 3, 4) == tree("""
         train.step
           forward Sequential ->
             forward 0
@@ -43,9 +31,7 @@ def test_frozen_modules_before_the_trained_ones() -> None:
 
 def test_frozen_modules_after_the_trained_ones_pass_gradients_on() -> None:
     model = nn.Sequential(nn.Linear(4, 4), Block().requires_grad_(False), nn.Linear(4, 1))
-    with capture_spans() as captured:
-        model(torch.randn(3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, 3, 4) == tree("""
         train.step
           forward Sequential ->
             forward 0 ->
@@ -143,9 +129,7 @@ def test_a_gradient_stopped_in_the_middle() -> None:
             return self.above(self.below(x).detach())
 
     model = Stopped()
-    with capture_spans() as captured:
-        model(torch.randn(3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, 3, 4) == tree("""
         train.step
           forward Stopped ->
             forward below ->

@@ -11,18 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from otel_torch_modules.testing import capture_spans
-from tests.integration.backward.drawing import draw, tree
-
-
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(4, 4)
-        self.act = nn.Tanh()
-        self.second = nn.Linear(4, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.act(self.first(x)))
+from tests.integration.backward.block import Block
+from tests.integration.backward.drawing import draw, drawing_of_a_step, tree
 
 
 class Criterion(nn.Module):
@@ -250,9 +240,7 @@ def test_a_backward_inside_a_forward() -> None:
             return nn.functional.linear(x, *adapted)
 
     model = nn.Sequential(nn.Linear(4, 4), Inner(), nn.Linear(4, 1))
-    with capture_spans() as captured:
-        model(torch.randn(3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, 3, 4) == tree("""
         train.step
           forward Sequential ->
             forward 0 ->
@@ -297,9 +285,7 @@ def test_a_backward_inside_a_checkpointed_forward() -> None:
             return self.out(force)
 
     model = Model()
-    with capture_spans() as captured:
-        model(torch.randn(3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, 3, 4) == tree("""
         train.step
           forward Model ->
             forward energy ->

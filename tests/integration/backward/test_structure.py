@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor, nn
 
 from otel_torch_modules.testing import capture_spans
-from tests.integration.backward.drawing import draw, tree
-
-
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(4, 4)
-        self.act = nn.GELU()
-        self.second = nn.Linear(4, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.act(self.first(x)))
+from tests.integration.backward.block import Block
+from tests.integration.backward.drawing import draw, drawing_of_a_step, tree
 
 
 class Double(nn.Module):
@@ -27,9 +20,7 @@ class Double(nn.Module):
 
 def test_a_chain_runs_from_its_end_to_its_start() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
-    with capture_spans() as captured:
-        model(torch.randn(3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, 3, 4) == tree("""
         train.step
           forward Sequential ->
             forward 0 ->
@@ -56,9 +47,7 @@ def test_blocks_hang_below_their_model() -> None:
             return self.head(x)
 
     model = Model()
-    with capture_spans() as captured:
-        model(torch.randn(2, 3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, 2, 3, 4) == tree("""
         train.step
           forward Model ->
             forward blocks.0 ->
@@ -98,9 +87,7 @@ def test_branches_run_in_the_reverse_of_the_order_of_forward() -> None:
             return self.join(torch.cat([self.left(x), self.right(x)], -1))
 
     model = Branches()
-    with capture_spans() as captured:
-        model(torch.randn(3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, 3, 4) == tree("""
         train.step
           forward Branches ->
             forward stem ->
@@ -141,9 +128,7 @@ def test_residual_connections_keep_each_module_once() -> None:
             return x + self.out(x)
 
     model = nn.Sequential(Residual(), Residual())
-    with capture_spans() as captured:
-        model(torch.randn(2, 3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, 2, 3, 4) == tree("""
         train.step
           forward Sequential ->
             forward 0 ->
@@ -190,9 +175,7 @@ def test_an_input_that_several_modules_read() -> None:
             return nn.functional.scaled_dot_product_attention(q, k, v)
 
     model = nn.Sequential(nn.Linear(4, 4), Attention(), nn.Linear(4, 4))
-    with capture_spans() as captured:
-        model(torch.randn(2, 3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, 2, 3, 4) == tree("""
         train.step
           forward Sequential ->
             forward 0 ->
@@ -212,35 +195,13 @@ def test_an_input_that_several_modules_read() -> None:
     """)
 
 
-def test_in_place_operations() -> None:
+@pytest.mark.parametrize("last", [nn.Hardtanh, nn.ReLU])
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4)], ids=["", "on the view that linear returns"])
+def test_in_place_operations(last: Any, shape: tuple[int, ...]) -> None:
     model = nn.Sequential(
-        nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 4), nn.Hardtanh(inplace=True)
+        nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 4), last(inplace=True)
     )
-    with capture_spans() as captured:
-        model(torch.randn(3, 4)).sum().backward()
-    assert draw(captured) == tree("""
-        train.step
-          forward Sequential ->
-            forward 0 ->
-            forward 1 ->
-            forward 2 ->
-            forward 3 ->
-          backward
-            backward Sequential <- forward
-              backward 3 <- forward
-              backward 2 <- forward
-              backward 1 <- forward
-              backward 0 <- forward
-    """)
-
-
-def test_in_place_operations_on_the_view_that_linear_returns() -> None:
-    model = nn.Sequential(
-        nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 4), nn.ReLU(inplace=True)
-    )
-    with capture_spans() as captured:
-        model(torch.randn(2, 3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, *shape) == tree("""
         train.step
           forward Sequential ->
             forward 0 ->
@@ -271,9 +232,7 @@ def test_in_place_operations_on_parts_of_a_modules_output() -> None:
             return self.out(x)
 
     model = Parts()
-    with capture_spans() as captured:
-        model(torch.randn(2, 3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, 2, 3, 4) == tree("""
         train.step
           forward Parts ->
             forward project ->
@@ -302,9 +261,7 @@ def test_a_first_operation_in_place_on_a_view_made_outside_modules() -> None:
             return self.out(self.act(x))
 
     model = Viewed()
-    with capture_spans() as captured:
-        model(torch.randn(3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, 3, 4) == tree("""
         train.step
           forward Viewed ->
             forward embed ->
@@ -329,9 +286,7 @@ def test_a_module_called_twice_has_two_spans() -> None:
             return self.shared(self.between(self.shared(x)))
 
     model = Tied()
-    with capture_spans() as captured:
-        model(torch.randn(3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, 3, 4) == tree("""
         train.step
           forward Tied ->
             forward shared ->
@@ -407,9 +362,7 @@ def test_a_module_that_calls_itself() -> None:
             return self.leaf(x)
 
     model = Tree()
-    with capture_spans() as captured:
-        model(torch.randn(3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, 3, 4) == tree("""
         train.step
           forward Tree ->
             forward Tree ->
@@ -427,9 +380,7 @@ def test_a_module_that_calls_itself() -> None:
 
 def test_modules_that_make_no_nodes_have_no_backward() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Identity(), nn.Dropout(0.0), nn.Linear(4, 4))
-    with capture_spans() as captured:
-        model(torch.randn(3, 4)).sum().backward()
-    assert draw(captured) == tree("""
+    assert drawing_of_a_step(model, 3, 4) == tree("""
         train.step
           forward Sequential ->
             forward 0 ->

@@ -286,26 +286,18 @@ def test_what_raises_is_the_programs(tmp_path: Path) -> None:
     assert sizes(captured.trees) == 5 * [None]
 
 
+def functions() -> tuple[object, ...]:
+    return torch.save, torch.serialization.load, dcp.save, dcp.load, dcp.async_save
+
+
 def test_none_is_wrapped_where_they_are_not_chosen() -> None:
-    before = torch.save, torch.serialization.load, dcp.save, dcp.load, dcp.async_save
+    before = functions()
     with capture_spans(Config(causes=("gc",))):
         train()
-        assert before == (
-            torch.save,
-            torch.serialization.load,
-            dcp.save,
-            dcp.load,
-            dcp.async_save,
-        )
+        assert functions() == before
     with capture_spans():
         train()
         assert torch.save is torch.serialization.save
         assert torch.save is not before[0]
         assert dcp.save is not before[2]
-    assert before == (
-        torch.save,
-        torch.serialization.load,
-        dcp.save,
-        dcp.load,
-        dcp.async_save,
-    )
+    assert functions() == before

@@ -24,6 +24,7 @@ from tests.support.small_training import (
     STEP,
     Net,
     batch,
+    evaluation,
     loader,
     optimizer,
     outline,
@@ -32,11 +33,6 @@ from tests.support.small_training import (
 )
 
 WAIT = "dataloader.next\n"
-
-
-def evaluation(*parts: str) -> str:
-    """Return the outline of a pass with these parts below it."""
-    return "evaluate\n" + indent("".join(parts), "  ")
 
 
 def infer(model: Net, times: int = 1) -> None:

@@ -17,11 +17,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.support.otlp_receivers import answering, grpc_receiver
 from tests.support.training_program import (
-    BIN,
     ENABLED,
     STEP,
     TIME_LIMIT,
     TRAIN,
+    doctor,
     environment,
     outlines,
     run,
@@ -292,15 +292,9 @@ train(20)
     first, *_, last = done.stderr.splitlines()
     assert first == f"Spans are lost: {file} cannot be written: No space left on device"
     assert last == f"220 steps recorded, {steps} sent: {220 - steps} lost by ENOSPC"
-    doctor = subprocess.run(
-        [BIN / "otel-torch-modules", "doctor", file],
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert doctor.returncode == 1
-    assert re.search(rf"{file}: \d+ steps, [1-9]\d* dropped", doctor.stdout)
+    examined = doctor(tmp_path, file)
+    assert examined.returncode == 1
+    assert re.search(rf"{file}: \d+ steps, [1-9]\d* dropped", examined.stdout)
 
 
 def test_a_file_that_ends_within_a_line_is_gone_on_with_a_new_one(tmp_path: Path) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
-from tests.support.training_program import BIN, TRAIN, environment, run, traces
+from tests.support.training_program import TRAIN, doctor, run, traces
 
 STEPS_UNDER_PRESSURE = 80
 CAPACITY = 64_000  # bytes; a step with modules takes some 3 000, without some 2 000
@@ -122,13 +121,7 @@ def test_all_say_the_same_number(tmp_path: Path) -> None:
     assert after_uninstrument == []
 
     (file,) = tmp_path.glob("*.jsonl")
-    doctor = subprocess.run(
-        [BIN / "otel-torch-modules", "doctor", file],
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert f"{file}: {len(steps)} steps, {dropped} dropped\n" in doctor.stdout
-    assert f"✗ {file}: {dropped} steps were dropped, evaluations included" in doctor.stdout
-    assert (doctor.returncode, doctor.stderr) == (1, "")
+    examined = doctor(tmp_path, file)
+    assert f"{file}: {len(steps)} steps, {dropped} dropped\n" in examined.stdout
+    assert f"✗ {file}: {dropped} steps were dropped, evaluations included" in examined.stdout
+    assert (examined.returncode, examined.stderr) == (1, "")

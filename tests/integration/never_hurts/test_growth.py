@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.otlp_receivers import RECEIVERS
-from tests.support.training_program import ENABLED, run, said
+from tests.support.training_program import ENABLED, TIME_LIMIT, environment, said, write
 
-# What `again(number)` does makes places in a model that nothing holds afterwards.
+Grown = dict[str, tuple[int, int]]  # bytes and objects
+
+# What `again(number)` of each does makes places in a model that nothing holds afterwards.
 MEASURE = """
 import gc
 import sys
@@ -44,9 +47,36 @@ def train(model):
     with torch.no_grad():
         model(torch.ones(2, 4))
 
-{again}
+def the_same_model_anew(number):
+    train(blocks())
 
-def several(numbers):
+def a_model_of_another_class_each_time(number):
+    train(type(f"Net{number}", (nn.Sequential,), {})(Block(), Block()))
+
+kept = blocks()
+
+def another_adapter_in_the_same_model(number):
+    kept.add_module(f"adapter{number}", Block())
+    train(kept)
+    del kept[-1]
+
+wrapped = blocks()
+
+def a_model_in_another_wrapper(number):
+    train(nn.ModuleDict({f"request{number}": wrapped})[f"request{number}"])
+    train(nn.Sequential(wrapped, Block()))
+
+class Making(nn.Module):
+    def forward(self, x):
+        return type(f"Act{self.number}", (nn.ReLU,), {})()(nn.ReLU()(self.fc(x)))
+
+def modules_made_in_forward(number):
+    model = Making()
+    model.fc = nn.Linear(4, 4)
+    model.number = number
+    train(model)
+
+def several(again, numbers):
     for number in numbers:
         again(number)
         if number % 10 == 9:
@@ -61,51 +91,25 @@ def held():
     gc.collect()
     return tracemalloc.get_traced_memory()[0], len(gc.get_objects())
 
-several(range(50))
-tracemalloc.start()
-several(range(50, 100))
-before = held()
-several(range(100, 400))
-after = held()
-print(*(later - earlier for earlier, later in zip(before, after)))
+for name in sys.argv[1:]:
+    again = globals()[name]
+    several(again, range(50))
+    tracemalloc.start()
+    several(again, range(50, 100))
+    before = held()
+    several(again, range(100, 400))
+    after = held()
+    tracemalloc.stop()
+    print(name, *(later - earlier for earlier, later in zip(before, after)))
 """
 
-MAKES = {
-    "the same model anew": """
-def again(number):
-    train(blocks())
-""",
-    "a model of another class each time": """
-def again(number):
-    train(type(f"Net{number}", (nn.Sequential,), {})(Block(), Block()))
-""",
-    "another adapter in the same model": """
-kept = blocks()
-
-def again(number):
-    kept.add_module(f"adapter{number}", Block())
-    train(kept)
-    del kept[-1]
-""",
-    "a model in another wrapper": """
-kept = blocks()
-
-def again(number):
-    train(nn.ModuleDict({f"request{number}": kept})[f"request{number}"])
-    train(nn.Sequential(kept, Block()))
-""",
-    "modules made in forward": """
-class Making(nn.Module):
-    def forward(self, x):
-        return type(f"Act{self.number}", (nn.ReLU,), {})()(nn.ReLU()(self.fc(x)))
-
-def again(number):
-    model = Making()
-    model.fc = nn.Linear(4, 4)
-    model.number = number
-    train(model)
-""",
-}
+MAKES = (
+    "the_same_model_anew",
+    "a_model_of_another_class_each_time",
+    "another_adapter_in_the_same_model",
+    "a_model_in_another_wrapper",
+    "modules_made_in_forward",
+)
 
 # What 300 more may cost, a fifth of the megabyte that 1 500 may: a model used to leave 40 000 bytes and a hundred
 # objects. Most of it is what is kept of the last steps, which is not always the same: 600 cost 143 000.
@@ -113,20 +117,35 @@ MOST_BYTES = 200_000
 MOST_OBJECTS = 500
 
 
-@pytest.mark.parametrize("exporter", ["grpc", "otlp_file"])
-@pytest.mark.parametrize("again", MAKES.values(), ids=MAKES)
-def test_what_is_made_and_dropped_leaves_nothing(again: str, exporter: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module", params=["grpc", "otlp_file"])
+def grown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Grown:
+    """What each leaves behind, one after the other in one process."""
+    exporter = request.param
+    folder = tmp_path_factory.mktemp(exporter)
     variables = dict(ENABLED)
     receiver: Any = nullcontext()
     if exporter != "otlp_file":
         receiver = RECEIVERS[exporter]()
         variables["OTEL_TRACES_EXPORTER"] = "otlp"
         variables["OTEL_EXPORTER_OTLP_PROTOCOL"] = exporter
+    script = write(folder, MEASURE)
     with receiver as collector:
         if collector is not None:
             variables["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.endpoint
-        done = run(tmp_path, MEASURE.replace("{again}", again), **variables)
-    size, objects = map(int, said(done).split())
-    print(size, objects)
+        done = subprocess.run(
+            [sys.executable, script, *MAKES],
+            env=environment(folder, **variables),
+            capture_output=True,
+            text=True,
+            timeout=2 * TIME_LIMIT,
+            check=False,
+        )
+    lines = [line.split() for line in said(done).splitlines()]
+    return {name: (int(size), int(objects)) for name, size, objects in lines}
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_what_is_made_and_dropped_leaves_nothing(make: str, grown: Grown) -> None:
+    size, objects = grown[make]
     assert size <= MOST_BYTES
     assert objects <= MOST_OBJECTS

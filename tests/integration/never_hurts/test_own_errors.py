@@ -33,9 +33,8 @@ from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules.testing import capture_spans
-from tests.support.small_training import Net, outline, step
+from tests.support.small_training import EVALUATION, Net, outline, step
 
-EVALUATION = "evaluate\n  forward Net\n    forward fc\n    forward act\n"
 PLAIN = nn.Module.__call__, _BaseDataLoaderIter.__next__
 
 

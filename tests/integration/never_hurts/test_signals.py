@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.otlp_receivers import RECEIVERS
 from tests.support.training_program import (
     ENABLED,
     TIME_LIMIT,
@@ -170,22 +171,28 @@ def test_an_interrupted_process_ends_by_the_signal(tmp_path: Path, exporter: str
     """Also where a thread of ours still imports what it needs to send: at several moments after the first step."""
     script = write(tmp_path, f"{TRAIN}\ntrain(1)\nprint(flush=True)\nwhile True:\n    train(1)\n")
     ends = []
-    for moment in (0.0, 0.1, 0.3):
-        with subprocess.Popen(
-            [sys.executable, script],
-            env=environment(tmp_path, **ENABLED, OTEL_TRACES_EXPORTER=exporter),
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(moment)
-            process.send_signal(signal.SIGINT)
-            try:
-                _, complaints = process.communicate(timeout=TIME_LIMIT)
-            finally:
-                process.kill()
-            ends.append((process.returncode, "KeyboardInterrupt" in complaints.splitlines()))
+    with RECEIVERS["grpc"]() as collector:  # which answers: exit waits for none that is silent
+        variables = {
+            **ENABLED,
+            "OTEL_TRACES_EXPORTER": exporter,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+        }
+        for moment in (0.0, 0.1, 0.3):
+            with subprocess.Popen(
+                [sys.executable, script],
+                env=environment(tmp_path, **variables),
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as process:
+                assert process.stdout is not None
+                process.stdout.readline()
+                time.sleep(moment)
+                process.send_signal(signal.SIGINT)
+                try:
+                    _, complaints = process.communicate(timeout=TIME_LIMIT)
+                finally:
+                    process.kill()
+                ends.append((process.returncode, "KeyboardInterrupt" in complaints.splitlines()))
     assert ends == 3 * [(-signal.SIGINT, True)]

@@ -13,9 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from otel_torch_modules.testing import capture_spans
-from tests.support.small_training import STEP, Net, batch, outline, train
-
-EVALUATION = "forward Net\n  forward fc\n  forward act\n"
+from tests.support.small_training import FORWARD, STEP, Net, batch, outline, train
 
 
 def test_symbolic_trace() -> None:
@@ -156,7 +154,7 @@ def test_meta_and_fake_tensors() -> None:
             assert output.shape == (2, 4)
             output.sum().backward()
     step = "".join(line + "\n" for line in STEP.splitlines()[:-1])
-    assert outline(captured) == 2 * EVALUATION + step.replace("Net", "Net_1")
+    assert outline(captured) == 2 * FORWARD + step.replace("Net", "Net_1")
 
 
 class Functions(TorchFunctionMode):
@@ -270,4 +268,4 @@ def test_evaluation_under_modes_of_torch() -> None:
             model(batch())
         with torch.autograd.graph.save_on_cpu():
             model(batch()).sum().backward()
-    assert outline(captured)[: 2 * len(EVALUATION)] == 2 * EVALUATION
+    assert outline(captured)[: 2 * len(FORWARD)] == 2 * FORWARD

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from textwrap import indent
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +15,12 @@ from tests.support.small_training import (
     STEP,
     Net,
     batch,
+    evaluation,
     optimizer,
     outline,
     step,
     train,
 )
-
-EVALUATION = "forward Net\n  forward fc\n  forward act\n"
 
 
 def sgd(*models: nn.Module) -> torch.optim.SGD:
@@ -190,7 +188,7 @@ def test_evaluation_between_epochs_has_traces_of_its_own() -> None:
             with torch.no_grad():
                 model(batch())
                 model(batch())
-    assert outline(captured) == 2 * (STEP + "evaluate\n" + 2 * indent(EVALUATION, "  "))
+    assert outline(captured) == 2 * (STEP + evaluation(2 * FORWARD))
     trees = captured.trees
     assert len({tree.span.context.trace_id for tree in trees}) == 4  # type: ignore[union-attr]
     ends = [tree.end for tree in trees if tree.name == "train.step"]
@@ -201,7 +199,7 @@ def test_evaluation_with_grad_mode_on_is_no_step() -> None:
     model = Net().eval()
     with capture_spans() as captured:
         model(batch())
-    assert outline(captured) == EVALUATION
+    assert outline(captured) == FORWARD
     assert captured.trees[0].span.kind.name == "PRODUCER"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from textwrap import indent
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +11,20 @@ from torch.utils.data import DataLoader
 from otel_torch_modules import Config
 from otel_torch_modules import step as manual_step
 from otel_torch_modules.testing import Captured, capture_spans
-from tests.support.small_training import STEP, Net, batch, optimizer, outline, step, train
+from tests.support.small_training import (
+    FORWARD,
+    STEP,
+    Net,
+    batch,
+    evaluation,
+    optimizer,
+    outline,
+    step,
+    train,
+)
 
 TINY = Config(max_overhead=1e-9)
 PHASES = step("forward Net\n", "backward\n  backward Net\n", optimizer())
-EVALUATION = "forward Net\n  forward fc\n  forward act\n"
 
 
 def strides(captured: Captured) -> list[object]:
@@ -53,8 +61,8 @@ def test_evaluations_have_their_own_first_ones_and_their_own_budget() -> None:
         with torch.no_grad():
             for _ in range(40):
                 model(batch())
-    evaluation = "evaluate\n" + indent(4 * EVALUATION + 36 * "forward Net\n", "  ")
-    assert outline(captured) == 4 * STEP + 2 * PHASES + evaluation
+    passed = evaluation(4 * FORWARD, 36 * "forward Net\n")
+    assert outline(captured) == 4 * STEP + 2 * PHASES + passed
     assert captured.trees[-1].attributes["torch.evaluate.forwards"] == 40
     assert strides(captured)[6:] == [1_024]
 

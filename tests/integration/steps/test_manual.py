@@ -12,6 +12,7 @@ from otel_torch_modules import step as manual_step
 from otel_torch_modules.testing import capture_spans
 from tests.support.small_training import (
     BACKWARD,
+    EVALUATION,
     FORWARD,
     STEP,
     Net,
@@ -22,8 +23,6 @@ from tests.support.small_training import (
     train,
 )
 from tests.support.training_program import ENABLED, run, said, traces
-
-EVALUATION = "evaluate\n  forward Net\n    forward fc\n    forward act\n"
 
 
 def test_all_that_happens_inside_is_one_step(model: Net, sgd: torch.optim.SGD) -> None:

@@ -17,7 +17,16 @@ from otel_torch_modules._control.request import Request, RunStart
 from otel_torch_modules._recording.requests import Requests
 from otel_torch_modules.keep import Keep
 from otel_torch_modules.testing import Captured, CapturedSpan, capture_spans
-from tests.support.small_training import STEP, Net, batch, optimizer, outline, step, train
+from tests.support.small_training import (
+    EVALUATION,
+    STEP,
+    Net,
+    batch,
+    optimizer,
+    outline,
+    step,
+    train,
+)
 
 NEVER = Schedule(skip_first=1_000_000)
 PHASES = step("forward Net\n", "backward\n  backward Net\n", optimizer())
@@ -151,8 +160,7 @@ def test_an_evaluation_after_such_a_step_is_recorded_too(tmp_path: Path) -> None
                 model(batch())
             if requests().request is None:
                 ask()
-    evaluation = "evaluate\n  forward Net\n    forward fc\n    forward act\n"
-    assert outline(captured) == 2 * (STEP + evaluation)
+    assert outline(captured) == 2 * (STEP + EVALUATION)
 
 
 @pytest.mark.parametrize("option", ["control", "blackbox"])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from otel_torch_modules import Config, Schedule, trace
 from otel_torch_modules.testing import Captured, capture_spans
 from tests.support.small_training import (
+    EVALUATION,
     STEP,
     Net,
     batch,
@@ -21,8 +22,6 @@ from tests.support.small_training import (
     step,
     train,
 )
-
-EVALUATION = "evaluate\n  forward Net\n    forward fc\n    forward act\n"
 
 
 class Deep(nn.Module):

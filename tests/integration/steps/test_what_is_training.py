@@ -24,8 +24,6 @@ from tests.support.small_training import (
     train,
 )
 
-EVALUATION = "forward Net\n  forward fc\n  forward act\n"
-
 
 class Wrapper(nn.Module):
     """Stays in evaluation mode when what it wraps is put back into training, as in Lightning with DDP."""
@@ -96,7 +94,7 @@ def test_forwards_with_gradients_that_nobody_asks_for_are_no_steps(model: Net, m
     with capture_spans() as captured:
         for _ in range(40):
             model(batch())
-    assert outline(captured) == 40 * EVALUATION
+    assert outline(captured) == 40 * FORWARD
 
 
 def test_a_server_in_training_mode_with_gradients_on_sends_each_request(
@@ -115,7 +113,7 @@ def test_a_server_in_training_mode_with_gradients_on_sends_each_request(
         for _ in range(120):
             model(batch())
         assert len(sent) >= 116
-    assert outline(captured) == 120 * EVALUATION
+    assert outline(captured) == 120 * FORWARD
 
 
 @pytest.mark.parametrize("micro_batches", [1, 2])
@@ -163,7 +161,7 @@ def test_a_forward_before_the_loop_is_outside_the_first_step(
             model(inputs).sum().backward()
             sgd.step()
     with_data = step("dataloader.next\n", FORWARD, BACKWARD, optimizer())
-    assert outline(captured) == EVALUATION + 3 * with_data
+    assert outline(captured) == FORWARD + 3 * with_data
     assert steps(captured) == [(0, 1), (1, 1), (2, 1)]
     early, first, *_ = captured.trees
     assert early.end <= first.start == first.children[0].start
@@ -174,7 +172,7 @@ def test_a_forward_before_a_loop_without_a_loader(model: Net, sgd: torch.optim.S
         model(torch.zeros(1, 4))
         for _ in range(3):
             train(model, sgd)
-    assert outline(captured) == EVALUATION + 3 * STEP
+    assert outline(captured) == FORWARD + 3 * STEP
     early, first, *_ = captured.trees
     assert early.end <= first.start
 

@@ -17,6 +17,7 @@ from otel_torch_modules import step as manual_step
 from otel_torch_modules.testing import Captured, capture_spans
 from tests.support.small_training import (
     BACKWARD,
+    EVALUATION,
     FORWARD,
     STEP,
     Net,
@@ -174,7 +175,7 @@ def test_an_epoch_is_the_parent_of_its_steps_and_evaluations(
                     train(model, sgd)
                 with torch.no_grad():
                     model.eval()(batch())
-    assert outline(captured) == 2 * below("epoch", 2 * STEP, "evaluate\n" + indent(FORWARD, "  "))
+    assert outline(captured) == 2 * below("epoch", 2 * STEP, EVALUATION)
     for tree in captured.trees:
         assert tree.span.parent is None
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from otel_torch_modules import ModuleTracker, TorchModuleInstrumentor
+from tests.unit.tracker.nets import Net, linear
 
 Event = tuple[str, list[str]]
 
@@ -59,19 +60,6 @@ def tracker(watch: Watch) -> Any:
         assert not tracker.is_bw
 
 
-class Net(nn.Module):
-    """Children `a`, `b`, ... of any kind, and a forward of the test's own."""
-
-    def __init__(self, forward: Any, **children: nn.Module) -> None:
-        super().__init__()
-        self.run = forward
-        for name, child in children.items():
-            self.add_module(name, child)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.run(self, *args, **kwargs)
-
-
 class Boom(torch.autograd.Function):
     """Passes its input on; its backward calls what it was given."""
 
@@ -84,10 +72,6 @@ class Boom(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         ctx.explode()
         return grad, None
-
-
-def linear() -> nn.Module:
-    return nn.Linear(2, 2)
 
 
 N, A, B = ["Net"], ["Net", "Net.a"], ["Net", "Net.b"]

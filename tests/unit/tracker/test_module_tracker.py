@@ -17,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from otel_torch_modules import ModuleTracker
 from otel_torch_modules.tracker import module_tracker as tracker_module
+from tests.unit.tracker.nets import Net, linear
 
 Event = tuple[str, "str | None", list[str], bool]
 
@@ -234,23 +235,6 @@ def test_an_unknown_module_has_no_name(watch: Watch) -> None:
         model(torch.rand(1, 10))
     assert watch.tracker.get_known_fqn(model.foo) == "Bar.foo"
     assert watch.tracker.get_known_fqn(nn.ReLU()) is None
-
-
-class Net(nn.Module):
-    """Children `a`, `b`, ... of any kind, and a forward of the test's own."""
-
-    def __init__(self, forward: Any, **children: nn.Module) -> None:
-        super().__init__()
-        self.run = forward
-        for name, child in children.items():
-            self.add_module(name, child)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.run(self, *args, **kwargs)
-
-
-def linear() -> nn.Module:
-    return nn.Linear(2, 2)
 
 
 def test_a_chain_closes_each_module_before_the_next(watch: Watch) -> None:
