@@ -516,7 +516,7 @@ def test_selective_checkpointing() -> None:
 def test_without_early_stop() -> None:
     model = Model(again)
     with torch.utils.checkpoint.set_checkpoint_early_stop(False):
-        drawing = drawing_of_a_step(model)
+        drawing = drawing_of_a_step(model, 2, 3, 4)
     assert drawing == tree("""
         train.step
           forward Model ->
