@@ -11,11 +11,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from otel_torch_modules import Config
 from otel_torch_modules.testing import Captured, capture_spans
-from tests.integration.evaluation.test_passes import evaluation
 from tests.support.small_training import (
     BACKWARD,
     FORWARD,
     Net,
+    evaluation,
     optimizer,
     outline,
     step,
