@@ -410,6 +410,13 @@ class DeviceTimes(NamedTuple):
 class Stamps(Protocol):
     """What a step has put on the device's streams, which has not come to it yet. Asked on the worker's thread."""
 
+    of_modules: bool
+    """Whether calls of modules have stamps too."""
+
+    @property
+    def taken_ns(self) -> int:
+        """What it took the program's threads to put them there, about."""
+
     def passed(self) -> bool:
         """Return whether the device has come past all, or it will not be known; without waiting for it."""
 

@@ -90,7 +90,7 @@ class Admission:
             self._leave_out(record)
             return
         if self._spending is not None:
-            self._spending.step_closes(record)
+            self._spending.step_closes(record, self._causes.take_launched())
         self._send(record)
 
     @property
@@ -128,7 +128,7 @@ class Admission:
     def close_forward(self, events: int | None) -> None:
         """Take note that a forward of an evaluation is over that holds so many events; None where it has no modules."""
         if self._spending is not None:
-            self._spending.evaluation_closes(events)
+            self._spending.evaluation_closes(events, self._causes.take_launched())
 
     def close_evaluation(self, record: Record) -> None:
         """Send off an evaluation that is over."""

@@ -106,6 +106,11 @@ class StepStamps:
         self._reference.record(device.idle)
         self._after = now()
 
+    @property
+    def taken_ns(self) -> int:
+        """See `Stamps`: each as long as the reference."""
+        return (1 + len(self._taken)) * (self._after - self._before)
+
     # Where it happens.
 
     def take(self) -> Stamp | None:

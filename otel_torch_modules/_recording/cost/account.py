@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from statistics import median
-from typing import Final
+from statistics import fmean, median
+from typing import Final, NamedTuple
 
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import warn
@@ -20,6 +20,34 @@ _CALIBRATIONS: Final = 5  # the last ones count, by their median
 # How long a calibration holds (ns): the first, and each later one twice as long as the one before, but no longer than:
 _FIRST_HOLDS: Final = 4_000_000_000
 _HOLDS: Final = 60_000_000_000
+
+
+# What a collective costs whoever launches it, as so many events of calls: to pass the kernel that stands before
+# torch's, in any record, and to be written down where there are modules. By ``benchmarks/collectives.py``, 10 µs each
+# where an event is calibrated at 4, which is twice what it takes where nothing else runs.
+_TO_PASS: Final = 5
+_TO_NOTE: Final = 5
+
+_FULL_RECORDS: Final = (
+    16  # in one of so many by default modules have stamps, so these tell how many do
+)
+
+
+class DoneBeside(NamedTuple):
+    """What the program's threads did for a record beside calls of modules.
+
+    Args:
+        launched: how many collectives passed us.
+        stamps_ns: what putting stamps on the device's streams took.
+        stamps_of_modules: whether calls of modules have them.
+    """
+
+    launched: int = 0
+    stamps_ns: int = 0
+    stamps_of_modules: bool = False
+
+
+_NOTHING: Final = DoneBeside()
 
 
 class Account:
@@ -54,6 +82,8 @@ class Account:
         self._opened_at: int | None = None
         self._events = 0  # of the last record in full
         self._roots = 1  # of the last record
+        self._beside = _NOTHING  # the last record
+        self._module_stamps_ns: deque[int] = deque(maxlen=_FULL_RECORDS)  # of records in full
         self._taken = False  # the record that opened last is over
         self._modules = False  # it had modules
 
@@ -70,18 +100,21 @@ class Account:
         self.boundary_ns = 0
         self._taken = False
 
-    def take(self, roots: int, events: int | None) -> None:
+    def take(self, roots: int, events: int | None, beside: DoneBeside = _NOTHING) -> None:
         """Take note that the record is over which opened last.
 
         Args:
             roots: how many root forwards it has.
             events: how many it holds; None where it has no modules.
+            beside: what was done beside.
         """
         self._roots = roots
+        self._beside = beside
         self._taken = True
         self._modules = events is not None
         if events is not None:
             self._events = events
+            self._module_stamps_ns.append(beside.stamps_ns if beside.stamps_of_modules else 0)
 
     def keep_calibrated(self) -> None:
         """Measure what a call costs if that is not known, or not any more."""
@@ -104,9 +137,13 @@ class Account:
 
     def _settle(self) -> float:
         """Tell the budget what the record cost; return it."""
-        cost = self._cost
+        cost, beside = self._cost, self._beside
         phases_ns = self.boundary_ns + self._roots * cost.root + self._events * cost.left_out
-        modules_ns = self._events * cost.event
+        phases_ns += beside.launched * _TO_PASS * cost.event
+        if not beside.stamps_of_modules:
+            phases_ns += beside.stamps_ns
+        modules_ns = (self._events + beside.launched * _TO_NOTE) * cost.event
+        modules_ns += fmean(self._module_stamps_ns or [0])
         self.budget.add_cost(phases_ns, modules_ns)
         return phases_ns + modules_ns if self._modules else phases_ns
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from time import perf_counter_ns, thread_time_ns
 
 from otel_torch_modules._log import warn
-from otel_torch_modules._recording.cost.account import Account
+from otel_torch_modules._recording.cost.account import Account, DoneBeside
 from otel_torch_modules._recording.cost.budget import LARGEST_STRIDE, Budget
 from otel_torch_modules._recording.cost.calibration import CallCost, calibrate
 from otel_torch_modules._records import WIDTH, Record
@@ -66,15 +66,22 @@ class Spending:
         self._evaluations.turn()
         self._set_depth(evaluation, self._evaluations, self._evaluations.opened)
 
-    def evaluation_closes(self, events: int | None) -> None:
-        """Take note that a forward of an evaluation is over that holds so many events; None where it has no modules."""
-        self._evaluations.take(1, events)
+    def evaluation_closes(self, events: int | None, launched: int = 0) -> None:
+        """Take note that a forward of an evaluation is over that holds so many events; None where it has no modules.
+
+        So many collectives were launched meanwhile.
+        """
+        self._evaluations.take(1, events, DoneBeside(launched))
         self._current = self._steps
 
-    def step_closes(self, step: Record) -> None:
-        """Take note that `step` is over."""
+    def step_closes(self, step: Record, launched: int = 0) -> None:
+        """Take note that `step` is over, in whose time so many collectives were launched."""
         events = None if step.phases_only else len(step.log) // WIDTH
-        self._steps.take(max(step.micro_batches, 1), events)
+        stamps = step.stamps
+        beside = DoneBeside(launched)
+        if stamps is not None:
+            beside = DoneBeside(launched, stamps.taken_ns, stamps.of_modules)
+        self._steps.take(max(step.micro_batches, 1), events, beside)
 
     def spend(self, ns: int) -> None:
         """Take note of the time that the training thread was busy with where a record begins or ends."""

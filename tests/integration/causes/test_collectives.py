@@ -16,6 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from otel_torch_modules import Config, Schedule
 from otel_torch_modules._recording.causes import collectives
+from otel_torch_modules._recording.causes.causes import Causes
+from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._records import Record
 from otel_torch_modules.testing import CapturedSpan, capture_spans
 from tests.support.caused import path_to, traced, train
 from tests.support.small_training import BACKWARD, FORWARD, Net, batch, optimizer, step
@@ -206,6 +209,20 @@ def test_without_a_process_group_nothing_is_put_before_torchs_kernels() -> None:
         train(before_step=distributed.barrier)
         assert dispatcher() != before
     assert dispatcher() == before
+
+
+def test_each_that_passes_is_counted_for_the_budget_recorded_or_not() -> None:
+    recorder = Recorder(Config())
+    causes = Causes(("collective",), recorder)
+    causes.modules_open()
+    try:
+        for record in (None, Record("step", 0, 0, 0)):
+            recorder.write_to(record)
+            for _ in range(3):
+                distributed.barrier()
+            assert [causes.take_launched() for _ in range(2)] == [3, 0]
+    finally:
+        causes.uninstall()
 
 
 NEITHER = [

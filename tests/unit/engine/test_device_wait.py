@@ -17,6 +17,8 @@ class Behind:
     """A device that has not come past anything."""
 
     lost = 0
+    of_modules = False
+    taken_ns = 0
 
     def passed(self) -> bool:
         return bool(self.lost)

@@ -16,6 +16,21 @@ MS = 1_000_000
 EVENTS = 100
 
 
+class TakenStamps:
+    """So much was spent for them."""
+
+    def __init__(self, taken_ns: int, of_modules: bool) -> None:
+        self.taken_ns = taken_ns
+        self.of_modules = of_modules
+
+    def passed(self) -> bool:
+        return True
+
+    def lose(self) -> None: ...
+
+    def read(self) -> None: ...
+
+
 class Process:
     """A training process with clocks that go as fast as the test says."""
 
@@ -29,6 +44,9 @@ class Process:
         worker_phases_ns: int = 10_000,
         worker_full_ns: int = 110_000,
         calibrates: bool = True,
+        launched: int = 0,
+        stamps: TakenStamps | None = None,
+        module_stamps_every: int | None = None,
     ) -> None:
         self.schedule = schedule or Schedule()
         self.measured: list[tuple[int, bool]] = []  # when, and whether with a backward
@@ -36,6 +54,9 @@ class Process:
         self._event_ns = event_ns
         self._worker_ns = {False: worker_full_ns, True: worker_phases_ns}
         self._calibrates = calibrates
+        self._launched = launched
+        self._stamps = stamps
+        self._module_stamps_every = module_stamps_every
         self._time = 0
         self._worker_time = 0
         self._index = 0
@@ -57,7 +78,10 @@ class Process:
         if recorded:
             self._spending.set_depth_of_step(record)
             self._work(record)
-            self._spending.step_closes(record)
+            record.stamps = self._stamps
+            if self._module_stamps_every and (self._index - 1) % self._module_stamps_every:
+                record.stamps = None
+            self._spending.step_closes(record, self._launched)
         self._time += ns
         return record if recorded else None
 
@@ -67,7 +91,7 @@ class Process:
         self._spending.set_depth_of_evaluation(record)
         self._work(record)
         self._time += ns
-        self._spending.evaluation_closes(None if record.phases_only else EVENTS)
+        self._spending.evaluation_closes(None if record.phases_only else EVENTS, self._launched)
         return record
 
     def _work(self, record: Record) -> None:
@@ -106,6 +130,30 @@ def test_all_that_a_full_record_costs_counts() -> None:
     assert strides([dearer.step() for _ in range(64)])[-1] == 4
     cheaper = Process(0.0155, worker_full_ns=10_000)
     assert strides([cheaper.step() for _ in range(64)])[-1] == 1
+
+
+def test_what_is_done_beside_calls_counts() -> None:
+    # As above at a stride of 2: 150 of 155 µs. One collective adds 5 µs to each step and 5 to one with modules, ten
+    # events of 1 µs; six of the device's events, of a microsecond each, as much.
+    for process, stride in (
+        (Process(0.0155, launched=1), 4),
+        (Process(0.0155, stamps=TakenStamps(6_000, False)), 4),
+        (Process(0.0155, stamps=TakenStamps(12_000, True)), 4),
+        # What few steps have counts by its share.
+        (Process(0.0155, stamps=TakenStamps(192_000, True), module_stamps_every=16), 4),
+        (Process(0.0155, stamps=TakenStamps(12_000, True), module_stamps_every=16), 2),
+    ):
+        assert strides([process.step() for _ in range(64)])[-1] == stride
+
+
+def test_what_an_evaluation_launches_counts_there() -> None:
+    # Phases cost 20 µs and modules 200, with the unseen quarter 275 of 300 µs.
+    evaluations = {launched: Process(0.03, launched=launched) for launched in (0, 4)}
+    found = {
+        launched: [process.evaluate(10 * MS) for _ in range(64)][-1].stride
+        for launched, process in evaluations.items()
+    }
+    assert found == {0: 1, 4: 2}
 
 
 def test_a_schedule_counts_recorded_steps_and_the_whole_time() -> None:
