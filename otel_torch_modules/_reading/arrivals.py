@@ -7,7 +7,7 @@ before the end, and what waits until then must be small: numbers in columns, and
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from math import nan
 from typing import Any
@@ -72,7 +72,9 @@ class Columns:
 
     def link(self, at: int, span_id: int) -> None:
         """Note that the span numbered `at` links to another one of its trace."""
-        self.link_ids.extend([_NO_ID] * (at - len(self.link_ids)))
+        missing = at - len(self.link_ids)
+        if missing:
+            self.link_ids.extend([_NO_ID] * missing)
         self.link_ids.append(span_id)
 
     def measure(self, at: int, key: str, value: float) -> bool:
@@ -82,9 +84,40 @@ class Columns:
             if len(self.measures) == _MOST_MEASURES:
                 return False
             column = self.measures[key] = array("d")
-        column.extend([nan] * (at - len(column)))
+        missing = at - len(column)
+        if missing > 0:
+            column.extend([nan] * missing)
         column[at:] = array("d", (value,))
         return True
+
+    def add(self, block: Columns) -> None:
+        """Add the spans of `block` behind those that there are, but for their remarks."""
+        first = len(self)
+        self.span_ids.extend(block.span_ids)
+        self.parent_ids.extend(block.parent_ids)
+        self.starts.extend(block.starts)
+        # A host's clock may have been set back between them.
+        self.ends.extend(map(max, block.starts, block.ends))
+        self.sites.extend(block.sites)
+        self.processes.extend(block.processes)
+        if block.link_ids:
+            self.link_ids.extend([_NO_ID] * (first - len(self.link_ids)))
+            self.link_ids.extend(block.link_ids)
+        for key, values in block.measures.items():
+            column = self.measures.get(key)
+            if column is not None or len(self.measures) < _MOST_MEASURES:
+                column = self.measures.setdefault(key, array("d"))
+                column.extend([nan] * (first - len(column)))
+                column.extend(values)
+                continue
+            for at, value in enumerate(values):
+                if value == value:
+                    block.say(at, key, value)
+
+    def say(self, at: int, key: str, value: float) -> None:
+        """Have the span numbered `at` say by itself what would be in a column, were there not too many."""
+        remark = self.remarks.get(at, _NO_REMARK)
+        self.remarks[at] = remark._replace(attributes={**remark.attributes, key: value})
 
 
 class Arrivals:
@@ -158,6 +191,16 @@ class Arrivals:
         self.count += 1
         self.last = trace_id, columns.ends[at]
 
+    def add_block(self, trace_id: str, block: Columns) -> None:
+        """Note several spans of a trace."""
+        columns = self.columns(trace_id)
+        first = len(columns)
+        columns.add(block)
+        for at, remark in block.remarks.items():
+            self.remark(columns, first + at, remark)
+        self.count += len(block)
+        self.last = trace_id, columns.ends[-1]
+
     def remark(self, columns: Columns, at: int, remark: Remark) -> None:
         """Note what the span numbered `at` has of its own."""
         others = {
@@ -171,6 +214,11 @@ class Arrivals:
         }
         if others or remark.failed or remark.exception:
             columns.remarks[at] = remark._replace(attributes=others)
+
+
+def are_measures(keys: Sequence[str]) -> bool:
+    """Return whether attributes of these names that are numbers are columns."""
+    return len(keys) <= _MOST_MEASURES and all(key.startswith(_MEASURE) for key in keys)
 
 
 def id_number(text: str) -> int:

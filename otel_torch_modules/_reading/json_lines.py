@@ -8,14 +8,12 @@ the same bytes have nearly always been read before. Any other is read once more,
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 
 from otel_torch_modules._printable import printable
-from otel_torch_modules._reading.arrivals import Arrivals, Columns, id_number
+from otel_torch_modules._reading.arrivals import Arrivals, Columns, are_measures, id_number
 from otel_torch_modules._reading.damage import Damage
 from otel_torch_modules._reading.json_entries import (
     MalformedError,
@@ -28,17 +26,9 @@ from otel_torch_modules._reading.json_entries import (
 from otel_torch_modules._trace import Remark
 
 _MOST_KNOWN = 1 << 16
-# A number that varies would make all attributes of each span new: it is read by itself.
-_DOUBLE = re.compile(
-    rb'\{"key":"(torch\.[a-z_.]+)","value":\{"doubleValue":(-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)\}\},?'
-)
+_DOUBLE = b'{"doubleValue":'
 _NO_LIST = (b"", b"null", b"[]")
 _NO_OBJECT = (b"", b"null", b"{}")
-
-
-class _Link(msgspec.Struct):
-    traceId: str = ""  # noqa: N815
-    spanId: str = ""  # noqa: N815
 
 
 class _Span(msgspec.Struct):
@@ -69,7 +59,14 @@ class _Request(msgspec.Struct):
 
 # Times are numbers of 64 bits, which JSON has as strings.
 _decode = msgspec.json.Decoder(_Request, strict=False).decode
-_decode_links = msgspec.json.Decoder(list[_Link]).decode
+
+
+class _Known(NamedTuple):
+    """What attributes say, whatever numbers stand in them."""
+
+    site: int
+    remark: Remark | None  # what of the rest varies
+    doubles: tuple[str, ...]  # whose numbers these are
 
 
 class JsonReader:
@@ -78,8 +75,10 @@ class JsonReader:
     def __init__(self, arrivals: Arrivals, damage: Damage) -> None:
         self._arrivals = arrivals
         self._damage = damage
-        # Site and what else the attributes say, by name and their bytes.
-        self._known: dict[tuple[str, bytes], tuple[int, Remark | None]] = {}
+        # By name and the bytes of attributes, without their numbers; None where these are no columns of ours.
+        self._known: dict[tuple[str, tuple[bytes, ...]], _Known | None] = {}
+        # Of nearly all: what stands before and after the only number, if there is one; site, and whose number it is.
+        self._usual: dict[tuple[str, bytes, bytes], tuple[int, str]] = {}
         self._processes: dict[bytes, int] = {}
 
     def read(self, number: int, line: bytes) -> None:
@@ -92,12 +91,12 @@ class JsonReader:
                 for of_scope in of_resource.scopeSpans or ()
                 for spans in _by_trace(of_scope.spans or ())
             ]
-            parsed = [(spans, *self._parsed(process, spans)) for process, spans in blocks]
+            parsed = [(spans[0].traceId, self._block(process, spans)) for process, spans in blocks]
         except (ValueError, OverflowError, RecursionError, MalformedError):
             read_entries(number, line, self._arrivals, self._damage)
             return
-        for spans, columns, remarks in parsed:
-            self._append(spans[0].traceId, columns, remarks)
+        for trace_id, block in parsed:
+            self._arrivals.add_block(printable(trace_id), block)
 
     def _process(self, resource: bytes) -> int:
         number = self._processes.get(resource)
@@ -106,7 +105,7 @@ class JsonReader:
             number = self._processes[resource] = self._arrivals.process(about)
         return number
 
-    def _parsed(self, process: int, spans: list[_Span]) -> tuple[Columns, dict[int, Remark]]:
+    def _block(self, process: int, spans: list[_Span]) -> Columns:
         columns = Columns()
         columns.span_ids.extend([int(span.spanId, 16) for span in spans])
         columns.parent_ids.extend([int(span.parentSpanId or "0", 16) for span in spans])
@@ -114,56 +113,81 @@ class JsonReader:
         columns.ends.extend([span.endTimeUnixNano for span in spans])
         if not all(columns.span_ids):
             raise MalformedError
-        keys = [(span.name, bytes(span.attributes)) for span in spans]
-        found = [self._known.get(key) or self._learn(key) for key in keys]
-        columns.sites.extend([site for site, _ in found])
         columns.processes.extend([process] * len(spans))
         for at, span in enumerate(spans):
-            if bytes(span.links) not in _NO_LIST:
-                link_id = _link_of(span)
+            content = bytes(span.attributes)
+            before, _, after = content.partition(_DOUBLE)
+            number, _, after = after.partition(b"}")
+            usual = self._usual.get((span.name, before, after))
+            if usual is None:
+                self._read_attributes(columns, at, span.name, content)
+            else:
+                site, double = usual
+                columns.sites.append(site)
+                if double:
+                    columns.measure(at, double, float(number))
+            links = bytes(span.links)
+            if links not in _NO_LIST:
+                link_id = _link_of(links, span.traceId)
                 if link_id:
                     columns.link(at, link_id)
-        remarks = {at: remark for at, (_, remark) in enumerate(found) if remark is not None}
-        for at, span in enumerate(spans):
             if bytes(span.status) not in _NO_OBJECT or bytes(span.events) not in _NO_LIST:
-                remarks[at] = _with_end(remarks.get(at), span)
-        return columns, remarks
+                columns.remarks[at] = _with_end(columns.remarks.get(at), span)
+        return columns
 
-    def _learn(self, key: tuple[str, bytes]) -> tuple[int, Remark | None]:
-        name, content = key
-        if b"doubleValue" in content:
-            doubles = _DOUBLE.findall(content)
-            without = _DOUBLE.sub(b"", content)
-            rest = (name, without[:-2] + b"]" if without.endswith(b",]") else without)
-            if doubles:
-                site, remark = self._known.get(rest) or self._learn(rest)
-                varying: dict[str, Any] = {key.decode(): float(value) for key, value in doubles}
-                return site, Remark({**(remark.attributes if remark else {}), **varying})
-        pairs = [] if content in _NO_LIST else json.loads(content)
-        site, varying = self._arrivals.site(printable(name), attributes_of(pairs))
+    def _read_attributes(self, columns: Columns, at: int, name: str, content: bytes) -> None:
+        pieces, numbers = _numbers_apart(content)
+        key = (name, pieces)
+        known = self._known[key] if key in self._known else self._learn(key)
+        if known is None:
+            site, varying = self._arrivals.site(printable(name), attributes_of(json.loads(content)))
+            columns.sites.append(site)
+            columns.remarks[at] = Remark(varying)
+            return
+        columns.sites.append(known.site)
+        if known.remark is not None:
+            columns.remarks[at] = known.remark
+        for double, number in zip(known.doubles, numbers, strict=True):
+            if not columns.measure(at, double, number):
+                columns.say(at, double, number)
+
+    def _learn(self, key: tuple[str, tuple[bytes, ...]]) -> _Known | None:
+        """Find out what these attributes say, with the numbers 0, 1, 2 … where numbers stand."""
+        name, (first, *others) = key
+        numbered = [b"%b%d}%b" % (_DOUBLE, at, rest) for at, rest in enumerate(others)]
+        content = b"".join([first, *numbered])
+        attributes = {} if content in _NO_LIST else attributes_of(json.loads(content))
+        doubles = [key for key, value in attributes.items() if isinstance(value, float)]
+        values = [attributes.pop(key) for key in doubles]
+        known = None
+        if values == [*range(len(others))] and are_measures(doubles):
+            site, varying = self._arrivals.site(printable(name), attributes)
+            known = _Known(site, Remark(varying) if varying else None, tuple(doubles))
         if len(self._known) == _MOST_KNOWN:
             self._known.clear()
-        found = self._known[key] = (site, Remark(varying) if varying else None)
-        return found
+            self._usual.clear()
+        self._known[key] = known
+        if known is not None and known.remark is None and len(others) < 2:
+            after = others[0] if others else b""
+            self._usual[name, first, after] = known.site, "".join(known.doubles)
+        return known
 
-    def _append(self, trace_id: str, block: Columns, remarks: Mapping[int, Remark]) -> None:
-        trace_id = printable(trace_id)
-        columns = self._arrivals.columns(trace_id)
-        first = len(columns)
-        columns.span_ids.extend(block.span_ids)
-        columns.parent_ids.extend(block.parent_ids)
-        columns.starts.extend(block.starts)
-        # A host's clock may have been set back between them.
-        columns.ends.extend(map(max, block.starts, block.ends))
-        columns.sites.extend(block.sites)
-        columns.processes.extend(block.processes)
-        if block.link_ids:
-            columns.link_ids.extend([0] * (first - len(columns.link_ids)))
-            columns.link_ids.extend(block.link_ids)
-        for at, remark in remarks.items():
-            self._arrivals.remark(columns, first + at, remark)
-        self._arrivals.count += len(block)
-        self._arrivals.last = trace_id, columns.ends[-1]
+
+def _numbers_apart(content: bytes) -> tuple[tuple[bytes, ...], list[float]]:
+    """Return what stands around the numbers of attributes, and these; all in one piece where one of them is none.
+
+    A number that varies would make all attributes of each span new.
+    """
+    first, *parts = content.split(_DOUBLE)
+    pieces, numbers = [first], []
+    try:
+        for part in parts:
+            number, _, rest = part.partition(b"}")
+            numbers.append(float(number))
+            pieces.append(rest)
+    except ValueError:
+        return (content,), []
+    return tuple(pieces), numbers
 
 
 def _by_trace(spans: list[_Span] | tuple[()]) -> list[list[_Span]]:
@@ -179,14 +203,12 @@ def _by_trace(spans: list[_Span] | tuple[()]) -> list[list[_Span]]:
     return list(traces.values())
 
 
-def _link_of(span: _Span) -> int:
-    try:
-        links = _decode_links(span.links)
-    except ValueError:  # odd ones, which are no fault of the span's
-        return link_of(json.loads(bytes(span.links)), span.traceId)
-    ours = (link.spanId for link in links if link.traceId == span.traceId)
-    first = next(ours, "")
-    return id_number(first) if first else 0
+def _link_of(content: bytes, trace_id: str) -> int:
+    # As we write them; JSON would spell anything but the digits otherwise.
+    start, _, rest = content.partition(b'"spanId":"')
+    if start == b'[{"traceId":"%b",' % trace_id.encode() and rest[16:17] == b'"':
+        return id_number(rest[:16].decode())
+    return link_of(json.loads(content), trace_id)
 
 
 def _with_end(remark: Remark | None, span: _Span) -> Remark:

@@ -74,15 +74,22 @@ class ProtobufReader:
         )
 
     def _site(self, span: Span) -> tuple[int, dict[str, Any]]:
-        content = b"".join([pair.SerializeToString() for pair in span.attributes])
-        key = (span.name, content)
+        # A number that varies would make all attributes of each span new: it is read by itself.
+        numbers = [pair for pair in span.attributes if pair.value.HasField("double_value")]
+        others = (
+            [pair for pair in span.attributes if not pair.value.HasField("double_value")]
+            if numbers
+            else span.attributes
+        )
+        key = (span.name, b"".join([pair.SerializeToString() for pair in others]))
         found = self._known.get(key)
         if found is None:
             if len(self._known) == _MOST_KNOWN:
                 self._known.clear()
-            found = self._arrivals.site(printable(span.name), _attributes(span.attributes))
+            found = self._arrivals.site(printable(span.name), _attributes(others))
             self._known[key] = found
-        return found
+        site, varying = found
+        return site, {**varying, **_attributes(numbers)} if numbers else varying
 
 
 def _exception(span: Span) -> str:
