@@ -1,47 +1,30 @@
-"""The step that is open, or has ended last: how it begins, ends, and leaves for the worker.
-
-A step that has ended may turn out to go on, by a second optimizer. So it is not sent at once but lies where the loop or
-the worker take it away, whoever comes first.
-"""
+"""The step that is open, or has ended last: how it begins, ends, and leaves for the worker."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter_ns as now
 from typing import Any
-from weakref import ref
 
 from torch.optim import Optimizer
 
-from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.causes.measures import Measures
 from otel_torch_modules._recording.device_events import DeviceEvents
 from otel_torch_modules._recording.loop.border import Border
+from otel_torch_modules._recording.loop.ended_steps import EndedSteps
 from otel_torch_modules._recording.loop.fetches import Fetches, Wait
 from otel_torch_modules._recording.loop.open_optimizers import OpenOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
+from otel_torch_modules._recording.loop.pauses import Pauses
 from otel_torch_modules._recording.recorder import Recorder
-from otel_torch_modules._recording.thread_state import ThreadState
 from otel_torch_modules._recording.wall_clock import clock_offset
-from otel_torch_modules._records import Event, OuterParent, Record, begin_of
-
-# A loop that does nothing that is seen for longer (ns), and than two of its iterations take, has paused.
-_PAUSE = 500_000_000
+from otel_torch_modules._records import Event, OuterParent, Record
 
 # A step that has ended leaves for the worker when nothing has happened for so long (ns).
 _IDLE = 300_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class _Ended:
-    record: Record
-    thread: ref[ThreadState]
-    """In which it has ended: while that lives, it may go on with it."""
 
 
 class CurrentStep:
@@ -66,7 +49,7 @@ class CurrentStep:
         device_events: DeviceEvents | None = None,
     ) -> None:
         self.recorder = recorder
-        self._hurry = hurry
+        self._ended = EndedSteps(hurry, self._send)
         self._admission = admission
         self._border = border
         self._measures = measures
@@ -75,6 +58,7 @@ class CurrentStep:
         """The attributes of `fetches` in each thread, by its identifier, for who looks on from another one."""
         self.fetches = Fetches(self.fetches_of_threads)
         self.optimizers = OpenOptimizers()
+        self.pauses = Pauses()
         self.step: OpenStep | None = None
         """The open one, or one that has ended and that nobody has taken."""
         self.index = 0
@@ -89,15 +73,10 @@ class CurrentStep:
         """What happens now may end the step."""
         self.has_modules = True
         """The last step has modules, or would have."""
-        self.straight_on = False
-        """There was no forward since an optimizer's step ended."""
         # Which one trains; None where none does, as far as is known.
         self._thread: int | None = None
         self._last_span: OuterParent | None = None  # where somebody has asked for it
-        self._ended_before = 0  # the step before the last
         self._waits: list[Wait] = []  # the next step's, as far as is known
-        # An ended step lies here until the loop or the worker removes it; who does owns it.
-        self._ended: deque[_Ended] = deque()
 
     @property
     def last_index(self) -> int | None:
@@ -139,56 +118,6 @@ class CurrentStep:
         if step.recorded:
             self._measures.step_begins(step.record.start)
 
-    def start_after(self, start: int, evaluation_end: int) -> int:
-        """Return when what came before a step ended whose first root is called at `start`; that where the loop paused.
-
-        Args:
-            start: in ns.
-            evaluation_end: of the evaluation before it, 0 where there is none.
-        """
-        iteration, self._ended_before = self.end - self._ended_before, self.end
-        straight, self.straight_on = self.straight_on, False
-        ended = self.end if straight else evaluation_end or start
-        went_on = self.index > 0 and 0 <= start - ended <= max(_PAUSE, 2 * iteration)
-        return ended if went_on else start
-
-    def evaluation_after(self, start: int) -> int:
-        """Return when a step ended that an evaluation follows whose first root is called at `start`; that where the
-        loop paused, or another evaluation is between. What follows does not go straight on.
-        """
-        straight, self.straight_on = self.straight_on, False
-        return self.end if straight and 0 <= start - self.end <= _PAUSE else start
-
-    def begin_anew(self, step: OpenStep, number: int) -> OpenStep:
-        """Let `step` have ended before one of its root forwards; return the step that begins with that.
-
-        Args:
-            step: the open one, which is recorded.
-            number: which root forward, counted from 0.
-        """
-        backwards, training = step.backwards - step.roots[number].backwards, step.training
-        log, roots = step.leave_from(number)
-        self._admission.context.detach(step.record)
-        self.step = None  # from here on it is another's
-        self._admission.close_step(step.record)
-        step = self.make(begin_of(log, 0), None, lost=False)
-        step.roots, step.backwards, step.training = roots, backwards, training
-        step.first_reached = 0 if backwards else None
-        step.record.micro_batches = sum(root.module() is step.root for root in roots)
-        if step.recorded:
-            step.record.log = log
-            self.recorder.write_to(step.record)
-            self._admission.context.attach(step.record)
-            self.begin(step)
-        return step
-
-    def part(self, step: OpenStep) -> None:
-        """Let each iteration of `step` be a step: its loop has no optimizer that would end them."""
-        while step.recorded and not step.record.truncated and (again := step.iterations()):
-            step = self.begin_anew(step, again[0])
-        if not step.recorded:
-            self.index += step.record.micro_batches - 1
-
     # It ends.
 
     def end_step(self, step: OpenStep) -> None:
@@ -201,11 +130,11 @@ class CurrentStep:
             if not step.released:
                 self._border.give_back(step.leave_early_roots(), self._index_before)
                 step.released = True
-                self._ended.append(_Ended(step.record, ref(self.recorder.thread, self._hurry())))
+                self._ended.put(step.record, self.recorder.thread)
 
     def end_by_optimizer(self, step: OpenStep) -> None:
         """Let it have ended as most do."""
-        self.straight_on = True
+        self.pauses.straight_on = True
         step.stepped = True
         step.dropped = step.raised = False
         self.end_step(step)
@@ -247,13 +176,8 @@ class CurrentStep:
         step = self.step
         if step is not None and step.released:
             step.released = False
-            try:
-                self._ended.pop()
-            except IndexError as error:  # the worker has it
-                if is_interruption(error):
-                    raise
-                self.step = self._thread = None
-                self.recorder.write_to(None)
+            if not self._ended.take_back():
+                self.drop()
         return self.step
 
     # It leaves.
@@ -278,21 +202,18 @@ class CurrentStep:
 
     def hand_over_idle(self) -> None:
         """Send off what ended a while ago, or in a thread that is gone."""
-        for ended in list(self._ended):
-            is_idle = now() - self.end > _IDLE and not self.recorder.runs_backward
-            if is_idle or ended.thread() is None:
-                self._send_ended(ended)
+        self._ended.send_idle(self._is_idle)
+
+    def _is_idle(self) -> bool:
+        return now() - self.end > _IDLE and not self.recorder.runs_backward
 
     def hand_over_ended(self) -> None:
         """Send off what has ended."""
-        for ended in list(self._ended):
-            self._send_ended(ended)
+        self._ended.send_all()
 
-    def _send_ended(self, ended: _Ended) -> None:
-        with suppressed(ValueError):  # somebody else has it
-            self._ended.remove(ended)
-            ended.record.end = self.end
-            self._admission.close_step(ended.record)
+    def _send(self, record: Record) -> None:
+        record.end = self.end
+        self._admission.close_step(record)
 
     def last_span(self) -> OuterParent | None:
         """Return the span of the step that is open, or was last; None where there was none, or it is not recorded."""
@@ -312,14 +233,10 @@ class CurrentStep:
         if self._admission.open_apart(record):
             self._admission.close_apart(record)
 
-    def undo(self, step: OpenStep) -> None:
-        """Take back that `step` was opened: its forwards are an evaluation's."""
+    def drop(self) -> None:
+        """Let there be none, and let nobody train, as far as is known."""
         self.step = self._thread = None
-        self.index -= 1
-        self._admission.context.detach(step.record)
         self.recorder.write_to(None)
-        self._border.give_back(step.first_forwards(len(step.roots)), self.last_index)
-        self._border.idles(step.roots[0].module)
 
     def lose(self) -> bool:
         """Drop the open step; return whether it was not lost before.
@@ -359,9 +276,8 @@ class CurrentStep:
         """Drop what is open: its log belongs to another process now, which alone has trained."""
         self._ended.clear()
         self._waits = []
-        self.step = self._thread = None
+        self.drop()
         self.index = 0
-        self.recorder.write_to(None)
         self.recorder.forget_tasks()
 
     # What is written into it.

@@ -26,10 +26,12 @@ from otel_torch_modules._recording.loop.by_hand import StepsByHand
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.evaluation import Forward
 from otel_torch_modules._recording.loop.evaluations import Evaluations
+from otel_torch_modules._recording.loop.hindsight import Hindsight
 from otel_torch_modules._recording.loop.iterations import Iterations
 from otel_torch_modules._recording.loop.live_optimizers import LiveOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.loop.running import waits_in_a_module
+from otel_torch_modules._recording.loop.step_opening import StepOpening
 from otel_torch_modules._recording.loop.training_loop import TrainingLoop
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
@@ -84,11 +86,20 @@ class Steps:
         self._evaluations = Evaluations(recorder, self._admission, losses, self._fetches, hurry)
         self._optimizers = LiveOptimizers()
         self._iterations = Iterations(self._optimizers)
-        self._opening = threading.RLock()
-        self.loop = TrainingLoop(self._current, self._border, self._iterations)
+        self._lock = threading.RLock()
+        self._hindsight = Hindsight(self._current, self._border, self._admission, self._iterations)
+        self.loop = TrainingLoop(self._current, self._border, self._iterations, self._hindsight)
         """What happens outside modules is told there."""
+        self._opening = StepOpening(
+            self._current,
+            self._admission,
+            self._border,
+            self._evaluations,
+            self._iterations,
+            losses,
+        )
         self._by_hand = StepsByHand(
-            self._current, self._admission, self._iterations, losses, self._open
+            self._current, self._admission, self._iterations, losses, self._opening.open
         )
         recorder.boundary = self if spending is None else TimedBoundary(self, spending.spend)
 
@@ -140,7 +151,7 @@ class Steps:
                 return  # it is no step's
             forwards = self._reached_forwards()
             if forwards:
-                self._border.open_with(self._open(forwards[0].start, None), forwards)
+                self._border.open_with(self._opening.open(forwards[0].start, None), forwards)
             elif thread.stack:
                 return
             thread.own = None
@@ -193,15 +204,7 @@ class Steps:
         """Send off what there is, whatever state it is in."""
         self._evaluations.end_all()
         self._recorder.settle()
-        step = self._current.step
-        if (
-            step is not None
-            and step.recorded
-            and not (step.ended or step.backwards)
-            and not (self._current.by_hand or self._recorder.runs_backward)
-            and self._iterations.outgrows(step)
-        ):
-            self._current.undo(step)
+        self._hindsight.undo_unfinished()
         self._current.hand_over()
 
     def hand_over_ended(self) -> None:
@@ -225,7 +228,7 @@ class Steps:
         """Drop what is open, step or evaluation: it is another process's now."""
         self._evaluations.abandon()
         self._current.abandon()
-        self._opening = threading.RLock()  # another thread's hands may have been on it
+        self._lock = threading.RLock()  # another thread's hands may have been on it
 
     # Below: whose a root call is.
 
@@ -254,26 +257,26 @@ class Steps:
         current = self._current
         begin = now()
         if not current.is_of_another_thread:
-            begin = current.evaluation_after(begin)
+            begin = current.pauses.before_evaluation(begin, current.end)
             self._border.passes(module)
         return self._evaluations.root_opens(module, current.last_index, begin)
 
     def _training_root(self, module: nn.Module) -> bool:
         current = self._current
-        with self._opening:
+        with self._lock:
             step = current.step
             if step is not None and step.root is module and not (step.ended or current.by_hand):
                 if not step.raised and self._iterations.was_none(step):
-                    current.undo(step)
+                    self._hindsight.undo(step)
                     return self._outside_root(module)
-                step.ended = self._is_over(step, module)
+                step.ended = self._hindsight.is_over(step, module)
             if step is None and not self._border.is_trained(module):
                 return self._outside_root(module)  # as another thread has shown meanwhile
             if step is None or step is not current.step or (step.ended and not current.by_hand):
                 leading = self._evaluations.leading_to(
                     module, self._fetches.last_end, self._optimizers.train
                 )
-                step = self._open(current.optimizers.start or now(), None)
+                step = self._opening.open(current.optimizers.start or now(), None)
                 self._border.put_before(step, leading)
             step.root_opens(module)
             if step.root is module:
@@ -284,57 +287,8 @@ class Steps:
             self._admission.context.attach(step.record)
         return step.recorded
 
-    def _is_over(self, step: OpenStep, module: nn.Module) -> bool:
-        """Return whether `step`, in which no optimizer stepped, has ended before this forward of its root."""
-        if step.raised:
-            self._current.break_off(step)
-            return True
-        if module.training and not step.training and step.backwards:
-            return True  # gradients were asked for in an evaluation
-        if self._current.optimizers:  # a closure
-            return False
-        if self._iterations.was_updated(step, module):
-            self._current.end_by_update(step)
-            return True
-        if self._iterations.skips(step):
-            step.record.skipped = True
-            return True
-        if self._iterations.has_no_optimizer(step, module):
-            self._current.part(step)
-            return True
-        return self._iterations.ends_by_itself(step)
-
     def _reached_forwards(self) -> list[Forward]:
         current = self._current
         if current.by_hand or not (current.step is None or current.step.ended):
             return []
         return self._evaluations.reached_by(current_number())
-
-    def _open(self, start: int, index: int | None) -> OpenStep:
-        current = self._current
-        if current.step is not None:
-            self._iterations.step_left(current.step)
-        spoiled, current.spoiled = current.spoiled, True
-        after = current.start_after(start, self._evaluations.last_end)
-        self._border.step_opens()
-        waits = current.take_waits() + self._fetches.take()
-        for hand_over in (current.hand_over, self._evaluations.end):
-            try:
-                hand_over()
-            except BaseException:  # what that costs is not this step
-                if self._recorder.fail("where a record is handed over"):
-                    raise
-        if current.by_hand:
-            waits = []
-        elif waits:
-            start = min(start, waits[0].start)
-        # After the last of too many errors nothing would ever end it.
-        step = current.make(start, index, lost=spoiled or self._losses.given_up)
-        current.end = start
-        if not (current.by_hand or step.record.parent):
-            step.record.start = min(start, after)
-        current.begin(step)
-        if step.recorded:
-            self._admission.context.attach(step.record)
-            current.log_waits(waits)
-        return step

@@ -13,6 +13,7 @@ from torch.utils.data import get_worker_info
 from otel_torch_modules._log import warn
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.current_step import CurrentStep
+from otel_torch_modules._recording.loop.hindsight import Hindsight
 from otel_torch_modules._recording.loop.iterations import Iterations
 from otel_torch_modules._recording.torch_private.compilation import dynamo_is_there
 from otel_torch_modules._recording.wall_clock import clock_offset
@@ -31,15 +32,19 @@ class TrainingLoop:
         current: the step that it is put into, or that ends with it.
         border: told of an optimizer's step that shows what was trained.
         iterations: told of what ended a step.
+        hindsight: parts a step that turns out to be two.
     """
 
-    def __init__(self, current: CurrentStep, border: Border, iterations: Iterations) -> None:
+    def __init__(
+        self, current: CurrentStep, border: Border, iterations: Iterations, hindsight: Hindsight
+    ) -> None:
         self.recorder = current.recorder
         self.fetches = current.fetches
         self.optimizers = current.optimizers
         self._current = current
         self._border = border
         self._iterations = iterations
+        self._hindsight = hindsight
         self._has_joined = False
         self._bare_updates = 0  # optimizers' steps in a row for which no module was called
 
@@ -164,7 +169,7 @@ class TrainingLoop:
                 self._iterations.step_left(step)
             current.hand_over()
             current.end = end
-            current.straight_on = True  # the next step begins after it
+            current.pauses.straight_on = True  # the next step begins after it
         current.send_apart(record)
         return True
 
@@ -191,4 +196,4 @@ class TrainingLoop:
         ):
             step.record.skipped = True
             # The gradients are those of the iteration before.
-            self._current.begin_anew(step, len(step.roots) - 1)
+            self._hindsight.begin_anew(step, len(step.roots) - 1)

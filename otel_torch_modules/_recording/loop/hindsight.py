@@ -1,0 +1,104 @@
+"""What was taken for one step that goes on, and turns out to be over, or several steps, or none."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from otel_torch_modules._recording.admission import Admission
+from otel_torch_modules._recording.loop.border import Border
+from otel_torch_modules._recording.loop.current_step import CurrentStep
+from otel_torch_modules._recording.loop.iterations import Iterations
+from otel_torch_modules._recording.loop.open_step import OpenStep
+from otel_torch_modules._records import begin_of
+
+
+class Hindsight:
+    """Ends, parts and undoes the open step.
+
+    Args:
+        current: has it.
+        border: takes its forwards where it was none.
+        admission: where its records go.
+        iterations: say what no optimizer does.
+    """
+
+    def __init__(
+        self, current: CurrentStep, border: Border, admission: Admission, iterations: Iterations
+    ) -> None:
+        self._current = current
+        self._border = border
+        self._admission = admission
+        self._iterations = iterations
+
+    def is_over(self, step: OpenStep, module: nn.Module) -> bool:
+        """Return whether `step`, in which no optimizer stepped, has ended before this forward of its root."""
+        if step.raised:
+            self._current.break_off(step)
+            return True
+        if module.training and not step.training and step.backwards:
+            return True  # gradients were asked for in an evaluation
+        if self._current.optimizers:  # a closure
+            return False
+        if self._iterations.was_updated(step, module):
+            self._current.end_by_update(step)
+            return True
+        if self._iterations.skips(step):
+            step.record.skipped = True
+            return True
+        if self._iterations.has_no_optimizer(step, module):
+            self.part(step)
+            return True
+        return self._iterations.ends_by_itself(step)
+
+    def begin_anew(self, step: OpenStep, number: int) -> OpenStep:
+        """Let `step` have ended before one of its root forwards; return the step that begins with that.
+
+        Args:
+            step: the open one, which is recorded.
+            number: which root forward, counted from 0.
+        """
+        current = self._current
+        backwards, training = step.backwards - step.roots[number].backwards, step.training
+        log, roots = step.leave_from(number)
+        self._admission.context.detach(step.record)
+        current.step = None  # from here on it is another's
+        self._admission.close_step(step.record)
+        step = current.make(begin_of(log, 0), None, lost=False)
+        step.roots, step.backwards, step.training = roots, backwards, training
+        step.first_reached = 0 if backwards else None
+        step.record.micro_batches = sum(root.module() is step.root for root in roots)
+        if step.recorded:
+            step.record.log = log
+            current.recorder.write_to(step.record)
+            self._admission.context.attach(step.record)
+            current.begin(step)
+        return step
+
+    def part(self, step: OpenStep) -> None:
+        """Let each iteration of `step` be a step: its loop has no optimizer that would end them."""
+        while step.recorded and not step.record.truncated and (again := step.iterations()):
+            step = self.begin_anew(step, again[0])
+        if not step.recorded:
+            self._current.index += step.record.micro_batches - 1
+
+    def undo(self, step: OpenStep) -> None:
+        """Take back that `step` was opened: its forwards are an evaluation's."""
+        current = self._current
+        current.drop()
+        current.index -= 1
+        self._admission.context.detach(step.record)
+        self._border.give_back(step.first_forwards(len(step.roots)), current.last_index)
+        self._border.idles(step.roots[0].module)
+
+    def undo_unfinished(self) -> None:
+        """Undo a step that is open at the end, without a backward and with more forwards than the last ones had."""
+        current = self._current
+        step = current.step
+        if (
+            step is not None
+            and step.recorded
+            and not (step.ended or step.backwards)
+            and not (current.by_hand or current.recorder.runs_backward)
+            and self._iterations.outgrows(step)
+        ):
+            self.undo(step)

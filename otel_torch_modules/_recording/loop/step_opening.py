@@ -1,0 +1,77 @@
+"""How a step opens: what came before leaves, and what belongs to it already is put into it."""
+
+from __future__ import annotations
+
+from otel_torch_modules._recording.admission import Admission
+from otel_torch_modules._recording.loop.border import Border
+from otel_torch_modules._recording.loop.current_step import CurrentStep
+from otel_torch_modules._recording.loop.evaluations import Evaluations
+from otel_torch_modules._recording.loop.iterations import Iterations
+from otel_torch_modules._recording.loop.open_step import OpenStep
+from otel_torch_modules._recording.losses import Losses
+
+
+class StepOpening:
+    """Opens the current step.
+
+    Args:
+        current: the step.
+        admission: makes it the program's current span.
+        border: told that it opens.
+        evaluations: end with it.
+        iterations: told of the step before.
+        losses: knows when to record nothing more.
+    """
+
+    def __init__(
+        self,
+        current: CurrentStep,
+        admission: Admission,
+        border: Border,
+        evaluations: Evaluations,
+        iterations: Iterations,
+        losses: Losses,
+    ) -> None:
+        self._current = current
+        self._admission = admission
+        self._border = border
+        self._evaluations = evaluations
+        self._iterations = iterations
+        self._losses = losses
+
+    def open(self, start: int, index: int | None) -> OpenStep:
+        """Begin a step, after what there is has been handed over.
+
+        Args:
+            start: when its first root is called, or the program says that it begins (ns).
+            index: its number; None for the next.
+        """
+        current = self._current
+        if current.step is not None:
+            self._iterations.step_left(current.step)
+        spoiled, current.spoiled = current.spoiled, True
+        after = current.pauses.before_step(
+            start, current.end, self._evaluations.last_end, first=current.index == 0
+        )
+        self._border.step_opens()
+        waits = current.take_waits() + current.fetches.take()
+        for hand_over in (current.hand_over, self._evaluations.end):
+            try:
+                hand_over()
+            except BaseException:  # what that costs is not this step
+                if current.recorder.fail("where a record is handed over"):
+                    raise
+        if current.by_hand:
+            waits = []
+        elif waits:
+            start = min(start, waits[0].start)
+        # After the last of too many errors nothing would ever end it.
+        step = current.make(start, index, lost=spoiled or self._losses.given_up)
+        current.end = start
+        if not (current.by_hand or step.record.parent):
+            step.record.start = min(start, after)
+        current.begin(step)
+        if step.recorded:
+            self._admission.context.attach(step.record)
+            current.log_waits(waits)
+        return step
