@@ -141,14 +141,17 @@ def _children(
 
 
 def _taken_out(children: Sequence[list[int]], sites: Sequence[Site]) -> dict[int, int]:
-    """Take the lanes of devices out of the spans below steps and ranks; return of each lane whose it is."""
+    """Take the lanes of devices out of the spans below steps and ranks; return of each lane whose it is, by rank."""
     heads: dict[int, int] = {}
     for at, below in enumerate(children):
         if sites[at].phase in (semconv.PHASE_STEP, semconv.PHASE_RANK):
             lanes = [child for child in below if sites[child].phase == semconv.PHASE_DEVICE]
             heads.update(dict.fromkeys(lanes, at))
             below[:] = [child for child in below if child not in lanes]
-    return heads
+    in_order = sorted(
+        heads, key=lambda lane: -1 if (rank := sites[heads[lane]].rank) is None else rank
+    )
+    return {lane: heads[lane] for lane in in_order}
 
 
 def _chosen(columns: Columns, order: Sequence[int]) -> Columns:
