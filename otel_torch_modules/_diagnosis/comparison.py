@@ -9,8 +9,9 @@ from random import Random
 from statistics import median
 from typing import Any, NamedTuple
 
+from otel_torch_modules._diagnosis.device_times import ToldBy
 from otel_torch_modules._diagnosis.places import TimedPlace
-from otel_torch_modules._diagnosis.series import Series, told_alike
+from otel_torch_modules._diagnosis.series import Series
 from otel_torch_modules._diagnosis.words import digits, ms
 
 _RESAMPLES = 1000
@@ -51,9 +52,7 @@ class Comparison(NamedTuple):
     changes: list[Change]  # beyond noise, largest first
     new: list[Change]
     gone: list[Change]
-    told_by: str | None = (
-        None  # what is to be said of whose times those of places are, if not the program's
-    )
+    told_by: ToldBy = ToldBy.PROGRAM  # times of steps and places
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -65,7 +64,7 @@ class Comparison(NamedTuple):
             name: [change.as_json() for change in getattr(self, name)]
             for name in ("changes", "new", "gone")
         }
-        return {"step": numbers, **lists, "told_by": self.told_by}
+        return {"step": numbers, **lists, "told_by": self.told_by.name.lower()}
 
     @property
     def differs(self) -> bool:
@@ -99,8 +98,9 @@ class Comparison(NamedTuple):
 
 def compare(a: Series, b: Series) -> Comparison:
     """Compare the steps of two series, warm-up left out by whoever calls."""
-    told_a, told_b, told_by = told_alike(a, b)
-    columns_a, columns_b = _starred(told_a), _starred(told_b)
+    told_by = min(a.told_by, b.told_by)
+    a, b = a.told_as(told_by), b.told_as(told_by)
+    columns_a, columns_b = _starred(a.usual_steps), _starred(b.usual_steps)
     a_ms, b_ms = median(a.ms), median(b.ms)
     low, high = _interval(a.ms, b.ms)
     changes = []

@@ -1,12 +1,16 @@
 """Whose time a step is told by: the program's, or its device's where that is known. It is decided here alone.
 
-On an accelerator the program runs ahead, and its spans say when work was scheduled. So forward, backward and optimizer
-are told by what the device took for them where it says so of them; modules, where it says so of these too, which it
-does in some steps if it is asked (`OTEL_TORCH_MODULES_DEVICE_TIME`). What the device does not see is told by the
-program's time: waits for data, compilations. What is left of a step lies between.
+On an accelerator the program runs ahead, and its spans say when work was scheduled. So a step lasts from when its
+device was through with the one before it until it is through with this one; its forward, backward and optimizer are
+told by what the device took for them, and modules, where it says that of these too, which it does in some steps if it
+is asked (`OTEL_TORCH_MODULES_DEVICE_TIME`). What the device does not see, as waits for data, counts as far as the
+device had nothing to do meanwhile. What is left of a step lies between.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import IntEnum
 
 from otel_torch_modules import semconv
 from otel_torch_modules._trace import Span, Trace
@@ -14,12 +18,34 @@ from otel_torch_modules._trace import Span, Trace
 _AROUND = (semconv.PHASE_STEP, semconv.PHASE_RANK)
 _NS = 1e9  # a second
 
-PHASES = (
-    "Forward, backward and optimizer are told by the time of the device, modules by that of the program, which says "
-    "when their work was scheduled: OTEL_TORCH_MODULES_DEVICE_TIME=modules tells them by the device's too."
-)
-MODULES = "Modules, forward, backward and optimizer are told by the time of the device."
-"""What is to be said of one or several steps that are told so."""
+
+class ToldBy(IntEnum):
+    """Whose time steps are told by, and how far."""
+
+    PROGRAM = 0
+    DEVICE = 1  # forward, backward and optimizer
+    MODULES = 2  # by the device too
+
+    @property
+    def sentence(self) -> str:
+        """What is to be said of it; nothing of the program's."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    ToldBy.PROGRAM: "",
+    ToldBy.DEVICE: "Steps, forward, backward and optimizer are told by the time of the device. Of modules it says "
+    "nothing here, and the program's time says when their work was scheduled: "
+    "OTEL_TORCH_MODULES_DEVICE_TIME=modules has the device tell of them too.",
+    ToldBy.MODULES: "Steps, phases and modules are told by the time of the device.",
+}
+
+
+def told_by(steps: Sequence[Span]) -> ToldBy:
+    """Return by whose time steps can be told. Of several of which the device tells of a few that are these few's."""
+    if any(map(says_modules, steps)):
+        return ToldBy.MODULES
+    return ToldBy.DEVICE if any(map(says_phases, steps)) else ToldBy.PROGRAM
 
 
 def ran(span: Span) -> tuple[int, int] | None:
@@ -41,18 +67,12 @@ def _ran(trace: Trace, at: int) -> tuple[int, int] | None:
 
 
 def says_phases(step: Span) -> bool:
-    """Return whether a step, or a rank's part of one, is told by its device: a backward or a forward of it."""
-    phases = (semconv.PHASE_FORWARD, semconv.PHASE_BACKWARD)
-    sites = step.shape.sites
-    return any(
-        sites[at].phase in phases and _ran(step.trace, at) is not None
-        for of_rank in step.ranks or [step]
-        for at in step.shape.children(of_rank.at)
-    )
+    """Return whether its device tells of a step, or of a rank's part of one."""
+    return any(_phases(part) for part in step.ranks or [step])
 
 
 def says_modules(step: Span) -> bool:
-    """Return whether its modules are: one that is below another."""
+    """Return whether it tells of modules: of one that is below another."""
     if semconv.DEVICE_DURATION not in step.trace.measures:
         return False
     sites, parents = step.shape.sites, step.shape.parents
@@ -64,35 +84,71 @@ def says_modules(step: Span) -> bool:
     )
 
 
-def own_times_on_device(step: Span) -> list[int]:
+def _phases(step: Span) -> list[tuple[int, tuple[int, int]]]:
+    """Return what the device tells of right below a step: when the program began it, and when the device was at it."""
+    trace = step.trace
+    if semconv.DEVICE_DURATION not in trace.measures:
+        return []
+    return [
+        (trace.starts[at], times)
+        for at in step.shape.children(step.at)
+        if (times := _ran(trace, at)) is not None
+    ]
+
+
+def lasted(steps: Iterable[Span]) -> Iterator[int]:
+    """Yield how long each of the steps of one rank lasted, which are in order of time, in ns."""
+    before = 0  # when the device was through with the last one
+    for step in steps:
+        phases = _phases(step)
+        if not phases:
+            yield step.duration
+            before = step.end
+            continue
+        begun, (on_device, _) = min(phases, key=lambda phase: phase[1])
+        ended = max(end for _, (_, end) in phases)
+        # As much as the program did in the step before it came to that, the device may have waited for.
+        yield max(ended - max(on_device - (begun - step.start), before), 0)
+        before = ended
+
+
+def own_times_on_device(step: Span, whole: int, by: ToldBy) -> list[int]:
     """Return the own times of a step of one rank and of all spans below it, told by its device; ns, in their order.
 
     Of what lies in a span that the device tells of, and is not told of itself, the time is that span's own.
+
+    Args:
+        whole: how long the step lasted.
+        by: how far it is told by the device.
     """
     trace, shape, first = step.trace, step.shape, step.at
-    own: list[int] = []
-    owners: list[int] = []  # whose time each span's is
-    told: list[bool] = []
-    stretches: list[tuple[int, int]] = []
-    for at in range(first, shape.after[first]):
-        number = at - first
-        on_device = _ran(trace, at) if number else None
-        stretch = on_device or (trace.starts[at], trace.ends[at])
-        above = owners[shape.parents[at] - first] if number else 0
-        is_own = on_device is not None or not number
-        if not is_own and not told[above] and shape.sites[at].phase != semconv.PHASE_BETWEEN:
-            is_own = True
-        owners.append(number if is_own else above)
-        told.append(on_device is not None)
-        stretches.append(stretch)
-        own.append(stretch[1] - stretch[0] if is_own else 0)
-        if number and is_own:
-            own[above] -= _within(stretch, stretches[above], alike=told[number] == told[above])
-    return [max(time, 0) for time in own]
-
-
-def _within(stretch: tuple[int, int], above: tuple[int, int], *, alike: bool) -> int:
-    """Return how much of a stretch is that of the one above it: all, where one is the device's and one is not."""
-    if not alike:
-        return stretch[1] - stretch[0]
-    return max(min(stretch[1], above[1]) - max(stretch[0], above[0]), 0)
+    own = [0]
+    owners = [0]  # whose time each span's is: its own, or that of one around it
+    stretches: list[tuple[int, int] | None] = [None]  # of what the device tells of
+    beside: list[int] = []  # what it does not, and does not lie in that
+    for at in range(first + 1, shape.after[first]):
+        number, parent = at - first, shape.parents[at] - first
+        above = owners[parent]
+        around = stretches[above]
+        times = None if parent and by is not ToldBy.MODULES else _ran(trace, at)
+        time, owner = 0, above
+        if times is not None:
+            time, owner = times[1] - times[0], number
+            if around is not None:
+                own[above] -= max(min(times[1], around[1]) - max(times[0], around[0]), 0)
+        elif around is None and shape.sites[at].phase != semconv.PHASE_BETWEEN:
+            time, owner = trace.ends[at] - trace.starts[at], number
+            beside.append(number)
+            if above:
+                own[above] -= time
+        own.append(time)
+        owners.append(owner)
+        stretches.append(times)
+    own = [max(time, 0) for time in own]
+    told = sum(time for time, stretch in zip(own, stretches, strict=True) if stretch is not None)
+    room, taken = max(whole - told, 0), sum(own[number] for number in beside)
+    if taken > room:
+        for number in beside:
+            own[number] = own[number] * room // taken
+    own[0] = max(room - taken, 0)
+    return own

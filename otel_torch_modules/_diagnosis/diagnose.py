@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from otel_torch_modules import semconv
-from otel_torch_modules._diagnosis.device_times import PHASES
+from otel_torch_modules._diagnosis.device_times import ToldBy
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.places import BETWEEN
 from otel_torch_modules._diagnosis.rules import (
@@ -79,16 +79,15 @@ def diagnose(run: Run) -> Diagnosis:
 
 def _verdict(run: Run) -> str:
     """Return where the usual step's time goes, in two sentences at most."""
-    phases = {phase: usual(own) for phase, own in run.told_phases.phases.items()}
+    phases = {phase: usual(own) for phase, own in run.steady.usual_steps.phases.items()}
     leading = max(phases, key=lambda phase: phases[phase])
     # Spans of several threads that overlap are longer together than the step.
     whole = max(run.usual_ms, sum(phases.values()), 1e-9)
     share = phases[leading] / whole
     what = _SAID.get(leading, f"{leading.capitalize()} takes")
-    first = (
-        f"{what} {percent(share)} of a step{', by the time of the device' if run.told_by else ''}."
-    )
-    parts = _block_parts(run) if run.told_by != PHASES else []
+    whose = ", by the time of the device" if run.main.told_by else ""
+    first = f"{what} {percent(share)} of a step{whose}."
+    parts = _block_parts(run) if run.main.told_by is not ToldBy.DEVICE else []
     if not parts:
         return first
     name, blocks, time = parts[0]
@@ -116,7 +115,7 @@ def _block_parts(run: Run) -> list[tuple[str, int, float]]:
     """Return the parts of the outermost repeated blocks: pattern, number of blocks, time with all below; most first."""
     times: defaultdict[str, float] = defaultdict(float)
     blocks: defaultdict[str, set[str]] = defaultdict(set)
-    for place, own in run.told_own.items():
+    for place, own in run.usual_own.items():
         if place.name != place.pattern:
             names, stars = place.name.split("."), place.pattern.split(".")
             part = ".".join(stars[: stars.index("*") + 2])

@@ -7,7 +7,6 @@ from functools import cached_property
 from statistics import median
 
 from otel_torch_modules import semconv
-from otel_torch_modules._diagnosis.device_times import MODULES, PHASES
 from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.series import Series, series_of, usual
 from otel_torch_modules._trace import Span
@@ -67,31 +66,6 @@ class Run:
     def usual_own(self) -> dict[TimedPlace, float]:
         """Own time in each place of the usual step that has its modules."""
         return {place: usual(column) for place, column in self.steady.usual_steps.own.items()}
-
-    @cached_property
-    def told(self) -> Series:
-        """The usual steps that have their modules, told by the device where it tells of modules."""
-        usual_steps = self.steady.usual_steps
-        return usual_steps.modules_by_device or usual_steps
-
-    @cached_property
-    def told_own(self) -> dict[TimedPlace, float]:
-        """Own time in each place of the usual step, so told."""
-        return {place: usual(column) for place, column in self.told.own.items()}
-
-    @cached_property
-    def told_phases(self) -> Series:
-        """The usual steps, told by the device where it tells of phases."""
-        usual_steps = self.steady.usual_steps
-        return usual_steps.modules_by_device or usual_steps.by_device or usual_steps
-
-    @property
-    def told_by(self) -> str | None:
-        """What is to be said of whose time that is; None where it is the program's."""
-        usual_steps = self.steady.usual_steps
-        if usual_steps.modules_by_device:
-            return MODULES
-        return PHASES if usual_steps.by_device else None
 
     @cached_property
     def usual_own_of_phases(self) -> dict[TimedPlace, float]:

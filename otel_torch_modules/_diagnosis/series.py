@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from statistics import median
 from typing import NamedTuple
 
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.device_times import (
-    MODULES,
-    PHASES,
+    ToldBy,
+    lasted,
     own_times_on_device,
     says_modules,
     says_phases,
+    told_by,
 )
 from otel_torch_modules._diagnosis.places import Places, TimedPlace
 from otel_torch_modules._trace import Shape, Span
@@ -49,31 +50,33 @@ class Series:
     """Steps in order of time. Times of columns are ms, of `starts` and `ends` Unix ns.
 
     `own[place][i]` is the own time of step `i` in a place, `calls[place]` the most spans that any step has there. A
-    step that is not `in_full` was sent with phases only: what its modules took is its roots' own time.
+    step that is not `in_full` was sent with phases only, or its device tells of these alone where it tells of modules
+    in others: what its modules took is its roots' own time.
 
     Args:
         rank: of whose steps they are.
         steps: the spans of steps, or of the rank's parts of them.
         places: where the own time of spans belongs.
-        own_times: by which it is told.
+        by: whose time they are told by; as far as it can be by the device where it is None.
     """
 
     def __init__(
-        self,
-        rank: int | None,
-        steps: Sequence[Span],
-        places: Places,
-        own_times: Callable[[Span], list[int]] = own_times,
+        self, rank: int | None, steps: Sequence[Span], places: Places, by: ToldBy | None = None
     ) -> None:
         self.rank = rank
         self.steps = steps
+        self.told_by = told_by(steps) if by is None else by
         self._places = places
         self.numbers = [step.step if step.step is not None else at for at, step in enumerate(steps)]
         self.starts = [step.start for step in steps]
         self.ends = [step.end for step in steps]
-        self.ms = [step.duration / MS for step in steps]
+        by_device = self.told_by is not ToldBy.PROGRAM
+        wholes = [*lasted(steps)] if by_device else [step.duration for step in steps]
+        self.ms = [whole / MS for whole in wholes]
         self.spans = [step.shape.after[step.at] - step.at for step in steps]
         self.in_full = sent_in_full(steps)
+        if self.told_by is ToldBy.MODULES:
+            self.in_full = [*map(says_modules, steps)]
         self.own: dict[TimedPlace, array[float]] = {}
         self.calls: dict[TimedPlace, int] = {}
         tables: dict[tuple[Shape, int], _Table] = {}
@@ -81,7 +84,12 @@ class Series:
             table = tables.get((step.shape, step.at))
             if table is None:
                 table = tables[step.shape, step.at] = self._table(step, places)
-            sums = _sums(own_times(step), table)
+            own_of_spans = (
+                own_times_on_device(step, wholes[number], self.told_by)
+                if by_device and says_phases(step)
+                else own_times(step)
+            )
+            sums = _sums(own_of_spans, table)
             for column, own in zip(table.columns, sums, strict=True):
                 column.extend([0.0] * (number - len(column)))
                 column.append(own / MS)
@@ -122,22 +130,12 @@ class Series:
         others = [at for at in chosen if self.steps[at].text(semconv.STEP_KEPT) not in _EXCEPTIONS]
         return self.select(others or chosen or range(len(self)))
 
-    @cached_property
-    def by_device(self) -> Series | None:
-        """Those of the steps that are told by their device, so told; None where none is."""
-        return self._told([at for at, step in enumerate(self.steps) if says_phases(step)])
-
-    @cached_property
-    def modules_by_device(self) -> Series | None:
-        """Those of them whose modules are too."""
-        return self._told([at for at, step in enumerate(self.steps) if says_modules(step)])
-
-    def _told(self, chosen: Sequence[int]) -> Series | None:
-        if not chosen:
-            return None
-        steps = [self.steps[at] for at in chosen]
-        told = Series(self.rank, steps, self._places, own_times_on_device)
-        told.numbers = [self.numbers[at] for at in chosen]
+    def told_as(self, by: ToldBy) -> Series:
+        """Return the same steps told by that."""
+        if by is self.told_by:
+            return self
+        told = Series(self.rank, self.steps, self._places, by)
+        told.numbers = self.numbers
         return told
 
     def phase(self, name: str) -> Sequence[float]:
@@ -155,7 +153,8 @@ class Series:
     def select(self, chosen: Sequence[int]) -> Series:
         """Return the series of some of its steps, by their numbers in this one."""
         part = object.__new__(Series)
-        part.rank, part.calls, part._places = self.rank, self.calls, self._places
+        part.rank, part.calls = self.rank, self.calls
+        part.told_by, part._places = self.told_by, self._places
         for name in ("steps", "numbers", "starts", "ends", "ms", "spans", "in_full"):
             column = getattr(self, name)
             setattr(part, name, [column[at] for at in chosen])
@@ -214,16 +213,6 @@ def series_of(steps: Iterable[Span]) -> list[Series]:
     return [
         Series(rank, sorted(spans, key=lambda span: span.start), places) for rank, spans in in_order
     ]
-
-
-def told_alike(a: Series, b: Series) -> tuple[Series, Series, str | None]:
-    """Return the usual steps of both told by the same: by the device as far as it tells of both; and what that is."""
-    a, b = a.usual_steps, b.usual_steps
-    if a.modules_by_device and b.modules_by_device:
-        return a.modules_by_device, b.modules_by_device, MODULES
-    if a.by_device and b.by_device:
-        return a.by_device, b.by_device, PHASES
-    return a, b, None
 
 
 def usual(values: Sequence[float]) -> float:

@@ -27,7 +27,7 @@ def own_times(run: Run) -> list[ModuleRow]:
     """Return a row for each place, those with most own time first."""
     phases: defaultdict[tuple[str, str | None], dict[str, float]] = defaultdict(dict)
     calls: defaultdict[tuple[str, str | None], dict[str, int]] = defaultdict(dict)
-    for place, own in run.told_own.items():
+    for place, own in run.usual_own.items():
         key = (place.pattern, place.module_class)
         phases[key][place.phase] = phases[key].get(place.phase, 0.0) + own
         calls[key][place.phase] = calls[key].get(place.phase, 0) + run.main.calls[place]

@@ -72,9 +72,7 @@ def bars(run: Run, odd: Sequence[Odd]) -> dict[str, Any]:
         max(range(first, min(first + stride, len(series))), key=series.ms.__getitem__)
         for first in range(0, len(series), stride)
     ]
-    told = series.by_device
-    of_all = series if told is None or len(told) < len(series) else told
-    parts = {phase: of_all.phase(phase) for phase in PHASES}
+    parts = {phase: series.phase(phase) for phase in PHASES}
     said = dict(odd)
     return {
         "stride": stride,

@@ -63,7 +63,7 @@ def report(run: Run, around: Around) -> bytes:
             for finding in diagnosis.findings[:_MOST_FINDINGS]
         ),
         losses="".join(f'<p class="soft">{escape(loss)}.</p>' for loss in around.losses)
-        + (f'<p class="soft">{escape(run.told_by)}</p>' if run.told_by else ""),
+        + (f'<p class="soft">{escape(said)}</p>' if (said := run.main.told_by.sentence) else ""),
         legend="".join(f'<span class="{phase}">{phase}</span>' for phase in _phases(run)),
         steps_label=escape(f"Time of {steps}, by phase"),
         ranks=_RANKS if ranks else "",

@@ -81,8 +81,7 @@ def lines(found: Comparison, a: Series, b: Series) -> Iterator[str]:
         f"{name}: {counted(len(series), 'step')}, {digits(ms)} ms"
         for name, series, ms in (("A", a, found.a_ms), ("B", b, found.b_ms))
     )
-    if found.told_by:
-        yield from textwrap.wrap(found.told_by, _WIDTH)
+    yield from textwrap.wrap(found.told_by.sentence, _WIDTH)
     for title, changes in (
         ("changed beyond noise", found.changes),
         ("new in B", found.new),

@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from otel_torch_modules._diagnosis.device_times import ran, says_modules
+from otel_torch_modules import semconv
+from otel_torch_modules._diagnosis.device_times import (
+    ToldBy,
+    lasted,
+    ran,
+    says_phases,
+    told_by,
+)
 from otel_torch_modules._diagnosis.places import Places
 from otel_torch_modules._trace import Span
 from otel_torch_modules.cli.phase_shares import BETWEEN
@@ -51,7 +58,8 @@ def folded(step: Span) -> Row:
 
     Where the device tells of modules, total and own time are told by it.
     """
-    return _row([step], Places(step.shape.sites), _device_ns if says_modules(step) else _program_ns)
+    by_device = told_by([step]) is ToldBy.MODULES
+    return _row([step], Places(step.shape.sites), _device_ns if by_device else _program_ns)
 
 
 def _program_ns(span: Span) -> int:
@@ -59,8 +67,16 @@ def _program_ns(span: Span) -> int:
 
 
 def _device_ns(span: Span) -> int:
+    taken = _taken(span)
+    return span.duration if taken is None else taken
+
+
+def _taken(span: Span) -> int | None:
+    """Return how long the device was at a span, and how long a step lasted by it; None where it does not say."""
+    if span.phase in (semconv.PHASE_STEP, semconv.PHASE_RANK):
+        return next(lasted([span])) if says_phases(span) else None
     times = ran(span)
-    return span.duration if times is None else times[1] - times[0]
+    return None if times is None else times[1] - times[0]
 
 
 def _row(spans: Sequence[Span], places: Places, took: Callable[[Span], int]) -> Row:
@@ -73,7 +89,8 @@ def _row(spans: Sequence[Span], places: Places, took: Callable[[Span], int]) -> 
             ).append(child)
     children = [_row(group, places, took) for group in groups.values()]
     total = sum(map(took, spans)) / 1e6
-    on_device = sum(map(_device_ns, spans)) / 1e6 if all(map(ran, spans)) else None
+    known = [taken for span in spans if (taken := _taken(span)) is not None]
+    on_device = sum(known) / 1e6 if len(known) == len(spans) else None
     own = max(total - sum(child.total for child in children), 0.0)
     return Row(spans, children, total, own, on_device)
 
@@ -86,6 +103,7 @@ def folded_tree(root: Row, width: int, most: int) -> Iterator[Text]:
     # Where the total is the device's, it need not be told twice.
     beside = [row.on_device for row, _, _ in rows if row.on_device not in (None, row.total)]
     title = f"{'device ms':>{_DEVICE}}" if beside else ""
+    whole = root.on_device or root.total
     names = min(max(map(len, labels)), width - _COLUMNS - len(title))
     bars = min(width - names - _COLUMNS - len(title) - 2, _BAR)
     yield Text(f"{'':{names}}{'total ms':>10}{'self ms':>10}{'%':>8}{title}", style="bold")
@@ -96,12 +114,16 @@ def folded_tree(root: Row, width: int, most: int) -> Iterator[Text]:
         line.append(row.label, style=style)
         line.append(remark, style=PHASE_STYLES[BETWEEN])
         line.truncate(names, overflow="ellipsis", pad=True)
-        share = row.total / max(root.total, 1e-9)
-        line.append(f"{row.total:>10.2f}{row.own:>10.2f}{100 * share:>8.1f}", style=style)
+        line.append(f"{row.total:>10.2f}{row.own:>10.2f}", style=style)
+        if beside:  # shares are those of the device, of what it tells of
+            share = None if row.on_device is None else row.on_device / max(whole, 1e-9)
+        else:
+            share = row.total / max(root.total, 1e-9)
+        line.append(f"{'' if share is None else f'{100 * share:.1f}':>8}", style=style)
         if beside:
             took = "" if row.on_device is None else f"{row.on_device:.2f}"
             line.append(f"{took:>{_DEVICE}}", style=style)
-        if bars > 3:
+        if bars > 3 and share is not None:
             line.append(f"  {'█' * round(bars * min(share, 1.0))}", style=style)
         line.rstrip()
         yield line

@@ -42,8 +42,7 @@ def overview(run: Run, covered: str | None, width: int) -> Iterator[Text]:
     number = "" if step.step is None else f" {step.step}"
     yield Text(f"The usual step{rank}: step{number}, trace {step.trace_id}", style="bold")
     yield from folded_tree(folded(step), width, _MOST_ROWS)
-    if run.told_by:
-        yield from map(Text, textwrap.wrap(run.told_by, width))
+    yield from map(Text, textwrap.wrap(run.main.told_by.sentence, width))
     hint = compiled_as_one(step)
     if hint:
         yield from map(Text, textwrap.wrap(hint, width))
@@ -57,7 +56,9 @@ def overview(run: Run, covered: str | None, width: int) -> Iterator[Text]:
 
 def usual_step(run: Run) -> Span:
     """Return the steady step that takes as long as the median, of those that have their modules."""
-    return min(run.told.steps, key=lambda step: abs(step.duration / 1e6 - run.usual_ms))
+    usual = run.steady.usual_steps
+    at = min(range(len(usual)), key=lambda at: abs(usual.ms[at] - run.usual_ms))
+    return usual.steps[at]
 
 
 def _rows(run: Run, width: int) -> Iterator[Text]:
@@ -70,7 +71,7 @@ def _rows(run: Run, width: int) -> Iterator[Text]:
     for phase in phases:
         head.append(f"{phase:>{_cells(phase)}}", style=PHASE_STYLES[phase])
     yield head
-    usual = {phase: median(run.told_phases.phase(phase)) for phase in phases}
+    usual = {phase: median(run.steady.usual_steps.phase(phase)) for phase in phases}
     yield _row("usual", run.usual_ms, usual)
     for at, words in _odd(run):
         row = Text(f"{run.main.numbers[at]:>8}{digits(run.main.ms[at]):>10}  {words}")

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from otel_torch_modules import semconv
-from otel_torch_modules._diagnosis.device_times import own_times_on_device, says_phases
+from otel_torch_modules._diagnosis.device_times import (
+    lasted,
+    own_times_on_device,
+    says_phases,
+    told_by,
+)
 from otel_torch_modules._trace import Span
 
 PHASES = (
@@ -39,7 +44,8 @@ def phase_shares(step: Span) -> Mapping[str, float]:
 
 def _add_times_on_device(times: dict[str, int], root: Span) -> None:
     shape, phases = root.shape, list[str]()
-    for at, own in enumerate(own_times_on_device(root), root.at):
+    own_times = own_times_on_device(root, next(lasted([root])), told_by([root]))
+    for at, own in enumerate(own_times, root.at):
         phase = shape.sites[at].phase
         if phase is None or phase not in times:
             phase = phases[shape.parents[at] - root.at] if phases else BETWEEN

@@ -101,7 +101,7 @@ def _as_json(run: Run, diagnosis: Diagnosis) -> dict[str, Any]:
     return {
         "steps": len(run.main),
         "usual_ms": round(run.usual_ms, 4),
-        "told_by": run.told_by,
+        "told_by": run.main.told_by.name.lower(),
         "findings": [finding.as_json() for finding in diagnosis.findings],
     }
 
@@ -111,7 +111,7 @@ def lines(
 ) -> Iterator[str]:
     """Yield what is printed, at most 40 lines."""
     yield from textwrap.wrap(heading(traces, run), width)
-    yield from textwrap.wrap(run.told_by or "", width)
+    yield from textwrap.wrap(run.main.told_by.sentence, width)
     yield ""
     yield from textwrap.wrap(diagnosis.verdict, width)
     yield ""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from otel_torch_modules import semconv
+from otel_torch_modules._diagnosis.device_times import ToldBy
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.places import BETWEEN
 from otel_torch_modules._diagnosis.run import Run
-from otel_torch_modules._diagnosis.series import Series, gaps, usual
+from otel_torch_modules._diagnosis.series import gaps, usual
 from otel_torch_modules._diagnosis.words import ms, percent
 
 DATA_SHARE = 0.1  # of the time of all steps
@@ -22,7 +23,7 @@ MODULE_SHARE = 0.5  # a module that is repeated nowhere
 
 def data(run: Run) -> Iterator[Finding]:
     """The loop waits for data. Threshold: `DATA_SHARE` of their time, and `DATA_STEPS` of them wait."""
-    waits = _noticed_waits(run.steady)
+    waits = run.steady.phase(semconv.PHASE_DATA)
     share = sum(waits) / max(sum(run.steady.ms), 1e-9)
     waiting = sum(wait > DATA_SHARE * run.usual_ms for wait in waits)
     if share >= DATA_SHARE and waiting >= DATA_STEPS * len(waits):
@@ -39,17 +40,6 @@ def data(run: Run) -> Iterator[Finding]:
         )
 
 
-def _noticed_waits(series: Series) -> Sequence[float]:
-    """Return how long each step waited for data, without the time in which its device still had work."""
-    waits = series.phase(semconv.PHASE_DATA)
-    behind = [lag or 0.0 for lag in series.attribute(semconv.DEVICE_LAG)]
-    first = waits[:1]
-    return [
-        *first,
-        *(max(wait - 1e3 * lag, 0.0) for lag, wait in zip(behind, waits[1:], strict=False)),
-    ]
-
-
 def optimizer(run: Run) -> Iterator[Finding]:
     """The optimizer takes long. Threshold: `OPTIMIZER_SHARE` of the usual step."""
     yield from _phase_share(
@@ -63,7 +53,7 @@ def optimizer(run: Run) -> Iterator[Finding]:
 
 def recompute(run: Run) -> Iterator[Finding]:
     """Activation checkpointing has its price. Threshold: `RECOMPUTE_SHARE` of the usual step."""
-    whole = usual(run.told_phases.phase(semconv.PHASE_RECOMPUTE))
+    whole = usual(run.steady.usual_steps.phase(semconv.PHASE_RECOMPUTE))
     roots = _recomputed_blocks(run)
     each = f"{ms(whole / roots)} for each of {roots} calls" if roots > 1 else ms(whole)
     yield from _phase_share(
@@ -90,10 +80,10 @@ def _recomputed_blocks(run: Run) -> int:
 def _phase_share(
     run: Run, rule: str, phase: str, threshold: float, sentence: str
 ) -> Iterator[Finding]:
-    time = usual(run.told_phases.phase(phase))
+    time = usual(run.steady.usual_steps.phase(phase))
     share = time / max(run.usual_ms, 1e-9)
     if share >= threshold:
-        places = {place: own for place, own in run.told_own.items() if place.phase == phase}
+        places = {place: own for place, own in run.usual_own.items() if place.phase == phase}
         most = max(places, key=lambda place: places[place])
         said = sentence.format(share=percent(share), ms=ms(time), place=most.name)
         yield Finding(rule, said, time, share, place=most.name, phase=phase)
@@ -101,7 +91,7 @@ def _phase_share(
 
 def between(run: Run) -> Iterator[Finding]:
     """Time that lies in no span, in steps or between them. Threshold: `BETWEEN_SHARE` of a step with its gap."""
-    inside = usual((run.told_phases if run.told_by else run.steady).phase(BETWEEN))
+    inside = usual(run.steady.phase(BETWEEN))
     after = usual([gap for _, gap in gaps(run.steady)])
     whole = run.usual_ms + after
     share = (inside + after) / max(whole, 1e-9)
@@ -121,15 +111,17 @@ def between(run: Run) -> Iterator[Finding]:
 def module(run: Run) -> Iterator[Finding]:
     """One module that is repeated nowhere leads. Threshold: its own time is `MODULE_SHARE` of the usual step."""
     times: defaultdict[str, float] = defaultdict(float)
-    for place, own in run.told_own.items():
+    if run.main.told_by is ToldBy.DEVICE:
+        return
+    for place, own in run.usual_own.items():
         if place.module_class is not None and place.name == place.pattern:
             times[place.name] += own
     for name, time in times.items():
         share = time / max(run.usual_ms, 1e-9)
         if share >= MODULE_SHARE:
             phase = max(
-                (place for place in run.told_own if place.name == name),
-                key=lambda place: run.told_own[place],
+                (place for place in run.usual_own if place.name == name),
+                key=lambda place: run.usual_own[place],
             ).phase
             yield Finding(
                 "module",

@@ -19,7 +19,7 @@ LEAST_SHARE = 0.02  # of the usual step
 def unlike(run: Run) -> Iterator[Finding]:
     """One of several equal blocks takes longer. Threshold: `UNLIKE` times, and `LEAST_SHARE` of the usual step."""
     groups: defaultdict[TimedPlace, dict[TimedPlace, float]] = defaultdict(dict)
-    for place, own in run.told_own.items():
+    for place, own in run.usual_own.items():
         if place.name != place.pattern:
             groups[place.starred][place] = own
     found: defaultdict[str, list[tuple[float, TimedPlace, dict[TimedPlace, float]]]] = defaultdict(
