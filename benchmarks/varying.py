@@ -102,7 +102,7 @@ def encoding_us(rounds: int) -> dict[str, list[float]]:
         assert isinstance(columns, SpanColumns)
         spans = len(columns.starts)
         layout = columns.layout
-        layout.spans = [like._replace(values=keys) for like in layout.spans]
+        layout.spans = [like._replace(keys=keys) for like in layout.spans]
         layout.values = {}
         columns.values = {
             _BYTES: [random.randrange(1 << 40) for _ in range(spans)],

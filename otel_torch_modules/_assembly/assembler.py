@@ -61,7 +61,8 @@ class Assembler:
         tree = self._assemble(record)
         if record.site is not None:
             root = tree if isinstance(tree, Span) else tree.root
-            root.say(why_kept(record).items())
+            why = why_kept(record)
+            root.say((*why,), (*why.values(),))
         return tree
 
     def _assemble(self, record: Record) -> Span | SpanColumns:
@@ -180,7 +181,7 @@ class Assembler:
         if record.site is not None:
             root = layout.spans[0]
             spans[0].kind, spans[0].attributes = root.kind, root.attributes
-            spans[0].values = columns.values_at(0)
+            spans[0].keys, spans[0].values = root.keys, columns.values_at(0)
         for place, points in columns.points.items():
             if place < len(spans):
                 spans[place].points = points

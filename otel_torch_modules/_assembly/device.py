@@ -54,4 +54,4 @@ class OnDevice:
         for span in root.walk():
             found = self.duration_and_lag(span.start, span.start, span.end)
             if found is not None:
-                span.say(zip(OF_DEVICE, found, strict=True))
+                span.say(OF_DEVICE, found)

@@ -25,9 +25,8 @@ def say_exposed(record: Record, launched: Iterable[Launched]) -> None:
     """Say of the step `record` for how long (s) it waited for what it launched, if that is known."""
     waits = []
     for span, modules_end in launched:
-        values = span.values or {}
-        at_once = values.get(ASYNC) is False
-        if not values.get(COMPLETED) or not (at_once or modules_end is not None):
+        at_once = span.value(ASYNC) is False
+        if not span.value(COMPLETED) or not (at_once or modules_end is not None):
             return
         since = span.start if at_once or modules_end is None else max(span.start, modules_end)
         waits.append((min(since, span.end), span.end))

@@ -14,6 +14,7 @@ from otel_torch_modules._spans.layout import Layout
 from otel_torch_modules._spans.span import SELF_TIME, Span
 
 SECOND = 1_000_000_000  # ns
+_ALONE = (SELF_TIME,)
 
 
 def add_self_times(root: Span) -> None:
@@ -23,9 +24,9 @@ def add_self_times(root: Span) -> None:
             own = span.end - span.start
             for child in span.children:
                 own -= child.end - child.start
-            if span.values is None:  # in place: every module span of a step that is read comes here
-                span.values = {}
-            span.values[SELF_TIME] = own / SECOND if own > 0 else 0.0
+            # Not by `say`: every module span of a step that is read comes here, most of them with no other value.
+            span.keys = (*span.keys, SELF_TIME) if span.keys else _ALONE
+            span.values = (*span.values, own / SECOND if own > 0 else 0.0)
 
 
 def self_times(layout: Layout, starts: list[int], ends: list[int]) -> list[float]:

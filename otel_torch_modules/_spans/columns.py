@@ -95,14 +95,14 @@ class SpanColumns:
         span = Span(
             self.root.trace, None, like.name, like.phase, like.kind, start, end, like.attributes
         )
-        span.values = self.values_at(place)
+        span.keys, span.values = like.keys, self.values_at(place)
         span.points = self.points.get(place)
         return span
 
-    def values_at(self, place: int) -> dict[Varying, Any] | None:
-        """Return the values of the span there; None for one that has none."""
+    def values_at(self, place: int) -> tuple[Any, ...]:
+        """Return the values of the span there."""
         columns = {**self.layout.values, **self.values}
-        return {key: columns[key][place] for key in self.layout.spans[place].values} or None
+        return tuple([columns[key][place] for key in self.layout.spans[place].keys])
 
     def spans_apart(self, span_ids: list[int]) -> list[Span]:
         """Return the spans that are encoded one by one, without the tree around them.

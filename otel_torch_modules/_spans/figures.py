@@ -66,7 +66,7 @@ def _modules(layout: Layout) -> _Modules:
     places: defaultdict[Kind, list[int]] = defaultdict(list)
     for place, span in enumerate(layout.spans):
         pattern = span.attributes.get(semconv.MODULE_PATTERN)
-        if pattern is not None and SELF_TIME in span.values:
+        if pattern is not None and SELF_TIME in span.keys:
             places[pattern, span.phase].append(place)
     return {kind: pick(found) for kind, found in places.items()}
 
@@ -81,6 +81,6 @@ def _of_spans(root: Span, heads: int) -> Figures:
     modules: defaultdict[Kind, float] = defaultdict(float)
     for span in top.walk():
         pattern = span.attributes.get(semconv.MODULE_PATTERN)
-        if pattern is not None and span.values is not None and SELF_TIME in span.values:
-            modules[pattern, span.phase] += span.values[SELF_TIME]
+        if pattern is not None and SELF_TIME in span.keys:
+            modules[pattern, span.phase] += span.value(SELF_TIME)
     return Figures((top.end - top.start) / _SECOND, dict(phases), dict(modules))

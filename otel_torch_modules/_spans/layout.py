@@ -16,7 +16,7 @@ class Prototype(NamedTuple):
     phase: str
     kind: int
     attributes: Mapping[str, Any]
-    values: tuple[Varying, ...] = ()  # those that it may have
+    keys: tuple[Varying, ...] = ()  # of the values that it may have
 
 
 class Layout:
@@ -31,7 +31,7 @@ class Layout:
     def __init__(self, spans: list[Span], heads: int, truncated: bool) -> None:
         places = {id(span): place for place, span in enumerate(spans)}
         self.spans = [
-            Prototype(span.name, span.phase, span.kind, span.attributes, (*(span.values or ()),))
+            Prototype(span.name, span.phase, span.kind, span.attributes, span.keys)
             for span in spans
         ]
         """What each span has; a step's own attributes are those of the record read."""

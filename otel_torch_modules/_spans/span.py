@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -73,6 +73,7 @@ class Span:
         "children",
         "end",
         "error",
+        "keys",
         "kind",
         "link",
         "name",
@@ -106,8 +107,9 @@ class Span:
         self.start = start
         self.end = end
         self.attributes = attributes  # what all spans of its place have
-        # What each has of its own; None for what is not known.
-        self.values: dict[Varying, Any] | None = None
+        # What each has of its own, and the value of each of these; None for what is not known.
+        self.keys: tuple[Varying, ...] = ()
+        self.values: tuple[Any, ...] = ()
         self.children: list[Span] | tuple[()] = ()  # a list of its own would cost a leaf too much
         self.link: Span | None = None  # the forward or recompute span of a backward span
         self.error: Raised | None = None
@@ -118,20 +120,26 @@ class Span:
         if parent is not None:
             parent.adopt(self)
 
-    def say(self, values: Iterable[tuple[Varying, Any]]) -> None:
-        """Add values."""
-        if self.values is None:
-            self.values = dict(values)
-        else:
-            self.values.update(values)
+    def say(self, keys: tuple[Varying, ...], values: tuple[Any, ...]) -> None:
+        """Add values, one for each of `keys`; what was said before of the same is forgotten."""
+        if len(keys) != len(values):
+            raise ValueError(f"{len(values)} values for the {len(keys)} attributes {keys}")
+        if self.keys:
+            said = dict(zip((*self.keys, *keys), (*self.values, *values), strict=True))
+            keys, values = (*said,), (*said.values(),)
+        self.keys, self.values = keys, values
+
+    def value(self, key: Varying) -> Any:
+        """Return the value of `key`; None where it has none."""
+        return self.values[self.keys.index(key)] if key in self.keys else None
 
     @property
     def all_attributes(self) -> Mapping[str, Any]:
         """The attributes with the values that are known."""
-        if not self.values:
+        if not self.keys:
             return self.attributes
-        known = {key.name: value for key, value in self.values.items() if value is not None}
-        return {**self.attributes, **known}
+        said = zip(self.keys, self.values, strict=True)
+        return {**self.attributes, **{key.name: value for key, value in said if value is not None}}
 
     @property
     def on_host(self) -> list[Span]:

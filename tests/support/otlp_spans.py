@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Tracer, TracerProvider
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceState
 
+from otel_torch_modules._emission.otlp.block import Template
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
@@ -93,7 +95,8 @@ def records(
         span.link = draw(st.none() | st.sampled_from([*spans, elsewhere]))
         if draw(st.integers(0, 9)) == 0:
             span.error = Raised(draw(texts), draw(texts), draw(texts))
-        span.values = draw(st.none() | st.fixed_dictionaries({}, optional=VALUES))
+        said = draw(st.fixed_dictionaries({}, optional=VALUES))
+        span.say((*said,), (*said.values(),))
         if draw(st.integers(0, 9)) == 0:
             span.points = draw(st.lists(points, max_size=2))
         if draw(st.integers(0, 9)) == 0:
@@ -110,6 +113,17 @@ def runs(draw: st.DrawFn) -> list[RecordSpans]:
     places = draw(st.lists(attributes.map(SharedAttributes), min_size=1, max_size=3))
     names = draw(st.lists(texts, min_size=1, max_size=3))
     return draw(st.lists(records(places, names), min_size=1, max_size=3))
+
+
+def kept_templates(attributes: Mapping[str, Any]) -> list[Template]:
+    """Return those that an encoder has kept on the attributes that they have, the last made first."""
+    assert isinstance(attributes, SharedAttributes)
+    kept = []
+    template = attributes.encoded
+    while template is not None:
+        kept.append(template)
+        template = template.next
+    return kept
 
 
 def ours(encoder: SpanEncoder, record: RecordSpans) -> bytes:

@@ -18,5 +18,5 @@ def alone(record: Record) -> Span:
     tree.read(record.log[:-WIDTH])
     root = tree.finish()
     root.attributes = SharedAttributes({semconv.PHASE: event.shown.phase})
-    root.values = dict(zip(event.values, detail.values, strict=True))
+    root.keys, root.values = event.values, detail.values
     return root

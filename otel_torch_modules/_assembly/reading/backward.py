@@ -121,7 +121,7 @@ class Backward:
             parent.trace, parent, name, semconv.PHASE_BACKWARD, self._kind, time, time, attributes
         )
         if call.index:
-            span.say([(CALL_INDEX, call.index)])
+            span.say((CALL_INDEX,), (call.index,))
         span.link = call.span
         self._spans[call] = span
         return span
@@ -191,7 +191,7 @@ def _place(call: Call, span: Span, host: Span) -> None:
         call.index = repeated.index
         span.name = semconv.RECOMPUTE_PREFIX + call.label
         if call.index:
-            span.say([(CALL_INDEX, call.index)])
+            span.say((CALL_INDEX,), (call.index,))
 
 
 def _shift(span: Span, by: int) -> None:

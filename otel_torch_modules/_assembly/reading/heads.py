@@ -75,10 +75,10 @@ def describe_heads(spans: list[Span], record: Record, truncated: bool) -> None:
         # A name that is one step's is not worth a template.
         alone = rest or (span.phase is semconv.PHASE_STEP and "{" in record.step_name)
         span.attributes = {**known, **rest} if alone else known
-        span.values = values
+        span.keys, span.values = (*values,), (*values.values(),)
     if record.shared is not None:
-        values = {**values, RANK: record.shared.rank}
-    spans[-1].values = {**values, **record.measured}
+        spans[-1].say((RANK,), (record.shared.rank,))
+    spans[-1].say((*record.measured,), (*record.measured.values(),))
 
 
 def _is_number(index: Any) -> bool:

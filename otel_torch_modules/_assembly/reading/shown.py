@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
 from otel_torch_modules import semconv
-from otel_torch_modules._records import Detail, Event, Point, Shown, Varying
+from otel_torch_modules._records import Detail, Event, Point, Shown
 from otel_torch_modules._spans.span import INTERNAL, Happening, SharedAttributes, Span, Trace
 
 
@@ -32,7 +31,7 @@ def span_of(
         attributes = attributes_of_phase(shown.phase, shown.said or "", said, around)
     span = Span(trace, parent, shown.name + said, shown.phase, INTERNAL, begin, end, attributes)
     if type(detail) is Detail:
-        span.say(values_of(event, detail))
+        span.say(event.values, detail.values)
     return span
 
 
@@ -42,15 +41,12 @@ def happening_of(event: Point, time: int, detail: Any) -> Happening:
     said = detail
     if type(detail) is Detail:
         said = detail.said
-        attributes = {key.name: value for key, value in values_of(event, detail)}
+        attributes = {
+            key.name: value for key, value in zip(event.values, detail.values, strict=True)
+        }
     if event.said and said is not None:
         attributes[event.said] = said
     return Happening(event.name, time, attributes)
-
-
-def values_of(event: Event, detail: Detail) -> Iterable[tuple[Varying, Any]]:
-    """Return what `detail` has, by what `event` declares."""
-    return zip(event.values, detail.values, strict=True)
 
 
 @lru_cache(maxsize=1_000)

@@ -16,7 +16,6 @@ from otel_torch_modules._assembly.reading.shown import (
     attributes_of_phase,
     happening_of,
     span_of,
-    values_of,
 )
 from otel_torch_modules._assembly.reading.stacks import TOLD, Open, Stacks, end, innermost_call
 from otel_torch_modules._engine.pauses import slices
@@ -189,9 +188,9 @@ class RecordTree:
             )
         if call.span is not None:
             if call.index:
-                call.span.say([(CALL_INDEX, call.index)])
+                call.span.say((CALL_INDEX,), (call.index,))
             if type(detail) is Detail:
-                call.span.say(values_of(CALL, detail))
+                call.span.say(CALL.values, detail.values)
         self._made.calls.add(call)
         stack.append(call)
         self._made.ruler(thread).turn(first, call)
@@ -221,7 +220,7 @@ class RecordTree:
             if not stack and not call.recompute:
                 self._top.error = detail if span is self._top else Raised(*detail[:2], "")
         elif type(detail) is Detail:
-            span.say(values_of(event, detail))
+            span.say(event.values, detail.values)
 
     def _last_call_of(self, site: Site) -> Call | None:
         return next(self._known.of(site), None) or next(self._known.before(site), None)
@@ -315,7 +314,7 @@ class RecordTree:
             if isinstance(span, Span):
                 span.end = time
                 if type(detail) is Detail:
-                    span.say(values_of(event, detail))
+                    span.say(event.values, detail.values)
                 del stack[place]
                 return
 

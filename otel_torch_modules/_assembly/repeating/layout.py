@@ -52,9 +52,7 @@ class Plan:
         self._values = _Values(spans)
         self.layout.values = self._values.constant
         self._points = _Points(spans)
-        self._on_device = [
-            place for place, span in enumerate(spans) if DEVICE_LAG in (span.values or ())
-        ]
+        self._on_device = [place for place, span in enumerate(spans) if DEVICE_LAG in span.keys]
         self._moved_starts, self._moved_ends = (
             {place: moment for place in self._on_device if (moment := moments[place]).taken}
             for moments in ([span.start for span in spans], [span.end for span in spans])
@@ -160,11 +158,11 @@ class _Values:
     __slots__ = ("_columns", "_placed", "constant")
 
     def __init__(self, spans: list[Span]) -> None:
-        keys = dict.fromkeys(chain.from_iterable(span.values or () for span in spans))
+        keys = dict.fromkeys(chain.from_iterable(span.keys for span in spans))
         self._columns: dict[Varying, list[Any]] = {key: [None] * len(spans) for key in keys}
         self._placed: dict[Varying, list[tuple[int, Placed]]] = {}
         for place, span in enumerate(spans):
-            for key, value in (span.values or {}).items():
+            for key, value in zip(span.keys, span.values, strict=True):
                 if isinstance(value, Placed):
                     self._placed.setdefault(key, []).append((place, value))
                 else:
@@ -235,8 +233,7 @@ def without_moments(root: Span) -> None:
     """Give the spans of a tree that was read so plain times and values."""
     for span in root.walk():
         span.start, span.end = int(span.start), int(span.end)
-        if span.values:
-            span.values = {key: _plain(value) for key, value in span.values.items()}
+        span.values = (*map(_plain, span.values),)
         if span.points:
             span.points = [
                 Happening(

@@ -1,6 +1,6 @@
 """OTLP from columns: the bytes that are alike in all records with one layout are laid out once.
 
-A block is the list of their pieces. For each record a copy of it gets what goes into the holes, and is joined.
+For each record a copy of the block gets what goes into the holes, and is joined.
 """
 
 from __future__ import annotations
@@ -10,14 +10,7 @@ from itertools import chain
 from operator import add
 from typing import Any, NamedTuple
 
-from otel_torch_modules._emission.otlp.block import (
-    FIRST_VALUE,
-    OPENING,
-    Form,
-    Template,
-    begun,
-    fill,
-)
+from otel_torch_modules._emission.otlp.block import Block, Form, Template, joined
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.otlp.language import Pieces
 from otel_torch_modules._engine.pauses import pause, slices
@@ -27,8 +20,6 @@ from otel_torch_modules._spans.layout import Layout
 from otel_torch_modules._weak_table import WeakTable
 
 _NUMBERS_AT_ONCE = 1_024
-
-_FIXED = (int, float)  # types whose values all take as many bytes
 
 
 class EncodedBlock(NamedTuple):
@@ -51,7 +42,7 @@ class ColumnsEncoder:
         self._encoder = encoder
         self._language = encoder.language
         self._block_size = block_size
-        self._blocks = WeakTable[Layout, tuple[int, list[_Block]]]()
+        self._blocks = WeakTable[Layout, tuple[int, list[_Places]]]()
 
     def encode(
         self, columns: SpanColumns, span_ids: list[int], flags: int
@@ -75,44 +66,33 @@ class ColumnsEncoder:
             if encoded.span_count == self._block_size:
                 pause()
 
-    def _blocks_of(self, layout: Layout, flags: int) -> list[_Block]:
+    def _blocks_of(self, layout: Layout, flags: int) -> list[_Places]:
         known = self._blocks.get(layout)
         if known is None or known[0] != flags:
             known = flags, list(self._make_blocks(layout, flags))
             self._blocks.put(layout, known)
         return known[1]
 
-    def _make_blocks(self, layout: Layout, flags: int) -> Iterator[_Block]:
+    def _make_blocks(self, layout: Layout, flags: int) -> Iterator[_Places]:
         groups: dict[tuple[Form, str], list[tuple[int, Template]]] = {}
         apart = set(layout.apart)
         for place in range(layout.heads, len(layout.spans)):
             if place not in apart:
                 span = layout.spans[place]
                 linked = place in layout.links
-                alike = self._language, span.name, span.kind, flags, linked, False, *span.values
+                alike = self._language, span.name, span.kind, flags, linked, False, span.keys
                 template = self._encoder.template(span.attributes, alike)
                 part = self._encoder.services.part_of(span.phase)
                 groups.setdefault((template.form, part), []).append((place, template))
         for (form, part), group in groups.items():
             for some in slices(group, self._block_size):
-                yield _Block(self._encoder, layout, some, form, part)
+                yield _Places(self._encoder, layout, some, form, part)
 
 
-class _Block:
+class _Places:
     """The spans at some places of a layout, all of one form and one part."""
 
-    __slots__ = (
-        "_encoder",
-        "_fixed",
-        "_form",
-        "_lengths",
-        "_links",
-        "_own",
-        "_parents",
-        "_part",
-        "_pieces",
-        "_varies",
-    )
+    __slots__ = ("_block", "_encoder", "_lengths", "_links", "_own", "_parents", "_part", "_varies")
 
     def __init__(
         self,
@@ -123,28 +103,25 @@ class _Block:
         part: str,
     ) -> None:
         self._encoder = encoder
-        self._form = form
         self._part = part
         places = [place for place, _ in spans]
+        templates = [template for _, template in spans]
         self._own = pick(places)
         self._parents = pick([layout.parents[place] for place in places])
         self._links = pick([layout.links.get(place, 0) for place in places])
-        templates = [template for _, template in spans]
-        self._pieces = begun(form, templates)
+        self._varies = [(place, key) for place, key in form.values if key not in layout.values]
+        # What is the same in all records is written now.
+        alike = [
+            (place, key, encoder.attributes(key, self._own(layout.values[key])))
+            for place, key in form.values
+            if key in layout.values
+        ]
+        sized = encoder.size_of(key for _, key in self._varies)
+        self._block = Block.of(form, encoder.language, templates)
+        self._block.put_values(alike, [template.length + sized for template in templates])
         self._lengths = [template.length for template in templates]
-        # The places of pieces that vary, with what they are; what is the same in all records is written now.
-        self._varies: list[tuple[int, Varying]] = []
-        for place, key in enumerate(form.keys, FIRST_VALUE):
-            constant = layout.values.get(key)
-            if constant is None:
-                self._varies.append((place, key))
-                continue
-            self._pieces[place :: form.stride] = column = encoder.attributes(
-                key, self._own(constant)
-            )
+        for _, _, column in alike:
             self._lengths = list(map(add, self._lengths, map(len, column)))
-        self._fixed = 0  # bytes of values that `_pieces` reckons with
-        self._pieces[OPENING :: form.stride] = encoder.language.openings(self._lengths)
 
     def encode(
         self,
@@ -155,39 +132,15 @@ class _Block:
         values: dict[Varying, list[Any]],
     ) -> EncodedBlock:
         """Return the spans with these ids, times and values."""
-        pieces, own = self._pieces.copy(), self._own
-        fill(
-            pieces,
-            self._form,
-            trace_id,
-            own(ids),
-            self._parents(ids),
-            own(starts),
-            own(ends),
-            self._links(ids),
-        )
-        if self._varies:
-            self._write_values(pieces, values)
-        return EncodedBlock(b"".join(pieces), len(self._lengths), self._part)
-
-    def _write_values(self, pieces: list[bytes], values: dict[Varying, list[Any]]) -> None:
-        stride, count = self._form.stride, len(self._lengths)
-        openings = self._encoder.language.openings
-        fixed = 0
-        lengths = None  # of spans whose values differ in length
-        for place, key in self._varies:
-            pieces[place::stride] = column = self._encoder.attributes(key, self._own(values[key]))
-            size = len(column[0])
-            if key.type in _FIXED and sum(map(len, column)) == size * count:
-                fixed += size
-            else:
-                lengths = list(map(add, lengths or self._lengths, map(len, column)))
-        if lengths is not None:
-            pieces[OPENING::stride] = openings([length + fixed for length in lengths])
-        elif fixed != self._fixed:
-            begun = openings([length + fixed for length in self._lengths])
-            self._pieces[OPENING::stride] = pieces[OPENING::stride] = begun
-            self._fixed = fixed
+        block, own = self._block.copy(), self._own
+        block.put_ids(trace_id, own(ids), self._parents(ids), self._links(ids))
+        block.put_times(own(starts), own(ends))
+        columns = [
+            (place, key, self._encoder.attributes(key, own(values[key])))
+            for place, key in self._varies
+        ]
+        block.put_values(columns, self._lengths)
+        return EncodedBlock(joined([block], self._encoder.language), len(self._lengths), self._part)
 
 
 def _written(write: Callable[[list[int]], Pieces], numbers: list[int]) -> Pieces:

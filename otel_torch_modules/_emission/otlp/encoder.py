@@ -7,8 +7,7 @@ same in all others. Whatever the standard encoder would write is thereby what is
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from operator import add
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.sdk.resources import Resource
@@ -16,16 +15,8 @@ from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_torch_modules._emission.limits import Limits
-from otel_torch_modules._emission.otlp.block import (
-    FIRST_VALUE,
-    OPENING,
-    Form,
-    Forms,
-    Template,
-    begun,
-    fill,
-)
-from otel_torch_modules._emission.otlp.language import Language, Pieces, cut
+from otel_torch_modules._emission.otlp.block import Alike, Block, Form, Forms, Template, joined
+from otel_torch_modules._emission.otlp.language import Language, cut
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest
 from otel_torch_modules._emission.otlp.specimen import Specimen
 from otel_torch_modules._emission.record_spans import RecordSpans
@@ -38,22 +29,7 @@ from otel_torch_modules._spans.span import SharedAttributes, Span, Trace
 
 _NO_RESOURCE = Resource.get_empty()
 _TEMPLATES_AT_ONCE = 8  # about a millisecond
-
-
-# What spans with the same attributes have in common: language, name, kind, trace flags, whether they have a link to a
-# span of the same trace, whether the span above is another process's, None where they hang below nothing, and keys of
-# their values.
-Alike = tuple[Any, ...]
-
-
-class _Templates(dict[Hashable, Template]):
-    """Those of the spans with the attributes that they are kept on."""
-
-    __slots__ = ("maker",)
-
-    def __init__(self, maker: object) -> None:
-        super().__init__()
-        self.maker = maker  # what another encoder made is of no use
+_ROW = 9  # what is known of a span, but for its values: see `_encode_known`
 
 
 class SpanEncoder:
@@ -109,19 +85,19 @@ class SpanEncoder:
         if not self.has_templates(batch.decision):
             return self._encode_anew(batch, spans)
         rest: list[Span] = []
-        encoded = self._encode_known(batch, spans, rest)
-        if rest:
-            anew = self._encode_anew(batch, rest)
-            encoded = [*encoded, anew] if rest[-1] is spans[-1] else [anew, *encoded]
-        return self.language.between.join(encoded)
+        known = self._encode_known(batch, spans, rest)
+        if not rest:
+            return known
+        anew = self._encode_anew(batch, rest)
+        if not known:
+            return anew
+        return self.language.between.join((known, anew) if rest[-1] is spans[-1] else (anew, known))
 
-    def _encode_known(
-        self, batch: RecordSpans, spans: Sequence[Span], rest: list[Span]
-    ) -> list[bytes]:
+    def _encode_known(self, batch: RecordSpans, spans: Sequence[Span], rest: list[Span]) -> bytes:
         """Return the spans that there are templates for, and put the others into `rest`."""
         trace, flags, maker = batch.trace, batch.decision.trace_flags, self._maker
         outer, language = trace.parent, self.language
-        groups: dict[Form, tuple[list[Span], list[Template]]] = {}
+        rows_of: dict[Form, list[Any]] = {}
         for span in spans:
             attributes, link, above = span.attributes, span.link, span.parent or outer
             if (
@@ -134,55 +110,68 @@ class SpanEncoder:
                 rest.append(span)
                 continue
             remote = None if above is None else above.remote
-            keys = span.values or ()
-            alike = (language, span.name, span.kind, flags, link is not None, remote, *keys)
-            kept = attributes.encoded
-            template = None if kept is None or kept.maker is not maker else kept.get(alike)
-            if template is None:
+            alike = language, span.name, span.kind, flags, link is not None, remote, span.keys
+            template = attributes.encoded
+            if template is None or template.maker is not maker or template.alike != alike:
                 template = self.template(attributes, alike)
-            group = groups.get(template.form)
-            if group is None:
-                group = groups[template.form] = [], []
-            group[0].append(span)
-            group[1].append(template)
             form = template.form
-        if groups:  # the last span's comes last
-            groups[form] = groups.pop(form)
-        return [self._encode_alike(trace, form, *group) for form, group in groups.items()]
+            rows = rows_of.get(form)
+            if rows is None:
+                rows = rows_of[form] = []
+            # All at once: whoever looks at the span again finds it far away from the processor.
+            rows += (
+                template.opening,
+                template.name,
+                template.attributes,
+                template.length,
+                span.span_id,
+                0 if above is None else above.span_id,
+                0 if link is None else link.span_id,
+                span.start,
+                span.end,
+            )
+            rows += span.values
+        if rows_of:  # the last span's comes last
+            rows_of[form] = rows_of.pop(form)
+        blocks = [self._block(trace, form, rows) for form, rows in rows_of.items()]
+        return joined(blocks, language) if blocks else b""
 
-    def _encode_alike(
-        self, trace: Trace, form: Form, spans: list[Span], templates: list[Template]
-    ) -> bytes:
-        """Return spans of one form, for all of which there are templates."""
+    def _block(self, trace: Trace, form: Form, rows: list[Any]) -> Block:
+        """Return spans of one form, for all of which there are templates, from what is known of each."""
         language, offset = self.language, trace.clock_offset
-        pieces = begun(form, templates)
-        parents: Pieces = (b"",) * len(spans)
-        if not form.outermost:
-            outer: Any = trace.parent
-            parents = language.span_ids([(span.parent or outer).span_id for span in spans])
-        fill(
-            pieces,
-            form,
+        width = _ROW + len(form.keys)
+        columns = [rows[place::width] for place in range(width)]
+        openings, names, attributes, lengths, own, parents, linked, starts, ends, *values = columns
+        block = Block(form, language, openings, names, attributes)
+        block.put_ids(
             language.trace_id(trace.trace_id),
-            language.span_ids([span.span_id for span in spans]),
-            parents,
-            language.times([span.start + offset for span in spans]),
-            language.times([span.end + offset for span in spans]),
-            language.span_ids([span.link.span_id for span in spans if span.link is not None]),
+            language.span_ids(own),
+            [b""] * len(own) if form.outermost else language.span_ids(parents),
+            language.span_ids(linked) if form.linked else (),
         )
-        lengths = [template.length for template in templates]
-        for place, key in enumerate(form.keys, FIRST_VALUE):
-            column = self.attributes(key, [span.values[key] for span in spans if span.values])
-            pieces[place :: form.stride] = column
-            lengths = list(map(add, lengths, map(len, column)))
-        pieces[OPENING :: form.stride] = language.openings(lengths)
-        return b"".join(pieces)
+        block.put_times(
+            language.times([start + offset for start in starts]),
+            language.times([end + offset for end in ends]),
+        )
+        block.put_values(
+            [
+                (place, key, self.attributes(key, column))
+                for (place, key), column in zip(form.values, values, strict=True)
+            ],
+            lengths,
+        )
+        return block
 
     def attributes(self, key: Varying, values: Sequence[Any]) -> list[bytes]:
         """Return what varies of spans as they are written, as far as limits leave it."""
         if key.type in (str, tuple) and self._limits.bind_attributes:
             values = [None if value is None else self._limits.cut(value) for value in values]
         return self.language.attributes(key, values)
+
+    def size_of(self, keys: Iterable[Varying]) -> int:
+        """Return how many bytes values take that are known, of those types that are `sized`."""
+        sized = [key for key in keys if key.type in self.language.sized]
+        return sum(len(self.attributes(key, [key.type()])[0]) for key in sized)
 
     def request(self, encoded: Iterable[bytes], span_count: int) -> EncodedRequest:
         """Return the request that sends what `encode` returned, as spans of the process itself."""
@@ -202,26 +191,21 @@ class SpanEncoder:
     def template(self, attributes: Mapping[str, Any], alike: Alike) -> Template:
         """Return what all spans with these attributes have. What was made for those of one place is not kept."""
         if type(attributes) is not SharedAttributes:
-            return self._make_template(attributes, *alike)
-        kept: _Templates | None = attributes.encoded
-        if kept is None or kept.maker is not self._maker:
-            kept = attributes.encoded = _Templates(self._maker)
-        template = kept.get(alike)
+            return self._make_template(attributes, alike, None)
+        first: Template | None = attributes.encoded
+        if first is not None and first.maker is not self._maker:
+            first = None  # what another encoder made is of no use
+        template = first
+        while template is not None and template.alike != alike:
+            template = template.next
         if template is None:
-            template = kept[alike] = self._make_template(attributes, *alike)
+            template = attributes.encoded = self._make_template(attributes, alike, first)
         return template
 
     def _make_template(
-        self,
-        attributes: Mapping[str, Any],
-        language: Language,
-        name: str,
-        kind: int,
-        flags: int,
-        linked: bool,
-        remote: bool | None,
-        *keys: Varying,
+        self, attributes: Mapping[str, Any], alike: Alike, following: Template | None
     ) -> Template:
+        language, name, kind, flags, linked, remote, keys = alike
         specimen = Specimen(Prototype(name, "", kind, attributes, keys), remote)
         if linked:
             specimen.add_link()
@@ -231,8 +215,10 @@ class SpanEncoder:
         self._made += 1
         if not self._made % _TEMPLATES_AT_ONCE:
             pause()
+        (opening,) = language.openings([len(encoded)])
+        form, named, shared = self._forms.cut(keys, linked, remote is None, cut(encoded, varies))
         length = len(encoded) - len(varies[5])
-        return self._forms.template(keys, linked, remote is None, length, cut(encoded, varies))
+        return Template(self._maker, alike, form, length, opening, named, shared, following)
 
     def _encode_anew(self, batch: RecordSpans, spans: Iterable[Span]) -> bytes:
         # Without a resource: the encoder would encode it each time, at twice the cost of a span.

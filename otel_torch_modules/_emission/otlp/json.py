@@ -28,6 +28,7 @@ class Json:
 
     name = "json"
     between = b","
+    sized = frozenset((bool, int, float, str, tuple))
 
     def encode(self, spans: Sequence[ReadableSpan]) -> bytes:
         """Return the items of the list ``spans``."""
@@ -79,7 +80,7 @@ class Json:
 
     def openings(self, lengths: Iterable[int]) -> list[bytes]:
         """Return what stands between spans."""
-        return [b"" if place == 0 else b"," for place, _ in enumerate(lengths)]
+        return [b"," for _ in lengths]
 
 
 def _double(value: float) -> str:

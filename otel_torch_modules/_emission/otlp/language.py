@@ -22,6 +22,8 @@ class Language(Protocol):
     name: str
     between: bytes
     """What stands between two spans."""
+    sized: frozenset[type]
+    """The types whose values, where they are known, are no reason for `openings` that are other ones."""
 
     def encode(self, spans: Sequence[ReadableSpan]) -> bytes:
         """Return `spans` of one resource and scope, with `between` between them, as the standard encoder has them."""

@@ -32,6 +32,7 @@ class Protobuf:
 
     name = "protobuf"
     between = b""
+    sized = frozenset((bool, int, float))
 
     def encode(self, spans: Sequence[ReadableSpan]) -> bytes:
         """Return `spans` as fields of ``ScopeSpans``."""

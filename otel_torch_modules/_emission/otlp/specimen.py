@@ -40,8 +40,7 @@ class Specimen:
             like.attributes,
         )
         self.span.span_id = int.from_bytes(span_id, "big")
-        if like.values:
-            self.span.values = {key: _value(key.type) for key in like.values}
+        self.span.say(like.keys, tuple([_value(key.type) for key in like.keys]))
 
     @property
     def root(self) -> Span:
@@ -65,7 +64,9 @@ class Specimen:
         span = self.span
         trace_id = language.trace_id(span.trace.trace_id)
         above = [] if self.parent is None else [self.parent.span_id]
-        columns = [attributes(key, [value]) for key, value in (span.values or {}).items()]
+        columns = [
+            attributes(key, [value]) for key, value in zip(span.keys, span.values, strict=True)
+        ]
         written = [
             trace_id,
             *language.span_ids([span.span_id]),

@@ -24,7 +24,7 @@ from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.span import SELF_TIME
 from otel_torch_modules.config import Config
 from tests.support.otlp_languages import LANGUAGES, parsed
-from tests.support.otlp_spans import SCOPE, by_id, span_ids, trace_ids, tracer
+from tests.support.otlp_spans import SCOPE, by_id, kept_templates, span_ids, trace_ids, tracer
 from tests.unit.assembly.repeating.test_repeats import Loop, Training, loops, simple, ticks_from
 
 
@@ -124,8 +124,8 @@ def test_shapes_of_whatever_length_are_written_from_one_template() -> None:
         if at >= 2:
             assert isinstance(columns, SpanColumns)
             assert check(columns, encoder, list(range(1, 7)), 1) == [1, 1, 1, 2]
-    kept = [getattr(like.attributes, "encoded", None) for like in columns.layout.spans[1:]]
-    assert [templates and len(templates) for templates in kept] == [1, 1, 1, 1, 1]
+    kept = [kept_templates(like.attributes) for like in columns.layout.spans[1:]]
+    assert list(map(len, kept)) == [1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -168,7 +168,9 @@ def test_a_place_that_is_called_once_more_has_another_index(index: int) -> None:
 
     columns = repeated([record(at) for at in range(3)])
     names = [
-        (columns.values_at(place) or {}).get(CALL_INDEX, 0)
+        dict(zip(columns.layout.spans[place].keys, columns.values_at(place), strict=True)).get(
+            CALL_INDEX, 0
+        )
         for place in range(1, len(columns.layout.spans))
     ]
     assert names == [0, 1, 2, 3]

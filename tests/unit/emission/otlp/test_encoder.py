@@ -19,7 +19,7 @@ from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._spans.span import SharedAttributes, Span, Trace
 from tests.support.examples import examples
 from tests.support.otlp_languages import LANGUAGES, parsed
-from tests.support.otlp_spans import SCOPE, by_id, ours, runs, standard, tracer
+from tests.support.otlp_spans import SCOPE, by_id, kept_templates, ours, runs, standard, tracer
 
 
 @pytest.mark.slow
@@ -79,13 +79,14 @@ def test_what_is_kept_of_a_place_is_kept_on_its_attributes_by_the_last_encoder_a
         for _ in range(2):
             found = parsed(encoder.language, ours(encoder, record))
             assert by_id(found) == by_id(standard(record))
-        assert [list(place.encoded) for place in places] == [
-            [(encoder.language, f"forward {n}", 3, 1, True, False) for n in (0, 2)],
-            [(encoder.language, "forward 1", 3, 1, True, False)],
+        kept = [kept_templates(place) for place in places]
+        assert [[template.alike for template in of_place] for of_place in kept] == [
+            [(encoder.language, f"forward {n}", 3, 1, True, False, ()) for n in (2, 0)],
+            [(encoder.language, "forward 1", 3, 1, True, False, ())],
         ]
-        forms = {kept.form for place in places for kept in place.encoded.values()}
+        forms = {template.form for of_place in kept for template in of_place}
         assert len(forms) == 1  # they differ in name and attributes alone: all are written at once
-    kept = weakref.ref(encoder)
+    last = weakref.ref(encoder)
     del encoder
     gc.collect()
-    assert kept() is None
+    assert last() is None

@@ -79,7 +79,7 @@ def step(count: int, name: str = "", trace_state: Any = None) -> Span:
     trace = Trace(7, 10, 1, trace_state, None)
     attributes = SharedAttributes({"torch.phase": "step"})
     root = Span(trace, None, f"{name}0", "step", 0, 1, 9, attributes)
-    root.values = {STEP_INDEX: 0}
+    root.say((STEP_INDEX,), (0,))
     for number in range(1, count):
         shared = SharedAttributes({"torch.module.fqn": "x" * 300})
         Span(trace, root, f"{name}{number}", "forward", 0, 2, 3, shared)

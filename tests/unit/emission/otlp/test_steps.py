@@ -17,10 +17,18 @@ from otel_torch_modules._emission.otlp.wire import LONG_VARINT, long_varints
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._records import OuterParent, Raised, Record, SharedStep
-from otel_torch_modules._spans.span import Span
+from otel_torch_modules._spans.span import SharedAttributes, Span
 from otel_torch_modules._varint import varint
 from tests.support.otlp_languages import LANGUAGES, parsed
-from tests.support.otlp_spans import SCOPE, by_id, span_ids, times, trace_ids, tracer
+from tests.support.otlp_spans import (
+    SCOPE,
+    by_id,
+    kept_templates,
+    span_ids,
+    times,
+    trace_ids,
+    tracer,
+)
 
 INDEXES = st.integers(-300, 300) | st.integers(-(2**63), 2**63 - 1)
 
@@ -51,8 +59,9 @@ def described(record: Record) -> list[Span]:
 
 def templates(encoder: SpanEncoder, spans: list[Span]) -> int:
     """Return how many the encoder has kept for spans like these."""
-    kept = [getattr(span.attributes, "encoded", None) for span in spans]
-    return sum(len(one) for one in kept if one is not None and one.maker is encoder._maker)
+    shared = [span.attributes for span in spans if isinstance(span.attributes, SharedAttributes)]
+    kept = [template for attributes in shared for template in kept_templates(attributes)]
+    return sum(template.maker is encoder._maker for template in kept)
 
 
 def check(encoder: SpanEncoder, spans: list[Span], flags: int) -> None:
