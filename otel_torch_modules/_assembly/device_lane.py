@@ -48,8 +48,8 @@ def lane(above: Span, ran: Iterable[Ran]) -> Span | None:
 
 def _ran(above: Span) -> Iterator[Ran]:
     for span in above.children:
-        values = span.values or {}
-        duration, lag = values.get(DEVICE_DURATION), values.get(DEVICE_LAG)
+        said = span.said
+        duration, lag = said.get(DEVICE_DURATION), said.get(DEVICE_LAG)
         if span.phase in _PHASES and duration is not None and lag is not None:
             yield span.phase, *_times(span.start, duration, lag)
 

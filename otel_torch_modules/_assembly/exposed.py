@@ -25,8 +25,9 @@ def say_exposed(record: Record, launched: Iterable[Launched]) -> None:
     """Say of the step `record` for how long (s) it waited for what it launched, if that is known."""
     waits = []
     for span, modules_end in launched:
-        at_once = span.value(ASYNC) is False
-        if not span.value(COMPLETED) or not (at_once or modules_end is not None):
+        said = span.said
+        at_once = said.get(ASYNC) is False
+        if not said.get(COMPLETED) or not (at_once or modules_end is not None):
             return
         since = span.start if at_once or modules_end is None else max(span.start, modules_end)
         waits.append((min(since, span.end), span.end))

@@ -10,7 +10,6 @@ import time
 from time import perf_counter_ns as now
 from typing import Final
 
-from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import warn
 from otel_torch_modules._records import Record, Stamps
 
@@ -37,7 +36,7 @@ class DeviceWait:
     def holds(self, record: Record) -> bool:
         """Return whether `record` has to wait; where that is too long it is without the device's times from now on."""
         stamps: Stamps | None = record.stamps
-        if stamps is None or self._passed(stamps):
+        if stamps is None or stamps.passed():
             return False
         hurried = self._hurried_since
         waited = now() - record.end
@@ -53,12 +52,3 @@ class DeviceWait:
                 waited / 1e9,
             )
         return False
-
-    def _passed(self, stamps: Stamps) -> bool:
-        try:
-            return stamps.passed()
-        except Exception as error:  # whatever it is, it must not keep the records here
-            if is_interruption(error):
-                raise
-            stamps.lose()
-            return True

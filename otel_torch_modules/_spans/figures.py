@@ -82,5 +82,5 @@ def _of_spans(root: Span, heads: int) -> Figures:
     for span in top.walk():
         pattern = span.attributes.get(semconv.MODULE_PATTERN)
         if pattern is not None and SELF_TIME in span.keys:
-            modules[pattern, span.phase] += span.value(SELF_TIME)
+            modules[pattern, span.phase] += span.said[SELF_TIME]
     return Figures((top.end - top.start) / _SECOND, dict(phases), dict(modules))

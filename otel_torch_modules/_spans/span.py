@@ -125,21 +125,22 @@ class Span:
         if len(keys) != len(values):
             raise ValueError(f"{len(values)} values for the {len(keys)} attributes {keys}")
         if self.keys:
-            said = dict(zip((*self.keys, *keys), (*self.values, *values), strict=True))
+            said = self.said | dict(zip(keys, values, strict=True))
             keys, values = (*said,), (*said.values(),)
         self.keys, self.values = keys, values
 
-    def value(self, key: Varying) -> Any:
-        """Return the value of `key`; None where it has none."""
-        return self.values[self.keys.index(key)] if key in self.keys else None
+    @property
+    def said(self) -> dict[Varying, Any]:
+        """The values by their keys."""
+        return dict(zip(self.keys, self.values, strict=True))
 
     @property
     def all_attributes(self) -> Mapping[str, Any]:
         """The attributes with the values that are known."""
         if not self.keys:
             return self.attributes
-        said = zip(self.keys, self.values, strict=True)
-        return {**self.attributes, **{key.name: value for key, value in said if value is not None}}
+        known = {key.name: value for key, value in self.said.items() if value is not None}
+        return {**self.attributes, **known}
 
     @property
     def on_host(self) -> list[Span]:

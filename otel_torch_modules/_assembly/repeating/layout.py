@@ -162,7 +162,7 @@ class _Values:
         self._columns: dict[Varying, list[Any]] = {key: [None] * len(spans) for key in keys}
         self._placed: dict[Varying, list[tuple[int, Placed]]] = {}
         for place, span in enumerate(spans):
-            for key, value in zip(span.keys, span.values, strict=True):
+            for key, value in span.said.items():
                 if isinstance(value, Placed):
                     self._placed.setdefault(key, []).append((place, value))
                 else:

@@ -64,9 +64,7 @@ class Specimen:
         span = self.span
         trace_id = language.trace_id(span.trace.trace_id)
         above = [] if self.parent is None else [self.parent.span_id]
-        columns = [
-            attributes(key, [value]) for key, value in zip(span.keys, span.values, strict=True)
-        ]
+        columns = [attributes(key, [value]) for key, value in span.said.items()]
         written = [
             trace_id,
             *language.span_ids([span.span_id]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +25,6 @@ from otel_torch_modules._records import (
     Record,
     SharedStep,
     Site,
-    Varying,
 )
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.figures import StepFigures
@@ -81,7 +79,6 @@ def _times(span: Span) -> Any:
 
 def said(span: Span, *, of_device: bool = True) -> Any:
     """Return all of a tree but its lane; without what the device says of its spans, where not `of_device`."""
-    values: Mapping[Varying, Any] = span.values or {}
     return (
         span.name,
         span.start,
@@ -89,7 +86,7 @@ def said(span: Span, *, of_device: bool = True) -> Any:
         span.attributes,
         {
             key: value
-            for key, value in values.items()
+            for key, value in span.said.items()
             if value is not None and (of_device or key not in OF_DEVICE)
         },
         [said(child, of_device=of_device) for child in span.on_host],
@@ -132,7 +129,7 @@ def test_a_tree_with_it_is_the_tree_without_it_and_adds_up_to_the_same(
         assert [ran[1:3] for ran in lane[0][3]] == sorted(
             (start, start + round(values[DEVICE_DURATION] * 1e9))
             for child in tops[1].on_host
-            for values in [child.values or {}]
+            for values in [child.said]
             if values.get(DEVICE_LAG) is not None
             and child.phase in ("forward", "backward", "optimizer")
             for start in [child.start + round(values[DEVICE_LAG] * 1e9)]

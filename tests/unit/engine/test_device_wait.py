@@ -60,13 +60,6 @@ def test_nobody_waits_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wait.holds(ended(0))
 
 
-def test_an_error_keeps_nothing_here() -> None:
-    record = ended(0)
-    record.stamps.passed = lambda: {}["unheard of"]
-    assert not DeviceWait().holds(record)
-    assert record.stamps.lost == 1
-
-
 def test_a_record_without_device_times_never_waits() -> None:
     wait = DeviceWait()
     wait.hurry(True)

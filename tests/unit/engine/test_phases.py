@@ -182,7 +182,7 @@ def spoken_of(root: Span) -> list[tuple[object, ...]]:
             span.span_id,
             span.parent and span.parent.name,
             span.notes,
-            span.value(CALL_INDEX),
+            span.said.get(CALL_INDEX),
         )
         for span in root.walk()
         if {id(span), id(span.link)} & stays

@@ -66,7 +66,7 @@ def recomputes(module: Module) -> bool:
 
 
 def exposed(root: Span) -> list[Any]:
-    return [span.value(STEP_EXPOSED) for span in root.walk()]
+    return [span.said.get(STEP_EXPOSED) for span in root.walk()]
 
 
 def name(span: Span) -> str:
