@@ -108,7 +108,7 @@ class Forms:
         return form, name, attributes
 
 
-class Block:
+class SpanBlock:
     """The pieces of some spans of one form, with nothing in the holes yet.
 
     Args:
@@ -138,7 +138,7 @@ class Block:
         pieces[_ATTRIBUTES::stride] = attributes
 
     @classmethod
-    def of(cls, form: Form, language: Language, templates: Sequence[Template]) -> Block:
+    def of(cls, form: Form, language: Language, templates: Sequence[Template]) -> SpanBlock:
         """Return the block of spans that have these templates."""
         return cls(
             form,
@@ -148,9 +148,9 @@ class Block:
             [template.attributes for template in templates],
         )
 
-    def copy(self) -> Block:
+    def copy(self) -> SpanBlock:
         """Return another one with the same in it."""
-        other = Block(self._form, self._language, (), (), ())
+        other = SpanBlock(self._form, self._language, (), (), ())
         other.pieces = self.pieces.copy()
         return other
 
@@ -195,7 +195,7 @@ class Block:
             pieces[_OPENING::stride] = self._language.openings(lengths)
 
 
-def joined(blocks: Iterable[Block], language: Language) -> bytes:
+def joined(blocks: Iterable[SpanBlock], language: Language) -> bytes:
     """Return the spans of `blocks`, which are used up; the first has nothing before it that stands between two."""
     first, *others = blocks
     pieces = first.pieces

@@ -10,7 +10,7 @@ from itertools import chain
 from operator import add
 from typing import Any, NamedTuple
 
-from otel_torch_modules._emission.otlp.block import Block, Form, Template, joined
+from otel_torch_modules._emission.otlp.block import Form, SpanBlock, Template, joined
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.otlp.language import Pieces
 from otel_torch_modules._engine.pauses import pause, slices
@@ -117,7 +117,7 @@ class _Places:
             if key in layout.values
         ]
         sized = encoder.size_of(key for _, key in self._varies)
-        self._block = Block.of(form, encoder.language, templates)
+        self._block = SpanBlock.of(form, encoder.language, templates)
         self._block.put_values(alike, [template.length + sized for template in templates])
         self._lengths = [template.length for template in templates]
         for _, _, column in alike:

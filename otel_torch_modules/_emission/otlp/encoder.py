@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_torch_modules._emission.limits import Limits
-from otel_torch_modules._emission.otlp.block import Alike, Block, Form, Forms, Template, joined
+from otel_torch_modules._emission.otlp.block import Alike, Form, Forms, SpanBlock, Template, joined
 from otel_torch_modules._emission.otlp.language import Language, cut
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest
 from otel_torch_modules._emission.otlp.specimen import Specimen
@@ -136,13 +136,13 @@ class SpanEncoder:
         blocks = [self._block(trace, form, rows) for form, rows in rows_of.items()]
         return joined(blocks, language) if blocks else b""
 
-    def _block(self, trace: Trace, form: Form, rows: list[Any]) -> Block:
+    def _block(self, trace: Trace, form: Form, rows: list[Any]) -> SpanBlock:
         """Return spans of one form, for all of which there are templates, from what is known of each."""
         language, offset = self.language, trace.clock_offset
         width = _ROW + len(form.keys)
         columns = [rows[place::width] for place in range(width)]
         openings, names, attributes, lengths, own, parents, linked, starts, ends, *values = columns
-        block = Block(form, language, openings, names, attributes)
+        block = SpanBlock(form, language, openings, names, attributes)
         block.put_ids(
             language.trace_id(trace.trace_id),
             language.span_ids(own),
