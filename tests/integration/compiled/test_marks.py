@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch._inductor import config as inductor
 from torch._inductor.custom_graph_pass import CustomGraphPass
-from torch._inductor.utils import fresh_cache
+from torch._inductor.utils import fresh_inductor_cache
 from torch.utils.checkpoint import checkpoint
 
 from otel_torch_modules import Config
@@ -123,7 +123,7 @@ def ran() -> Ran:
     passes = Programs()
     with (
         pytest.MonkeyPatch.context() as patched,
-        fresh_cache(),
+        fresh_inductor_cache(),
         inductor.patch(fx_graph_cache=True, post_grad_custom_post_pass=passes),
     ):
         patched.setattr(between, "SHORTEST", 1 << 62)  # trees are compared whole
