@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from otel_torch_modules._allowed import CAUSES
+from otel_torch_modules._events import LOOP_CALL
 from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.recorder import Recorder
-from otel_torch_modules._records import LOOP_CALL, Record
+from otel_torch_modules._records import Record
 from otel_torch_modules.config import Config
 
 _NUMBER = 5_000

@@ -30,8 +30,9 @@ from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
+from otel_torch_modules._events import Varying
 from otel_torch_modules._recording.loop.steps import Steps
-from otel_torch_modules._records import Record, Varying
+from otel_torch_modules._records import Record
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.span import Span
 

@@ -24,7 +24,8 @@ from otel_torch_modules._assembly.self_time import add_self_times
 from otel_torch_modules._assembly.settling import Settling
 from otel_torch_modules._assembly.snapshot import Snapshot, read_snapshot
 from otel_torch_modules._engine.pauses import pause_after
-from otel_torch_modules._records import WIDTH, Record
+from otel_torch_modules._events import WIDTH
+from otel_torch_modules._records import Record
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.span import CONSUMER, INTERNAL, PRODUCER, Kinds, Span
 from otel_torch_modules.config import Config

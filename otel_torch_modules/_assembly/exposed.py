@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from otel_torch_modules._assembly.self_time import SECOND
-from otel_torch_modules._records import ASYNC, COMPLETED, STEP_EXPOSED, Record
+from otel_torch_modules._events import ASYNC, COMPLETED
+from otel_torch_modules._records import STEP_EXPOSED, Record
 from otel_torch_modules._spans.span import Span
 
 

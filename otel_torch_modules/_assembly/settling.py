@@ -10,7 +10,8 @@ from typing import Final
 
 from otel_torch_modules import semconv
 from otel_torch_modules._engine.pauses import pause, pause_after
-from otel_torch_modules._records import ASYNC, WIDTH, Detail, Record, Stretch
+from otel_torch_modules._events import ASYNC, WIDTH, Detail, Stretch
+from otel_torch_modules._records import Record
 
 _PAUSES: Final = 500  # of a tenth of a millisecond each, for all of a record
 

@@ -11,16 +11,8 @@ from collections import defaultdict
 from collections.abc import Collection
 from typing import Any
 
-from otel_torch_modules._records import (
-    EXIT,
-    EXIT_BARE,
-    MARK,
-    TASK,
-    TASK_END,
-    WIDTH,
-    Site,
-    event_of,
-)
+from otel_torch_modules._events import EXIT, EXIT_BARE, MARK, TASK, TASK_END, WIDTH, event_of
+from otel_torch_modules._site import Site
 
 
 def cut_to_phases(log: list[Any]) -> list[Any]:

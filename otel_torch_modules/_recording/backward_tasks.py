@@ -14,9 +14,9 @@ from time import perf_counter_ns as now
 from typing import Any
 from weakref import ref
 
+from otel_torch_modules._events import TASK_END
 from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._recording.torch_private.autograd import queue_callback
-from otel_torch_modules._records import TASK_END
 
 
 class TaskEnd:

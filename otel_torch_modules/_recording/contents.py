@@ -24,7 +24,7 @@ from otel_torch_modules._recording.torch_private.tensors import (
     pytree_flattener,
     without_torch_function,
 )
-from otel_torch_modules._records import Site
+from otel_torch_modules._site import Site
 
 MOST_MET = 64
 """So many things one look meets: an argument or the result, and what it holds, outermost first."""

@@ -10,6 +10,7 @@ from typing import Any
 from torch.autograd.graph import Node
 from torch.compiler import is_dynamo_compiling
 
+from otel_torch_modules._events import MARK, TASK, TASK_END
 from otel_torch_modules._recording.backward_tasks import GraphTask, TaskEnd
 from otel_torch_modules._recording.boundary import Boundary
 from otel_torch_modules._recording.captures import leaves_nodes_out, stops_at
@@ -20,7 +21,6 @@ from otel_torch_modules._recording.torch_private.autograd import (
     graph_task_id,
     queue_callback,
 )
-from otel_torch_modules._records import MARK, TASK, TASK_END
 
 _NO_TASK = GraphTask(-1, -1, selective=False, into=OpenLog())
 

@@ -22,7 +22,7 @@ from otel_torch_modules._recording.torch_private.tensors import (
     torch_function_modes,
     without_torch_function,
 )
-from otel_torch_modules._records import Site
+from otel_torch_modules._site import Site
 
 # As torch has them, whatever a subclass does.
 _base = Tensor._base.__get__  # type: ignore[union-attr]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch import is_grad_enabled as grad_enabled
 from torch.compiler import is_dynamo_compiling
 
+from otel_torch_modules._events import EXIT, EXIT_BARE, Detail
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.contents import lone_input, lone_result
 from otel_torch_modules._recording.descriptions import describe_tensors
@@ -34,7 +35,7 @@ from otel_torch_modules._recording.torch_private.autograd import sequence_number
 from otel_torch_modules._recording.torch_private.compilation import compiler
 from otel_torch_modules._recording.torch_private.modules import is_torch_call
 from otel_torch_modules._recording.torch_private.tensors import torch_function_modes
-from otel_torch_modules._records import EXIT, EXIT_BARE, Detail, Site
+from otel_torch_modules._site import Site
 from otel_torch_modules.config import Config
 
 # Slots of a log that one span takes at least: half of the two events and the mark of a call.

@@ -20,6 +20,7 @@ from typing import Any
 
 from torch import nn
 
+from otel_torch_modules._events import NOTE, SPAN_ID, WIDTH
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.boundary import Boundary
 from otel_torch_modules._recording.dynamo import made_by_compiler
@@ -31,7 +32,8 @@ from otel_torch_modules._recording.own_frames import leave_out
 from otel_torch_modules._recording.root_call import call_root
 from otel_torch_modules._recording.thread_state import KnownThreads, Threads, ThreadState
 from otel_torch_modules._recording.torch_private.autograd import graph_task_id
-from otel_torch_modules._records import NOTE, SPAN_ID, WIDTH, Record, Site
+from otel_torch_modules._records import Record
+from otel_torch_modules._site import Site
 from otel_torch_modules.config import Config
 
 _ROOT = Site("", "")  # at the bottom of a thread's stack while a root call runs

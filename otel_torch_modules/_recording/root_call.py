@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from otel_torch_modules._events import EXIT, EXIT_BARE
 from otel_torch_modules._recording.marks import input_nodes, output_nodes
 from otel_torch_modules._recording.thread_state import ThreadState
 from otel_torch_modules._recording.torch_private.autograd import sequence_number
-from otel_torch_modules._records import EXIT, EXIT_BARE, Site
+from otel_torch_modules._site import Site
 
 
 def call_root(

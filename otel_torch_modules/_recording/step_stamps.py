@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from otel_torch_modules._events import EXIT, EXIT_BARE, WIDTH, Varying
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.stream_captures import StreamCaptures
 from otel_torch_modules._recording.torch_private.devices import stream_captures, turn_to_device
@@ -24,13 +25,9 @@ from otel_torch_modules._records import (
     DEVICE_DURATION,
     DEVICE_FORWARD_LAG,
     DEVICE_LAG,
-    EXIT,
-    EXIT_BARE,
-    WIDTH,
     DeviceTimes,
-    Site,
-    Varying,
 )
+from otel_torch_modules._site import Site
 
 # Events that are asked for while no capture can begin, and no other thread can run: about a millisecond. And the pause
 # after them (s).

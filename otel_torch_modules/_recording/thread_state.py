@@ -10,12 +10,13 @@ from weakref import ref
 
 from torch.autograd.graph import Node
 
+from otel_torch_modules._events import EXIT
 from otel_torch_modules._recording.captures import sparing_the_executed
 from otel_torch_modules._recording.live_marks import live_marks
 from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._recording.torch_private.autograd import RECOMPUTED, sequence_number
 from otel_torch_modules._recording.torch_private.node_marks import mark_carrier, marks_by
-from otel_torch_modules._records import EXIT, Site
+from otel_torch_modules._site import Site
 from otel_torch_modules._texts import describe_error
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
-from otel_torch_modules._records import Varying
+from otel_torch_modules._events import Varying
 from otel_torch_modules._spans.layout import Layout
 from otel_torch_modules._spans.span import Happening, Span
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from otel_torch_modules._records import Varying
+from otel_torch_modules._events import Varying
 from otel_torch_modules._spans.span import Span
 
 

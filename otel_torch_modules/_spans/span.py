@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from otel_torch_modules import semconv
-from otel_torch_modules._records import OuterParent, Raised, Varying
+from otel_torch_modules._events import Varying
+from otel_torch_modules._records import OuterParent, Raised
 
 # How long a module's span lasts without the spans below it (s).
 SELF_TIME: Final = Varying(semconv.SELF_TIME, float)

@@ -13,7 +13,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from otel_torch_modules._records import (
+from otel_torch_modules._events import (
     DATA,
     EXIT,
     EXIT_BARE,
@@ -27,13 +27,13 @@ from otel_torch_modules._records import (
     Detail,
     Opening,
     Point,
-    Record,
     Shown,
-    Site,
     Slot,
     Stretch,
     Varying,
 )
+from otel_torch_modules._records import Record
+from otel_torch_modules._site import Site
 
 THREAD = 0
 

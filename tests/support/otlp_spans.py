@@ -17,7 +17,8 @@ from otel_torch_modules._emission.otlp.block import Template
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
-from otel_torch_modules._records import OuterParent, Raised, Varying
+from otel_torch_modules._events import Varying
+from otel_torch_modules._records import OuterParent, Raised
 from otel_torch_modules._spans.span import Happening, Note, SharedAttributes, Span, Trace
 
 SCOPE = InstrumentationScope("otel_torch_modules", "1.2.3", "https://schema.test/1")

@@ -54,6 +54,7 @@ WITHOUT_OPENTELEMETRY = (
 # What crosses from room to room, and what all read, knows of nothing outside.
 PLAIN = (
     "_allowed.py",
+    "_events.py",
     "_grammar.py",
     "_interruption.py",
     "_log.py",
@@ -62,6 +63,7 @@ PLAIN = (
     "_printable.py",
     "_records.py",
     "_secrets.py",
+    "_site.py",
     "_stack_trace.py",
     "_step_context.py",
     "_texts.py",

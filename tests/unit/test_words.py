@@ -18,7 +18,9 @@ ROUTE = (
     "_job",
     "_emission",
     "tracker",
+    "_events.py",
     "_records.py",
+    "_site.py",
 )
 FILES = [
     path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PACKAGE).parts[0] in ROUTE

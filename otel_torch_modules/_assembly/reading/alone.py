@@ -5,7 +5,8 @@ from __future__ import annotations
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.reading.history import History
 from otel_torch_modules._assembly.reading.tree import RecordTree
-from otel_torch_modules._records import WIDTH, Record
+from otel_torch_modules._events import WIDTH
+from otel_torch_modules._records import Record
 from otel_torch_modules._spans.span import INTERNAL, Kinds, SharedAttributes, Span
 
 _KINDS = Kinds(INTERNAL, INTERNAL)

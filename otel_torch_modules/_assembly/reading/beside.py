@@ -9,7 +9,7 @@ from otel_torch_modules._assembly.exposed import Launched
 from otel_torch_modules._assembly.reading.shown import span_of
 from otel_torch_modules._assembly.reading.stacks import Stacks
 from otel_torch_modules._assembly.settling import end_in
-from otel_torch_modules._records import Detail, Stretch
+from otel_torch_modules._events import Detail, Stretch
 from otel_torch_modules._spans.span import Span, Trace
 
 

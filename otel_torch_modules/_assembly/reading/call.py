@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from otel_torch_modules import semconv
-from otel_torch_modules._records import Site, Varying
+from otel_torch_modules._events import Varying
+from otel_torch_modules._site import Site
 from otel_torch_modules._spans.span import SharedAttributes, Span
 
 

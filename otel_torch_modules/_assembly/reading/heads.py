@@ -6,7 +6,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 from otel_torch_modules import semconv
-from otel_torch_modules._records import OuterParent, Record, Stall, Varying
+from otel_torch_modules._events import Varying
+from otel_torch_modules._records import OuterParent, Record, Stall
 from otel_torch_modules._spans.head import head_of
 from otel_torch_modules._spans.span import INTERNAL, SharedAttributes, Span, Trace
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from otel_torch_modules._assembly.reading.call import Call, Calls
 from otel_torch_modules._assembly.reading.ruler import Ruler
-from otel_torch_modules._records import Site
+from otel_torch_modules._site import Site
 
 # How many records are kept, the one that is read included. A backward through an older forward is counted, not shown.
 _STEPS_KEPT = 2

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from otel_torch_modules import semconv
-from otel_torch_modules._records import Detail, Event, Point, Shown
+from otel_torch_modules._events import Detail, Event, Point, Shown
 from otel_torch_modules._spans.span import INTERNAL, Happening, SharedAttributes, Span, Trace
 
 

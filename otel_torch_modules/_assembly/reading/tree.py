@@ -19,7 +19,7 @@ from otel_torch_modules._assembly.reading.shown import (
 )
 from otel_torch_modules._assembly.reading.stacks import TOLD, Open, Stacks, end, innermost_call
 from otel_torch_modules._engine.pauses import slices
-from otel_torch_modules._records import (
+from otel_torch_modules._events import (
     CALL,
     EXIT,
     EXIT_BARE,
@@ -34,12 +34,11 @@ from otel_torch_modules._records import (
     Event,
     Opening,
     Point,
-    Raised,
-    Record,
     Shown,
-    Site,
     Stretch,
 )
+from otel_torch_modules._records import Raised, Record
+from otel_torch_modules._site import Site
 from otel_torch_modules._spans.span import (
     INTERNAL,
     Kinds,

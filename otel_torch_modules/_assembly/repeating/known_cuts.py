@@ -13,7 +13,7 @@ from operator import sub
 from typing import Any
 
 from otel_torch_modules._engine.phases import places_of_phases
-from otel_torch_modules._records import MARK, TASK, TASK_END, WIDTH, Slot, event_of
+from otel_torch_modules._events import MARK, TASK, TASK_END, WIDTH, Slot, event_of
 from otel_torch_modules._spans.columns import pick
 
 # A loop has a few kinds of steps, such as that of its last batch.

@@ -17,16 +17,8 @@ from otel_torch_modules._assembly.device import OF_DEVICE, OnDevice
 from otel_torch_modules._assembly.repeating.moment import Moment, Placed
 from otel_torch_modules._assembly.self_time import self_times
 from otel_torch_modules._engine.pauses import pause_after, slices
-from otel_torch_modules._records import (
-    DEVICE_DURATION,
-    DEVICE_LAG,
-    WIDTH,
-    Detail,
-    Record,
-    Slot,
-    Varying,
-    event_of,
-)
+from otel_torch_modules._events import WIDTH, Detail, Slot, Varying, event_of
+from otel_torch_modules._records import DEVICE_DURATION, DEVICE_LAG, Record
 from otel_torch_modules._spans.columns import SpanColumns, pick
 from otel_torch_modules._spans.layout import Layout
 from otel_torch_modules._spans.span import SELF_TIME, Happening, Span

@@ -17,7 +17,8 @@ from otel_torch_modules._assembly.reading.stacks import TOLD
 from otel_torch_modules._assembly.self_time import SECOND
 from otel_torch_modules._assembly.settling import end_in
 from otel_torch_modules._engine.pauses import pause_after
-from otel_torch_modules._records import WIDTH, Record, Stretch
+from otel_torch_modules._events import WIDTH, Stretch
+from otel_torch_modules._records import Record
 from otel_torch_modules._spans.columns import INSIDE, SpanColumns
 from otel_torch_modules._spans.span import SELF_TIME, Span
 

@@ -12,14 +12,9 @@ from operator import sub
 from typing import Any
 
 from otel_torch_modules._engine.pauses import pause_after
-from otel_torch_modules._records import (
-    WIDTH,
-    Detail,
-    Record,
-    Site,
-    Slot,
-    event_of,
-)
+from otel_torch_modules._events import WIDTH, Detail, Slot, event_of
+from otel_torch_modules._records import Record
+from otel_torch_modules._site import Site
 from otel_torch_modules._spans.columns import pick
 
 

@@ -8,7 +8,7 @@ from operator import add
 from typing import Any
 
 from otel_torch_modules._emission.otlp.language import Language, Pieces
-from otel_torch_modules._records import Varying
+from otel_torch_modules._events import Varying
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from otel_torch_modules._emission.otlp.block import Form, SpanBlock, Template, j
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.otlp.language import Pieces
 from otel_torch_modules._engine.pauses import pause, slices
-from otel_torch_modules._records import Varying
+from otel_torch_modules._events import Varying
 from otel_torch_modules._spans.columns import SpanColumns, pick
 from otel_torch_modules._spans.layout import Layout
 from otel_torch_modules._weak_table import WeakTable

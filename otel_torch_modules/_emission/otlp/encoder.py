@@ -23,7 +23,7 @@ from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._emission.services import ONE, Services
 from otel_torch_modules._engine.pauses import pause
-from otel_torch_modules._records import Varying
+from otel_torch_modules._events import Varying
 from otel_torch_modules._spans.layout import Prototype
 from otel_torch_modules._spans.span import SharedAttributes, Span, Trace
 

@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_torch_modules._emission.otlp.language import Pieces
-from otel_torch_modules._records import Varying
+from otel_torch_modules._events import Varying
 
 _IDS = {"trace_id": "traceId", "span_id": "spanId", "parent_span_id": "parentSpanId"}
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from otel_torch_modules._records import Varying
+from otel_torch_modules._events import Varying
 
 Pieces = tuple[bytes, ...]
 

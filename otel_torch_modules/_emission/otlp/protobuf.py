@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_torch_modules._emission.otlp.language import Pieces
 from otel_torch_modules._emission.otlp.wire import LONG_VARINT, groups, long_varints, message_in
-from otel_torch_modules._records import Varying
+from otel_torch_modules._events import Varying
 from otel_torch_modules._varint import varint
 
 # Tags of fields, most of which hold a message: https://github.com/open-telemetry/opentelemetry-proto

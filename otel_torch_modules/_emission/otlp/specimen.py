@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 from otel_torch_modules._emission.otlp.language import Language
-from otel_torch_modules._records import Varying
+from otel_torch_modules._events import Varying
 from otel_torch_modules._spans.layout import Prototype
 from otel_torch_modules._spans.span import Span, Trace
 

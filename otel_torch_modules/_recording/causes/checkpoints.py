@@ -16,10 +16,10 @@ from typing import Any, Final, Protocol
 
 import torch
 
+from otel_torch_modules._events import CHECKPOINT, Detail, Stretch
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.causes.happened import Happened
 from otel_torch_modules._recording.wrapped import Function, Wrapped
-from otel_torch_modules._records import CHECKPOINT, Detail, Stretch
 
 SHORTEST = 1_000_000
 """One that takes less (ns) leaves nothing: it is a batch or a setting that is kept in a file."""

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from torch import distributed
 
+from otel_torch_modules._events import COLLECTIVE, Detail
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import inform
 from otel_torch_modules._recording.causes.happened import Happened
@@ -27,7 +28,6 @@ from otel_torch_modules._recording.torch_private.collectives import (
     stand_before,
     tells_when_done,
 )
-from otel_torch_modules._records import COLLECTIVE, Detail
 
 _logger = logging.getLogger(__name__)
 

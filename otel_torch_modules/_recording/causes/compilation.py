@@ -9,6 +9,7 @@ from __future__ import annotations
 from time import perf_counter_ns as now
 from typing import Any, NamedTuple
 
+from otel_torch_modules._events import COMPILATION, Detail
 from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._recording.causes.happened import Happened
 from otel_torch_modules._recording.torch_private.compilation import (
@@ -16,7 +17,6 @@ from otel_torch_modules._recording.torch_private.compilation import (
     compilation_metrics,
     compilation_told,
 )
-from otel_torch_modules._records import COMPILATION, Detail
 
 
 class _Compilation(NamedTuple):

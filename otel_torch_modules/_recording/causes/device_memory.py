@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
+from otel_torch_modules._events import Varying
 from otel_torch_modules._recording.torch_private.devices import device_in_use, device_memory_stats
 from otel_torch_modules._records import (
     MEMORY_ALLOC_RETRIES,
@@ -18,7 +19,6 @@ from otel_torch_modules._records import (
     MEMORY_OOMS,
     MEMORY_PEAK,
     MEMORY_RESERVED,
-    Varying,
 )
 
 _COUNTS: Final = {

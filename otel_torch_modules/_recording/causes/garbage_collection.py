@@ -17,9 +17,9 @@ from threading import get_ident
 from time import perf_counter_ns as now
 from typing import Any, Final
 
+from otel_torch_modules._events import COLLECTION, Detail
 from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._recording.causes.happened import Happened
-from otel_torch_modules._records import COLLECTION, Detail
 
 SHORTEST = 1_000_000
 """A collection that takes less (ns) leaves nothing."""

@@ -13,9 +13,10 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
+from otel_torch_modules._events import COLLECTION, WIDTH, Stretch
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.wrapped import guarded
-from otel_torch_modules._records import COLLECTION, WIDTH, Record, Stretch
+from otel_torch_modules._records import Record
 
 _MOST: Final = 8_192
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from time import thread_time_ns
 from typing import Any, NamedTuple
 
-from otel_torch_modules._records import STEP_CPU_TIME, STEP_MAJOR_FAULTS, STEP_SWITCHES, Varying
+from otel_torch_modules._events import Varying
+from otel_torch_modules._records import STEP_CPU_TIME, STEP_MAJOR_FAULTS, STEP_SWITCHES
 
 
 class _Use(NamedTuple):

@@ -11,10 +11,10 @@ from torch.compiler import is_dynamo_compiling
 from torch.nn.utils import clip_grad
 from torch.optim import Optimizer, lr_scheduler
 
+from otel_torch_modules._events import LOOP_CALL
 from otel_torch_modules._recording.causes.happened import Happened
 from otel_torch_modules._recording.torch_private.compilation import compiler
 from otel_torch_modules._recording.wrapped import Function, Wrapped
-from otel_torch_modules._records import LOOP_CALL
 
 SHORTEST = 50_000
 """A call that takes less (ns) leaves nothing."""

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from threading import get_ident
 from typing import Any, Protocol
 
-from otel_torch_modules._records import Record, Varying
+from otel_torch_modules._events import Varying
+from otel_torch_modules._records import Record
 
 _NEVER = -1  # no step begins there
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import perf_counter_ns as now
 from typing import Any
 
+from otel_torch_modules._events import REGION_BACKWARD, REGION_FORWARD, REGION_RECOMPUTE, WIDTH
 from otel_torch_modules._recording.compiled_marks import mark_op
 from otel_torch_modules._recording.compiled_marks.borders import (
     OUTSIDE,
@@ -23,7 +24,6 @@ from otel_torch_modules._recording.compiled_marks.borders import (
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.torch_private.inductor import InductorPasses, inductor_passes
 from otel_torch_modules._recording.wrapped import guarded
-from otel_torch_modules._records import REGION_BACKWARD, REGION_FORWARD, REGION_RECOMPUTE, WIDTH
 
 
 class CompiledMarks:

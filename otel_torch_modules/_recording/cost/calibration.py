@@ -16,10 +16,11 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from otel_torch_modules._events import WIDTH
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._own_thread import OwnThread
 from otel_torch_modules._recording.recorder import Recorder
-from otel_torch_modules._records import WIDTH, Record
+from otel_torch_modules._records import Record
 from otel_torch_modules.config import Config
 
 _LINKS: Final = 8

@@ -10,11 +10,12 @@ import logging
 from collections.abc import Callable
 from time import perf_counter_ns, thread_time_ns
 
+from otel_torch_modules._events import WIDTH
 from otel_torch_modules._log import warn
 from otel_torch_modules._recording.cost.account import Account, DoneBeside
 from otel_torch_modules._recording.cost.budget import LARGEST_STRIDE, Budget
 from otel_torch_modules._recording.cost.calibration import CallCost, calibrate
-from otel_torch_modules._records import WIDTH, Record
+from otel_torch_modules._records import Record
 from otel_torch_modules.schedule import Schedule
 
 logger = logging.getLogger("otel_torch_modules")

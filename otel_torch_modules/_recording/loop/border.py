@@ -12,12 +12,14 @@ from itertools import chain
 import torch
 from torch import nn
 
+from otel_torch_modules._events import WIDTH
 from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.loop.evaluation import Forward
 from otel_torch_modules._recording.loop.open_step import OpenStep, RootForward
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.wall_clock import clock_offset
-from otel_torch_modules._records import WIDTH, Record, Site
+from otel_torch_modules._records import Record
+from otel_torch_modules._site import Site
 
 
 class Border:

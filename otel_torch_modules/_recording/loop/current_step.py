@@ -10,6 +10,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from otel_torch_modules._events import Event
 from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.causes.measures import Measures
 from otel_torch_modules._recording.device_events import DeviceEvents
@@ -21,7 +22,7 @@ from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.loop.pauses import Pauses
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.wall_clock import clock_offset
-from otel_torch_modules._records import Event, OuterParent, Record
+from otel_torch_modules._records import OuterParent, Record
 
 # A step that has ended leaves for the worker when nothing has happened for so long (ns).
 _IDLE = 300_000_000

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from otel_torch_modules._events import WIDTH
 from otel_torch_modules._recording.loop.fetches import Wait, Waits
 from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._recording.thread_state import ThreadState
-from otel_torch_modules._records import WIDTH, Record
+from otel_torch_modules._records import Record
 
 # How many forwards of an evaluation can be taken back.
 _MOST_TAKEN = 4

@@ -18,6 +18,7 @@ from time import perf_counter_ns as now
 
 from torch import nn
 
+from otel_torch_modules._events import EXIT, WIDTH
 from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.loop.evaluation import Evaluation, Forward
 from otel_torch_modules._recording.loop.fetches import Fetches
@@ -25,7 +26,7 @@ from otel_torch_modules._recording.loop.held_evaluations import PAUSE, HeldEvalu
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.wall_clock import clock_offset
-from otel_torch_modules._records import EXIT, WIDTH, Record
+from otel_torch_modules._records import Record
 
 MOST_SPANS = 10_000
 """After so many module spans an evaluation has root forwards only, and after as many of these it counts them."""

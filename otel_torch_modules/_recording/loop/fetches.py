@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from time import perf_counter_ns as now
 from typing import Any, NamedTuple
 
+from otel_torch_modules._events import DATA, FETCH, FETCHED, WIDTH
 from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._recording.torch_private.loop import batches_given, index_sampler_id
-from otel_torch_modules._records import DATA, FETCH, FETCHED, WIDTH, Record
+from otel_torch_modules._records import Record
 
 # Waits that are kept: a thread that only fetches would keep them for ever.
 _MOST = 1024

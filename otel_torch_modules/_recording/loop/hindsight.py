@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
+from otel_torch_modules._events import begin_of
 from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.iterations import Iterations
 from otel_torch_modules._recording.loop.open_step import OpenStep
-from otel_torch_modules._records import begin_of
 
 
 class Hindsight:

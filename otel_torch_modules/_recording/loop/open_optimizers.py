@@ -9,10 +9,10 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from otel_torch_modules._events import OPTIMIZER
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.step_stamps import Stamp, StepStamps
 from otel_torch_modules._recording.torch_private.loop import optimizer_step_code
-from otel_torch_modules._records import OPTIMIZER
 
 
 class _OpenOptimizer:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from otel_torch_modules._events import EXIT_BARE, MARK, WIDTH, begin_of
 from otel_torch_modules._recording.loop.evaluation import Forward
 from otel_torch_modules._recording.loop.fetches import (
     Wait,
@@ -16,7 +17,8 @@ from otel_torch_modules._recording.loop.fetches import (
     holds_wait,
     waits_from,
 )
-from otel_torch_modules._records import EXIT_BARE, MARK, WIDTH, Record, Site, begin_of
+from otel_torch_modules._records import Record
+from otel_torch_modules._site import Site
 
 # What a backward writes after its last mark, recompute left out: two events of its end, and a few to spare.
 _EVENTS_AFTER_MARK = 8

@@ -12,6 +12,7 @@ from torch import nn
 
 from otel_torch_modules import semconv
 from otel_torch_modules._control.report import MODULES, NOTHING, PHASES
+from otel_torch_modules._events import FETCH, OPTIMIZER
 from otel_torch_modules._recording.frames import call_path, is_inside
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.open_step import OpenStep
@@ -19,7 +20,7 @@ from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.thread_state import ThreadState
 from otel_torch_modules._recording.torch_private.autograd import engine_call_code
 from otel_torch_modules._recording.wall_clock import clock_offset
-from otel_torch_modules._records import FETCH, OPTIMIZER, Record, Stall, next_number
+from otel_torch_modules._records import Record, Stall, next_number
 
 _CALL = nn.Module._call_impl.__code__
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.utils.data import get_worker_info
 
+from otel_torch_modules._events import OPTIMIZED, Stretch
 from otel_torch_modules._log import warn
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.current_step import CurrentStep
@@ -17,7 +18,7 @@ from otel_torch_modules._recording.loop.hindsight import Hindsight
 from otel_torch_modules._recording.loop.iterations import Iterations
 from otel_torch_modules._recording.torch_private.compilation import dynamo_is_there
 from otel_torch_modules._recording.wall_clock import clock_offset
-from otel_torch_modules._records import OPTIMIZED, Record, Stretch
+from otel_torch_modules._records import Record
 
 logger = logging.getLogger("otel_torch_modules")
 

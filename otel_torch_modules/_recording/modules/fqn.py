@@ -21,7 +21,7 @@ from otel_torch_modules._recording.modules.module_tree import is_bare
 from otel_torch_modules._recording.modules.places import Entry, Place
 from otel_torch_modules._recording.modules.root import Root
 from otel_torch_modules._recording.open_log import OpenLog
-from otel_torch_modules._records import Site
+from otel_torch_modules._site import Site
 from otel_torch_modules._weak_table import WeakTable
 
 

@@ -10,7 +10,7 @@ from otel_torch_modules._recording.dynamo import made_by_compiler
 from otel_torch_modules._recording.modules.module_names import shown, shown_class
 from otel_torch_modules._recording.modules.module_tree import module_count
 from otel_torch_modules._recording.torch_private.modules import runs_compiled_code
-from otel_torch_modules._records import Site
+from otel_torch_modules._site import Site
 from otel_torch_modules._texts import encodable
 
 

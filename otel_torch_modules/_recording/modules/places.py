@@ -10,7 +10,7 @@ from typing import Any, Final
 from torch import nn
 
 from otel_torch_modules._recording.modules.module_tree import registry
-from otel_torch_modules._records import Site
+from otel_torch_modules._site import Site
 from otel_torch_modules._weak_table import WeakTable
 
 NEWEST: Final = 16

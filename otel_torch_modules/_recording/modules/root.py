@@ -25,7 +25,7 @@ from otel_torch_modules._recording.modules.module_tree import (
 from otel_torch_modules._recording.modules.new_site import new_site
 from otel_torch_modules._recording.modules.places import Entry, Place, changed
 from otel_torch_modules._recording.open_log import OpenLog
-from otel_torch_modules._records import Site
+from otel_torch_modules._site import Site
 from otel_torch_modules._weak_table import WeakTable
 
 # To look at so many takes less than a step's opening.

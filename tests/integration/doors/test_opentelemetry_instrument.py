@@ -33,8 +33,8 @@ print(*sorted({name.split(".")[1] for name in sys.modules if name.startswith("ot
 """
     assert said(run(tmp_path, source, command=COMMAND, **TRACES_ONLY)) == (
         "False\n"
-        "_allowed _emission _engine _interruption _log _misspelt _option_texts _own_thread _printable "
-        "_records _secrets _stack_trace _texts _undisturbed _until_torch _varint _weak_table config "
+        "_allowed _emission _engine _events _interruption _log _misspelt _option_texts _own_thread _printable "
+        "_records _secrets _site _stack_trace _texts _undisturbed _until_torch _varint _weak_table config "
         "environment_variables instrumentor keep ranks schedule semconv\n"
     )
 

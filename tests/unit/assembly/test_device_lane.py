@@ -12,20 +12,9 @@ from hypothesis import strategies as st
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.assembler import Assembler
 from otel_torch_modules._assembly.left_behind import phases_of
-from otel_torch_modules._records import (
-    DEVICE_DURATION,
-    DEVICE_LAG,
-    EXIT,
-    EXIT_BARE,
-    MARK,
-    OPTIMIZED,
-    OPTIMIZER,
-    WIDTH,
-    DeviceTimes,
-    Record,
-    SharedStep,
-    Site,
-)
+from otel_torch_modules._events import EXIT, EXIT_BARE, MARK, OPTIMIZED, OPTIMIZER, WIDTH
+from otel_torch_modules._records import DEVICE_DURATION, DEVICE_LAG, DeviceTimes, Record, SharedStep
+from otel_torch_modules._site import Site
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.figures import StepFigures
 from otel_torch_modules._spans.span import Span

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from otel_torch_modules import _records
+from otel_torch_modules import _events
 from otel_torch_modules._assembly.assembler import Assembler
 from otel_torch_modules._assembly.reading.tree import RULES, SHOWN
 from otel_torch_modules._engine.phases import cut_to_phases
-from otel_torch_modules._records import CALL, WIDTH, Event, Record, Slot
+from otel_torch_modules._events import CALL, WIDTH, Event, Slot
+from otel_torch_modules._records import Record
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.span import Happening, Span
 from otel_torch_modules.config import Config
@@ -25,7 +26,7 @@ from tests.support.logs import (
 )
 from tests.unit.assembly.repeating.test_repeats import CHILD, ROOT, Reading, tree_of
 
-DECLARED = [event for event in vars(_records).values() if isinstance(event, Event)]
+DECLARED = [event for event in vars(_events).values() if isinstance(event, Event)]
 
 
 def record(at: int) -> Record:
@@ -87,7 +88,7 @@ def test_an_event_that_only_its_declaration_tells_of_is_shown_whole(repeated: bo
 
 def test_what_is_frequent_goes_with_the_modules_and_all_else_stays() -> None:
     tags = cut_to_phases(record(0).log)[::WIDTH]
-    assert tags == [ROOT, LASTED, BEGAN, STRUCK, ENDED, _records.EXIT]
+    assert tags == [ROOT, LASTED, BEGAN, STRUCK, ENDED, _events.EXIT]
     assert FREQUENT in record(0).log
 
 

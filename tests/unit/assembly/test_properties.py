@@ -10,18 +10,9 @@ from hypothesis import strategies as st
 
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._records import (
-    EXIT,
-    EXIT_BARE,
-    MARK,
-    TASK,
-    TASK_END,
-    WIDTH,
-    Record,
-    Shown,
-    Site,
-    Stretch,
-)
+from otel_torch_modules._events import EXIT, EXIT_BARE, MARK, TASK, TASK_END, WIDTH, Shown, Stretch
+from otel_torch_modules._records import Record
+from otel_torch_modules._site import Site
 from otel_torch_modules._spans.span import CONSUMER, PRODUCER, Span
 from otel_torch_modules.config import Config
 from tests.support.examples import examples

@@ -36,7 +36,8 @@ from otel_torch_modules._emission.open_step_span import OpenStepSpan
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._job.identity import JobIdentity
 from otel_torch_modules._job.starter import JobContext
-from otel_torch_modules._records import Record, Site
+from otel_torch_modules._records import Record
+from otel_torch_modules._site import Site
 from otel_torch_modules._spans.span import Note, Span
 from otel_torch_modules.config import Config
 

@@ -20,8 +20,10 @@ from otel_torch_modules._emission.otlp.language import Language
 from otel_torch_modules._emission.otlp.reply import TAKEN, Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._emission.provider import OwnTracerProvider
+from otel_torch_modules._events import EXIT
 from otel_torch_modules._job.starter import JobContext
-from otel_torch_modules._records import EXIT, Record, Site
+from otel_torch_modules._records import Record
+from otel_torch_modules._site import Site
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules.config import Config
 from tests.support.otlp_languages import LANGUAGES

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from otel_torch_modules._engine.keeping import Keeping, has_modules
-from otel_torch_modules._records import Kept, Record, Site
+from otel_torch_modules._records import Kept, Record
+from otel_torch_modules._site import Site
 from otel_torch_modules.keep import Keep
 from otel_torch_modules.schedule import Schedule
 

@@ -16,7 +16,9 @@ from otel_torch_modules import Config, semconv
 from otel_torch_modules._assembly.assembler import Assembler
 from otel_torch_modules._assembly.reading.call import CALL_INDEX
 from otel_torch_modules._engine.phases import cut_to_phases
-from otel_torch_modules._records import EXIT, NOTE, SPAN_ID, WIDTH, Record, Site
+from otel_torch_modules._events import EXIT, NOTE, SPAN_ID, WIDTH
+from otel_torch_modules._records import Record
+from otel_torch_modules._site import Site
 from otel_torch_modules._spans.span import Span
 from otel_torch_modules.testing import capture_spans
 from tests.support.examples import examples

@@ -11,7 +11,9 @@ from torch import nn
 
 from otel_torch_modules._engine import record_queue
 from otel_torch_modules._engine.record_queue import RecordQueue
-from otel_torch_modules._records import EXIT, Record, Site
+from otel_torch_modules._events import EXIT
+from otel_torch_modules._records import Record
+from otel_torch_modules._site import Site
 
 SITE = Site("Net", "Net")
 CHILD = Site("Net.fc", "Linear")

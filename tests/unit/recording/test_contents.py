@@ -13,7 +13,7 @@ from otel_torch_modules._recording.contents import (
     lone_result,
     output_tensors,
 )
-from otel_torch_modules._records import Site
+from otel_torch_modules._site import Site
 
 X, HELD = torch.ones(1), torch.zeros(1)
 

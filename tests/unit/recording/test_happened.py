@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otel_torch_modules._events import COLLECTION, LOOP_CALL, OPTIMIZED, OPTIMIZER, WIDTH
 from otel_torch_modules._recording.causes import happened
 from otel_torch_modules._recording.causes.happened import Happened
-from otel_torch_modules._records import COLLECTION, LOOP_CALL, OPTIMIZED, OPTIMIZER, WIDTH, Record
+from otel_torch_modules._records import Record
 
 LENGTH = 100  # of a step
 

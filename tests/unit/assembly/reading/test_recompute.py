@@ -8,7 +8,7 @@ import pytest
 
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._records import Site
+from otel_torch_modules._site import Site
 from otel_torch_modules._spans.span import Span
 from otel_torch_modules.config import Config
 from tests.support.logs import Module, Program

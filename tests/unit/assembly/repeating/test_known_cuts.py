@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from otel_torch_modules._assembly.repeating import known_cuts
 from otel_torch_modules._assembly.repeating.known_cuts import KnownCuts
 from otel_torch_modules._engine.phases import cut_to_phases, places_of_phases
-from otel_torch_modules._records import EXIT, MARK, NOTE, TASK, TASK_END, WIDTH, Site
+from otel_torch_modules._events import EXIT, MARK, NOTE, TASK, TASK_END, WIDTH
+from otel_torch_modules._site import Site
 from tests.support.examples import examples
 from tests.support.logs import Module, Program, any_logs, modules
 

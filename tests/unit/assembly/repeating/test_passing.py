@@ -10,15 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._records import (
-    COLLECTION,
-    COLLECTIVE,
-    LOOP_CALL,
-    STEP_EXPOSED,
-    WIDTH,
-    Detail,
-    Record,
-)
+from otel_torch_modules._events import COLLECTION, COLLECTIVE, LOOP_CALL, WIDTH, Detail
+from otel_torch_modules._records import STEP_EXPOSED, Record
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.figures import StepFigures
 from otel_torch_modules._spans.span import Span

@@ -11,18 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._records import (
-    EXIT,
-    MARK,
-    NOTE,
-    TASK,
-    TASK_END,
-    WIDTH,
-    Raised,
-    Record,
-    SharedStep,
-    Site,
-)
+from otel_torch_modules._events import EXIT, MARK, NOTE, TASK, TASK_END, WIDTH
+from otel_torch_modules._records import Raised, Record, SharedStep
+from otel_torch_modules._site import Site
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.figures import StepFigures
 from otel_torch_modules._spans.span import Span

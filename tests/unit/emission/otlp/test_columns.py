@@ -19,7 +19,9 @@ from otel_torch_modules._emission.otlp.language import Language
 from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
-from otel_torch_modules._records import EXIT_BARE, WIDTH, Detail, Record, SharedStep, Site
+from otel_torch_modules._events import EXIT_BARE, WIDTH, Detail
+from otel_torch_modules._records import Record, SharedStep
+from otel_torch_modules._site import Site
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.span import SELF_TIME
 from otel_torch_modules.config import Config

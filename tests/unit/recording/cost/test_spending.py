@@ -6,10 +6,11 @@ import logging
 
 import pytest
 
+from otel_torch_modules._events import WIDTH
 from otel_torch_modules._recording.cost.budget import LARGEST_STRIDE
 from otel_torch_modules._recording.cost.calibration import CalibrationError, CallCost
 from otel_torch_modules._recording.cost.spending import Spending
-from otel_torch_modules._records import WIDTH, Record
+from otel_torch_modules._records import Record
 from otel_torch_modules.schedule import Schedule
 
 MS = 1_000_000

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from otel_torch_modules._recording.modules.fqn import ModuleSites
 from otel_torch_modules._recording.modules.module_tree import parameter_counts
 from otel_torch_modules._recording.open_log import OpenLog
-from otel_torch_modules._records import Site
+from otel_torch_modules._site import Site
 
 
 class Mlp(nn.Module):
