@@ -172,10 +172,12 @@ class RecordContext:
         if not self._ids_are_ours:
             return
         outer = context_api.get_current()
+        stack = self._attachments.stack
+        if stack and stack[-1].context is outer and stack[-1].record is record:
+            return
         before = _span_in(outer)
         if isinstance(before, OpenStepSpan) and before.shows(record):
             return
-        stack = self._attachments.stack
         if stack and stack[-1].record is not record:  # one that was broken off
             self.detach(stack[-1].record)
         if isinstance(before, OpenStepSpan):

@@ -80,7 +80,7 @@ class LazyTracerProvider:
     def peek(self) -> trace.TracerProvider | None:
         """Return the provider if there is one already. Cheap: for the training thread."""
         provider = self._provider
-        if provider is None or provider is self._ours:
+        if provider is None or (provider is self._ours and sdk.provider_is_set()):
             theirs = self._given or _program_provider()
             if theirs is not None:  # also where the program has set it after its first step
                 self._settle(theirs)

@@ -20,22 +20,22 @@ class _Use(NamedTuple):
 if sys.platform == "linux":
     from resource import RUSAGE_THREAD, getrusage
 
-    def _use() -> _Use:
-        use = getrusage(RUSAGE_THREAD)
-        return _Use(thread_time_ns(), use.ru_nivcsw, use.ru_majflt)
-
-else:
-
-    def _use() -> _Use:
-        return _Use(thread_time_ns())
-
 
 class Host:
     """Processor time always; switches and faults, which Linux alone counts for a thread, where there were any."""
 
-    def read(self) -> _Use:
-        """See `Measure`."""
-        return _use()
+    if sys.platform == "linux":
+
+        def read(self) -> _Use:
+            """See `Measure`."""
+            use = getrusage(RUSAGE_THREAD)
+            return _Use(thread_time_ns(), use.ru_nivcsw, use.ru_majflt)
+
+    else:
+
+        def read(self) -> _Use:
+            """See `Measure`."""
+            return _Use(thread_time_ns())
 
     def since(self, before: _Use, after: _Use) -> Mapping[Varying, Any]:
         """See `Measure`."""

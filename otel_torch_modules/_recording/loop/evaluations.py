@@ -209,7 +209,10 @@ class Evaluations:
                 a rollout asks at its end.
             is_trained: says so of a module.
         """
-        called = [forward.module() for one in self._held.of_thread() for forward in one.forwards]
+        held = self._held.of_thread()
+        if not held:
+            return []
+        called = [forward.module() for one in held for forward in one.forwards]
 
         def leads(forward: Forward) -> bool:
             other = forward.module()

@@ -189,6 +189,20 @@ def test_program_meter_provider(run_program: Callable[..., CompletedProcess[str]
     assert (done.stdout, done.stderr) == ("None\nTrue\n", "")
 
 
+def test_provider_is_set(run_program: Callable[..., CompletedProcess[str]]) -> None:
+    done = run_program(
+        "from opentelemetry import trace\n"
+        "from opentelemetry.sdk.trace import TracerProvider\n"
+        "from otel_torch_modules._emission.sdk import provider_is_set\n"
+        "print(provider_is_set())\n"
+        "trace.get_tracer_provider()\n"
+        "print(provider_is_set())\n"
+        "trace.set_tracer_provider(TracerProvider())\n"
+        "print(provider_is_set())\n"
+    )
+    assert (done.stdout, done.stderr) == ("False\nFalse\nTrue\n", "")
+
+
 @pytest.mark.parametrize(
     "name",
     [
