@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from otel_torch_modules._diagnosis.device_times import ToldBy, ran
+from otel_torch_modules._diagnosis.run import Run
+from otel_torch_modules._reading.traces import Traces
 from tests.support.simdev.run import on_the_device
 
 DURATION, LAG = "torch.device.duration", "torch.device.lag"
@@ -18,8 +22,19 @@ SAME = 0.001  # s; the two clocks of the host are told from each other once
 
 
 @pytest.fixture(scope="module")
-def run() -> Any:
-    return on_the_device("-m", "tests.integration.device_time.programs.known_kernels")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the steps of the last training are."""
+    return tmp_path_factory.mktemp("traces") / "steps.jsonl"
+
+
+@pytest.fixture(scope="module")
+def run(file: Path) -> Any:
+    return on_the_device(
+        "-m",
+        "tests.integration.device_time.programs.known_kernels",
+        OTEL_TRACES_EXPORTER="otlp_file",
+        OTEL_TORCH_MODULES_FILE=str(file),
+    )
 
 
 def phases(step: Any) -> dict[str, dict[str, float]]:
@@ -57,6 +72,27 @@ def test_the_lane_is_where_they_ran_on_the_device(run: Any) -> None:
             now = ended
         assert (start, end) == (times[0][0], times[-1][1])
         assert start > max(ended for name, _, (_, ended), _ in step[3] if name != "device")
+
+
+def test_what_is_in_a_file_of_ours_is_told_by_the_device(run: Any, file: Path) -> None:
+    """Of steps that were read and of repeated ones: they have lanes, and last as long as their kernels."""
+    steps = Traces.read(file).steps
+    assert len(steps) == len(run["steps"])
+    for step in steps:
+        assert step.lane is not None
+        found = [(span.name, span.start, span.end) for span in step.lane.children]
+        spans = [span for span in step.children if ran(span) is not None]
+        assert [name for name, _, _ in found] == [span.phase for span in spans]
+        assert [(start, end) for _, start, end in found] == [
+            pytest.approx(ran(span), abs=10) for span in spans
+        ]
+        assert step.lane.parent_id == step.span_id
+    series = Run(steps).main
+    assert series.told_by is ToldBy.DEVICE
+    assert series.ms[1:] == [pytest.approx(1e3 * (FORWARD + BACKWARD + OPTIMIZER), rel=NEAR)] * (
+        len(steps) - 1
+    )
+    assert series.phase("backward") == pytest.approx([1e3 * BACKWARD] * len(steps), rel=NEAR)
 
 
 def test_no_other_span_says_anything(run: Any) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from otel_torch_modules import Config
+from otel_torch_modules import Config, trace
 from otel_torch_modules._recording import device_events
 from otel_torch_modules.testing import CapturedSpan, capture_spans
 from tests.support.simdev import device as simdev
@@ -129,6 +129,8 @@ if __name__ == "__main__":
         busy.join()
     with capture_spans(Config(device_time="off")) as without:
         train(1, 0)
+    with trace():  # by a provider of ours, into the file that the environment names
+        train(STEPS, BEHIND)
     print(
         json.dumps(
             {
