@@ -96,20 +96,19 @@ def _phases(step: Span) -> list[tuple[int, tuple[int, int]]]:
     ]
 
 
-def lasted(steps: Iterable[Span]) -> Iterator[int]:
-    """Yield how long each of the steps of one rank lasted, which are in order of time, in ns."""
+def lasted(steps: Iterable[Span]) -> Iterator[tuple[int, int]]:
+    """Yield from when to when each of the steps of one rank lasted, which are in order of time, in Unix ns."""
     before = 0  # when the device was through with the last one
     for step in steps:
         phases = _phases(step)
-        if not phases:
-            yield step.duration
-            before = step.end
-            continue
-        begun, (on_device, _) = min(phases, key=lambda phase: phase[1])
-        ended = max(end for _, (_, end) in phases)
-        # As much as the program did in the step before it came to that, the device may have waited for.
-        yield max(ended - max(on_device - (begun - step.start), before), 0)
-        before = ended
+        start, end = step.start, step.end
+        if phases:
+            begun, (on_device, _) = min(phases, key=lambda phase: phase[1])
+            end = max(ended for _, (_, ended) in phases)
+            # As much as the program did in the step before it came to that, the device may have waited for.
+            start = min(max(on_device - (begun - start), before), end)
+        yield start, end
+        before = end
 
 
 def own_times_on_device(step: Span, whole: int, by: ToldBy) -> list[int]:

@@ -68,11 +68,13 @@ class Series:
         self.told_by = told_by(steps) if by is None else by
         self._places = places
         self.numbers = [step.step if step.step is not None else at for at, step in enumerate(steps)]
-        self.starts = [step.start for step in steps]
-        self.ends = [step.end for step in steps]
         by_device = self.told_by is not ToldBy.PROGRAM
-        wholes = [*lasted(steps)] if by_device else [step.duration for step in steps]
-        self.ms = [whole / MS for whole in wholes]
+        stretches = lasted(steps) if by_device else ((step.start, step.end) for step in steps)
+        self.starts, self.ends = list[int](), list[int]()
+        for start, end in stretches:
+            self.starts.append(start)
+            self.ends.append(end)
+        self.ms = [(end - start) / MS for start, end in zip(self.starts, self.ends, strict=True)]
         self.spans = [step.shape.after[step.at] - step.at for step in steps]
         self.in_full = sent_in_full(steps)
         if self.told_by is ToldBy.MODULES:
@@ -85,7 +87,7 @@ class Series:
             if table is None:
                 table = tables[step.shape, step.at] = self._table(step, places)
             own_of_spans = (
-                own_times_on_device(step, wholes[number], self.told_by)
+                own_times_on_device(step, self.ends[number] - self.starts[number], self.told_by)
                 if by_device and says_phases(step)
                 else own_times(step)
             )

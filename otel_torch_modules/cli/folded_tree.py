@@ -73,9 +73,8 @@ def _device_ns(span: Span) -> int:
 
 def _taken(span: Span) -> int | None:
     """Return how long the device was at a span, and how long a step lasted by it; None where it does not say."""
-    if span.phase in (semconv.PHASE_STEP, semconv.PHASE_RANK):
-        return next(lasted([span])) if says_phases(span) else None
-    times = ran(span)
+    around = span.phase in (semconv.PHASE_STEP, semconv.PHASE_RANK)
+    times = ran(span) if not around else next(lasted([span])) if says_phases(span) else None
     return None if times is None else times[1] - times[0]
 
 

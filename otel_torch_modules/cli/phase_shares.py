@@ -44,7 +44,8 @@ def phase_shares(step: Span) -> Mapping[str, float]:
 
 def _add_times_on_device(times: dict[str, int], root: Span) -> None:
     shape, phases = root.shape, list[str]()
-    own_times = own_times_on_device(root, next(lasted([root])), told_by([root]))
+    start, end = next(lasted([root]))
+    own_times = own_times_on_device(root, end - start, told_by([root]))
     for at, own in enumerate(own_times, root.at):
         phase = shape.sites[at].phase
         if phase is None or phase not in times:

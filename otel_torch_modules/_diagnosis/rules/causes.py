@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.rules.slow_steps import SLOW, excesses, has_own_rule
 from otel_torch_modules._diagnosis.run import Run
-from otel_torch_modules._diagnosis.series import usual
+from otel_torch_modules._diagnosis.series import MS, usual
 from otel_torch_modules._diagnosis.words import ms, numbers, percent
 
 SHARE = 0.01  # of the run's time
@@ -90,7 +90,8 @@ def host(run: Run) -> Iterator[Finding]:
     switches = [value or 0.0 for value in series.attribute(_SWITCHES)]
     often = max(SWITCHES * usual(switches), 1.0)
     cpu_times = [value or 0.0 for value in series.attribute(_CPU_TIME)]
-    waits = [wall - time * 1e3 for wall, time in zip(series.ms, cpu_times, strict=True)]
+    walls = [step.duration / MS for step in series.steps]  # of the program, whoever tells of steps
+    waits = [wall - time * 1e3 for wall, time in zip(walls, cpu_times, strict=True)]
     waited = usual(waits)  # while the thread ran it was not put aside, whatever it did
     starved = [
         excess

@@ -45,15 +45,17 @@ def times(factor: float) -> Took:
 def on_device(steps: list[Span], took: Took, *, modules_every: int | None = None) -> list[Span]:
     """Let the device of `steps` say what it took for their phases, and of every so many for their modules too.
 
-    It comes to each phase so far behind the program, and in it does one thing after the other.
+    It does one thing after the other, each so far behind the program at least.
     """
+    done = 0.0
     for number, step in enumerate(steps):
         of_modules = modules_every is not None and number % modules_every == 0
         durations, lags = (array("d", [nan] * len(step.trace)) for _ in range(2))
 
         for phase in step.children:
             if phase.phase in ("forward", "backward", "optimizer"):
-                start = phase.start + LAG * 1e9
+                start = max(phase.start + LAG * 1e9, done)
+                done = start + took(phase) * MS
                 for span, began in laid(phase, start, took) if of_modules else [(phase, start)]:
                     durations[span.at] = took(span) / 1e3
                     lags[span.at] = (began - span.start) / 1e9
@@ -95,7 +97,8 @@ def own_ms(step: Span) -> dict[str, float]:
 
 
 def whole_ns(step: Span) -> int:
-    return next(lasted([step]))
+    start, end = next(lasted([step]))
+    return end - start
 
 
 def test_own_times_by_the_device_add_up_to_the_step() -> None:
@@ -139,14 +142,7 @@ def test_what_the_program_waits_for_counts_as_far_as_the_device_has_nothing_to_d
 def test_a_step_lasts_from_where_the_device_was_through_with_the_one_before() -> None:
     """However the program's steps lie: it is far ahead, and waits for the device in each fifth."""
     steps = make_steps(20, lambda step, parts: parts.update(step=150.0 if step % 5 == 4 else 0.5))
-    behind = 0.0
-    for step in on_device(steps, times(2)):
-        # The device comes to it when it is through with all before.
-        for child in step.children[1:]:
-            start = max(child.start, behind)
-            step.trace.measures[semconv.DEVICE_LAG][child.at] = (start - child.start) / 1e9
-            behind = start + 2 * child.duration
-    run = Run(steps)
+    run = Run(on_device(steps, times(2)))
     usual = [2 * sum(child.duration for child in step.children[1:]) / MS for step in steps]
     fifths = [at % 5 == 4 or not at for at in range(20)]  # in these the device had nothing to do
     for at, (took, phases) in enumerate(zip(run.main.ms, usual, strict=True)):
@@ -217,6 +213,18 @@ def test_two_runs_are_compared_by_what_both_say(a: int | None, b: int | None, by
     assert (most and (most.phase, most.pattern)) == places[by]
     if most:
         assert found.changes[0].b_ms - found.changes[0].a_ms == pytest.approx(10, rel=0.1)
+
+
+def test_the_time_between_two_steps_is_the_device_s_too() -> None:
+    """The program rests for 20 ms after each step: a device that has work for as long rests less, or not at all."""
+
+    def between(factor: float) -> float:
+        run = Run(on_device(make_steps(60, gap=20.0), times(factor)))
+        return sum(found.cost_ms for found in diagnose(run).findings if found.rule == "between")
+
+    assert between(1) == pytest.approx(20, abs=1)
+    assert between(1.3) == pytest.approx(20 - 0.3 * 28, abs=1.5)
+    assert between(1.9) == 0
 
 
 def test_steps_that_a_capture_has_hit_are_told_by_the_program() -> None:
