@@ -20,7 +20,7 @@ from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._records import Record
 from otel_torch_modules.testing import CapturedSpan, capture_spans
-from tests.support.caused import path_to, traced, train
+from tests.support.caused import Clock, path_to, traced, train
 from tests.support.small_training import BACKWARD, FORWARD, Net, batch, optimizer, step
 
 OPERATORS = [f"c10d::{name}" for name in collectives._KINDS]
@@ -89,11 +89,18 @@ def test_each_is_below_what_was_open(
         "in_backward": ["train.step", "backward"],  # and below no module
         "before_step": ["train.step"],
     }
-    trees, parameters = traced(**{place: call})
+    clock = Clock()
+
+    def timed() -> None:
+        with clock.around():
+            call()
+
+    trees, parameters = traced(**{place: timed})
     assert parameters == train()
     assert path_to(trees[1], name) == [*above[place], name]
     assert [len(tree.find(name)) for tree in trees] == [0, 1, 0]
     (span,) = trees[1].find(name)
+    assert clock.holds(span)
     assert span.attributes["torch.phase"] == "collective"
     assert span.span.kind.name == "INTERNAL"
     found = told(span)

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from otel_torch_modules import Config
 from otel_torch_modules._recording.causes import loop_calls
 from otel_torch_modules.testing import capture_spans
-from tests.support.caused import NEAR
+from tests.support.caused import NEAR, Clock
 from tests.support.small_training import BACKWARD, FORWARD, Net, batch, optimizer, outline, step
 
 
@@ -74,8 +74,15 @@ def three_steps(loop: Loop, call: Callable[[Loop], Any], after: bool) -> list[fl
 def test_each_has_a_span(next_step: str, own: str, call: Callable[[Loop], Any]) -> None:
     after = bool(next_step)
     loop = Loop()
+    clocks: list[Clock] = []
+
+    def timed(loop: Loop) -> None:
+        clocks.append(Clock())
+        with clocks[-1].around():
+            call(loop)
+
     with capture_spans() as captured:
-        parameters = three_steps(loop, call, after)
+        parameters = three_steps(loop, timed, after)
     expected = parameters == three_steps(Loop(), call, after)
     assert expected
     ends = "scaler.update\n"  # which every iteration of this loop ends with
@@ -85,7 +92,10 @@ def test_each_has_a_span(next_step: str, own: str, call: Callable[[Loop], Any]) 
     first = step(FORWARD, BACKWARD, own, unscales, optimizer())
     others = step(next_step, ends, FORWARD, BACKWARD, own, unscales, optimizer())
     assert outline(captured) == first + others + others
-    spans = [span for tree in captured.trees for span in tree.walk() if span.name + "\n" == own]
+    called = (own or next_step).partition("\n")[0]
+    spans = [span for tree in captured.trees for span in tree.find(called)]
+    for clock in clocks[:2]:  # after the last step there is none that would have it
+        assert any(clock.holds(span) for span in spans)
     assert {tuple(span.attributes.items()) for span in spans} <= {(("torch.phase", "loop"),)}
 
 
