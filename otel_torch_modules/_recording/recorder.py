@@ -227,20 +227,23 @@ class Recorder:
             if self.fail("where a root module's call raised"):
                 raise
 
-    def region_log(self) -> tuple[list[Any] | None, int, bool]:
+    def region_log(self) -> tuple[list[Any] | None, int, bool, bool]:
         """Return the log into which a compiled region is written that runs now in this thread, None where it is not,
-        the code of the thread, and whether it is in a backward.
+        the code of the thread, whether it is in a backward, and whether it is in a module's call or a backward.
         """
         state = self._threads.state
         task = graph_task_id()
-        into = self._tasks.running(task).into if task != -1 else state.into
+        in_backward, in_call = task != -1, task != -1 or bool(state.stack)
+        into = self._tasks.running(task).into if in_backward else state.into
+        if not in_call:  # a compiled function, unless it is in a root call that is left out
+            into = self._shared
         log = into.log
-        if log is None or into.phases_only or (task == -1 and not state.stack):
-            return None, state.code, task != -1
+        if log is None or into.phases_only or (not in_call and state.stack is None):
+            return None, state.code, in_backward, in_call
         if len(log) > self._config.max_spans_per_step * WIDTH:
             into.truncate()
-            return None, state.code, task != -1
-        return log, state.code, task != -1
+            return None, state.code, in_backward, in_call
+        return log, state.code, in_backward, in_call
 
     def settle(self) -> None:
         """Take note of the graph tasks that were given up: that was written down, but nobody told."""

@@ -72,16 +72,19 @@ class CompiledMarks:
     def _cross(self, ends: str, begins: str, backward: bool) -> None:
         try:
             time = now()
-            log, code, in_backward = self._recorder.region_log()
+            log, code, in_backward, in_call = self._recorder.region_log()
             entered = self._entered.pop(code, None)
             if log is None:
                 return
-            if ends != OUTSIDE:
-                # One that a graph begins with began when that was called: the last thing that happened.
-                start = max(entered[1] if entered and entered[0] == ends else 0, log[3 - WIDTH])
+            # One that a graph begins with began when that was called: the last thing that happened, if a module was
+            # called. Else nobody knows, and it is not shown.
+            begun = entered[1] if entered and entered[0] == ends else 0 if in_call else None
+            if ends != OUTSIDE and begun is not None:
+                start = max(begun, log[3 - WIDTH]) if log else begun
                 again = REGION_RECOMPUTE if in_backward else REGION_FORWARD
                 event = REGION_BACKWARD if backward else again
-                log.extend((event, code, start, time, ends))
+                if start < time:
+                    log.extend((event, code, start, time, ends))
             if begins != OUTSIDE:
                 self._entered[code] = begins, time
         except BaseException:

@@ -289,3 +289,26 @@ def test_what_was_compiled_in_a_step_without_phases_is_in_it() -> None:
     first, *others = captured.trees
     assert {span.name for span in first.walk()} == {"train.step", "compile"}
     assert {span.name for tree in others[1:] for span in tree.walk()} == {"train.step"}
+
+
+def test_marks_in_a_function_show_modules_of_which_it_is_known_when_they_begin() -> None:
+    """A graph's first one is not shown, for nothing tells when a compiled function is called."""
+    with capture_spans(Config(causes=(), compiled_marks=("*.h.*",))) as captured:
+        mark = torch.ops.otel_torch_modules.mark.default
+        for index in range(4):
+            with manual_step(index):
+                x = torch.ones(2, requires_grad=True)
+                for border in ("h.0|h.1", "h.1|h.2", "h.2|"):
+                    mark(x, f"{border}|forward")
+                y = x * 2
+
+                def hook(gradient: Tensor) -> None:
+                    for border in ("h.2|h.1", "h.1|h.0", "h.0|"):
+                        mark(gradient, f"{border}|backward")
+
+                y.register_hook(hook)
+                y.sum().backward()
+    backward = "backward\n  backward h.1\n  backward h.0\n"
+    assert outline(captured) == 4 * step("forward h.1\n", "forward h.2\n", backward)
+    (span,) = captured.trees[-1].find("forward h.1")
+    assert span.attributes["torch.module.fqn"] == "h.1"
