@@ -26,6 +26,8 @@ class Stacks:
         self._top = top
         self._outermost = outermost
         self._of_threads: dict[int, list[Open]] = {}
+        self.program_thread = 0
+        """The last one in which the program itself did something."""
 
     def of(self, thread: int) -> list[Open]:
         """Return the thread's."""

@@ -8,16 +8,14 @@ from typing import Any
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.exposed import say_exposed
 from otel_torch_modules._assembly.reading.backward import FAILED, Backward, SpanLimit
-from otel_torch_modules._assembly.reading.beside import Beside
 from otel_torch_modules._assembly.reading.call import CALL_INDEX, Call, attributes_of, label_of
+from otel_torch_modules._assembly.reading.declared import SHOWN, DeclaredSpans
 from otel_torch_modules._assembly.reading.heads import describe_heads, heads
 from otel_torch_modules._assembly.reading.history import History, KnownCalls, ReadCalls
 from otel_torch_modules._assembly.reading.shown import (
     attributes_of_phase,
-    happening_of,
-    span_of,
 )
-from otel_torch_modules._assembly.reading.stacks import TOLD, Open, Stacks, end, innermost_call
+from otel_torch_modules._assembly.reading.stacks import Open, Stacks, end, innermost_call
 from otel_torch_modules._engine.pauses import slices
 from otel_torch_modules._events import (
     CALL,
@@ -29,22 +27,12 @@ from otel_torch_modules._events import (
     TASK,
     TASK_END,
     WIDTH,
-    Closing,
     Detail,
     Event,
-    Opening,
-    Point,
-    Shown,
-    Stretch,
 )
 from otel_torch_modules._records import Raised, Record
 from otel_torch_modules._site import Site
-from otel_torch_modules._spans.span import (
-    INTERNAL,
-    Kinds,
-    Note,
-    Span,
-)
+from otel_torch_modules._spans.span import INTERNAL, Kinds, Note, Span
 
 _EVENTS_AT_ONCE = 512  # about a millisecond
 
@@ -78,11 +66,8 @@ class RecordTree:
         self._known = KnownCalls(self._made.calls, earlier, order)
         self._own_marks_only = True
         self._limit = SpanLimit(max_spans, record.truncated)
-        self._stretches: dict[int, list[Span]] = {}  # by thread; those in none after them
-        self._beside: list[Beside] = []
         self._backwards: dict[int, Backward] = {}
         self._counts: dict[Site, int] = {}  # calls of roots
-        self._program_thread = 0  # the last one in which the program itself did something
         self._evaluation = record.site  # until its call has been seen
         self._counts_roots = record.kind != "eval"
         is_passes = record.kind == "eval" and record.site is None
@@ -91,6 +76,7 @@ class RecordTree:
         self._top = self.heads[-1]  # of what happens in this process
         self._trace = self._root.trace
         self._stacks = Stacks(self._top, semconv.PHASE_EVALUATE if is_passes else "")
+        self._declared = DeclaredSpans(self._top, self._stacks, self._limit)
 
     @property
     def made(self) -> ReadCalls:
@@ -109,14 +95,17 @@ class RecordTree:
 
     def read(self, log: list[Any]) -> None:
         """Take in all events."""
-        enter, rule_of = RecordTree._enter, RULES.get
+        enter, rule_of, declared = RecordTree._enter, RULES.get, self._declared
         for events in slices(log, _EVENTS_AT_ONCE * WIDTH):
             for place in range(0, len(events) - WIDTH + 1, WIDTH):
                 tag, thread, value, time, detail = events[place : place + WIDTH]
                 rule = rule_of(tag)
-                if rule is None:
-                    rule = enter if isinstance(tag, Site) else SHOWN[type(tag)]
-                rule(self, tag, thread, value, time, detail)
+                if rule is not None:
+                    rule(self, tag, thread, value, time, detail)
+                elif isinstance(tag, Site):
+                    enter(self, tag, thread, value, time, detail)
+                else:
+                    SHOWN[type(tag)](declared, tag, thread, value, time, detail)
 
     def unfinished(self) -> list[Span]:
         """Return the spans that are open: all of a thread's from the outermost to the innermost."""
@@ -125,8 +114,7 @@ class RecordTree:
     def finish(self) -> Span:
         """Close what is open and return the root."""
         self._stacks.end_all(self._record.end)
-        launched = [one.show(self._trace, self._stacks, self._top) for one in self._beside]
-        say_exposed(self._record, launched)
+        say_exposed(self._record, self._declared.launched())
         if self._record.failed and self._top.error is None:
             self._top.error = FAILED
         describe_heads(self.heads, self._record, self.truncated)
@@ -158,7 +146,7 @@ class RecordTree:
             call.repeats = repeats
             top.recomputes(call)
         else:
-            self._program_thread = thread
+            self._stacks.program_thread = thread
             # No index where there may be thousands of calls: those of an evaluation, or of a dataset for each sample.
             loads = isinstance(top, Span) and top.phase == semconv.PHASE_DATA
             counts = self._counts if self._counts_roots and not loads else {}
@@ -242,7 +230,7 @@ class RecordTree:
         stack = self._stacks.of(thread)
         if caller is None and not stack:
             # A device thread of the engine: who called it is not known.
-            stack = self._stacks.of(self._program_thread)
+            stack = self._stacks.of(self._stacks.program_thread)
         if stack and isinstance(stack[-1], Backward):
             stack[-1].settle()
         self._open_backward(thread, task, time, stack)
@@ -258,12 +246,7 @@ class RecordTree:
             time,
             attributes_of_phase(semconv.PHASE_BACKWARD, around=self._stacks.around(around)),
         )
-        backward = Backward(
-            span,
-            self._kinds.backward,
-            self._limit,
-            self._known,
-        )
+        backward = Backward(span, self._kinds.backward, self._limit, self._known)
         self._backwards[task] = backward
         self._stacks.of(thread).append(backward)
         return backward
@@ -281,61 +264,6 @@ class RecordTree:
             backward.fail(time)
         del self._backwards[task]
         self._stacks.remove(backward)
-
-    # What is shown as it is declared.
-
-    def _stretch(self, event: Stretch, thread: int, begin: int, time: int, detail: Any) -> None:
-        stack = self._stacks.of(thread)
-        if event.beside:
-            above = self._stacks.beside(stack)
-            self._beside.append(Beside(event, above, begin, time, detail))
-        elif not event.of_modules or self._limit.take():
-            if event.shown.in_compiled and stack and isinstance(stack[-1], Backward):
-                stack[-1].settle()  # as a mark does: what was computed again is over
-            span = self._shown(event, event.shown, stack, begin, time, detail)
-            earlier = self._stretches.setdefault(thread, [])
-            while earlier and earlier[-1].start >= begin:
-                inner = earlier.pop()
-                span.take(inner)
-                if span.phase in TOLD:
-                    inner.attributes = {**inner.attributes, semconv.PHASE_PARENT: span.phase}
-            earlier.append(span)
-
-    def _opening(self, event: Opening, thread: int, _: Any, time: int, detail: Any) -> None:
-        stack = self._stacks.of(thread)
-        self._program_thread = thread
-        stack.append(self._shown(event, event.shown, stack, time, time, detail))
-
-    def _closing(self, event: Closing, thread: int, _: Any, time: int, detail: Any) -> None:
-        stack = self._stacks.of(thread)
-        for place in reversed(range(len(stack))):
-            span = stack[place]
-            if isinstance(span, Span):
-                span.end = time
-                if type(detail) is Detail:
-                    span.say(event.values, detail.values)
-                del stack[place]
-                return
-
-    def _shown(
-        self, event: Event, shown: Shown, stack: list[Open], begin: int, end: int, detail: Any
-    ) -> Span:
-        return span_of(
-            event,
-            shown,
-            detail,
-            self._trace,
-            self._top if shown.below_step else self._stacks.current(stack),
-            self._stacks.around([] if shown.below_step else stack),
-            begin,
-            end,
-        )
-
-    def _point(self, event: Point, thread: int, _: Any, time: int, detail: Any) -> None:
-        span = self._stacks.current(self._stacks.of(thread))
-        if span.points is None:
-            span.points = []
-        span.points.append(happening_of(event, time, detail))
 
     # What the program says of our spans.
 
@@ -360,10 +288,4 @@ RULES: dict[Event, _Rule] = {
     TASK_END: RecordTree._task_end,
     SPAN_ID: RecordTree._span_id,
     NOTE: RecordTree._note,
-}
-SHOWN: dict[type[Event], _Rule] = {
-    Stretch: RecordTree._stretch,
-    Opening: RecordTree._opening,
-    Closing: RecordTree._closing,
-    Point: RecordTree._point,
 }

@@ -8,7 +8,8 @@ import pytest
 
 from otel_torch_modules import _events
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._assembly.reading.tree import RULES, SHOWN
+from otel_torch_modules._assembly.reading.declared import SHOWN
+from otel_torch_modules._assembly.reading.tree import RULES
 from otel_torch_modules._engine.phases import cut_to_phases
 from otel_torch_modules._events import CALL, WIDTH, Event, Slot
 from otel_torch_modules._records import Record
