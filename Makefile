@@ -16,11 +16,11 @@ help: ## list the targets
 demo: $(INSTALLED) ## train a small GPT with tracing on and show where its steps' time went
 	@$(VENV)/bin/otel-torch-modules demo
 
-check: $(CHECKABLE) ## check style and types, run the unit tests: under a minute once .venv is there
+check: $(CHECKABLE) ## check style and types, run the quick unit tests: two minutes once .venv is there
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest -m 'not slow' tests/unit
+	$(VENV)/bin/pytest -m 'not slow' --hypothesis-profile=quick tests/unit
 
 test: $(TESTABLE) ## check style and types, run the tests, measure which branches they take
 	$(VENV)/bin/ruff check .

@@ -26,6 +26,7 @@ from tests.support.left_to_itself import let_go_on
 
 torch.set_num_threads(1)
 settings.register_profile("untimed", deadline=None)  # what a machine takes is no property
+settings.register_profile("quick", max_examples=20, deadline=None)
 settings.load_profile("untimed")
 settings.register_profile(
     "thorough", max_examples=5_000, deadline=None, suppress_health_check=list(HealthCheck)

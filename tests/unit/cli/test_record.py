@@ -243,6 +243,7 @@ def test_one_that_refuses_keeps_the_others_from_it(
     assert [rank.recorded for rank in made] == [[]] * 4
 
 
+@pytest.mark.slow
 def test_who_does_not_read_it_in_time_keeps_the_others_from_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -260,6 +261,7 @@ def test_who_does_not_read_it_in_time_keeps_the_others_from_it(
     assert [rank.recorded for rank in made] == [[]] * 4
 
 
+@pytest.mark.slow
 def test_what_is_left_of_an_earlier_request_is_no_hindrance(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

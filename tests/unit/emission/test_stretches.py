@@ -78,6 +78,7 @@ def record(at: int, sites: list[Site]) -> Record:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.name)
 def test_a_step_of_many_calls_is_sent_in_short_stretches(
     monkeypatch: pytest.MonkeyPatch, language: Language

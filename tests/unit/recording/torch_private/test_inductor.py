@@ -116,6 +116,7 @@ def test_inductorpasses_are_one_where_it_takes_one(
     assert (both.uuid(), isinstance(both, CustomGraphPass)) == (identifier, True)
 
 
+@pytest.mark.slow
 def test_modules_of_and_gradient_of_and_is_gradient() -> None:
     """What Inductor's graphs say of nodes: of a compiled model's, forward and backward."""
     told: dict[str, set[str]] = {"modules_of": set(), "gradient_of": set(), "is_gradient": set()}
