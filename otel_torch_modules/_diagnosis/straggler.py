@@ -7,7 +7,8 @@ own time, without that of the spans below it, exceeds the others' most.
 
 A collective that no rank leaves before all have come ends everywhere at once, so the rank whose span of it is the
 shortest came last, by as much as it is shorter: no clock is compared for that. Where there is none, ends are compared;
-times are the hosts' own then, and a rank of a host whose clock is slow seems to be early.
+times are the hosts' own then, and a rank of a host whose clock is slow seems to be early. Who waits for another rank
+does so within its own step: one that is behind by more than any rank's step lasts is not what they wait for.
 
 Where all ranks say when their devices came to the same places, it is these times that are compared: on an accelerator
 the program runs ahead, and its own say little.
@@ -52,6 +53,7 @@ class Straggler(NamedTuple):
     lost: int  # of that, in `where`
     where: Span | None  # None: the rank began the step late
     on_device: bool = False  # by the times of the ranks' devices
+    apart: bool = False  # by more than the step lasts on any rank: clocks differ, or nobody waits
 
     @property
     def place(self) -> str:
@@ -128,9 +130,10 @@ def find_straggler(ranks: Sequence[Span]) -> Straggler:
     started = starts[number] - round(median(starts[:number] + starts[number + 1 :]))
     rank = ranks[number].rank
     assert rank is not None
+    apart = not (met or on_device) and behind > max(span.duration for span in ranks)
     if started >= excess[where]:
-        return Straggler(rank, behind, started, None)
-    return Straggler(rank, behind, round(excess[where]), tree[where].span, on_device)
+        return Straggler(rank, behind, started, None, apart=apart)
+    return Straggler(rank, behind, round(excess[where]), tree[where].span, on_device, apart)
 
 
 def _turn_to_devices(trees: Sequence[dict[_Place, _Compared]], common: set[_Place]) -> bool:

@@ -133,6 +133,20 @@ class Traces(NamedTuple):
             steps = counted(incomplete, "step is", "steps are")
             yield f"{self.name}: {steps} incomplete: spans of {agree(incomplete, 'it', 'them')} were lost"
 
+    def cautions(self) -> Iterator[str]:
+        """Yield the losses, and what else is to be known by who reads of all steps as of one run."""
+        yield from self.losses()
+        services = sorted({self._service(step) for step in self.steps})
+        if len(services) > 1:
+            some = ", ".join(services[:3]) + (" …" if len(services) > 3 else "")
+            holds = f"{self.name} {self.verb('holds', 'hold')}"
+            yield f"{holds} steps of {len(services)} services, {some}: all are taken together"
+
+    def _service(self, step: Span) -> str:
+        """Return the name of its service, without the phase or rank that `OTEL_TORCH_MODULES_SERVICES` adds."""
+        name = self.resources.get(step.process, {}).get("service.name")
+        return str(name or "unknown_service").partition(" · ")[0]
+
     def ranks_of_whole_steps(self) -> list[list[Span]]:
         """Return the spans of the ranks of each whole step, by number; those of one trace belong together."""
         ranks: dict[tuple[str, int | None], list[Span]] = {}

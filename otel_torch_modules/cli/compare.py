@@ -56,7 +56,7 @@ def print_comparison(
 
 def _steady(source: str, query: Query, tell: Callable[[str], None]) -> Series:
     traces = Traces.read(source, query=query)
-    losses = list(traces.losses())
+    losses = list(traces.cautions())
     run = whole_run_of(traces, losses)
     for loss in losses:
         tell(f"{loss}.")

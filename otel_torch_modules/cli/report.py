@@ -26,7 +26,7 @@ def write_report(sources: Sequence[str], query: Query, output: Path) -> None:
         CommandError: there is no whole step, or the output cannot be written.
     """
     traces = Traces.read(*sources, query=query)
-    losses = list(traces.losses())
+    losses = list(traces.cautions())
     run = whole_run_of(traces, losses)
     tell = teller(output)
     for loss in losses:

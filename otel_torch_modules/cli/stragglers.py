@@ -44,7 +44,7 @@ def print_stragglers(sources: Sequence[str], query: Query, width: int) -> None:
         raise CommandError(
             f"{file.name} {file.verb('holds', 'hold')} no step of several ranks{losses}"
         )
-    for loss in file.losses():
+    for loss in file.cautions():
         say(f"{loss}.")
     found = [_Last(ranks[0].step, len(ranks), find_straggler(ranks)) for ranks in steps]
     shown = sorted(range(len(found)), key=lambda at: -found[at].straggler.behind)[:_MOST_ROWS]
@@ -54,8 +54,17 @@ def print_stragglers(sources: Sequence[str], query: Query, width: int) -> None:
     if len(shown) < len(found):
         say(f"The {len(shown)} largest delays of {len(found)} steps.")
     say()
-    for line in textwrap.wrap(_summary([last.straggler for last in found]), width):
+    believed = [last.straggler for last in found if not last.straggler.apart]
+    for line in textwrap.wrap(_summary(believed), width) if believed else ():
         say(line)
+    apart = sum(last.straggler.apart for last in found)
+    if apart:
+        said = (
+            f"In {counted(apart, 'step')} a rank is behind by more than the step lasts: the hosts' clocks differ, or "
+            "the ranks do not wait for each other. Nothing is concluded from them."
+        )
+        for line in textwrap.wrap(said, width):
+            say(line)
 
 
 def _row(last: _Last) -> str:

@@ -31,7 +31,7 @@ class View:
         self._file = Traces.read(*sources, query=query)
         self._console = console
         self._cut = cut
-        self._print(Text(f"{loss}.") for loss in self._file.losses())
+        self._print(Text(f"{loss}.") for loss in self._file.cautions())
 
     @property
     def slowest(self) -> Span:

@@ -80,7 +80,7 @@ def print_why(
         CommandError: there is no whole step, or not this one.
     """
     traces = Traces.read(*sources, query=query)
-    losses = list(traces.losses())
+    losses = list(traces.cautions())
     run = whole_run_of(traces, losses)
     diagnosis = diagnose(run)
     tell = say_error if as_json else say
@@ -200,7 +200,7 @@ def _table(run: Run, width: int) -> Iterator[str]:
     bars = width - 2 - names - columns
     head = "".join(f"{title:>{_TIME}}" for title in (*phases.values(), "sum"))
     yield f"  {_TITLE:<{names}}{head}{'%':>{_SHARE}}  {'each × calls'}"
-    most = max((row.ms for row in shown), default=1.0)
+    most = max((row.ms for row in shown), default=0.0) or 1.0  # steps may have no length
     for row in shown:
         yield _row(
             row, names, list(phases), whole, round(8 * bars * row.ms / most) if bars > 3 else 0

@@ -29,7 +29,7 @@ def tracing(run: Run) -> Iterator[Finding]:
     spans = usual(run.steady.spans)
     cost = spans * SPAN_MS
     share = cost / max(run.usual_ms, 1e-9)
-    if share >= TRACING_SHARE:
+    if share >= TRACING_SHARE and run.usual_ms > 0:
         yield Finding(
             "tracing",
             f"Tracing costs about {percent(share)} of a step here, {ms(cost)} for {spans:.0f} spans: set "

@@ -1,0 +1,140 @@
+"""Runs that are whole and yet odd: whatever is asked of them, there is an answer, and none that cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_torch_modules.cli.main import main
+
+Write = Callable[..., Path]
+STEPS = 12
+HOUR = 3_600_000.0  # ms
+
+COMMANDS = {
+    "why": ["why"],
+    "why --json": ["why", "--json"],
+    "why --step": ["why", "--step", "5"],
+    "view": ["view"],
+    "view --slowest": ["view", "--slowest"],
+    "compare": ["compare", "--split", "6"],
+    "compare --json": ["compare", "--split", "6", "--json"],
+    "report": ["report", "-o", os.devnull],
+    "speedscope": ["convert", "--to", "speedscope", "-o", os.devnull],
+}
+
+
+def moved(sample: Any, ms: float, times: float = 1.0) -> Any:
+    return sample._replace(
+        start=sample.start * times + ms,
+        end=sample.end * times + ms,
+        children=tuple(moved(child, ms, times) for child in sample.children),
+    )
+
+
+def without_length(step: Callable[..., Any]) -> list[Any]:
+    return [moved(step(index), 100.0 * index, 0.0) for index in range(STEPS)]
+
+
+def at_once(step: Callable[..., Any]) -> list[Any]:
+    return [step(index) for index in range(STEPS)]
+
+
+def set_back(step: Callable[..., Any]) -> list[Any]:
+    return [step(index, 100.0 * index - (HOUR if index > 5 else 0)) for index in range(STEPS)]
+
+
+@pytest.mark.parametrize("steps", [without_length, at_once, set_back])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_times_that_no_run_has_are_answered(
+    command: str,
+    steps: Callable[[Callable[..., Any]], list[Any]],
+    write_traces: Write,
+    step: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = write_traces(*steps(step))
+    assert main([*COMMANDS[command], str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert not re.search(r"\b(nan|inf)\b", shown, re.IGNORECASE)
+    assert all(float(share) <= 100.5 for share in re.findall(r"([\d.]+) %", shown)), shown
+    if "--json" in command:
+        json.loads(shown)
+
+
+def of_ranks(step: Callable[..., Any], sample: Any, behind: Callable[[int], float]) -> list[Any]:
+    """Return steps of four ranks, each by its own clock."""
+    steps = []
+    for index in range(STEPS):
+        one = step(index, 100.0 * index)
+        ranks = tuple(
+            sample(
+                f"rank {rank}",
+                "rank",
+                one.start + behind(rank),
+                one.end + behind(rank),
+                tuple(moved(child, behind(rank)) for child in one.children),
+                {"torch.distributed.rank": rank},
+            )
+            for rank in range(4)
+        )
+        steps.append(one._replace(children=ranks))
+    return steps
+
+
+@pytest.mark.parametrize("clock", [HOUR, 1_000.0, -HOUR])
+def test_a_clock_that_goes_wrong_makes_no_straggler(
+    clock: float, write_traces: Write, step: Any, sample: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_traces(*of_ranks(step, sample, lambda rank: clock if rank == 1 else 0.0))
+    assert main(["why", "--json", str(file)]) == 0
+    rules = [finding["rule"] for finding in json.loads(capsys.readouterr().out)["findings"]]
+    assert "straggler" not in rules
+    assert main(["stragglers", str(file)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ("In 12 steps a rank is behind by more than the step lasts" in shown) == (clock > 0)
+
+
+def test_a_rank_that_is_late_by_less_than_a_step_is_one(
+    write_traces: Write, step: Any, sample: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_traces(*of_ranks(step, sample, lambda rank: 30.0 if rank == 1 else 0.0))
+    assert main(["stragglers", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "Rank 1 was last in 12 of 12 steps, by 30.00 ms" in shown
+    assert "more than the step lasts" not in shown
+
+
+@pytest.mark.parametrize(
+    ("services", "said"),
+    [
+        (("train",), None),
+        (("train", "train · backward"), None),
+        (("train", "other"), "2 services, other, train"),
+        (("d", "c", "b", "a"), "4 services, a, b, c …"),
+    ],
+)
+def test_services_that_are_taken_together_are_named(
+    services: tuple[str, ...],
+    said: str | None,
+    write_traces: Write,
+    step: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = write_traces(*[step(index, 100.0 * index) for index in range(STEPS)], per_line=23)
+    lines = file.read_text().splitlines()
+    for at, line in enumerate(lines):
+        service = services[at % len(services)]
+        line = line.replace('"train"', json.dumps(service, ensure_ascii=False))
+        lines[at] = line.replace("job-1", f"job-{service}")
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    assert main(["why", str(file)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (f"holds steps of {said}: all are taken together." in shown) == (said is not None)
+    assert ("taken together" in shown) == (said is not None)
