@@ -25,7 +25,7 @@ from benchmarks.part import print_rows
 _BAR = 2
 _LARGE = 30_000  # blocks of three modules each
 _ACTIVATIONS = 200
-_BLOCK = Size(warm_up=10, timed=20)
+_BLOCK = Size(warm_up=10, timed=20, after_collection=8)
 
 
 class Mixture(nn.Module):

@@ -129,7 +129,8 @@ class CurrentStep:
             if step.recorded:
                 self._measures.step_ends(step.record, self.end)
             if not step.released:
-                self._border.give_back(step.leave_early_roots(), self._index_before)
+                if step.first_reached:
+                    self._border.give_back(step.leave_early_roots(), self._index_before)
                 step.released = True
                 self._ended.put(step.record, self.recorder.thread)
 
@@ -192,7 +193,8 @@ class CurrentStep:
             if self.recorder.record is step.record:
                 self.recorder.write_to(None)
                 self.recorder.forget_tasks()
-            self._border.give_back(step.leave_early_roots(), self._index_before)
+            if step.first_reached:
+                self._border.give_back(step.leave_early_roots(), self._index_before)
             step.record.end = self.end
             if self.by_hand:  # what comes after is in none
                 self.last_span()

@@ -73,5 +73,6 @@ class StepOpening:
         current.begin(step)
         if step.recorded:
             self._admission.context.attach(step.record)
-            current.log_waits(waits)
+            if waits:
+                current.log_waits(waits)
         return step

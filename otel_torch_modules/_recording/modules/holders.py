@@ -49,7 +49,8 @@ def _module_of_method(frame: FrameType) -> nn.Module | None:
     code = frame.f_code
     if (
         not code.co_flags & inspect.CO_OPTIMIZED
-        or code.co_varnames[: code.co_argcount][:1] != ("self",)
+        or not code.co_argcount
+        or code.co_varnames[0] != "self"
         or not _may_be_a_module(frame)
     ):
         return None

@@ -96,6 +96,8 @@ class Root:
         """Return whether modules came, went or moved, if it is time to look."""
         if not self._whole:
             return True
+        if not self.parents:
+            return False
         if not self._many:
             return self._has_changed()
         time = clock()
