@@ -38,15 +38,24 @@ _NOT_KEPT = object()
 
 
 class Lone:
-    """Values of these types, the first of which is a tensor, and no look into the others is due yet."""
+    """What values are like of which the first is a tensor, and no look into the others is due yet.
 
-    __slots__ = ("again", "left", "number", "types")
+    Args:
+        number: of them.
+        others: where what else is, and of which type.
+        again: where the same tensor is: attention gets one thrice.
+        left: for how many next calls.
+    """
 
-    def __init__(self, types: list[type], again: list[int], left: int) -> None:
-        self.types = types
-        self.again = again  # places of the same tensor: attention gets one thrice
-        self.number = len(types)
-        self.left = left  # of how many next calls
+    __slots__ = ("again", "left", "number", "others")
+
+    def __init__(
+        self, number: int, others: list[tuple[int, type]], again: list[int], left: int
+    ) -> None:
+        self.number = number
+        self.others = others
+        self.again = again
+        self.left = left
 
 
 def tensors(value: Any, most: int = MOST_MET) -> list[Tensor]:
@@ -59,44 +68,28 @@ def tensors(value: Any, most: int = MOST_MET) -> list[Tensor]:
     return _look(value, most)[0]
 
 
-def lone_input(args: tuple[Any, ...], kwargs: dict[str, Any], site: Site) -> Any:
-    """Return the tensor that is all of the arguments of a call at `site` that counts, where that is known; else None.
+def lone_tensor(values: tuple[Any, ...], lone: Lone | None, site: Site) -> Any:
+    """Return the tensor that is all of `values` that counts, where that is known; else None.
 
-    It is where the last call had arguments of the same types: a tensor, and things that are not looked into.
+    Args:
+        values: the arguments of a call at `site`, or its results.
+        lone: what the last were like: things of those types are not looked into.
+        site: the place.
     """
-    lone: Lone | None = site.lone_input
-    if lone is None or len(args) + len(kwargs) != lone.number or not args:
+    if lone is None or len(values) != lone.number:
         return None
-    values = [*args, *kwargs.values()] if kwargs else args
-    if [*map(type, values)] != lone.types:
-        return None
+    for place, cls in lone.others:
+        if type(values[place]) is not cls:
+            return None
     for place in lone.again:
-        if values[place] is not args[0]:
+        if values[place] is not values[0]:
             return None
     lone.left -= 1
     if lone.left < 0:
-        site.lone_input = None
+        site.lone_input = site.lone_result = None
         site.looks_left_out.clear()
         return None
-    return args[0]
-
-
-def lone_result(value: Any, site: Site) -> Any:
-    """Return the tensor that is all of what a call at `site` returned that counts, where that is known; else None."""
-    lone: Lone | None = site.lone_result
-    if (
-        lone is None
-        or type(value) is not tuple
-        or len(value) != lone.number
-        or [*map(type, value)] != lone.types
-    ):
-        return None
-    lone.left -= 1
-    if lone.left < 0:
-        site.lone_result = None
-        site.looks_left_out.clear()
-        return None
-    return value[0]
+    return values[0]
 
 
 def input_tensors(args: tuple[Any, ...], kwargs: dict[str, Any], site: Site) -> list[Tensor]:
@@ -104,7 +97,7 @@ def input_tensors(args: tuple[Any, ...], kwargs: dict[str, Any], site: Site) -> 
     found = _tensors_at(site, zip(_PLACES, args, strict=False))
     if kwargs:
         found += _tensors_at(site, islice(kwargs.items(), MOST_MET))
-    if found and args and all(one is args[0] for one in found):
+    if found and args and found[0] is args[0] and len({*map(id, found)}) == 1:
         places = (*_PLACES[1 : len(args)], *kwargs)
         site.lone_input = _lone(site, (*args[: MOST_MET + 1], *kwargs.values()), places)
     return found
@@ -124,14 +117,17 @@ def _lone(site: Site, values: tuple[Any, ...], places: Sequence[int | str]) -> L
     """Return what is known of calls with such `values`, the first a tensor, the others at `places`."""
     if len(values) > MOST_MET or type(values[0]) is not Tensor:
         return None
-    left = [
-        site.looks_left_out.get(place, 0)
-        for place, value in zip(places, values[1:], strict=True)
-        if value is not None and value is not values[0]
-    ]
-    least = min(left, default=_LOOKS_LEFT_OUT)
-    again = [place for place, value in enumerate(values) if place and value is values[0]]
-    return Lone([*map(type, values)], again, least) if least > 0 else None
+    others: list[tuple[int, type]] = []
+    again: list[int] = []
+    least = _LOOKS_LEFT_OUT
+    for number, (place, value) in enumerate(zip(places, values[1:], strict=True), start=1):
+        if value is values[0]:
+            again.append(number)
+        else:
+            others.append((number, type(value)))
+            if value is not None:
+                least = min(least, site.looks_left_out.get(place, 0))
+    return Lone(len(values), others, again, least) if least > 0 else None
 
 
 def _tensors_at(site: Site, placed: Iterable[tuple[int | str, Any]]) -> list[Tensor]:

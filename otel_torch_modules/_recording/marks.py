@@ -82,7 +82,7 @@ def _input_nodes(tensors: list[Tensor]) -> list[Node]:
 
 def _output_nodes(tensors: list[Tensor], first: int, site: Site) -> list[Node]:
     nodes = {}
-    for tensor in tensors:
+    for tensor in {id(tensor): tensor for tensor in tensors}.values():
         node = _output_node(tensor, first, site)
         if node is not None:
             nodes[node._sequence_nr()] = node

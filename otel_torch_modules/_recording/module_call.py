@@ -19,7 +19,7 @@ from torch.compiler import is_dynamo_compiling
 
 from otel_torch_modules._events import EXIT, EXIT_BARE, Detail
 from otel_torch_modules._interruption import is_interruption
-from otel_torch_modules._recording.contents import lone_input, lone_result
+from otel_torch_modules._recording.contents import lone_tensor
 from otel_torch_modules._recording.descriptions import describe_tensors
 from otel_torch_modules._recording.marks import (
     base_node,
@@ -132,8 +132,12 @@ def wrapper_around(
                 first = sequence_number()
                 marking = length < into.marks_end or into.has_room()
                 if marking and grad_enabled():
-                    alone = len(args) == 1 and not kwargs
-                    given = args[0] if alone else lone_input(args, kwargs, site)
+                    if len(args) == 1 and not kwargs:
+                        given = args[0]
+                    else:
+                        given = lone_tensor(
+                            (*args, *kwargs.values()) if kwargs else args, site.lone_input, site
+                        )
                     if type(given) is Tensor and not torch_function_modes():
                         # What the last call returned, and no node was made since: its mark is this one's too.
                         if first != state.returned_at or id(given) != state.returned:
@@ -150,11 +154,7 @@ def wrapper_around(
                                     if number != state.last_output:
                                         state.attach(node)
                     else:
-                        nodes = input_nodes(args, kwargs, site)
-                        into.marks_end -= SLOTS_PER_MARK * len(nodes)
-                        for node in nodes:
-                            if node._sequence_nr() != state.last_output:
-                                state.attach(node)
+                        state.attach_to_each(input_nodes(args, kwargs, site))
                 stack.append(site)
                 training: Any = module.training
                 if record_shapes:
@@ -184,14 +184,15 @@ def wrapper_around(
                 tag = EXIT
                 into.truncate()
             elif last != first:  # else no node was made in here: there is nothing to mark
-                result = output if type(output) is Tensor else lone_result(output, site)
+                result = output
+                if type(output) is tuple:
+                    result = lone_tensor(output, site.lone_result, site)
                 if type(result) is not Tensor or torch_function_modes():
                     nodes = output_nodes(output, first, site)
-                    into.marks_end -= SLOTS_PER_MARK * len(nodes)
-                    for node in nodes:
+                    if nodes:
                         tag = EXIT
-                        state.attach(node)
-                        state.last_output = node._sequence_nr()
+                        state.attach_to_each(nodes)
+                        state.last_output = nodes[-1]._sequence_nr()
                 elif last == state.returned_at and id(result) == state.returned:
                     tag = EXIT  # by a call in here, which has marked it
                 else:

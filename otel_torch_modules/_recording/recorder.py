@@ -209,6 +209,8 @@ class Recorder:
                 opened.callers.pop(state.code, None)
             if state.minted:
                 state.minted.clear()
+            if state.marked:
+                state.marked.clear()
             if task == -1 and not graph and around is None:
                 try:
                     if tasks.open:

@@ -13,7 +13,7 @@ from torch.autograd.graph import Node
 from otel_torch_modules._events import EXIT
 from otel_torch_modules._recording.captures import sparing_the_executed
 from otel_torch_modules._recording.live_marks import live_marks
-from otel_torch_modules._recording.open_log import OpenLog
+from otel_torch_modules._recording.open_log import SLOTS_PER_MARK, OpenLog
 from otel_torch_modules._recording.torch_private.autograd import RECOMPUTED, sequence_number
 from otel_torch_modules._recording.torch_private.node_marks import mark_carrier, marks_by
 from otel_torch_modules._site import Site
@@ -34,6 +34,7 @@ class ThreadState:
         "into",
         "last_input",
         "last_output",
+        "marked",
         "minted",
         "own",
         "raised",
@@ -58,6 +59,7 @@ class ThreadState:
         self.minted: dict[int, int] = {}  # depth of an open call -> span id the program asked for
         self.last_input = -1  # sequence numbers of the nodes marked last: a node that two
         self.last_output = -1  # calls share, end of the one and start of the other, has one mark
+        self.marked: set[int] = set()  # the same, of those in containers, since a root call began
         # What the last call returned, by its id, if it has its mark, and the sequence number then. Until a node is made
         # it is that tensor: a new one with this id would have no node.
         self.returned = 0
@@ -71,6 +73,19 @@ class ThreadState:
         self.attach = self.attach_mark  # how the open root call marks nodes
         # Autograd's device threads are not Python's: there is no telling who called backward.
         self.code_if_python = self.code if _is_python_thread() else None
+
+    def attach_to_each(self, nodes: list[Node]) -> None:
+        """Mark those of `nodes`, of values that are more than one tensor, that this root call has not marked.
+
+        What holds them is handed from module to module, and each mark costs a backward some microseconds.
+        """
+        for node in nodes:
+            number = node._sequence_nr()
+            if number not in self.marked:
+                self.marked.add(number)
+                if number not in (self.last_input, self.last_output):
+                    self.into.marks_end -= SLOTS_PER_MARK
+                    self.attach(node)
 
     def leave_by_exception(self, log: list[Any], stack: list[Site], error: BaseException) -> None:
         """Take note that the innermost call of `stack` raised `error`."""

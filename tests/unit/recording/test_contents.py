@@ -9,8 +9,7 @@ import torch
 
 from otel_torch_modules._recording.contents import (
     input_tensors,
-    lone_input,
-    lone_result,
+    lone_tensor,
     output_tensors,
 )
 from otel_torch_modules._site import Site
@@ -20,7 +19,7 @@ X, HELD = torch.ones(1), torch.zeros(1)
 
 def given(site: Site, values: tuple[Any, ...]) -> list[Any]:
     """Return the tensors found in arguments, as the recorder looks for them."""
-    lone = lone_input(values, {}, site)
+    lone = lone_tensor(values, site.lone_input, site)
     return [lone] if lone is not None else input_tensors(values, {}, site)
 
 
@@ -28,13 +27,13 @@ def by_keyword(site: Site, values: tuple[Any, ...]) -> list[Any]:
     """The same where all but the first have names."""
     first, *others = values
     named = {f"option_{place}": value for place, value in enumerate(others)}
-    lone = lone_input((first,), named, site)
+    lone = lone_tensor(values, site.lone_input, site)
     return [lone] if lone is not None else input_tensors((first,), named, site)
 
 
 def returned(site: Site, values: tuple[Any, ...]) -> list[Any]:
     """The same of results."""
-    lone = lone_result(values, site)
+    lone = lone_tensor(values, site.lone_result, site)
     return [lone] if lone is not None else output_tensors(values, site)
 
 
