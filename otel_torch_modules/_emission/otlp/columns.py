@@ -6,7 +6,7 @@ For each record a copy of the block gets what goes into the holes, and is joined
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, repeat
 from operator import add
 from typing import Any, NamedTuple
 
@@ -56,10 +56,10 @@ class ColumnsEncoder:
         """
         trace = columns.root.trace
         trace_id = self._language.trace_id(trace.trace_id)
-        offset = trace.clock_offset
+        offset = repeat(trace.clock_offset)
         ids = _written(self._language.span_ids, span_ids)
-        starts = _written(self._language.times, [start + offset for start in columns.starts])
-        ends = _written(self._language.times, [end + offset for end in columns.ends])
+        starts = _written(self._language.times, [*map(add, columns.starts, offset)])
+        ends = _written(self._language.times, [*map(add, columns.ends, offset)])
         for block in self._blocks_of(columns.layout, flags):
             encoded = block.encode(trace_id, ids, starts, ends, columns.values)
             yield encoded

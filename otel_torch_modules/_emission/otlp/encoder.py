@@ -8,6 +8,8 @@ same in all others. Whatever the standard encoder would write is thereby what is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
+from operator import add
 from typing import Any
 
 from opentelemetry.sdk.resources import Resource
@@ -138,7 +140,7 @@ class SpanEncoder:
 
     def _block(self, trace: Trace, form: Form, rows: list[Any]) -> SpanBlock:
         """Return spans of one form, for all of which there are templates, from what is known of each."""
-        language, offset = self.language, trace.clock_offset
+        language, offset = self.language, repeat(trace.clock_offset)
         width = _ROW + len(form.keys)
         columns = [rows[place::width] for place in range(width)]
         openings, names, attributes, lengths, own, parents, linked, starts, ends, *values = columns
@@ -150,8 +152,8 @@ class SpanEncoder:
             language.span_ids(linked) if form.linked else (),
         )
         block.put_times(
-            language.times([start + offset for start in starts]),
-            language.times([end + offset for end in ends]),
+            language.times([*map(add, starts, offset)]),
+            language.times([*map(add, ends, offset)]),
         )
         block.put_values(
             [
