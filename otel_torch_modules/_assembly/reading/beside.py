@@ -17,6 +17,7 @@ class Beside(NamedTuple):
     """A stretch that is shown when all is known: below the innermost of what was open that has not ended before it."""
 
     event: Stretch
+    thread: int
     above: Span  # the innermost
     begin: int
     end: int

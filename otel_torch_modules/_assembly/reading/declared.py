@@ -40,7 +40,7 @@ class DeclaredSpans:
         stack = self._stacks.of(thread)
         if event.beside:
             above = self._stacks.beside(stack)
-            self._beside.append(Beside(event, above, begin, time, detail))
+            self._beside.append(Beside(event, thread, above, begin, time, detail))
         elif not event.of_modules or self._limit.take():
             if event.shown.in_compiled and stack and isinstance(stack[-1], Backward):
                 stack[-1].settle()  # as a mark does: what was computed again is over
@@ -52,6 +52,12 @@ class DeclaredSpans:
                 if span.phase in TOLD:
                     inner.attributes = {**inner.attributes, semconv.PHASE_PARENT: span.phase}
             earlier.append(span)
+            for place in reversed(range(len(self._beside))):
+                launched = self._beside[place]
+                if launched.begin < begin:
+                    break
+                if launched.thread == thread and launched.above is span.parent:
+                    self._beside[place] = launched._replace(above=span)
 
     def opening(self, event: Opening, thread: int, _: Any, time: int, detail: Any) -> None:
         """Something begins."""

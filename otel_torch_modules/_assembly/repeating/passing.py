@@ -53,7 +53,7 @@ def add_passing(
     top = layout.heads - 1
     own = columns.values[SELF_TIME]
     launched: list[Launched] = []
-    outermost: list[Span] = []  # of the stretches that hold their thread
+    held: list[tuple[int, int, Span]] = []  # what holds its thread: that, and where it would be
     for event, thread, start, end, detail in sorted(passing, key=_outermost_first):
         place = top
         while thread in threads:
@@ -69,22 +69,27 @@ def add_passing(
             if ends[inner] < end:
                 break
             place = inner
-        phase = layout.spans[place].phase
-        around = phase if phase in TOLD else ""
-        span = span_of(event, event.shown, detail, columns.root.trace, None, around, start, end)
-        outer: list[Span] = []
-        if event.beside:
-            modules_end = None
-            if phase == semconv.PHASE_BACKWARD:
-                modules_end = max(
-                    map(ends.__getitem__, layout.children[place]), default=starts[place]
-                )
+        outer = None
+        for holder, held_at, known in held:
+            if event.beside:
+                if (holder, held_at) != (thread, place) or not known.start <= start <= known.end:
+                    continue
+                end = end_in(event, detail, known.phase, known.end, end)
+            if known.start <= start and end <= known.end:
+                outer = known
+        above = layout.spans[place].phase
+        told = outer.phase if outer is not None and event.beside else above
+        told = told if told in TOLD else ""
+        span = span_of(event, event.shown, detail, columns.root.trace, None, told, start, end)
+        if not event.beside:
+            held.append((thread, place, span))
+        elif outer is None and above == semconv.PHASE_BACKWARD:
+            modules_end = max(map(ends.__getitem__, layout.children[place]), default=starts[place])
             launched.append(Launched(span, modules_end))
         else:
-            outer = [known for known in outermost if known.start <= start and end <= known.end]
-            outermost.append(span)
-        if outer:
-            span.parent = outer[-1]
+            launched.append(Launched(span, None))
+        if outer is not None:
+            span.parent = outer
             place = INSIDE
         else:
             own[place] = max(round(own[place] * SECOND) - (end - start), 0) / SECOND

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from torch import Tensor, distributed
 from torch._C._distributed_c10d import HashStore
 from torch.fx import GraphModule
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
 
 from otel_torch_modules import Config, Schedule
-from otel_torch_modules._recording.causes import collectives
+from otel_torch_modules._recording.causes import checkpoints, collectives
 from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._records import Record
@@ -109,6 +111,40 @@ def test_each_is_below_what_was_open(
     assert found.pop("completed") is completed
     found.pop("async", None)  # before torch 2.8 it does not say
     assert found == {"group": "default_pg", "group.size": 1}
+
+
+class Gathered(Dataset[Tensor]):
+    """Asks the others for what it gives, and saves what it gave, where it asks them once more."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> Tensor:
+        sample = batch()
+        distributed.broadcast(sample, 0)
+        return sample
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        distributed.barrier()
+        return (Gathered, ())
+
+
+def test_what_is_launched_while_something_lasts_is_below_it_in_all_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checkpoints, "SHORTEST", 0)
+    dataset = Gathered()
+    model = Net()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    with capture_spans() as captured:
+        for sample in DataLoader(dataset, batch_size=None):
+            model(sample).sum().backward()
+            torch.save(dataset, BytesIO())
+            sgd.step()
+    assert len(captured.trees) == len(dataset)
+    for tree in captured.trees[1:]:  # the first is loaded before a step with modules has opened
+        assert path_to(tree, "broadcast") == ["train.step", "dataloader.next", "broadcast"]
+        assert path_to(tree, "barrier") == ["train.step", "checkpoint.save", "barrier"]
 
 
 def test_two_at_once_stand_side_by_side_in_steps_that_were_read_and_in_repeated_ones() -> None:

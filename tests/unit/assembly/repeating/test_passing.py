@@ -42,10 +42,11 @@ def put_some_into(record: Record, data: st.DataObject) -> None:
         start, end = times[place], times[place + 1]
         found: list[Any] = []
         if data.draw(st.booleans()):
-            done = data.draw(st.none() | st.integers(start + 2, record.end + 8))
+            begin = start + data.draw(st.sampled_from([1, 4]))  # before the others, or inside them
+            done = data.draw(st.none() | st.integers(begin + 1, record.end + 8))
             waited = data.draw(st.sampled_from([None, False, True]))
             values = (8, "torch.float32", "default_pg", 4, waited, None if done is None else [done])
-            found += [COLLECTIVE, events[1], start + 1, start + 2, Detail("all_reduce", values)]
+            found += [COLLECTIVE, events[1], begin, begin + 1, Detail("all_reduce", values)]
         if data.draw(st.booleans()):
             found += [COLLECTION, thread, start + 3, end - 3, Detail(None, (2, 100))]
         if data.draw(st.booleans()):
