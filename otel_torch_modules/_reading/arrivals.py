@@ -35,6 +35,7 @@ _OF_A_SITE = frozenset(
     )
 )
 _PROCESS = ("service.instance.id", "host.name", "process.pid")  # the first of these names it
+_ORIGIN = ("service.name", semconv.DISTRIBUTED_RUN_ID)  # what queries ask of it
 _MEASURE = "torch."  # attributes of this prefix that are numbers are columns
 _MOST_MEASURES = 16  # of one trace; what comes after is as any other attribute
 _NO_ID = 0
@@ -126,12 +127,13 @@ class Arrivals:
     def __init__(self) -> None:
         self.traces: dict[str, Columns] = {}
         self.sites: list[Site] = []
-        self.processes: list[str] = []
+        self.processes: list[str] = []  # a name for each of `origins`
+        self.origins: list[Mapping[str, Any]] = []  # resources that differ in what queries ask for
         self.resources: dict[str, Mapping[str, Any]] = {}  # of each process
         self.count = 0
         self.last: tuple[str, int] | None = None  # trace and end of the span that came last
         self._numbers: dict[object, int] = {}
-        self._process_numbers: dict[str, int] = {}
+        self._process_numbers: dict[tuple[str, ...], int] = {}
 
     def columns(self, trace_id: str) -> Columns:
         """Return those of a trace."""
@@ -143,10 +145,12 @@ class Arrivals:
     def process(self, attributes: Mapping[str, Any]) -> int:
         """Return the number of the process that sends, whose resource has these attributes."""
         name = next((str(attributes[key]) for key in _PROCESS if attributes.get(key)), "")
-        number = self._process_numbers.setdefault(name, len(self.processes))
+        origin = (name, *(str(attributes.get(key)) for key in _ORIGIN))
+        number = self._process_numbers.setdefault(origin, len(self.processes))
         if number == len(self.processes):
             self.processes.append(name)
-            self.resources[name] = attributes
+            self.origins.append(attributes)
+            self.resources.setdefault(name, attributes)
         return number
 
     def site(self, name: str, attributes: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:

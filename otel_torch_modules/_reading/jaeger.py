@@ -31,7 +31,7 @@ def read_jaeger(url: str, query: Query, arrivals: Arrivals) -> Damage:
     now = datetime.now(timezone.utc)
     parameters = {
         "query.service_name": query.service or _only_service(backend),
-        "query.start_time_min": (now - timedelta(seconds=query.since_s)).isoformat(),
+        "query.start_time_min": (now - timedelta(seconds=query.searched_s)).isoformat(),
         "query.start_time_max": (now + timedelta(minutes=1)).isoformat(),
         "query.num_traces": str(query.limit),
     }

@@ -52,7 +52,7 @@ class Joiner:
         astray = [columns.starts[at] for at in layout.in_circles]
         columns = _chosen(columns, layout.order)
         processes = self._arrivals.processes
-        only = set(columns.processes)
+        only = {processes[number] for number in set(columns.processes)}
         return Trace(
             trace_id,
             layout.shape,
@@ -60,7 +60,7 @@ class Joiner:
             columns.parent_ids,
             columns.starts,
             columns.ends,
-            _Everywhere(processes[only.pop()], len(columns))
+            _Everywhere(only.pop(), len(columns))
             if len(only) == 1
             else tuple([processes[number] for number in columns.processes]),
             columns.measures,

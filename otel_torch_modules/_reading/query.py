@@ -1,4 +1,4 @@
-"""What is asked of a backend: which service's traces, since when, of which run; and how it is asked."""
+"""Which traces are asked for: which service's, since when, of which run; and how a backend is asked."""
 
 from __future__ import annotations
 
@@ -20,16 +20,26 @@ _PIECE = 1 << 16  # bytes
 
 
 class Query(NamedTuple):
-    """Which traces are wanted of a backend. Files are read whole, whatever it says. `progress` is told of both."""
+    """Which traces are wanted, whole, of files and backends: those with spans of all that is asked for.
 
-    service: str | None = None  # None: the only one that there is
-    since_s: float = 3600.0  # how long before now
+    `progress` is told how far the reading is.
+    """
+
+    service: str | None = (
+        None  # `service.name`; None: any of files, of Jaeger the only one that there is
+    )
+    since_s: float | None = None  # began how long before now at most; None: any of files
     run: str | None = None  # `torch.distributed.run_id`; None: any
-    limit: int = 2000  # traces
+    limit: int = 2000  # traces of a backend
     phase: str = (
         semconv.PHASE_STEP
     )  # of the span that they are looked for by: a step's, or a stall's
     progress: ReadingProgress = Unseen()
+
+    @property
+    def searched_s(self) -> float:
+        """How long before now a backend's search begins: none goes without."""
+        return 3600.0 if self.since_s is None else self.since_s
 
 
 class Backend:

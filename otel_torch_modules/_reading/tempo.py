@@ -30,7 +30,7 @@ def read_tempo(url: str, query: Query, arrivals: Arrivals) -> Damage:
     answer = backend.get_json(
         "/api/search",
         q=trace_ql(query),
-        start=str(now - int(query.since_s)),
+        start=str(now - int(query.searched_s)),
         end=str(now + 60),
         limit=str(query.limit),
     )

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from otel_torch_modules import semconv
 from otel_torch_modules._grammar import agree, counted
+from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.arrivals import Arrivals
 from otel_torch_modules._reading.damage import Damage
 from otel_torch_modules._reading.files import read_file
@@ -16,6 +17,7 @@ from otel_torch_modules._reading.join import Joiner
 from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.source_error import SourceError
 from otel_torch_modules._reading.tempo import read_tempo
+from otel_torch_modules._reading.wanted import leave_out_unwanted, options, service_of
 from otel_torch_modules._trace import Span, Trace
 
 # Phases that stand below a step or an evaluation only: without it they are what is left of one.
@@ -42,6 +44,8 @@ class Traces(NamedTuple):
         str, Mapping[str, Any]
     ]  # what each process says of itself, by `Span.process`
     stalls: list[Span]  # of ranks, or of processes that have none, by start
+    unwanted: int  # traces that were not asked for
+    query: Query
 
     @classmethod
     def read(cls, *sources: object, query: Query = _EVERYTHING) -> Traces:
@@ -49,10 +53,11 @@ class Traces(NamedTuple):
 
         Args:
             sources: names of files, ``-`` for standard input, ``jaeger=URL``, ``tempo=URL``.
-            query: what is wanted of the latter two.
+            query: which traces are wanted.
 
         Raises:
-            SourceError: a source cannot be read or is no OTLP, or there is neither a step nor a forward of ours.
+            SourceError: a source cannot be read or is no OTLP, no trace is wanted, or there is neither a step nor a
+                forward of ours.
         """
         traces, count = cls._read(sources, query)
         if not traces.steps and not traces.outside:
@@ -68,7 +73,7 @@ class Traces(NamedTuple):
         """Read the same, where stalls are what is looked for: there may be no step that has ended.
 
         Raises:
-            SourceError: a source cannot be read or is no OTLP.
+            SourceError: a source cannot be read or is no OTLP, or no trace is wanted.
         """
         return cls._read(sources, query._replace(phase=semconv.PHASE_STALL))[0]
 
@@ -76,8 +81,10 @@ class Traces(NamedTuple):
     def _read(cls, sources: Sequence[object], query: Query) -> tuple[Traces, int]:
         """Return what there is, and how many spans."""
         arrivals = Arrivals()
-        damages = [_read_source(str(source), query, arrivals) for source in sources]
+        searched: set[str] = set()
+        damages = [_read_source(str(source), query, arrivals, searched) for source in sources]
         count = arrivals.count
+        unwanted = leave_out_unwanted(query, arrivals, searched)
         missing: dict[str, list[int | None]] = {}
         for damage in damages:
             for place in damage.places:
@@ -94,7 +101,13 @@ class Traces(NamedTuple):
             sum(part.is_fragment for part in parts),
             arrivals.resources,
             sorted((span for part in parts for span in part.stalls), key=_start),
+            unwanted,
+            query,
         )
+        if unwanted and not parts:
+            verb = traces.verb("holds", "hold")
+            found = counted(unwanted, "trace")
+            raise SourceError(f"{traces.name} {verb} {found}, none of {traces._asked}")
         return traces, count
 
     @property
@@ -122,6 +135,10 @@ class Traces(NamedTuple):
         """Yield what is to be told of what could not be read, and of what that has made incomplete."""
         for damage in self.damages:
             yield from damage.sentences()
+        if self.unwanted:
+            were = counted(self.unwanted, "trace is", "traces are")
+            was = agree(self.unwanted, "was", "were")
+            yield f"{self.name}: {were} not of {self._asked} and {was} left out"
         if self.fragments:
             were = counted(
                 self.fragments, "trace has no root and was", "traces have no root and were"
@@ -136,16 +153,15 @@ class Traces(NamedTuple):
     def cautions(self) -> Iterator[str]:
         """Yield the losses, and what else is to be known by who reads of all steps as of one run."""
         yield from self.losses()
-        services = sorted({self._service(step) for step in self.steps})
+        services = sorted({service_of(self.resources.get(step.process, {})) for step in self.steps})
         if len(services) > 1:
             some = ", ".join(services[:3]) + (" …" if len(services) > 3 else "")
             holds = f"{self.name} {self.verb('holds', 'hold')}"
             yield f"{holds} steps of {len(services)} services, {some}: all are taken together"
 
-    def _service(self, step: Span) -> str:
-        """Return the name of its service, without the phase or rank that `OTEL_TORCH_MODULES_SERVICES` adds."""
-        name = self.resources.get(step.process, {}).get("service.name")
-        return str(name or "unknown_service").partition(" · ")[0]
+    @property
+    def _asked(self) -> str:
+        return printable(options(self.query))
 
     def ranks_of_whole_steps(self) -> list[list[Span]]:
         """Return the spans of the ranks of each whole step, by number; those of one trace belong together."""
@@ -161,14 +177,17 @@ class Traces(NamedTuple):
 _BACKENDS: Final = {"jaeger": read_jaeger, "tempo": read_tempo}
 
 
-def _read_source(source: str, query: Query, arrivals: Arrivals) -> Damage:
+def _read_source(source: str, query: Query, arrivals: Arrivals, searched: set[str]) -> Damage:
+    """Read a source; those traces that a backend has found are noted in `searched`."""
     kind, _, url = source.partition("=")
     read_backend = _BACKENDS.get(kind)
     if read_backend is not None:
         query.progress.begin(kind, None)
+        before = set(arrivals.traces)
         try:
             return read_backend(url, query, arrivals)
         finally:
+            searched |= arrivals.traces.keys() - before
             query.progress.end()
     return read_file(source, arrivals, query.progress)
 

@@ -166,21 +166,22 @@ def _add_sources(command: argparse.ArgumentParser, also: str = "") -> None:
         help="a file, - for standard input, jaeger=http://host:16686, tempo=http://host:3200"
         + also,
     )
-    asked = command.add_argument_group("what is asked of Jaeger or Tempo")
-    asked.add_argument("--service", metavar="NAME", help="default: the only one that there is")
+    asked = command.add_argument_group("which traces; of files too, all that fit")
+    asked.add_argument(
+        "--service", metavar="NAME", help="default: any; of Jaeger the only one that there is"
+    )
     asked.add_argument(
         "--since",
         type=option_values.seconds,
-        default=3600.0,
         metavar="1h",
-        help="how long before now; default: 1h",
+        help="began how long before now at most; default: any of files, 1h of Jaeger and Tempo",
     )
     asked.add_argument("--run", metavar="ID", dest="run_id", help="torch.distributed.run_id")
     asked.add_argument(
         "--limit",
         type=option_values.positive_integer,
         default=2000,
-        help="traces at most; default: 2000",
+        help="traces of Jaeger or Tempo at most; default: 2000",
     )
 
 

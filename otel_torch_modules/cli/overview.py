@@ -20,7 +20,7 @@ from otel_torch_modules.cli.phase_styles import PHASE_STYLES
 from otel_torch_modules.cli.sparkline import sparkline
 
 _MOST_ODD = 5
-_MOST_ROWS = 22  # of the tree: with all else it fits 40 lines
+MOST_ROWS = 22  # of the tree: with all else it fits 40 lines
 
 
 def overview(run: Run, covered: str | None, width: int) -> Iterator[Text]:
@@ -41,7 +41,7 @@ def overview(run: Run, covered: str | None, width: int) -> Iterator[Text]:
     rank = "" if run.main.rank is None else f" of rank {run.main.rank}"
     number = "" if step.step is None else f" {step.step}"
     yield Text(f"The usual step{rank}: step{number}, trace {step.trace_id}", style="bold")
-    yield from folded_tree(folded(step), width, _MOST_ROWS)
+    yield from folded_tree(folded(step), width, MOST_ROWS)
     yield from map(Text, textwrap.wrap(run.main.told_by.sentence, width))
     hint = compiled_as_one(step)
     if hint:

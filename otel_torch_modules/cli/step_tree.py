@@ -67,7 +67,7 @@ def step_tree(root: Span, width: int, cut: Cut) -> Iterator[Text]:
     around = [span for head in (root, *root.ranks) for span in (head, head.lane) if span]
     whole = (min(span.start for span in around), max(span.end for span in around))
 
-    yield _heading(root)
+    yield heading(root)
     end = f"{(whole[1] - whole[0]) / 1e6:.2f} ms"
     device = f"{'device ms':>{_TIME_WIDTH}}" if has_device else ""
     columns = f"{'ms':>{_TIME_WIDTH}}{device}"
@@ -92,6 +92,11 @@ def step_tree(root: Span, width: int, cut: Cut) -> Iterator[Text]:
         yield Text(f"The {len(rows)} longest of {total} spans; --min-ms 0 shows all.")
     if has_device:
         yield from _of_device(root)
+    yield from errors(root)
+
+
+def errors(root: Span) -> Iterator[Text]:
+    """Yield the exceptions that spans ended with."""
     for span in root.walk():
         if span.exception:
             yield Text(f"✗ {span.name}: {span.exception}", style="bold red")
@@ -109,7 +114,8 @@ def _of_device(root: Span) -> Iterator[Text]:
         yield Text(f"{said}{waits}.")
 
 
-def _heading(root: Span) -> Text:
+def heading(root: Span) -> Text:
+    """Return what is above the tree: what it is of, how long that took, and its trace."""
     is_step = root.step is not None and not root.is_evaluation
     parts = [f"step {root.step}" if is_step else root.name, f"{root.duration / 1e6:.2f} ms"]
     if root.forwards is not None:

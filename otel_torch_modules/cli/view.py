@@ -14,13 +14,14 @@ from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules._trace import Span
 from otel_torch_modules.cli.command_error import CommandError
-from otel_torch_modules.cli.overview import overview, usual_step
+from otel_torch_modules.cli.folded_tree import folded, folded_tree
+from otel_torch_modules.cli.overview import MOST_ROWS, overview, usual_step
 from otel_torch_modules.cli.run_coverage import coverage
 from otel_torch_modules.cli.step_table import slowest_step, step_table
-from otel_torch_modules.cli.step_tree import Cut, step_tree
+from otel_torch_modules.cli.step_tree import Cut, errors, heading, step_tree
 from otel_torch_modules.cli.why import run_of
 
-_MOST_STEPS = 20
+_MOST_STEPS = 4  # of a table above a tree: the two fit 40 lines
 _FORWARD_PASSES = ("forward pass", "forward passes")
 
 
@@ -41,13 +42,16 @@ class View:
     def print_overview(self) -> None:
         """Print all steps as a line, the usual one and the odd ones, the usual one's tree, the verdict.
 
-        Of traces without a whole step, the table and the tree of the slowest.
+        Of traces without a whole step, the table and the tree of the slowest, folded unless it is to be cut.
         """
         run = run_of(self._file)
         if not run:
             self._print_table(most=_MOST_STEPS)
             self._console.print()
-            self.print_slowest_step()
+            if self._cut == Cut():
+                self._print_folded(self.slowest)
+            else:
+                self.print_slowest_step()
             return
         covered = coverage(self._file.roots)
         self._print(overview(run, covered, self._console.width))
@@ -111,8 +115,17 @@ class View:
         outside = f"{what} outside a step: {sum(times):.2f} ms in all, {max(times):.2f} ms at most."
         self._print([Text(outside)])
 
+    def _print_folded(self, root: Span) -> None:
+        self._print([heading(root)])
+        self._print(folded_tree(folded(root), self._console.width, MOST_ROWS))
+        self._print(list(errors(root))[:1])
+        self._print_remarks(root)
+
     def _print_tree(self, root: Span) -> None:
         self._print(step_tree(root, self._console.width, self._cut))
+        self._print_remarks(root)
+
+    def _print_remarks(self, root: Span) -> None:
         hint = compiled_as_one(root)
         if hint:
             self._print([Text(hint)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,8 +70,11 @@ def _flatten(
     return spans
 
 
-def _request(spans: list[dict[str, Any]]) -> str:
-    resource = {"attributes": _pairs({"service.name": "train", "service.instance.id": "job-1"})}
+RESOURCE = {"service.name": "train", "service.instance.id": "job-1"}
+
+
+def _request(spans: list[dict[str, Any]], resource_attributes: dict[str, Any]) -> str:
+    resource = {"attributes": _pairs(resource_attributes)}
     return json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]})
 
 
@@ -79,13 +82,20 @@ def _request(spans: list[dict[str, Any]]) -> str:
 def write_traces(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes one trace per sample, each on lines of at most `per_line` spans."""
 
-    def write(*samples: Sample, per_line: int = 1000) -> Path:
-        path = tmp_path / "run.jsonl"
+    def write(
+        *samples: Sample,
+        per_line: int = 1000,
+        resources: Sequence[dict[str, Any]] = (),
+        name: str = "run.jsonl",
+    ) -> Path:
+        path = tmp_path / name
         ids = count(1)
         lines = []
         for number, sample in enumerate(samples, 1):
             spans = _flatten(sample, f"{number:032x}", "", ids)
-            lines += [_request(spans[at : at + per_line]) for at in range(0, len(spans), per_line)]
+            resource = resources[number - 1] if resources else RESOURCE
+            pieces = (spans[at : at + per_line] for at in range(0, len(spans), per_line))
+            lines += [_request(piece, resource) for piece in pieces]
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         return path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -291,13 +292,52 @@ def test_forward_passes_outside_steps(
 2 forward passes outside a step: 8.00 ms in all, 5.00 ms at most.
 
 forward GPT, 5.00 ms, trace 00000000000000000000000000000002
-                      ms  0                          5.00 ms
-forward GPT         5.00  ██████████████████████████████████
-└─ forward h.0      2.00         █████████████▌
+                total ms   self ms       %
+forward GPT         5.00      3.00   100.0  ██████████████
+└─ forward h.0      2.00      2.00    40.0  ██████
 """
     )
     path = write_traces(step(0), sample("forward GPT", "forward", 200, 203))
     assert "\n1 forward pass outside a step: 3.00 ms in all, 3.00 ms at most.\n" in show(path)
+
+
+@pytest.mark.parametrize("phases", [["evaluate"], ["forward"], ["step"], ["step", "evaluate"]])
+def test_where_no_step_is_whole_the_slowest_is_folded_and_fits_a_screen(
+    phases: list[str], write_traces: Write, sample: Any, show: Show
+) -> None:
+    def block(kind: str, number: int, start: int) -> Any:
+        fqn = f"{kind}.h.{number}"
+        mlp = sample("forward mlp", "forward", start, start + 5, (), _of(f"{fqn}.mlp", "MLP"))
+        failure = ("ValueError", "bad") if number == 3 else None
+        name = f"forward {kind}{number}"
+        return sample(name, "forward", start, start + 9, (mlp,), _of(fqn, "Block"), failure)
+
+    def passes(start: int) -> Any:
+        kinds = enumerate("ABCDEFGHIJKLMNO")
+        return tuple(
+            block(kind, number, start + 40 * which + 10 * number)
+            for which, kind in kinds
+            for number in range(4)
+        )
+
+    about = {"evaluate": {"torch.evaluate.forwards": 200}, "step": {"torch.step": 7}}
+    path = write_traces(
+        *(
+            sample(phase, phase, start, start + 900, passes(start), about.get(phase))
+            for start in range(0, 8000, 1000)
+            for phase in phases
+        )
+    )
+    requests = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for request in requests if "step" in phases else ():  # of each trace a span is lost
+        request["resourceSpans"][0]["scopeSpans"][0]["spans"][-1]["endTimeUnixNano"] = "lost"
+    path.write_text("\n".join(map(json.dumps, requests)) + "\n", encoding="utf-8")
+    lines = [line for line in show(path).splitlines()[1:] if str(path) not in line]
+    assert sum(-(-len(line) // 80) for line in lines) <= 40
+    assert any("forward A0…3 ×4" in line for line in lines)
+    assert any("forward mlp ×4" in line for line in lines)
+    assert "✗ forward A3: ValueError: bad" in lines
+    assert len(show(path, "--min-ms", 0).splitlines()) > 100  # as much as is asked for
 
 
 def test_evaluations_are_told_from_steps(
