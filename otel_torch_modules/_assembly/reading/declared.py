@@ -49,8 +49,7 @@ class DeclaredSpans:
             while earlier and earlier[-1].start >= begin:
                 inner = earlier.pop()
                 span.take(inner)
-                if span.phase in TOLD:
-                    inner.attributes = {**inner.attributes, semconv.PHASE_PARENT: span.phase}
+                _say_around(inner, span.phase if span.phase in TOLD else "")
             earlier.append(span)
             for place in reversed(range(len(self._beside))):
                 launched = self._beside[place]
@@ -97,6 +96,13 @@ class DeclaredSpans:
             begin,
             end,
         )
+
+
+def _say_around(span: Span, phase: str) -> None:
+    if span.attributes.get(semconv.PHASE_PARENT, "") != phase:
+        attributes = dict(span.attributes)
+        attributes.pop(semconv.PHASE_PARENT, None)
+        span.attributes = {**attributes, semconv.PHASE_PARENT: phase} if phase else attributes
 
 
 # spans, event, thread, slot 2, time, slot 4

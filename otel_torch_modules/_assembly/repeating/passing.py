@@ -78,7 +78,7 @@ def add_passing(
             if known.start <= start and end <= known.end:
                 outer = known
         above = layout.spans[place].phase
-        told = outer.phase if outer is not None and event.beside else above
+        told = above if outer is None else outer.phase
         told = told if told in TOLD else ""
         span = span_of(event, event.shown, detail, columns.root.trace, None, told, start, end)
         if not event.beside:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._events import COLLECTION, COLLECTIVE, LOOP_CALL, WIDTH, Detail
+from otel_torch_modules._events import COLLECTION, COLLECTIVE, LOOP_CALL, WIDTH, Detail, Stretch
 from otel_torch_modules._records import STEP_EXPOSED, Record
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.figures import StepFigures
@@ -33,13 +35,17 @@ def put_some_into(record: Record, data: st.DataObject) -> None:
 
     Or let a collective be launched there, which may go on beyond.
     """
-    times = [record.start, *record.log[3::WIDTH], record.end]
-    gaps = [place for place in range(len(times) - 1) if times[place + 1] - times[place] >= 8]
+    log = record.log
+    times = log[3::WIDTH]
+    begins = [log[place + 2] for place in range(0, len(log), WIDTH) if type(log[place]) is Stretch]
+    known = sorted({record.start, *begins, *times, record.end})
+    gaps = [
+        (bisect_left(times, end), start, end) for start, end in pairwise(known) if end - start >= 8
+    ]
     chosen = data.draw(st.lists(st.sampled_from(gaps), max_size=4, unique=True)) if gaps else []
-    for place in sorted(chosen, reverse=True):  # so that places stay
-        events = record.log[:WIDTH] if place == 0 else record.log[(place - 1) * WIDTH :]
+    for place, start, end in sorted(chosen, reverse=True):  # so that places stay
+        events = log[:WIDTH] if place == 0 else log[(place - 1) * WIDTH :]
         thread = data.draw(st.sampled_from([events[1], -1]))
-        start, end = times[place], times[place + 1]
         found: list[Any] = []
         if data.draw(st.booleans()):
             begin = start + data.draw(st.sampled_from([1, 4]))  # before the others, or inside them
@@ -51,7 +57,7 @@ def put_some_into(record: Record, data: st.DataObject) -> None:
             found += [COLLECTION, thread, start + 3, end - 3, Detail(None, (2, 100))]
         if data.draw(st.booleans()):
             found += [LOOP_CALL, thread, start + 2, end - 2, "zero_grad"]
-        record.log[place * WIDTH : place * WIDTH] = found
+        log[place * WIDTH : place * WIDTH] = found
         record.passing |= bool(found)
 
 
