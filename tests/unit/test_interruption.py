@@ -385,6 +385,7 @@ def test_what_was_being_handled_before_does_not_strike(strikes: type[BaseExcepti
             release_again()
 
 
+@pytest.mark.slow
 def test_objects_of_our_threads_die_in_another_thread_of_ours() -> None:
     died: list[bool] = []
 

@@ -23,6 +23,7 @@ def traces(write_traces: Write, step: Callable[..., Any], sample: Any) -> Path:
     return write_traces(step(0), step(1, 100), evaluation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_each_format_is_written_and_said(
     form: str, traces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

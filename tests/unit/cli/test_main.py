@@ -77,6 +77,7 @@ def traces(write_traces: Callable[..., Path], step: Callable[..., Any]) -> Path:
 PROGRAM = f"{sys.executable} -c 'import sys; from otel_torch_modules.cli.main import main; sys.exit(main())'"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["view {}", "doctor {}", "view --step 9 {}", "view missing"])
 def test_output_that_cannot_be_written(command: str, traces: Path) -> None:
     """A full disk, a stream that is closed: a line and an exit code where they can be had, never a traceback."""

@@ -200,6 +200,7 @@ def test_where_nobody_can_be_asked(
     assert not (folder / "request.json").exists()
 
 
+@pytest.mark.slow
 def test_one_asks_at_a_time_and_who_is_interrupted_takes_the_request_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -220,6 +221,7 @@ def test_one_asks_at_a_time_and_who_is_interrupted_takes_the_request_back(
     assert [rank.recorded for rank in ranks] == [[]] * 4
 
 
+@pytest.mark.slow
 def test_one_that_refuses_keeps_the_others_from_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -286,6 +288,7 @@ def test_what_is_left_of_an_earlier_request_is_no_hindrance(
     ]
 
 
+@pytest.mark.slow
 def test_a_request_that_is_none_is_not_written_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -467,6 +467,7 @@ def run_view(path: Path, environ: dict[str, str], stdout: Any) -> subprocess.Pop
     )
 
 
+@pytest.mark.slow
 def test_an_encoding_without_bars_is_no_error(write_traces: Write, step: Any) -> None:
     process = run_view(write_traces(step(0)), {"PYTHONIOENCODING": "ascii"}, subprocess.PIPE)
     output, errors = process.communicate()
@@ -474,6 +475,7 @@ def test_an_encoding_without_bars_is_no_error(write_traces: Write, step: Any) ->
     assert b"\n?? dataloader.next" in output
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_enough_ends_it_quietly(write_traces: Write, step: Any) -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -187,6 +187,7 @@ def test_compiling_is_told_from_running_what_was_compiled(name: str, compiling: 
     assert stack.in_torch
 
 
+@pytest.mark.slow
 def test_real_compilation_is_seen_and_running_its_result_is_not() -> None:
     seen: list[Stack] = []
 

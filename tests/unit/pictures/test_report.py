@@ -144,6 +144,7 @@ def wide(number: int, count: int) -> Span:
     return Span(trace, 0)
 
 
+@pytest.mark.slow
 def test_it_stays_small_whatever_the_run_is() -> None:
     long = report(make_run(3000, slow), AROUND)
     assert len(long) < MEGABYTE

@@ -14,6 +14,7 @@ from otel_torch_modules._reading.join import Joiner
 from otel_torch_modules._reading.json_entries import read_entries
 from otel_torch_modules._reading.json_lines import JsonReader
 from otel_torch_modules._trace import Span
+from tests.support.examples import examples
 from tests.unit.cli.test_hostile_input import mutated_files
 
 
@@ -49,7 +50,7 @@ def one_by_one(lines: list[bytes]) -> Any:
 
 
 @given(content=mutated_files())
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=list(HealthCheck))
 def test_in_bulk_is_as_one_by_one(content: bytes) -> None:
     lines = content.splitlines(keepends=True)
     assert repr(in_bulk(lines)) == repr(one_by_one(lines))

@@ -604,6 +604,7 @@ def test_programs_that_transform_modules(watch: Watch) -> None:
         assert torch.equal(one, other) if isinstance(one, Tensor) else one == other
 
 
+@pytest.mark.slow
 def test_no_sdk_is_imported() -> None:
     code = (
         "import sys, otel_torch_modules.tracker.module_tracker as t, torch\n"

@@ -145,6 +145,7 @@ def test_a_value_that_is_not_known_takes_no_room(language: Language) -> None:
             check(columns, encoder, list(range(1, 1 + count)), 1)
 
 
+@pytest.mark.slow
 def test_what_was_made_for_a_layout_goes_with_it() -> None:
     columns = repeated([simple(1000 * at, 10 * at) for at in range(3)])
     encoder = ColumnsEncoder(SpanEncoder(tracer(), SCOPE, Protobuf()), 100)

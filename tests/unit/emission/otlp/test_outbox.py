@@ -117,6 +117,7 @@ def test_a_step_goes_out_whole_in_requests_of_bounded_size(
     assert exporter.finished == []
 
 
+@pytest.mark.slow
 def test_long_spans_make_more_requests_and_none_that_a_receiver_refuses(
     open_provider: Open,
 ) -> None:

@@ -36,6 +36,7 @@ def test_compiler() -> None:
     assert set(answers[1:]) == {(True, True)}
 
 
+@pytest.mark.slow
 def test_dynamo_is_there() -> None:
     asked = "from otel_torch_modules._recording.torch_private.compilation import dynamo_is_there as there\n"
     program = f"{asked}print(there())\nimport torch._dynamo\nprint(there())"
