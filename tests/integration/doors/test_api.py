@@ -50,7 +50,7 @@ def test_a_region_is_traced_and_no_more(tmp_path: Path) -> None:
     source = f"""{TRAIN}
 import otel_torch_modules
 train(1)
-with otel_torch_modules.trace(config=otel_torch_modules.Config(max_depth=1)):
+with otel_torch_modules.trace(config=otel_torch_modules.Config(max_depth=1, causes=())):
     train(1)
     with otel_torch_modules.trace():
         train(1)
@@ -90,7 +90,7 @@ train(1)
 def test_the_variable_does_nothing_where_the_program_has_opened_a_door(tmp_path: Path) -> None:
     source = f"""
 from otel_torch_modules import Config
-{INSTRUMENT}.instrument(config=Config(exclude=("Linear", "ReLU")))
+{INSTRUMENT}.instrument(config=Config(exclude=("Linear", "ReLU"), causes=()))
 {TRAIN}
 train(1)
 """
