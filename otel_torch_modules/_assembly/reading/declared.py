@@ -10,7 +10,7 @@ from otel_torch_modules._assembly.exposed import Launched
 from otel_torch_modules._assembly.reading.backward import Backward, SpanLimit
 from otel_torch_modules._assembly.reading.beside import Beside
 from otel_torch_modules._assembly.reading.shown import happening_of, span_of
-from otel_torch_modules._assembly.reading.stacks import TOLD, Open, Stacks
+from otel_torch_modules._assembly.reading.stacks import Open, Stacks, told
 from otel_torch_modules._events import Closing, Detail, Event, Opening, Point, Shown, Stretch
 from otel_torch_modules._spans.span import Span
 
@@ -49,7 +49,7 @@ class DeclaredSpans:
             while earlier and earlier[-1].start >= begin:
                 inner = earlier.pop()
                 span.take(inner)
-                _say_around(inner, span.phase if span.phase in TOLD else "")
+                _say_around(inner, told(span.phase))
             earlier.append(span)
             for place in reversed(range(len(self._beside))):
                 launched = self._beside[place]

@@ -10,8 +10,10 @@ from otel_torch_modules._spans.span import Span
 Open = Call | Span | Backward
 """A module's call, an optimizer's step or what else has a begin and an end, a backward."""
 
-TOLD = (semconv.PHASE_OPTIMIZER, semconv.PHASE_DATA)
-"""The phases of spans that those right below them say that they are in."""
+
+def told(phase: str) -> str:
+    """Return what spans right below one of `phase` say that they are in: that phase, or nothing."""
+    return phase if phase in (semconv.PHASE_OPTIMIZER, semconv.PHASE_DATA) else ""
 
 
 class Stacks:
@@ -66,13 +68,11 @@ class Stacks:
         if not stack:
             return self._outermost
         inside = stack[-1]
-        return inside.phase if isinstance(inside, Span) and inside.phase in TOLD else ""
+        return told(inside.phase) if isinstance(inside, Span) else ""
 
     def told_below(self, span: Span) -> str:
         """Return the phase that a span says that lies right below `span`."""
-        if span is self._top:
-            return self._outermost
-        return span.phase if span.phase in TOLD else ""
+        return self._outermost if span is self._top else told(span.phase)
 
     def innermost_module(self, thread: int) -> Span:
         """Return the span of the innermost call; the top where there is none."""

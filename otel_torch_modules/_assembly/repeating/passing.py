@@ -13,7 +13,7 @@ from typing import Any
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.exposed import Launched
 from otel_torch_modules._assembly.reading.shown import span_of
-from otel_torch_modules._assembly.reading.stacks import TOLD
+from otel_torch_modules._assembly.reading.stacks import told
 from otel_torch_modules._assembly.self_time import SECOND
 from otel_torch_modules._assembly.settling import end_in
 from otel_torch_modules._engine.pauses import pause_after
@@ -78,16 +78,16 @@ def add_passing(
             if known.start <= start and end <= known.end:
                 outer = known
         above = layout.spans[place].phase
-        told = above if outer is None else outer.phase
-        told = told if told in TOLD else ""
-        span = span_of(event, event.shown, detail, columns.root.trace, None, told, start, end)
-        if not event.beside:
-            held.append((thread, place, span))
-        elif outer is None and above == semconv.PHASE_BACKWARD:
-            modules_end = max(map(ends.__getitem__, layout.children[place]), default=starts[place])
+        around = told(above if outer is None else outer.phase)
+        span = span_of(event, event.shown, detail, columns.root.trace, None, around, start, end)
+        if event.beside:
+            modules_end = None
+            if outer is None and above == semconv.PHASE_BACKWARD:
+                children = layout.children[place]
+                modules_end = max(map(ends.__getitem__, children), default=starts[place])
             launched.append(Launched(span, modules_end))
         else:
-            launched.append(Launched(span, None))
+            held.append((thread, place, span))
         if outer is not None:
             span.parent = outer
             place = INSIDE
