@@ -18,6 +18,9 @@ from otel_torch_modules._reading.source_error import SourceError
 _TIME_LIMIT_S = 60.0
 _PIECE = 1 << 16  # bytes
 
+UNITS_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+"""What `--since` is given in, the longest first."""
+
 
 class Query(NamedTuple):
     """Which traces are wanted, whole, of files and backends: those with spans of all that is asked for.

@@ -12,9 +12,7 @@ from typing import Any
 
 from otel_torch_modules import semconv
 from otel_torch_modules._reading.arrivals import Arrivals
-from otel_torch_modules._reading.query import Query
-
-_UNITS = {"d": 86400, "h": 3600, "m": 60}
+from otel_torch_modules._reading.query import UNITS_S, Query
 
 
 def leave_out_unwanted(query: Query, arrivals: Arrivals, searched: Collection[str]) -> int:
@@ -73,7 +71,7 @@ def _options(query: Query) -> Iterator[str]:
     if query.service is not None:
         yield f"--service {query.service}"
     if query.since_s is not None:
-        units = ((size, unit) for unit, size in _UNITS.items() if query.since_s % size == 0)
+        units = ((size, unit) for unit, size in UNITS_S.items() if query.since_s % size == 0)
         size, unit = next(units, (1, "s"))
         yield f"--since {query.since_s / size:g}{unit}"
     if query.run is not None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 
 from otel_torch_modules._control.request import MOST_STEPS
+from otel_torch_modules._reading.query import UNITS_S
 from otel_torch_modules.ranks import Ranks
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def seconds(text: str) -> float:
     """Return how long that is."""
     number, unit = text[:-1], text[-1:]
-    if not (number.isascii() and number.isdecimal()) or not int(number) or unit not in _UNITS:
+    if not (number.isascii() and number.isdecimal()) or not int(number) or unit not in UNITS_S:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time as 30m, 1h or 2d")
-    return float(int(number) * _UNITS[unit])
+    return float(int(number) * UNITS_S[unit])
 
 
 def positive_integer(text: str) -> int:
