@@ -41,6 +41,7 @@ from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
 from otel_torch_modules._emission.provider import OwnTracerProvider
 from otel_torch_modules._emission.record_spans import RecordSpans, context_with_parent
 from otel_torch_modules._emission.services import ONE
+from otel_torch_modules._emission.tracers import tracer_of
 from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._engine.pauses import pause_after
 from otel_torch_modules._job.starter import JobContext
@@ -223,7 +224,7 @@ class Emitter:
         # Making one takes as long as a hundred spans. It has the resource that its provider had at that time.
         source = provider, getattr(provider, "resource", None)
         if self._known_tracer is None or self._known_tracer[0] != source:
-            tracer = provider.get_tracer(self._scope.name, self._scope.version)
+            tracer = tracer_of(provider, self._scope.name, self._scope.version)
             self._known_tracer = source, tracer
         return self._known_tracer[1]
 

@@ -24,6 +24,7 @@ from otel_torch_modules._emission import sdk
 from otel_torch_modules._emission.ids import UrandomIdGenerator
 from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
 from otel_torch_modules._emission.services import ONE, Services
+from otel_torch_modules._emission.tracers import tracer_of
 from otel_torch_modules._engine import fork
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._job.resource import build_resource, service_name
@@ -92,7 +93,7 @@ class LazyTracerProvider:
         provider = self.peek()
         if provider is not self._tracer_of:
             self._tracer_of = provider
-            self._tracer = None if provider is None else provider.get_tracer(SCOPE_NAME)
+            self._tracer = None if provider is None else tracer_of(provider, SCOPE_NAME)
         return self._tracer
 
     def prepare(self) -> None:

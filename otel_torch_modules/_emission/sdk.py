@@ -46,6 +46,8 @@ from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind
 
+from otel_torch_modules._emission.tracers import tracer_of
+
 _DEFAULT_LIMITS = SpanLimits()
 
 _QUIET = (SpanProcessor, BatchSpanProcessor, SimpleSpanProcessor)
@@ -131,7 +133,8 @@ def stand_in(provider: TracerProvider) -> Callable[[], None]:
             return found
         made_by, known = vars(proxy).get(_STAND_IN, (None, None))
         if made_by is not provider:
-            known = provider.get_tracer(
+            known = tracer_of(
+                provider,
                 proxy._instrumenting_module_name,
                 proxy._instrumenting_library_version,
                 proxy._schema_url,

@@ -31,6 +31,7 @@ _PARTS = (
     "tests/unit/emission",
     "tests/unit/assembly",
     "tests/integration/backward",
+    "tests/integration/causes",
     "tests/integration/steps/test_boundaries.py",
     "tests/integration/doors/test_variable.py",
     "tests/integration/test_demo.py",
@@ -53,7 +54,7 @@ _OF_OPENTELEMETRY = ("opentelemetry-", "protobuf==", "googleapis-", "importlib",
 _PAGE = """# Versions
 
 Run on {day} by `make test-versions`: what leans on names of torch and the SDK that are not public, backward's trees,
-steps, the variable's door and the demo.
+causes, steps, the variable's door and the demo.
 
 | Python | torch | OpenTelemetry | result |
 |---|---|---|---|

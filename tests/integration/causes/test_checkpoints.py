@@ -50,7 +50,7 @@ def load(folder: Path) -> None:
 
 def distributed_save(folder: Path) -> None:
     """Write a folder."""
-    dcp.save(STATE, checkpoint_id=folder, no_dist=True)
+    dcp.save(STATE, checkpoint_id=folder)
 
 
 def _saved() -> bytes:
@@ -62,6 +62,7 @@ def _saved() -> bytes:
 SAVED = _saved()
 
 
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 @pytest.mark.parametrize(
     ("what", "name", "function", "has_size"),
     [

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo import callback
 from torch._dynamo.callback import callback_handler
+from torch.fx import GraphModule
 
 from otel_torch_modules import Config
 from otel_torch_modules.testing import Captured, capture_spans
@@ -18,6 +21,8 @@ from tests.support.small_training import Net
 from tests.support.training_program import ENABLED, run
 
 Loss = Callable[[Tensor], Tensor]
+
+TELLS = hasattr(callback, "CallbackArgs")  # before torch 2.8 a callback is told nothing
 
 
 @pytest.fixture(autouse=True)
@@ -58,18 +63,17 @@ def test_a_recompilation_says_what_was_not_as_before() -> None:
     with capture_spans() as captured:
         parameters = train([2, 2, 3], compiled, clock)
     told = {
-        "torch.phase": "compile",
         "torch.compile.trigger": "dynamo",
         "torch.compile.function": "loss",
         "code.file.path": __file__,
     }
     reason = "tensor 'outputs' size mismatch at index 0. expected 2, actual 3"
+    again = {"torch.compile.id": "0/1", "torch.compile.recompile_reason": f"0/0: {reason}"}
+    phase = {"torch.phase": "compile"}
     first, second, third = compilations(captured)
-    assert first == [told | {"torch.compile.id": "0/0"}]
+    assert first == [phase | (told | {"torch.compile.id": "0/0"} if TELLS else {})]
     assert second == []
-    assert third == [
-        told | {"torch.compile.id": "0/1", "torch.compile.recompile_reason": f"0/0: {reason}"}
-    ]
+    assert third == [phase | (told | again if TELLS else {})]
     assert captured.trees[2].outline().split("\n") == [
         "train.step",
         "  forward Linear",
@@ -93,14 +97,12 @@ def test_a_compiled_modules_is_inside_its_forward_and_its_backward() -> None:
             model(torch.ones(2, 4)).sum().backward()
             sgd.step()
     first, second = captured.trees
-    assert [span.attributes["torch.compile.trigger"] for span in first.find("compile")] == [
-        "dynamo",
-        "lazy_backward",
-    ]
+    triggers = [span.attributes.get("torch.compile.trigger") for span in first.find("compile")]
+    assert triggers == (["dynamo", "lazy_backward"] if TELLS else [None])
     (forward,) = first.find("forward Net")
     (backward,) = first.find("backward Net")
     assert [span.name for span in forward.children] == ["compile"]
-    assert [span.name for span in backward.children] == ["compile"]
+    assert [span.name for span in backward.children] == TELLS * ["compile"]
     assert second.find("compile") == []
 
 
@@ -140,6 +142,17 @@ def test_what_is_clipped_in_compiled_code_breaks_no_graph() -> None:
         torch.nn.utils.clip_grad_norm_([parameter], 1.0)
         return scale * 2
 
+    def graphs() -> int:
+        made: list[GraphModule] = []
+
+        def compiler(graph: GraphModule, _: object) -> Callable[..., Any]:
+            made.append(graph)
+            return graph.forward
+
+        torch._dynamo.reset()
+        assert torch.compile(clip, backend=compiler)(torch.ones(1)).tolist() == [2.0]
+        return len(made)
+
+    untraced = graphs()  # one, but for versions of torch in which clipping breaks a graph by itself
     with capture_spans():
-        compiled = torch.compile(clip, backend="eager", fullgraph=True)
-        assert compiled(torch.ones(1)).tolist() == [2.0]
+        assert graphs() == untraced

@@ -1,0 +1,57 @@
+"""Tracers of a provider, got so that the program's warnings are shown no more often than without us.
+
+The SDK puts a filter of warnings in front of all others each time that it is asked for a tracer. Python then forgets
+which warnings each module has shown, and what a program warned of before its first step would be shown once more.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from types import ModuleType
+from typing import Any, Final
+
+from opentelemetry import trace
+
+# A warning that the SDK's filter leaves out: asking for it shows nothing.
+_LEFT_OUT: Final = "You should use InstrumentationScope. Deprecated since version 1.11.1."
+_MODULE: Final = "opentelemetry.sdk.trace"
+
+# Where a module has what it has shown, and there, after how many changes of the filters that was.
+_SHOWN: Final = "__warningregistry__"
+_CHANGES: Final = "version"
+
+
+def tracer_of(provider: trace.TracerProvider, *scope: Any) -> trace.Tracer:
+    """Return what `get_tracer` of `provider` returns for the same arguments."""
+    before = _front()
+    tracer = provider.get_tracer(*scope)
+    after = _front()
+    if after is not before and _is_the_sdks(after):
+        _keep_shown()
+    return tracer
+
+
+def _front() -> Any:
+    return warnings.filters[0] if warnings.filters else None
+
+
+def _is_the_sdks(front: Any) -> bool:
+    action, message, *_ = front
+    return action == "ignore" and isinstance(message, re.Pattern) and bool(message.match(_LEFT_OUT))
+
+
+def _keep_shown() -> None:
+    """Have what was shown before the last change of the filters count as shown after it."""
+    registry: dict[str | tuple[str, type[Warning], int], int] = {}
+    warnings.warn_explicit(
+        _LEFT_OUT, DeprecationWarning, __file__, 1, module=_MODULE, registry=registry
+    )
+    changes = registry.get(_CHANGES)
+    if changes is None:
+        return
+    for module in list(sys.modules.values()):
+        shown = vars(module).get(_SHOWN) if isinstance(module, ModuleType) else None
+        if type(shown) is dict and shown.get(_CHANGES) == changes - 1:
+            shown[_CHANGES] = changes
