@@ -23,73 +23,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from otel_torch_modules import semconv
-
-
-class Site:
-    """What the spans of one place have in common: their name, and the attributes that do not vary."""
-
-    def __init__(self, name: str, attributes: Mapping[str, Any]) -> None:
-        self.name = name
-        self.attributes = attributes
-        self.phase = _text(attributes, semconv.PHASE)  # None on a span that the program made
-        self.fqn = _text(attributes, semconv.MODULE_FQN)
-        self.module_class = _text(attributes, semconv.MODULE_CLASS)
-        is_rank = self.phase == semconv.PHASE_RANK
-        self.rank = _number(attributes, semconv.DISTRIBUTED_RANK) if is_rank else None
-
-
-class Shape:
-    """The tree of a trace: what `parents[at]` says lies below what, -1 for a root.
-
-    The lane of a device, which was sent below a step or a rank, is a root of its own here, after all others: its times
-    are the device's, and so it is in nothing that goes through a step, or adds it up.
-
-    Args:
-        lanes: by the number of a step's or a rank's span that of its device's lane.
-    """
-
-    def __init__(
-        self,
-        sites: tuple[Site, ...],
-        parents: tuple[int, ...],
-        lanes: Mapping[int, int] = MappingProxyType({}),
-    ) -> None:
-        self.sites = sites
-        self.parents = parents
-        self.lanes = lanes
-        after = list(range(1, len(parents) + 1))
-        for at in range(len(parents) - 1, -1, -1):
-            if parents[at] >= 0:
-                after[parents[at]] = max(after[parents[at]], after[at])
-        self.after = tuple(after)  # the number of the first span that is not below this one
-
-    def children(self, at: int) -> Iterator[int]:
-        """Yield the numbers of the spans right below the one numbered `at`."""
-        child, end = at + 1, self.after[at]
-        while child < end:
-            yield child
-            child = self.after[child]
-
-    @cached_property
-    def roots(self) -> tuple[int, ...]:
-        """The numbers of the spans whose parent is not there, but for lanes and what is left of them."""
-        return tuple(
-            [
-                at
-                for at, parent in enumerate(self.parents)
-                if parent < 0 and self.sites[at].phase != semconv.PHASE_DEVICE
-            ]
-        )
-
-    @cached_property
-    def steps(self) -> tuple[int, ...]:
-        """The numbers of the spans of phase `step`."""
-        return tuple([at for at, site in enumerate(self.sites) if site.phase == semconv.PHASE_STEP])
+from otel_torch_modules._shape import Shape, Site, number_in, text_in
 
 
 class Remark(NamedTuple):
@@ -285,11 +222,11 @@ class Span:
 
     def number(self, key: str) -> int | None:
         """Return the attribute `key` if it is a whole number."""
-        return _number(self._of(key), key)
+        return number_in(self._of(key), key)
 
     def text(self, key: str) -> str | None:
         """Return the attribute `key` if it is a string."""
-        return _text(self._of(key), key)
+        return text_in(self._of(key), key)
 
     def flag(self, key: str) -> bool:
         """Return whether the attribute `key` is true."""
@@ -311,13 +248,3 @@ class Span:
         """Yield this span and all below it, parents first."""
         for at in range(self.at, self.shape.after[self.at]):
             yield Span(self.trace, at)
-
-
-def _number(attributes: Mapping[str, Any], key: str) -> int | None:
-    value = attributes.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _text(attributes: Mapping[str, Any], key: str) -> str | None:
-    value = attributes.get(key)
-    return value if isinstance(value, str) else None

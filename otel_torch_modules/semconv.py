@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 SCOPE_NAME: Final = "otel_torch_modules"
+SERVICE_PART_SEPARATOR: Final = (
+    " · "  # between a service's name and the phase or rank it is parted by
+)
 
 # Span names: a fixed word, or a word and a label of low cardinality.
 STEP: Final = "train.step"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from otel_torch_modules import semconv
-from otel_torch_modules._trace import Shape, Site
+from otel_torch_modules._shape import Shape, Site
 
 BETWEEN = semconv.PHASE_BETWEEN  # the phase of what lies in no span of any other
 _AROUND = (semconv.PHASE_STEP, semconv.PHASE_RANK, semconv.PHASE_BETWEEN)

@@ -22,7 +22,8 @@ from otel_torch_modules._diagnosis.device_times import (
     told_by,
 )
 from otel_torch_modules._diagnosis.places import Places, TimedPlace
-from otel_torch_modules._trace import Shape, Span
+from otel_torch_modules._shape import Shape
+from otel_torch_modules._trace import Span
 
 MS = 1e6  # ns
 _EXCEPTIONS = (semconv.KEPT_SLOW, semconv.KEPT_FAILED)

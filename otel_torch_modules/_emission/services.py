@@ -11,8 +11,6 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 
 from otel_torch_modules import semconv
 
-_BETWEEN = " · "
-
 _PHASES = (
     semconv.PHASE_DATA,
     semconv.PHASE_FORWARD,
@@ -60,7 +58,7 @@ class Services:
 
 
 def _named(resource: Resource, part: str) -> Resource:
-    name = f"{resource.attributes.get(SERVICE_NAME)}{_BETWEEN}{part}"
+    name = f"{resource.attributes.get(SERVICE_NAME)}{semconv.SERVICE_PART_SEPARATOR}{part}"
     return resource.merge(Resource({SERVICE_NAME: name}))
 
 

@@ -12,7 +12,8 @@ from typing import IO, Any
 
 from otel_torch_modules import semconv
 from otel_torch_modules._pictures.tracks import Flows, OnTrack, Timeline, Track
-from otel_torch_modules._trace import Site, Span
+from otel_torch_modules._shape import Site
+from otel_torch_modules._trace import Span
 
 _FLOW = '"name":"backward","cat":"flow"'
 

@@ -12,7 +12,8 @@ from pyarrow import parquet
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.places import BETWEEN, Places, TimedPlace
 from otel_torch_modules._diagnosis.series import own_times
-from otel_torch_modules._trace import Shape, Span
+from otel_torch_modules._shape import Shape
+from otel_torch_modules._trace import Span
 
 _ROWS_AT_ONCE = 1 << 16
 _MOST = (1 << 63) - 1  # what a column holds: times of OTLP may be twice as large

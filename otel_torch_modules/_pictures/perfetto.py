@@ -12,7 +12,8 @@ from typing import IO
 from otel_torch_modules import semconv
 from otel_torch_modules._pictures.protobuf import fixed64, message, number, text
 from otel_torch_modules._pictures.tracks import Flows, OnTrack, Timeline, Track
-from otel_torch_modules._trace import Site, Span
+from otel_torch_modules._shape import Site
+from otel_torch_modules._trace import Span
 
 # Values of enumerations.
 _REALTIME, _BOOTTIME, _OF_SEQUENCE = 1, 6, 64  # clocks

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from otel_torch_modules._diagnosis.series import own_times
 from otel_torch_modules._pictures.titles import title
-from otel_torch_modules._trace import Shape, Span
+from otel_torch_modules._shape import Shape
+from otel_torch_modules._trace import Span
 
 Stack = tuple[str, ...]  # titles, the outermost first
 

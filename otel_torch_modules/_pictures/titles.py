@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_torch_modules._trace import Site
+from otel_torch_modules._shape import Site
 
 
 def title(site: Site) -> str:

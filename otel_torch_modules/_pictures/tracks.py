@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from otel_torch_modules import semconv
-from otel_torch_modules._trace import Shape, Span, Trace
+from otel_torch_modules._shape import Shape
+from otel_torch_modules._trace import Span, Trace
 
 _JOB = "job"  # the process of what lies above the ranks
 _PROGRAM = "program"  # spans of its own outside all of ours

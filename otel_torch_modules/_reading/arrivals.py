@@ -13,7 +13,8 @@ from math import nan
 from typing import Any
 
 from otel_torch_modules import semconv
-from otel_torch_modules._trace import Remark, Site
+from otel_torch_modules._shape import Site
+from otel_torch_modules._trace import Remark
 
 # What is the same whenever the place is passed. All else varies from span to span, or may.
 _OF_A_SITE = frozenset(

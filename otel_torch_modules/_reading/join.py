@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from otel_torch_modules import semconv
 from otel_torch_modules._reading.arrivals import Arrivals, Columns
-from otel_torch_modules._trace import Shape, Site, Trace
+from otel_torch_modules._shape import Shape, Site
+from otel_torch_modules._trace import Trace
 
 _MOST_LAYOUTS = 256
 

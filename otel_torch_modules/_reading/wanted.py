@@ -52,7 +52,7 @@ def options(query: Query) -> str:
 
 def service_of(resource: Mapping[str, Any]) -> str:
     """Return the name of its service, without the phase or rank that `OTEL_TORCH_MODULES_SERVICES` adds."""
-    return _service_name(resource).partition(" · ")[0]
+    return _service_name(resource).partition(semconv.SERVICE_PART_SEPARATOR)[0]
 
 
 def _service_name(resource: Mapping[str, Any]) -> str:

@@ -11,7 +11,8 @@ import pytest
 
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._pictures.report import Around, report
-from otel_torch_modules._trace import Shape, Site, Span, Trace
+from otel_torch_modules._shape import Shape, Site
+from otel_torch_modules._trace import Span, Trace
 from tests.support.browser import Browser, Page, browser
 from tests.unit.diagnosis.steps import Parts, make_steps
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-import otel_torch_modules
+from tests.support.package_source import PACKAGE, TREES, trees_in
 
-PACKAGE = Path(otel_torch_modules.__file__).parent
 NAME = PACKAGE.name
 # The rooms in the order of a record's way, and what of the others each may import.
 ROOMS: dict[str, tuple[str, ...]] = {
@@ -63,6 +62,7 @@ PLAIN = (
     "_printable.py",
     "_records.py",
     "_secrets.py",
+    "_shape.py",
     "_site.py",
     "_stack_trace.py",
     "_step_context.py",
@@ -99,27 +99,27 @@ FORBIDDEN = {
 }
 
 
-def imported_names(path: Path) -> Iterator[str]:
+def imported_names(tree: ast.Module) -> Iterator[str]:
     """Yield what a file imports, by full name, also inside functions and for type checkers."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute"
+            assert node.level == 0, f"line {node.lineno}: imports are absolute"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def imported_files() -> dict[str, set[str]]:
     """Return the modules of the package, and which of them each imports."""
     files = {
-        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path
-        for path in PACKAGE.rglob("*.py")
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): tree
+        for path, tree in TREES.items()
     }
     packages = {name.removesuffix(".__init__"): name for name in files}
     found: dict[str, set[str]] = {}
-    for name, path in files.items():
+    for name, tree in files.items():
         found[name] = set()
-        for imported in imported_names(path):
+        for imported in imported_names(tree):
             while imported and imported not in packages:  # what is imported from a module
                 imported = imported.rpartition(".")[0]
             found[name] |= {packages[imported]} if imported else set()
@@ -138,25 +138,32 @@ def circles(imports: dict[str, set[str]]) -> list[list[str]]:
     return []
 
 
-def violations(place: Path, forbidden: tuple[str, ...]) -> list[tuple[str, str]]:
-    files = [place] if place.suffix else sorted(place.rglob("*.py"))
-    assert files
+def violations(
+    trees: Mapping[Path, ast.Module], forbidden: tuple[str, ...]
+) -> list[tuple[str, str]]:
+    assert trees
     return [
-        (file.name, name)
-        for file in files
-        for name in imported_names(file)
+        (path.name, name)
+        for path, tree in trees.items()
+        for name in imported_names(tree)
         if any(name == entry or name.startswith(entry + ".") for entry in forbidden)
     ]
 
 
 @pytest.mark.parametrize("place", FORBIDDEN)
 def test_imports_only_what_it_may(place: str) -> None:
-    assert violations(PACKAGE / place, FORBIDDEN[place]) == []
+    assert violations(trees_in(PACKAGE / place), FORBIDDEN[place]) == []
 
 
-def private_names(source: str, of: str) -> list[str]:
+def owner(node: ast.expr) -> str:
+    """Return the name that what is asked of it begins with."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def private_names(tree: ast.Module, of: str) -> list[str]:
     """Return the names in a file that its package `of` does not publish: what is imported, and what is asked of it."""
-    tree = ast.parse(source)
     imported = [
         alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
     ]
@@ -164,7 +171,7 @@ def private_names(source: str, of: str) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             named += [f"{node.module}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Attribute):
+        elif isinstance(node, ast.Attribute) and owner(node) == of:
             named.append(ast.unparse(node))
     return [
         name
@@ -177,8 +184,7 @@ def private_names(source: str, of: str) -> list[str]:
 @pytest.mark.parametrize("of", PRIVATE)
 def test_private_names_of_others_stand_in_one_place(of: str) -> None:
     found = {
-        str(path.relative_to(PACKAGE)): private_names(path.read_text(), of)
-        for path in PACKAGE.rglob("*.py")
+        str(path.relative_to(PACKAGE)): private_names(tree, of) for path, tree in TREES.items()
     }
     places = {place for place, names in found.items() if names}
     assert {place for place in places if not place.startswith(PRIVATE[of])} == set()
@@ -193,7 +199,7 @@ def test_private_names_are_seen_wherever_they_stand() -> None:
         "    from torch.utils._pytree import tree_map\n"
         "    return torch._C._get(torch.__version__, nn)\n"
     )
-    assert private_names(source, "torch") == [
+    assert private_names(ast.parse(source), "torch") == [
         "torch._inductor",
         "torch._C",
         "torch.utils._pytree.tree_map",
@@ -213,15 +219,15 @@ def test_circles_are_seen() -> None:
     ]
 
 
-def test_forbidden_imports_are_seen_wherever_they_stand(tmp_path: Path) -> None:
-    (tmp_path / "guilty.py").write_text(
+def test_forbidden_imports_are_seen_wherever_they_stand() -> None:
+    guilty = ast.parse(
         "import torch.nn\n"
         "import torchvision\n"
         "def late():\n"
         "    from opentelemetry import trace\n"
         "    from otel_torch_modules._recording import fqn\n"
     )
-    assert violations(tmp_path, FORBIDDEN["_assembly"]) == [
+    assert violations({Path("guilty.py"): guilty}, FORBIDDEN["_assembly"]) == [
         ("guilty.py", "torch.nn"),
         ("guilty.py", "opentelemetry.trace"),
         ("guilty.py", "otel_torch_modules._recording.fqn"),

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.run import Run
-from otel_torch_modules._trace import Remark, Shape, Site, Span, Trace
+from otel_torch_modules._shape import Shape, Site
+from otel_torch_modules._trace import Remark, Span, Trace
 
 BLOCKS = 4
 START = 1_700_000_000_000_000_000

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from otel_torch_modules._diagnosis.compiled import compiled_as_one
-from otel_torch_modules._trace import Shape, Site, Span, Trace
+from otel_torch_modules._shape import Shape, Site
+from otel_torch_modules._trace import Span, Trace
 
 
 def site(phase: str, fqn: str | None, modules: object = None) -> Site:

@@ -15,7 +15,7 @@ from otel_torch_modules._diagnosis.diagnose import RULES, diagnose
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.one_step import sentence
 from otel_torch_modules._diagnosis.run import Run
-from otel_torch_modules._trace import Shape
+from otel_torch_modules._shape import Shape
 from tests.unit.diagnosis.steps import BLOCKS, Change, Parts, make_run, make_steps
 
 

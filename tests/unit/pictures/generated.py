@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from otel_torch_modules import semconv
 from otel_torch_modules._pictures.titles import title
-from otel_torch_modules._trace import Remark, Shape, Site, Span, Trace
+from otel_torch_modules._shape import Shape, Site
+from otel_torch_modules._trace import Remark, Span, Trace
 
 START = 1_700_000_000_000_000_000
 RUN_NS = 1 << 40  # at most, so that no two steps are in each other's way unless they are to be

@@ -17,7 +17,8 @@ from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.table import own_times
 from otel_torch_modules._pictures.charts import heat
 from otel_torch_modules._pictures.report import Around, report
-from otel_torch_modules._trace import Remark, Shape, Span, Trace
+from otel_torch_modules._shape import Shape
+from otel_torch_modules._trace import Remark, Span, Trace
 from tests.unit.diagnosis.steps import Parts, make_run, make_steps, site
 
 AROUND = Around("title", "heading", ("a loss",), "footer")
