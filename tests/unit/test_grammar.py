@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import otel_torch_modules.cli
 from otel_torch_modules._grammar import agree, counted
+from tests.support.package_source import PACKAGE, trees_in
 
-FILES = sorted(Path(otel_torch_modules.cli.__file__).parent.glob("*.py"))
+TREES = trees_in(PACKAGE / "cli")
 
 
 def test_number_agrees() -> None:
@@ -23,9 +23,9 @@ def test_number_agrees() -> None:
     assert [agree(number, "it", "them") for number in (0, 1, 2)] == ["them", "it", "them"]
 
 
-def choices_of_words(path: Path) -> Iterator[int]:
+def choices_of_words(tree: ast.Module) -> Iterator[int]:
     """Yield the lines on which one of two texts is chosen by a comparison with 1."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.IfExp) and isinstance(node.test, ast.Compare):
             numbers = [one for one in node.test.comparators if isinstance(one, ast.Constant)]
             words = (node.body, node.orelse)
@@ -35,12 +35,11 @@ def choices_of_words(path: Path) -> Iterator[int]:
                 yield node.lineno
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TREES, ids=lambda path: path.stem)
 def test_words_are_chosen_in_one_place(path: Path) -> None:
-    assert list(choices_of_words(path)) == []
+    assert list(choices_of_words(TREES[path])) == []
 
 
-def test_a_choice_is_seen(tmp_path: Path) -> None:
-    guilty = tmp_path / "guilty.py"
-    guilty.write_text("n = 2\nprint(f\"{n} step{'s' if n > 1 else ''}\")\n")
+def test_a_choice_is_seen() -> None:
+    guilty = ast.parse("n = 2\nprint(f\"{n} step{'s' if n > 1 else ''}\")\n")
     assert list(choices_of_words(guilty)) == [2]

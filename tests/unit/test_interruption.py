@@ -17,7 +17,6 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from pathlib import Path
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -28,7 +27,6 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from torch import nn
 from torch.utils.data import DataLoader
 
-import otel_torch_modules
 from otel_torch_modules import TorchModuleInstrumentor
 from otel_torch_modules._interruption import is_interruption, suppressed, uncovered
 from otel_torch_modules._log import warn
@@ -37,10 +35,10 @@ from otel_torch_modules._texts import describe_error
 from otel_torch_modules._undisturbed import undisturbed
 from otel_torch_modules.testing import capture_spans
 from tests.support.left_to_itself import let_go_on
+from tests.support.package_source import PACKAGE, TREES
 from tests.support.workers import make_worker
 
 SOON = 30.0  # s; reached only when something hangs
-PACKAGE = Path(otel_torch_modules.__file__).parent
 # Who reads traces, and the examples, are programs of their own.
 ELSEWHERE = ("_reading", "_diagnosis", "_pictures", "cli", "examples")
 
@@ -71,10 +69,10 @@ APPROVED = {
 
 def sources() -> Iterator[tuple[str, ast.Module]]:
     """Yield what can run in a thread of the program's."""
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path, tree in TREES.items():
         relative = path.relative_to(PACKAGE)
         if relative.parts[0] not in ELSEWHERE:
-            yield str(relative), ast.parse(path.read_text())
+            yield str(relative), tree
 
 
 def lets_through(handler: ast.ExceptHandler) -> bool:
@@ -197,6 +195,15 @@ def train(steps: int) -> nn.Module:
     return model
 
 
+@pytest.fixture
+def _nothing_frozen() -> Iterator[None]:
+    """What had been imported before the first test is among `gc.get_objects()` too."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
+
+
+@pytest.mark.usefixtures("_nothing_frozen")
 def test_nothing_in_python_is_called_where_what_it_raises_is_discarded() -> None:
     def called_back() -> set[str]:
         """Return the callbacks in Python of weak references and of the collector."""

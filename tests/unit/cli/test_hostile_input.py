@@ -20,10 +20,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import otel_torch_modules.cli
 from otel_torch_modules._misspelt import OURS, STANDARD
 from otel_torch_modules.cli.main import main
 from tests.support.examples import examples
+from tests.support.package_source import PACKAGE, trees_in
 
 # What Python's own JSON cannot write: put in as text.
 NESTED, HUGE, INFINITE = "@nested@", "@huge@", "@infinite@"
@@ -404,11 +404,10 @@ def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
 
 
 def test_lines_go_to_the_terminal_one_way() -> None:
-    folder_of_cli = Path(otel_torch_modules.cli.__file__).parent
     calls = [
         (path.name, node.func.id)
-        for path in sorted(folder_of_cli.glob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text()))
+        for path, tree in trees_in(PACKAGE / "cli").items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id == "print"

@@ -12,6 +12,7 @@ from rich.console import Console
 from otel_torch_modules._control import files
 from otel_torch_modules._control.report import ACCEPTED, MODULES, NOTHING, PHASES, Answer, Report
 from otel_torch_modules._control.request import Request, RunStart
+from otel_torch_modules.cli import top
 from otel_torch_modules.cli.main import main
 from otel_torch_modules.cli.ranks_seen import SeenRanks
 from otel_torch_modules.cli.standings import rest, rows
@@ -118,7 +119,10 @@ def test_one_table(
 
 
 @pytest.mark.parametrize("width", [80, 100, 200])
-def test_many_ranks_are_folded_to_the_height_of_the_terminal(width: int, tmp_path: Path) -> None:
+def test_many_ranks_are_folded_to_the_height_of_the_terminal(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(top, "_FIRST_SIGN_S", 0.0)  # the one that is silent gives none
     put(tmp_path, *(report(rank, 90, f"forward GPT.{'層' * rank}") for rank in range(60)))
     os.utime(tmp_path / "rank-41.json", (1, 1))
     console = Console(width=width, height=40, force_terminal=True, color_system=None, record=True)

@@ -54,7 +54,7 @@ class Server:
 @pytest.fixture
 def server() -> Iterator[Server]:
     running = Server()
-    thread = threading.Thread(target=running.http.serve_forever)
+    thread = threading.Thread(target=running.http.serve_forever, args=(0.01,))
     thread.start()
     yield running
     running.http.shutdown()
