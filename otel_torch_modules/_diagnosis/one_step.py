@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.places import TimedPlace
+from otel_torch_modules._diagnosis.rules.excess import SLOW, excesses
+from otel_torch_modules._diagnosis.rules.explained import because
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import Series
 from otel_torch_modules._diagnosis.straggler import find_straggler
@@ -118,11 +120,22 @@ def sentence(run: Run, number: int) -> str:
     )
     if guilty.took <= guilty.usual * 1.05:
         return f"{head}: it is as its neighbours."
+    why = _because(run, guilty.rank, number)
     worst = guilty.worst
     if worst is None:
-        return f"{head}: it was slower in many places at once."
+        return f"{head}: it was slower in many places at once{why}."
     where = f"+{ms(worst.more)} {worst.place.said} (usually {digits(worst.usual)})"
-    return f"{head}: {where}{_who(ranks, guilty, worst)}."
+    return f"{head}: {where}{_who(ranks, guilty, worst)}{why}."
+
+
+def _because(run: Run, rank: int | None, number: int) -> str:
+    """Return why the step was slow, where that rank's own span says it."""
+    slow = (
+        because(run, excess)
+        for excess in excesses(run, SLOW)
+        if rank == run.main.rank and run.steady.numbers[excess.at] == number
+    )
+    return next(slow, "")
 
 
 def _who(ranks: Sequence[StepOfRank], guilty: StepOfRank, worst: Loss) -> str:

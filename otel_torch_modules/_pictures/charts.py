@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.places import BETWEEN
-from otel_torch_modules._diagnosis.rules.slow_steps import SLOW, excesses
+from otel_torch_modules._diagnosis.rules.excess import SLOW, excesses
+from otel_torch_modules._diagnosis.rules.explained import in_short
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import Series, own_times
-from otel_torch_modules._diagnosis.words import ms
 from otel_torch_modules._pictures.titles import title
 from otel_torch_modules._trace import Span
 
@@ -48,8 +48,7 @@ def odd_steps(run: Run) -> list[Odd]:
     """Return warm-up and slow steps in order of time."""
     odd = [Odd(at, "warm-up, not counted") for at in range(run.warm_up)]
     for excess in excesses(run, SLOW):
-        where = excess.place.said if excess.place else "in many places"
-        odd.append(Odd(run.warm_up + excess.at, f"+{ms(excess.ms)} {where}"))
+        odd.append(Odd(run.warm_up + excess.at, in_short(run, excess)))
     return odd
 
 

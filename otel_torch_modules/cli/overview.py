@@ -10,7 +10,8 @@ from rich.text import Text
 
 from otel_torch_modules._diagnosis.compiled import compiled_as_one
 from otel_torch_modules._diagnosis.diagnose import diagnose
-from otel_torch_modules._diagnosis.rules.slow_steps import SLOW, excesses
+from otel_torch_modules._diagnosis.rules.excess import SLOW, excesses
+from otel_torch_modules._diagnosis.rules.explained import in_short
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.words import digits, ms
 from otel_torch_modules._grammar import counted
@@ -96,6 +97,5 @@ def _odd(run: Run) -> Sequence[tuple[int, str]]:
     odd = [(at, "warm-up") for at in range(min(run.warm_up, 1))]
     slow = sorted(excesses(run, SLOW), key=lambda excess: -excess.ms)[: _MOST_ODD - len(odd)]
     for excess in slow:
-        where = excess.place.said if excess.place else "in many places"
-        odd.append((run.warm_up + excess.at, f"+{ms(excess.ms)} {where}"))
+        odd.append((run.warm_up + excess.at, in_short(run, excess)))
     return sorted(odd)

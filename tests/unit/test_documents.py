@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from otel_torch_modules._diagnosis.rules import tracing
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "otel_torch_modules"
 DOCUMENTS = sorted(
@@ -70,3 +72,12 @@ def test_every_document_is_reached_from_the_readme() -> None:
             reached.add(path)
             waiting += [to for to, _ in links(path.relative_to(ROOT).as_posix()) if to in DOCUMENTS]
     assert [path.name for path in DOCUMENTS if path not in reached] == []
+
+
+def test_what_a_span_costs_is_the_same_everywhere() -> None:
+    """The rule `tracing` counts with a figure that was measured, and its documents say that one."""
+    cost = f"{tracing.SPAN_MS * 1e3:g} µs"
+    assert f"at {cost} a span" in prose("docs/why.md")
+    (row,) = re.findall(r"^\| processor time of a span,.*$", prose("docs/cost.md"), re.MULTILINE)
+    measured = [float(figure) for figure in re.findall(r"\d+\.\d+", row.split("|")[3])]
+    assert min(measured) <= tracing.SPAN_MS * 1e3 <= max(measured), row

@@ -1,24 +1,16 @@
-"""Rules about what no module does: compilation, garbage, checkpoints, a starved host, an exhausted allocator."""
+"""Rules about what no module does: compilation, garbage, checkpoints, an exhausted allocator."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
+from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.finding import Finding
-from otel_torch_modules._diagnosis.rules.slow_steps import SLOW, excesses, has_own_rule
 from otel_torch_modules._diagnosis.run import Run
-from otel_torch_modules._diagnosis.series import MS, usual
 from otel_torch_modules._diagnosis.words import ms, numbers, percent
 
 SHARE = 0.01  # of the run's time
-STARVED_SHARE = 0.02  # of the run's time, in slow steps whose thread was put aside
-SWITCHES = 3.0  # times the usual number
-HOST_LAG = 0.05  # of the usual step: the device is no further behind where backward ends
-
-_CPU_TIME = "torch.step.cpu_time"
-_SWITCHES = "torch.step.involuntary_switches"
-_LAG = "torch.device.lag"
-_ALLOC_RETRIES = "torch.device.memory.alloc_retries"
 
 
 def compilation(run: Run) -> Iterator[Finding]:
@@ -80,50 +72,10 @@ def _phase(run: Run, phase: str, sentence: str) -> Iterator[Finding]:
         )
 
 
-def host(run: Run) -> Iterator[Finding]:
-    """The host is the bottleneck: its thread was put aside, or the device waits for it.
-
-    Thresholds: slow steps with `SWITCHES` times the usual involuntary switches cost `STARVED_SHARE`; the device is less
-    than `HOST_LAG` of a step behind.
-    """
-    series = run.steady
-    switches = [value or 0.0 for value in series.attribute(_SWITCHES)]
-    often = max(SWITCHES * usual(switches), 1.0)
-    cpu_times = [value or 0.0 for value in series.attribute(_CPU_TIME)]
-    walls = [step.duration / MS for step in series.steps]  # of the program, whoever tells of steps
-    waits = [wall - time * 1e3 for wall, time in zip(walls, cpu_times, strict=True)]
-    waited = usual(waits)  # while the thread ran it was not put aside, whatever it did
-    starved = [
-        excess
-        for excess in excesses(run, SLOW)
-        if switches[excess.at] > often
-        and waits[excess.at] - waited > excess.ms / 2
-        and not has_own_rule(run, excess)
-    ]
-    cost, share = run.cost(sum(excess.ms for excess in starved))
-    if share >= STARVED_SHARE:
-        steps = tuple(series.numbers[excess.at] for excess in starved)
-        yield Finding(
-            "host",
-            f"In {len(steps)} slow steps ({numbers(steps)}) the thread that trains was put aside by other work on "
-            f"the host: {percent(share)} of the time.",
-            cost,
-            share,
-            steps,
-        )
-    lags = [lag * 1e3 for lag in series.attribute(_LAG) if lag is not None]
-    if lags and usual(lags) < HOST_LAG * run.usual_ms:
-        yield Finding(
-            "host",
-            f"The device waits for the host: it is {ms(usual(lags))} behind where the usual step's backward ends.",
-        )
-
-
 def memory(run: Run) -> Iterator[Finding]:
     """The device's allocator was exhausted. Threshold: it tried once more in any step."""
     series = run.steady
-    retries = [value or 0.0 for value in series.attribute(_ALLOC_RETRIES)]
-    hit = [at for at, count in enumerate(retries) if count > 0]
+    hit = [at for at, count in enumerate(alloc_retries(run)) if count > 0]
     if hit:
         lost = sum(max(series.ms[at] - run.baseline[at], 0.0) for at in hit)
         cost, share = run.cost(lost)
@@ -136,3 +88,9 @@ def memory(run: Run) -> Iterator[Finding]:
             share,
             steps,
         )
+
+
+@lru_cache(maxsize=8)
+def alloc_retries(run: Run) -> Sequence[float]:
+    """Return how often the device's allocator tried once more in each steady step."""
+    return [value or 0.0 for value in run.steady.attribute(semconv.MEMORY_ALLOC_RETRIES)]

@@ -8,7 +8,8 @@ from statistics import fmean, median
 
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.places import TimedPlace
-from otel_torch_modules._diagnosis.run import Run
+from otel_torch_modules._diagnosis.rules.tracing import steps_beside_no_export
+from otel_torch_modules._diagnosis.run import Run, noise_of, rolling_median
 from otel_torch_modules._diagnosis.series import Series
 from otel_torch_modules._diagnosis.words import digits, ms, percent
 
@@ -36,8 +37,16 @@ def warm_up(run: Run) -> Iterator[Finding]:
 
 
 def drift(run: Run) -> Iterator[Finding]:
-    """Steps become slower. Threshold: the median of the last third is `DRIFT` times that of the first."""
-    series = run.steady
+    """Steps become slower. Threshold: the median of the last third is `DRIFT` times that of the first.
+
+    Steps that an export made slower say nothing of it, where enough others are left.
+    """
+    series, baseline, noise = run.steady, run.baseline, run.noise
+    alone = steps_beside_no_export(run)
+    if LEAST_STEPS <= len(alone) < len(series):
+        series = series.select(alone)
+        baseline = rolling_median(series.ms)
+        noise = noise_of(series.ms, baseline)
     count = len(series)
     if count < LEAST_STEPS:
         return
@@ -46,10 +55,10 @@ def drift(run: Run) -> Iterator[Finding]:
     first, last = series.ms[: count // 3], series.ms[-(count // 3) :]
     before, after = median(first), median(last)
     # Every part of the end is slower than any of the beginning, by more than the noise makes them differ.
-    if min(parts[-2:]) <= max(parts[:2]) or after < max(DRIFT * before, before + 2 * run.noise):
+    if min(parts[-2:]) <= max(parts[:2]) or after < max(DRIFT * before, before + 2 * noise):
         return
-    cost = fmean(max(time - before, 0.0) for time in run.baseline)
-    since = _since(run.baseline)
+    cost = fmean(max(time - before, 0.0) for time in baseline)
+    since = _since(baseline)
     place = _where(series, count // 3)
     where = f", most of it in {place.said}" if place else ""
     when = (

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from math import sqrt
 from statistics import median
-from typing import NamedTuple
 
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.finding import Finding
-from otel_torch_modules._diagnosis.run import Run
+from otel_torch_modules._diagnosis.rules.excess import SLOW, excesses
+from otel_torch_modules._diagnosis.run import Run, rolling_median
 from otel_torch_modules._diagnosis.series import usual
 from otel_torch_modules._diagnosis.words import ms, numbers, percent
 
-SPAN_MS = 0.0055  # what a span costs, all threads: docs/cost.md
+SPAN_MS = 0.01  # what a span costs, all threads: docs/cost.md
 TRACING_SHARE = 0.05  # of the usual step
 EXPORT_SHARE = 0.01  # of the run's time
-LEAST_STEPS = 4  # of each kind, to be compared
+LEAST_STEPS = 4  # of each kind, to be compared as such
 SURE = 4.0  # times the error that noise leaves in what is compared
-EXPLAINED = (
-    0.5  # of what they take more, at least, is as long as the export: else it has another reason
-)
+EXPLAINED = 0.5  # of what a step takes more, at least, is by the export: else it has another reason
 
 
 def tracing(run: Run) -> Iterator[Finding]:
@@ -40,17 +39,31 @@ def tracing(run: Run) -> Iterator[Finding]:
 
 
 def export(run: Run) -> Iterator[Finding]:
-    """Steps that an export overlaps with take longer. Threshold: `EXPORT_SHARE` of the time, and beyond the noise."""
-    slowed = _slowed(run)
-    if slowed is None:
+    """Steps take longer because earlier ones are exported meanwhile. Threshold: `EXPORT_SHARE` of the time.
+
+    Told of all steps beside an export where these take more than the others, beyond the noise; else of those that are
+    slow, be it one.
+    """
+    times = _tracing_times(run)
+    all_beside = _all_beside(run)
+    if all_beside is not None:
+        more, hit = all_beside, [at for at, time in enumerate(times) if time > 0]
+    else:
+        slow = [one for one in excesses(run, SLOW) if is_by_export(run, one.at, one.ms)]
+        more, hit = usual([one.ms for one in slow]), [one.at for one in slow]
+    cost, share = run.cost(more * len(hit))
+    if not hit or share < EXPORT_SHARE:
         return
-    cost, share = run.cost(slowed.more * len(slowed.beside))
-    steps = tuple([run.steady.numbers[at] for at in slowed.beside])
+    steps = tuple([run.steady.numbers[at] for at in hit])
+    which = (
+        f"{len(steps)} steps ({numbers(steps)}) take" if len(steps) > 1 else f"Step {steps[0]} took"
+    )
+    each = " each" if len(steps) > 1 else ""
     yield Finding(
         "tracing",
-        f"{len(steps)} steps ({numbers(steps)}) take {ms(slowed.more)} more each than the others: earlier steps were "
-        f"assembled and exported meanwhile, for {ms(median(slowed.beside.values()))}. "
-        "OTEL_TORCH_MODULES_MAX_DEPTH or OTEL_TORCH_MODULES_KEEP leaves less to export.",
+        f"{which} {ms(more)} more{each} than the others: earlier steps were assembled and exported meanwhile, for "
+        f"{ms(median(times[at] for at in hit))}. OTEL_TORCH_MODULES_MAX_DEPTH or OTEL_TORCH_MODULES_KEEP leaves less "
+        "to export.",
         cost,
         share,
         steps,
@@ -58,38 +71,67 @@ def export(run: Run) -> Iterator[Finding]:
 
 
 def is_by_export(run: Run, at: int, more: float) -> bool:
-    """Return whether `export` tells why the steady step with that number took so many ms more."""
-    slowed = _slowed(run)
-    return slowed is not None and slowed.beside.get(at, 0.0) >= EXPLAINED * more
+    """Return whether the steady step with that number took so many ms more because of an export.
+
+    A step that is long for another reason meets exports too, and one whose exporter is always at work is never without.
+    So it counts as far as an export makes steps longer in this run.
+    """
+    return _tracing_times(run)[at] * _price(run) >= EXPLAINED * more
 
 
-class _Slowed(NamedTuple):
-    """Steps that take longer because spans were exported meanwhile."""
-
-    more: float  # ms, the median
-    beside: Mapping[
-        int, float
-    ]  # by their number among the steady steps: ms for which the export went on
+def steps_beside_no_export(run: Run) -> Sequence[int]:
+    """Return the steady steps that no export has made slower: all of them where exports slow none."""
+    slowed = any(export(run))
+    return [at for at, time in enumerate(_tracing_times(run)) if not (slowed and time > 0)]
 
 
 @lru_cache(maxsize=8)
-def _slowed(run: Run) -> _Slowed | None:
-    """Return the steps that an export overlaps with, if they take longer than the others.
+def _price(run: Run) -> float:
+    """Return by how many ms a step is usually longer for each ms of an export beside it: at most 1."""
+    beside = [time for time in _tracing_times(run) if time > 0]
+    usual_time = usual(beside)
+    # The median, by the time of exports: short ones tell little, and one is long where its step is.
+    prices = sorted(
+        (more / time, min(time, usual_time))
+        for more, time in zip(_away(run), _tracing_times(run), strict=True)
+        if time > 0
+    )
+    half = sum(weight for _, weight in prices) / 2
+    for price, weight in prices:
+        half -= weight
+        if half <= 0:
+            return min(price, 1.0)
+    return 0.0
 
-    A long step is more likely to meet an export, whatever it is long for. So what steps take more counts only if the
-    export went on for about as long.
-    """
-    series = run.steady
-    times = [(value or 0.0) * 1e3 for value in series.attribute(semconv.STEP_TRACING_TIME)]
-    away = [time - base for time, base in zip(series.ms, run.baseline, strict=True)]
-    beside = {at: time for at, time in enumerate(times) if time > 0}
-    alone = [away[at] for at, time in enumerate(times) if not time > 0]
+
+@lru_cache(maxsize=8)
+def _all_beside(run: Run) -> float | None:
+    """Return by how many ms steps beside an export are longer than the others; None where noise may be why."""
+    times, away = _tracing_times(run), _away(run)
+    beside = [more for more, time in zip(away, times, strict=True) if time > 0]
+    alone = [more for more, time in zip(away, times, strict=True) if not time > 0]
     if min(len(beside), len(alone)) < LEAST_STEPS:
         return None
-    more = median(away[at] for at in beside) - median(alone)
-    noise = 1.4826 * median(abs(time - median(alone)) for time in alone)
+    more = median(beside)
+    noise = 1.4826 * median(map(abs, alone))
     error = noise * sqrt(1 / len(beside) + 1 / len(alone))
-    if more <= SURE * error or median(beside.values()) < EXPLAINED * more:
-        return None
-    _, share = run.cost(more * len(beside))
-    return _Slowed(more, beside) if share >= EXPORT_SHARE else None
+    exported = median(time for time in times if time > 0)
+    return more if more > SURE * error and exported >= EXPLAINED * more else None
+
+
+@lru_cache(maxsize=8)
+def _tracing_times(run: Run) -> Sequence[float]:
+    """Return for how many ms earlier steps were exported beside each steady step."""
+    return [(value or 0.0) * 1e3 for value in run.steady.attribute(semconv.STEP_TRACING_TIME)]
+
+
+@lru_cache(maxsize=8)
+def _away(run: Run) -> Sequence[float]:
+    """Return by how many ms each steady step is longer than its neighbours that no export overlaps with."""
+    series, times = run.steady, _tracing_times(run)
+    alone = [at for at, time in enumerate(times) if not time > 0]
+    if len(alone) < LEAST_STEPS:
+        return [time - base for time, base in zip(series.ms, run.baseline, strict=True)]
+    baseline = rolling_median([series.ms[at] for at in alone])
+    nearest = (min(bisect_left(alone, at), len(alone) - 1) for at in range(len(series)))
+    return [time - baseline[near] for time, near in zip(series.ms, nearest, strict=True)]

@@ -1,0 +1,99 @@
+"""What slow steps lost, and where: looked for place by place, against what is usual there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from otel_torch_modules import semconv
+from otel_torch_modules._diagnosis.finding import Finding
+from otel_torch_modules._diagnosis.places import TimedPlace
+from otel_torch_modules._diagnosis.rules.ranks import last_of
+from otel_torch_modules._diagnosis.run import Run
+from otel_torch_modules._diagnosis.series import MS, usual
+
+SLOW = 1.3  # times what is usual for its neighbours
+NOISES = 5.0  # and so many times the noise above it
+IN_ONE_PLACE = 0.35  # of what a step lost: below that it was slower in many places at once
+
+
+class Excess(NamedTuple):
+    """What a step lost."""
+
+    at: int  # its number among the steady steps
+    ms: float
+    place: TimedPlace | None  # where most of it was lost; None: in many places at once
+    share: float  # of it, there
+    usual: float  # ms there, of steps that have as much as it: their modules, or phases only
+    rank: int | None = None  # that lost it, where the others only waited for that one
+
+
+@lru_cache(maxsize=8)
+def excesses(run: Run, threshold: float) -> tuple[Excess, ...]:
+    """Return what steps lost that took more than `threshold` times their neighbours' time."""
+    found = []
+    for at, (time, base) in enumerate(zip(run.steady.ms, run.baseline, strict=True)):
+        if time > max(threshold * base, base + NOISES * run.noise):
+            found.append(_excess(run, at, time - base))
+    return tuple(found)
+
+
+def _excess(run: Run, at: int, lost: float) -> Excess:
+    return _waited(run, at, lost) or _own_excess(run, at, lost)
+
+
+def _waited(run: Run, at: int, lost: float) -> Excess | None:
+    """Return what another rank lost, if that is what this one waited for."""
+    last = last_of(run, run.steady.steps[at], run.steady.numbers[at])
+    if last is None or last.where is None or last.rank == run.steady.rank:
+        return None
+    share = last.lost / MS / max(lost, 1e-9)
+    series = next(series for series in run.ranks if series.rank == last.rank)
+    name = last.where.text(semconv.MODULE_FQN) or last.where.name
+    place = next((one for one in series.own if (one.phase, one.name) == (last.phase, name)), None)
+    if place is None or share < IN_ONE_PLACE:
+        return None
+    return Excess(at, lost, place, min(share, 1.0), usual(series.own[place]), last.rank)
+
+
+def _own_excess(run: Run, at: int, lost: float) -> Excess:
+    usual_own = run.usual_own if run.steady.in_full[at] else run.usual_own_of_phases
+    more = {
+        place: column[at] - usual_own[place]
+        for place, column in run.steady.own.items()
+        if column[at] > usual_own[place]
+    }
+    place = max(more, key=lambda place: more[place], default=None)
+    share = more[place] / max(lost, 1e-9) if place else 0.0
+    if place is None or share < IN_ONE_PLACE:
+        return Excess(at, lost, None, min(share, 1.0), 0.0)
+    return Excess(at, lost, place, min(share, 1.0), usual_own[place])
+
+
+def finding_of(
+    run: Run, rule: str, place: TimedPlace | None, lost: Sequence[Excess], sentence: str
+) -> Finding:
+    """Return what a rule says of steps, by what they lost."""
+    cost, share = run.cost(sum(excess.ms for excess in lost))
+    steps = tuple([run.steady.numbers[excess.at] for excess in lost])
+    exact = {excess.place for excess in lost if excess.place}
+    if len(exact) == 1:
+        (place,) = exact
+    ranks = {excess.rank for excess in lost}
+    late = ranks.pop() if len(ranks) == 1 else None
+    return Finding(
+        rule,
+        sentence,
+        cost,
+        share,
+        steps,
+        run.main.rank if late is None else late,
+        place.name if place else None,
+        place.phase if place else None,
+    )
+
+
+def mean_ms(lost: Sequence[Excess]) -> float:
+    """Return what each of some steps lost on average."""
+    return sum(excess.ms for excess in lost) / len(lost)

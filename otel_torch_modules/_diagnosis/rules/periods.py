@@ -1,0 +1,95 @@
+"""The rule about steps that are slow at a period."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+from otel_torch_modules._diagnosis.finding import Finding
+from otel_torch_modules._diagnosis.places import TimedPlace
+from otel_torch_modules._diagnosis.rules.excess import Excess, excesses, finding_of, mean_ms
+from otel_torch_modules._diagnosis.rules.explained import has_own_rule
+from otel_torch_modules._diagnosis.run import Run
+from otel_torch_modules._diagnosis.words import ms, numbers
+
+PERIODIC = 1.05  # times: what comes back at a period is told apart from noise earlier
+LEAST_TIMES = 4  # a period is what came back as often
+FITTING = 0.7  # of the slow steps are at the period, and of its steps are slow
+
+
+def period(run: Run) -> Iterator[Finding]:
+    """Steps are slow at a period. Threshold: `LEAST_TIMES` times, and `FITTING` of them fit."""
+    for group in _periods(run):
+        lost = group.lost
+        place = _place_of(lost)
+        steps = [run.steady.numbers[excess.at] for excess in lost]
+        where = f" in {place.said}" if place else ", in many places at once"
+        sentence = f"Every {_ordinal(group.every)} step ({numbers(steps)}) takes {ms(mean_ms(lost))} more{where}."
+        yield finding_of(run, "period", place, lost, sentence)
+
+
+def is_periodic(run: Run, excess: Excess) -> bool:
+    """Return whether that step is slow at a period, and told of so."""
+    return any(excess.at in group.found for group in _periods(run))
+
+
+class _Period(NamedTuple):
+    every: int
+    lost: list[Excess]
+
+    @property
+    def found(self) -> set[int]:
+        return {excess.at for excess in self.lost}
+
+
+@lru_cache(maxsize=8)
+def _periods(run: Run) -> tuple[_Period, ...]:
+    hits = [excess for excess in excesses(run, PERIODIC) if not has_own_rule(run, excess)]
+    found = _period_of(run, hits)
+    if found is None:  # what is slow in one place may be periodic though other steps are slow too
+        groups: defaultdict[TimedPlace | None, list[Excess]] = defaultdict(list)
+        for excess in hits:
+            groups[excess.place and excess.place.starred].append(excess)
+        found_in = [_period_of(run, hits) for hits in groups.values()]
+        return tuple([period for period in found_in if period is not None])
+    return (found,)
+
+
+def _period_of(run: Run, hits: Sequence[Excess]) -> _Period | None:
+    steps = [run.steady.numbers[excess.at] for excess in hits]
+    if len(steps) < LEAST_TIMES:
+        return None
+    known = set(run.steady.numbers)
+    distances = Counter(after - before for before, after in pairwise(steps))
+    for every, _ in distances.most_common(3):
+        if every < 2:
+            continue
+        rest, times = Counter(step % every for step in steps).most_common(1)[0]
+        at_period = sum(step % every == rest for step in known)
+        if (
+            times >= max(LEAST_TIMES, FITTING * len(steps), FITTING * at_period)
+            and at_period < len(known) / 2 + 1
+        ):
+            fitting = [hit for hit, step in zip(hits, steps, strict=True) if step % every == rest]
+            return _Period(every, fitting)
+    return None
+
+
+def _place_of(lost: Sequence[Excess]) -> TimedPlace | None:
+    counts = Counter(excess.place and excess.place.starred for excess in lost)
+    place, times = counts.most_common(1)[0]
+    return place if times > len(lost) / 2 else None
+
+
+def _ordinal(number: int) -> str:
+    """Return the word for a place in an order.
+
+    Example:
+        >>> [_ordinal(number) for number in (2, 3, 10, 11, 21, 112)]
+        ['2nd', '3rd', '10th', '11th', '21st', '112th']
+    """
+    ends = {1: "st", 2: "nd", 3: "rd"}
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else ends.get(number % 10, 'th')}"
