@@ -41,27 +41,28 @@ class Wrapped:
 
     def __init__(self, name: str, wrap: Callable[[Function], Function], *owners: object) -> None:
         self._owners = owners
-        self._name = name
+        self.name = name
         self._wrap = wrap
-        self._original: Function | None = None
-        self._wrapper: Function | None = None
+        self.original: Function | None = None
+        self.wrapper: Function | None = None
+        """What is called in the place of `original`, while it is installed."""
 
     def install(self) -> None:
         """Put it around."""
-        self._original = original = getattr(self._owners[0], self._name)
+        self.original = original = getattr(self._owners[0], self.name)
         around = self._wrap(original)
 
         @wraps(original)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            return (original if self._wrapper is None else around)(*args, **kwargs)
+            return (original if self.wrapper is None else around)(*args, **kwargs)
 
-        self._wrapper = wrapper
+        self.wrapper = wrapper
         for owner in self._owners:  # one for all: pickle looks a function up by its name
-            setattr(owner, self._name, wrapper)
+            setattr(owner, self.name, wrapper)
 
     def uninstall(self) -> None:
         """Undo `install`. Where somebody has wrapped the wrapper since, it stays and only passes calls on."""
         for owner in self._owners:
-            if vars(owner).get(self._name) is self._wrapper:
-                setattr(owner, self._name, self._original)
-        self._wrapper = None
+            if vars(owner).get(self.name) is self.wrapper:
+                setattr(owner, self.name, self.original)
+        self.wrapper = None

@@ -19,6 +19,7 @@ import torch
 from otel_torch_modules._events import CHECKPOINT, Detail, Stretch
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.causes.happened import Happened
+from otel_torch_modules._recording.imported_names import put_on, take_off
 from otel_torch_modules._recording.wrapped import Function, Wrapped
 
 SHORTEST = 1_000_000
@@ -63,14 +64,15 @@ class Checkpoints:
 
     def install(self) -> None:
         """Put the wrappers on."""
-        self._wrap("save", "save", 1, torch, torch.serialization)
-        self._wrap("load", "load", 0, torch, torch.serialization)
+        self._put_on(
+            self._timed("save", "save", 1, torch, torch.serialization),
+            self._timed("load", "load", 0, torch, torch.serialization),
+        )
         self.record_opens()
 
     def uninstall(self) -> None:
         """Undo `install`."""
-        for wrapped in reversed(self._wrapped):
-            wrapped.uninstall()
+        take_off(self._wrapped)
         self._wrapped.clear()
         self._knows_distributed = False
 
@@ -84,11 +86,17 @@ class Checkpoints:
         if saver is None or loader is None or not hasattr(package, "async_save"):
             return  # it is being imported
         self._knows_distributed = True
-        self._wrap("save", "save", None, package, saver)
-        self._wrap("save", "async_save", None, package, saver)
-        self._wrap("load", "load", None, package, loader)
+        self._put_on(
+            self._timed("save", "save", None, package, saver),
+            self._timed("save", "async_save", None, package, saver),
+            self._timed("load", "load", None, package, loader),
+        )
 
-    def _wrap(self, kind: str, name: str, file_place: int | None, *owners: object) -> None:
+    def _put_on(self, *functions: Wrapped) -> None:
+        self._wrapped += functions
+        put_on(functions)
+
+    def _timed(self, kind: str, name: str, file_place: int | None, *owners: object) -> Wrapped:
         add, depth = self._guarded_add, self._depth
 
         def wrap(original: Function) -> Function:
@@ -109,9 +117,7 @@ class Checkpoints:
 
             return timed
 
-        wrapped = Wrapped(name, wrap, *owners)
-        wrapped.install()
-        self._wrapped.append(wrapped)
+        return Wrapped(name, wrap, *owners)
 
     def _add(self, kind: str, start: int, end: int, function: str, called_with: _Arguments) -> None:
         loop = self._loop()

@@ -13,6 +13,7 @@ from torch.optim import Optimizer, lr_scheduler
 
 from otel_torch_modules._events import LOOP_CALL
 from otel_torch_modules._recording.causes.happened import Happened
+from otel_torch_modules._recording.imported_names import put_on, take_off
 from otel_torch_modules._recording.torch_private.compilation import compiler
 from otel_torch_modules._recording.wrapped import Function, Wrapped
 
@@ -43,13 +44,11 @@ class LoopCalls:
 
     def install(self) -> None:
         """Put the wrappers on."""
-        for wrapped in self._wrapped:
-            wrapped.install()
+        put_on(self._wrapped)
 
     def uninstall(self) -> None:
         """Undo `install`."""
-        for wrapped in reversed(self._wrapped):
-            wrapped.uninstall()
+        take_off(self._wrapped)
 
     def _timed(self, name: str, function_name: str, *owners: object) -> Wrapped:
         add = self._guarded_add

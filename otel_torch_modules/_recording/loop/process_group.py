@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import distributed
 
+from otel_torch_modules._recording.imported_names import put_on, take_off
 from otel_torch_modules._recording.wrapped import Function, Wrapped, guarded
 
 
@@ -29,13 +30,11 @@ class ProcessGroupEnd:
         if distributed.is_available():
             owners = distributed, distributed.distributed_c10d
             self._wrapped = [Wrapped("destroy_process_group", self._around, *owners)]
-        for wrapped in self._wrapped:
-            wrapped.install()
+        put_on(self._wrapped)
 
     def uninstall(self) -> None:
         """Undo `install`."""
-        for wrapped in self._wrapped:
-            wrapped.uninstall()
+        take_off(self._wrapped)
         self._wrapped = []
 
     def _around(self, original: Function) -> Function:

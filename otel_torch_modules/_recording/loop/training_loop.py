@@ -16,7 +16,10 @@ from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.hindsight import Hindsight
 from otel_torch_modules._recording.loop.iterations import Iterations
-from otel_torch_modules._recording.torch_private.compilation import dynamo_is_there
+from otel_torch_modules._recording.torch_private.compilation import (
+    compilation_metrics,
+    dynamo_is_there,
+)
 from otel_torch_modules._recording.wall_clock import clock_offset
 from otel_torch_modules._records import Record
 
@@ -24,6 +27,9 @@ logger = logging.getLogger("otel_torch_modules")
 
 # A second optimizer may step late, when its step has left.
 _MANY_BARE_UPDATES = 3
+
+# A few may be looked at before training, or dropped to come to where a run had stopped.
+_MANY_BARE_BATCHES = 32
 
 
 class TrainingLoop:
@@ -48,6 +54,8 @@ class TrainingLoop:
         self._hindsight = hindsight
         self._has_joined = False
         self._bare_updates = 0  # optimizers' steps in a row for which no module was called
+        self._bare_batches = 0  # the same of batches that were fetched
+        self._called = 0, 0  # evaluations' forwards and steps before the last of these
 
     def fetch_fails(self, iterator: object, error: BaseException) -> None:
         """A data loader's `iterator` has no batch, or raised."""
@@ -65,6 +73,7 @@ class TrainingLoop:
             pass
         elif step is None or step.ended:
             self.fetches.keep(iterator, wait)
+            self._look_whether_nothing_is_called(step is None and not current.by_hand)
         elif step.thread == threading.get_ident():  # another's is a wait of nobody who trains
             current.log_waits([wait])
         current.spoiled = spoiled
@@ -119,6 +128,19 @@ class TrainingLoop:
                 "`with otel_torch_modules.step(index):` around each step of the loop",
                 self._bare_updates,
                 type(optimizer).__name__,
+            )
+
+    def _look_whether_nothing_is_called(self, outside: bool) -> None:
+        called = self.fetches.evaluations, self._current.index
+        self._bare_batches = self._bare_batches + 1 if outside and called == self._called else 0
+        self._called = called
+        if self._bare_batches == _MANY_BARE_BATCHES and compilation_metrics():
+            warn(
+                logger,
+                "%d batches were fetched, and no module was called with them: what runs inside a compiled "
+                "function is not seen. Compile modules, not a function around them, or say "
+                "`with otel_torch_modules.step(index):` around each step of the loop",
+                self._bare_batches,
             )
 
     def scaler_ends(self, optimizer: object, ended_before: int) -> None:

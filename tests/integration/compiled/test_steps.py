@@ -283,6 +283,75 @@ def test_without_there_are_no_steps_and_that_is_said(
     assert warnings(caplog) == ([] if make is all_of_it else [NOTHING_CALLED])
 
 
+NOTHING_CALLED_WITH_BATCHES = (
+    "32 batches were fetched, and no module was called with them: what runs inside a compiled function is not "
+    "seen. Compile modules, not a function around them, or say `with otel_torch_modules.step(index):` around "
+    "each step of the loop"
+)
+
+
+def test_where_all_of_a_step_is_compiled_the_batches_tell(caplog: pytest.LogCaptureFixture) -> None:
+    model = Net()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    train = all_of_it(model, sgd)
+    with capture_spans(WITHOUT_CAUSES) as captured:
+        for _ in loader(50):
+            train()
+    assert outline(captured) == ""
+    assert warnings(caplog) == [NOTHING_CALLED_WITH_BATCHES]
+
+
+def trains_seldom(model: nn.Module, sgd: torch.optim.SGD, index: int) -> None:
+    model(batch()).sum().backward()
+    if index % 40 == 39:
+        sgd.step()
+        sgd.zero_grad()
+
+
+def evaluates(model: nn.Module, _: torch.optim.SGD, __: int) -> None:
+    with torch.no_grad():
+        model(batch())
+
+
+def is_by_hand(model: nn.Module, sgd: torch.optim.SGD, index: int) -> None:
+    with manual_step(index):
+        all_of_it(model, sgd)()
+
+
+@pytest.mark.parametrize("use", [trains_seldom, evaluates, is_by_hand])
+@pytest.mark.parametrize(
+    "config",
+    [
+        WITHOUT_CAUSES,
+        Config(causes=(), schedule=Schedule(wait=9, active=1)),
+        Config(causes=(), phases=("eval",)),
+        Config(causes=(), detail_ranks="1"),
+    ],
+)
+def test_nothing_is_said_of_batches_with_which_modules_are_called(
+    use: Callable[[nn.Module, torch.optim.SGD, int], None],
+    config: Config,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    torch.compile(lambda x: x * 2, backend="eager")(torch.ones(1))  # something is compiled
+    model = Net()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    with capture_spans(config):
+        for index, _ in enumerate(loader(80)):
+            use(model, sgd, index)
+    assert warnings(caplog) == []
+
+
+def test_nothing_is_said_of_batches_where_nothing_is_compiled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    torch._dynamo.utils.clear_compilation_metrics()  # of other tests
+    with capture_spans(WITHOUT_CAUSES):
+        for _ in loader(80):
+            pass
+    assert warnings(caplog) == []
+
+
 def test_what_was_compiled_in_a_step_without_phases_is_in_it() -> None:
     with capture_spans(Config(causes=("compile",))) as captured:
         trained(all_of_it, by_hand=True)
