@@ -27,6 +27,11 @@ _BYTES_A_NODE: Final = 768
 _LARGEST_STACK: Final = 8 << 20
 _SMALLEST_STACK: Final = 1 << 20  # where it cannot be asked for
 
+# `threading.stack_size` asks for what new threads get by setting it.
+_stack_of_new_threads: Final = ctypes.PYFUNCTYPE(ctypes.c_size_t)(
+    ("PyThread_get_stacksize", ctypes.pythonapi)
+)
+
 _KEY: Final = "otel_torch_modules"
 
 
@@ -64,7 +69,7 @@ class LiveMarks:
                 self._hooks.remove(watched)
             else:
                 seen += getrefcount(hooks) - self._held_by_none
-        return min(self._most, (threading.stack_size() or _LARGEST_STACK) // _BYTES_A_NODE) - seen
+        return min(self._most, (_stack_of_new_threads() or _LARGEST_STACK) // _BYTES_A_NODE) - seen
 
 
 live_marks: Final = LiveMarks()
