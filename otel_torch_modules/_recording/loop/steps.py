@@ -236,7 +236,7 @@ class Steps:
         """Return whether a root forward that is not training's is of `step`: a teacher's, a metric's, a replica's."""
         return (
             step.thread == threading.get_ident()
-            or getattr(module, "_is_replica", False)
+            or vars(module).get("_is_replica")
             or waits_in_a_module(step.thread)
         )
 
