@@ -220,6 +220,11 @@ def steps_until_now(service: str, durations: Sequence[int], **shape: Any) -> lis
     return steps
 
 
+def span_count(steps: Iterable[Step]) -> int:
+    """Return how many spans these steps have in all."""
+    return sum(len(step.spans) for step in steps)
+
+
 def exporter_to(endpoint: str) -> OTLPSpanExporter:
     return OTLPSpanExporter(endpoint=endpoint, insecure=True)
 

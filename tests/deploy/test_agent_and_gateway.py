@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 
 from otel_torch_modules import semconv
 from tests.deploy.metrics import Sample, scrape
-from tests.deploy.steps import Step, send, steps_until_now
+from tests.deploy.steps import Step, send, span_count, steps_until_now
 from tests.support.backend_programs import find_on_path, free_ports
 from tests.support.backend_servers import Collector, Jaeger
 from tests.support.jaeger_query import poll
@@ -99,10 +99,6 @@ def http_client(agent: Collector, certificate: Path, **headers: str) -> HttpSpan
 
 
 BEARER = {"authorization": f"Bearer {TOKEN}"}
-
-
-def span_count(steps: list[Step]) -> int:
-    return sum(len(step.spans) for step in steps)
 
 
 def ids(steps: list[Step]) -> list[str]:

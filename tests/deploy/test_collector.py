@@ -11,7 +11,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
 )
 
 from tests.deploy.metrics import Sample, scrape
-from tests.deploy.steps import Step, exporter_to, send, steps_until_now
+from tests.deploy.steps import exporter_to, send, span_count, steps_until_now
 from tests.support.backend_programs import free_ports
 from tests.support.backend_servers import Collector, Jaeger
 from tests.support.jaeger_query import StoredSpan, poll
@@ -24,10 +24,6 @@ def tempo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
     """Stands for Tempo, which takes the same OTLP: a second Jaeger, so that what it got can be read."""
     with Jaeger(tmp_path_factory.mktemp("tempo")) as running:
         yield running
-
-
-def span_count(steps: list[Step]) -> int:
-    return sum(len(step.spans) for step in steps)
 
 
 def outlines(traces: list[StoredSpan]) -> list[list[str]]:

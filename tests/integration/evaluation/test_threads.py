@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from tests.support.small_training import (
     step,
     train,
 )
+from tests.support.switching import switching_after
 
 _LAYERS = 9
 REQUEST = "\n".join(["forward Sequential", *(f"  forward {n}" for n in range(_LAYERS))])
@@ -31,10 +31,8 @@ REQUEST = "\n".join(["forward Sequential", *(f"  forward {n}" for n in range(_LA
 
 @pytest.fixture(autouse=True)
 def _switch_often() -> Iterator[None]:
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
+    with switching_after(1e-6):
+        yield
 
 
 def served() -> nn.Module:

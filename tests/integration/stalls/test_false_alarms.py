@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from threading import Barrier
-from types import ModuleType
 
 import pytest
 import torch
@@ -23,17 +22,11 @@ from otel_torch_modules._records import Record, Stall
 from otel_torch_modules.config import Config
 from otel_torch_modules.schedule import Schedule
 from otel_torch_modules.testing import capture_spans
+from tests.support.module_from_source import module_from_source
 
 Program = Callable[[Barrier], object]
 
 TIMEOUT_S = 60.0
-
-
-def module_with(name: str, source: str) -> ModuleType:
-    """Return a module of this name, whatever is called so else."""
-    module = ModuleType(name)
-    exec(compile(source, f"/somewhere/{name}.py", "exec"), vars(module))
-    return module
 
 
 def stand(stop: Barrier) -> None:
@@ -44,9 +37,13 @@ def stand(stop: Barrier) -> None:
 
 _STANDING = "    stop.wait(60)\n    stop.wait(60)\n"
 # A kernel that calls one cell and waits for the next, as its frames are named.
-KERNEL = module_with("ipykernel.kernelbase", f"def run(cell, stop):\n    cell(stop)\n{_STANDING}")
-COMPILER = module_with("torch._dynamo.convert_frame", f"def compile(stop):\n{_STANDING}")
-LIBRARY = module_with("torch.distributed.distributed_c10d", f"def barrier(stop):\n{_STANDING}")
+KERNEL = module_from_source(
+    "ipykernel.kernelbase", f"def run(cell, stop):\n    cell(stop)\n{_STANDING}"
+)
+COMPILER = module_from_source("torch._dynamo.convert_frame", f"def compile(stop):\n{_STANDING}")
+LIBRARY = module_from_source(
+    "torch.distributed.distributed_c10d", f"def barrier(stop):\n{_STANDING}"
+)
 
 
 class Net(nn.Module):
@@ -192,12 +189,12 @@ def in_a_compilation(stop: Barrier) -> None:
 def in_a_debugger(stop: Barrier) -> None:
     loop = Loop(stop)
     loop.step()
-    prompt = module_with("pdb", f"def interaction(stop):\n{_STANDING}").interaction
+    prompt = module_from_source("pdb", f"def interaction(stop):\n{_STANDING}").interaction
     loop.model.inside = lambda: prompt(stop)
     loop.forward()
 
 
-THREAD = module_with(
+THREAD = module_from_source(
     "threading",
     "from threading import BrokenBarrierError\n"
     "def run(program, stop):\n"

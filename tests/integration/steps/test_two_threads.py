@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 
 import torch
@@ -10,6 +9,7 @@ import torch
 from otel_torch_modules import Config
 from otel_torch_modules.testing import capture_spans
 from tests.support.small_training import Net, batch
+from tests.support.switching import switching_after
 
 STEPS = 300
 
@@ -27,17 +27,12 @@ def test_threads_that_open_a_step_at_once_open_one() -> None:
             if model is models[0]:
                 sgd.step()
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with capture_spans(Config(max_depth=1)) as captured:
-            threads = [threading.Thread(target=work, args=(model,)) for model in models]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    with switching_after(1e-6), capture_spans(Config(max_depth=1)) as captured:
+        threads = [threading.Thread(target=work, args=(model,)) for model in models]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     trees = [tree for tree in captured.trees if tree.name == "train.step"]
     assert [tree.attributes["torch.step"] for tree in trees] == list(range(STEPS))
     for name in ("forward Net", "forward Net_1"):

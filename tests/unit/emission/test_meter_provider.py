@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.backend_programs import free_ports
+from tests.support.training_program import said
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -43,12 +44,6 @@ def points(said: str) -> dict[str, list[Any]]:
     return found
 
 
-def clean(done: subprocess.CompletedProcess[str]) -> str:
-    """Return what a program printed; it must have ended well and said nothing else."""
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
 @pytest.mark.parametrize(
     "variables",
     [{}, {"OTEL_METRICS_EXPORTER": ""}, {"OTEL_METRICS_EXPORTER": "none"}],
@@ -58,12 +53,12 @@ def test_without_an_exporter_named_no_metrics_are_made(
     run_program: Run, variables: dict[str, str]
 ) -> None:
     source = f"{TRAIN}\ntraining.stop(30)\nimport threading\nprint(threading.enumerate())"
-    said = clean(run_program(source, {**TRACES, **variables}))
-    assert "metrics" not in said
+    out = said(run_program(source, {**TRACES, **variables}))
+    assert "metrics" not in out
 
 
 def test_one_of_ours_tells_of_every_step_and_of_what_became_of_it(run_program: Run) -> None:
-    found = points(clean(run_program(TRAIN, CONSOLE)))
+    found = points(said(run_program(TRAIN, CONSOLE)))
     age = found.pop("torch.step.age")
     assert len(age) == 1
     assert found == {
@@ -135,14 +130,14 @@ if child == 0:
 os.waitpid(child, 0)
 os._exit(0)
 """
-    idle = clean(run_program(source, {**CONSOLE, "STEPS": "0"}))
+    idle = said(run_program(source, {**CONSOLE, "STEPS": "0"}))
     assert idle == ""
-    found = points(clean(run_program(source, {**CONSOLE, "STEPS": "2"})))
+    found = points(said(run_program(source, {**CONSOLE, "STEPS": "2"})))
     assert (found["torch.steps"], found["torch.step.index"]) == ([2], [11])
 
 
 def test_an_exporter_that_cannot_be_made_costs_no_spans(run_program: Run) -> None:
     source = f"import logging, sys\nlogging.basicConfig(format='%(message)s', stream=sys.stdout)\n{TRAIN}"
     done = run_program(source, {**TRACES, "OTEL_METRICS_EXPORTER": "nowhere"})
-    said = clean(done)
-    assert said.count("Steps are traced, but there are no metrics of training") == 1
+    out = said(done)
+    assert out.count("Steps are traced, but there are no metrics of training") == 1

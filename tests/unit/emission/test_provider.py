@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.training_program import said
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 FILE = {"OTEL_TRACES_EXPORTER": "otlp_file", "OTEL_TORCH_MODULES_FILE": "traces.jsonl"}
@@ -43,12 +45,6 @@ def resource(folder: Path) -> dict[str, Any]:
     return {item["key"]: next(iter(item["value"].values())) for item in first}
 
 
-def clean(done: subprocess.CompletedProcess[str]) -> str:
-    """Return what a program printed; it must have ended well and said nothing else."""
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
 def test_without_a_provider_one_is_made_and_serves_the_programs_own_tracers_too(
     run_program: Run, tmp_path: Path
 ) -> None:
@@ -65,7 +61,7 @@ with tracer.start_as_current_span("mine"):
     pass
 print(type(trace.get_tracer_provider()).__name__)
 """
-    assert clean(run_program(source, FILE)) == "ProxyTracerProvider\n"
+    assert said(run_program(source, FILE)) == "ProxyTracerProvider\n"
     assert sorted(names(tmp_path)) == ["mine", "step 0", "step 1"]
 
 
@@ -89,7 +85,7 @@ def test_the_service_is_named_after_the_script_unless_somebody_named_it(
     variables: dict[str, str],
     service: str,
 ) -> None:
-    clean(run_program(TWO_STEPS, {**FILE, **variables}, script=script, arguments=arguments))
+    said(run_program(TWO_STEPS, {**FILE, **variables}, script=script, arguments=arguments))
     assert resource(tmp_path)["service.name"] == service
 
 
@@ -98,7 +94,7 @@ def test_the_resource_tells_the_process_and_the_users_word_wins(
 ) -> None:
     variables = {**FILE, "OTEL_RESOURCE_ATTRIBUTES": "host.name=here,team=red"}
     source = TWO_STEPS + "import os; print(os.getpid())"
-    pid = clean(run_program(source, variables)).strip()
+    pid = said(run_program(source, variables)).strip()
     found = resource(tmp_path)
     instance = found.pop("service.instance.id")
     version = found.pop("torch.version")
@@ -132,7 +128,7 @@ training.step(0)
 training.step(1)
 print(trace.get_tracer_provider() is provider)
 """
-    assert clean(run_program(source, FILE)) == "True\n"
+    assert said(run_program(source, FILE)) == "True\n"
     assert names(tmp_path) == ["step 0", "step 1"]
     assert resource(tmp_path) == {"service.name": "theirs"}
 
@@ -153,7 +149,7 @@ training.step(0)
 training.step(1)
 print(type(trace.get_tracer_provider()).__name__)
 """
-    assert clean(run_program(source, FILE)) == "ProxyTracerProvider\n"
+    assert said(run_program(source, FILE)) == "ProxyTracerProvider\n"
     assert names(tmp_path) == ["step 0", "step 1"]
 
 
@@ -170,7 +166,7 @@ print(type(trace.get_tracer_provider()).__name__)
 def test_sampling_and_switching_off_mean_what_they_mean_elsewhere(
     run_program: Run, tmp_path: Path, variables: dict[str, str], kept: list[str]
 ) -> None:
-    clean(run_program(TWO_STEPS, {**FILE, **variables}))
+    said(run_program(TWO_STEPS, {**FILE, **variables}))
     assert names(tmp_path) == kept
 
 
@@ -206,7 +202,7 @@ for index in range(2, 5):
     training.step(index)
 print(trace.get_tracer_provider() is provider)
 """
-    assert clean(run_program(source, FILE)) == "True\n"
+    assert said(run_program(source, FILE)) == "True\n"
     ours = set(names(tmp_path))
     (tmp_path / "theirs.jsonl").rename(tmp_path / "traces.jsonl")
     theirs = set(names(tmp_path))
@@ -230,8 +226,8 @@ print(type(metrics.get_meter_provider()).__name__, type(_logs.get_logger_provide
 """
     )
     variables = {**FILE, "OTEL_METRICS_EXPORTER": "console", "OTEL_LOGS_EXPORTER": "console"}
-    said = clean(run_program(source, variables)).splitlines()
-    assert said[0] == "_ProxyMeterProvider ProxyLoggerProvider"
+    out = said(run_program(source, variables)).splitlines()
+    assert out[0] == "_ProxyMeterProvider ProxyLoggerProvider"
 
 
 @pytest.mark.slow
@@ -249,15 +245,15 @@ for processor in provider._active_span_processor._span_processors:
 lazy.close()
 """
     grpc = "UrandomIdGenerator\n1000 grpc OTLPSpanExporter\n"
-    assert clean(run_program(source)) == grpc
-    assert clean(run_program(source, {"OTEL_TRACES_EXPORTER": ""})) == grpc
+    assert said(run_program(source)) == grpc
+    assert said(run_program(source, {"OTEL_TRACES_EXPORTER": ""})) == grpc
     variables = {
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "OTEL_BSP_SCHEDULE_DELAY": "3000",
         "OTEL_PYTHON_ID_GENERATOR": "random",
     }
     http = "RandomIdGenerator\n3000 http OTLPSpanExporter\n"
-    assert clean(run_program(source, variables)) == http
+    assert said(run_program(source, variables)) == http
 
 
 def test_an_exporter_that_does_not_exist_is_one_error_and_no_more(run_program: Run) -> None:
@@ -284,7 +280,7 @@ for index in range(2):
     print([thread.name for thread in threading.enumerate()])
 print(providers[0] is providers[1])
 """
-    assert clean(run_program(source, FILE)) == "['MainThread']\n['MainThread']\nTrue\n"
+    assert said(run_program(source, FILE)) == "['MainThread']\n['MainThread']\nTrue\n"
     assert names(tmp_path) == ["step 0", "step 1"]
 
 
@@ -298,7 +294,7 @@ training.held = None
 assert training.stop(30)
 print([thread.name for thread in threading.enumerate()])
 """
-    assert clean(run_program(source, FILE)) == "['MainThread']\n"
+    assert said(run_program(source, FILE)) == "['MainThread']\n"
 
 
 def test_a_forked_child_sends_its_own_steps_with_its_own_process_id(
@@ -322,7 +318,7 @@ assert os.waitpid(child, 0)[1] == 0
 training.step(3)
 print(os.getpid(), child)
 """
-    parent, child = clean(run_program(source, FILE)).split()
+    parent, child = said(run_program(source, FILE)).split()
     by_process = [
         (
             next(a["value"] for a in entry["resource"]["attributes"] if a["key"] == "process.pid"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 
 import pytest
 
 from otel_torch_modules._engine.pauses import slices
+from tests.support.switching import switching_after
 
 
 @pytest.mark.parametrize(
@@ -29,14 +29,10 @@ def test_a_thread_that_waits_for_the_interpreter_lock_goes_on_between_two_slices
 
     thread = threading.Thread(target=train)
     thread.start()
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(60)  # the lock is not taken from a thread that does not give it up
-    try:
+    with switching_after(60):  # the lock is not taken from a thread that does not give it up
         gate.release()
         for _ in slices([0] * 1_000, 1):
             pass
         trained = list(seen)
-    finally:
-        sys.setswitchinterval(before)
-        thread.join()
+    thread.join()
     assert trained == ["trained"]

@@ -10,12 +10,12 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
 
 import pytest
 import torch
 
 from otel_torch_modules._engine.stacks import Stack, all_stacks, positions_of, stack_of
+from tests.support.module_from_source import module_from_source
 
 
 class Stop:
@@ -58,16 +58,11 @@ def standing(program: Callable[[Stop], object]) -> Iterator[tuple[int, Stop]]:
         assert not thread.is_alive()
 
 
-def module_with(name: str, source: str) -> ModuleType:
-    """Return a module of this name, whatever is called so else."""
-    module = ModuleType(name)
-    exec(compile(source, f"/somewhere/{name.replace('.', '/')}.py", "exec"), vars(module))
-    return module
-
-
 def call_through(name: str) -> Callable[[Stop], object]:
     """Return a program that stands inside a function of a module of this name."""
-    function: Callable[[Stop], object] = module_with(name, "def work(stop):\n    stop()\n").work
+    function: Callable[[Stop], object] = module_from_source(
+        name, "def work(stop):\n    stop()\n"
+    ).work
     return lambda stop: function(stop)
 
 
@@ -116,7 +111,7 @@ def loop_of_a_dispatcher(stop: Stop) -> None:
     source = (
         "def dispatch(stop, cell):\n    for _ in range(2):\n        cell(stop)\n        stop()\n"
     )
-    module_with("ipykernel.kernelbase", source).dispatch(stop, step)
+    module_from_source("ipykernel.kernelbase", source).dispatch(stop, step)
 
 
 @pytest.mark.parametrize(
@@ -249,8 +244,8 @@ def test_a_thread_that_runs_no_python_stands_nowhere() -> None:
 
 def test_the_way_is_short_and_ends_in_torch() -> None:
     source = "def all_reduce(stop):\n    stop()\n"
-    inner = module_with("torch.distributed.distributed_c10d", source).all_reduce
-    outer = module_with("train", "def main(inner, stop):\n    inner(stop)\n").main
+    inner = module_from_source("torch.distributed.distributed_c10d", source).all_reduce
+    outer = module_from_source("train", "def main(inner, stop):\n    inner(stop)\n").main
 
     def program(stop: Stop) -> None:
         outer(inner, stop)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -11,16 +10,15 @@ import pytest
 from torch import nn
 
 from otel_torch_modules._recording.modules.module_names import RootNames
+from tests.support.switching import switching_after
 
 THREADS = 4
 
 
 @pytest.fixture(autouse=True)
 def _switch_often() -> Iterator[None]:
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
+    with switching_after(1e-6):
+        yield
 
 
 def test_threads_that_ask_at_once_are_told_the_same() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from otel_torch_modules._recording.torch_private.collectives import (
     stand_before,
     tells_when_done,
 )
+from tests.support.switching import switching_after
 
 
 def test_collectives_dump(tmp_path: Path) -> None:
@@ -106,23 +106,21 @@ def test_stand_before_and_its_undo_while_another_thread_is_on_its_way_into_a_ker
             group.allreduce([tensor]).wait()
             launched[:] = [tensor]
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(60)  # who has the lock keeps it, but where it lets go of it
     thread = threading.Thread(target=launch)
     try:
-        thread.start()
-        # Before torch 2.9 nothing keeps a kernel alive that was taken off.
-        for _ in range(300 if hasattr(torch.library, "get_kernel") else 1):
-            undo = stand_before(["allreduce_"], kernel)
-            launches.acquire()  # the other one goes on until it lets go of the lock: it launches
-            until = time.perf_counter_ns() + 50_000
-            while time.perf_counter_ns() < until:  # and comes to the kernel, without the lock
-                pass
-            undo()
-            while launches.acquire(blocking=False):
-                pass
+        with switching_after(60):  # who has the lock keeps it, but where it lets go of it
+            thread.start()
+            # Before torch 2.9 nothing keeps a kernel alive that was taken off.
+            for _ in range(300 if hasattr(torch.library, "get_kernel") else 1):
+                undo = stand_before(["allreduce_"], kernel)
+                launches.acquire()  # the other goes on until it lets go of the lock: it launches
+                until = time.perf_counter_ns() + 50_000
+                while time.perf_counter_ns() < until:  # and comes to the kernel, without the lock
+                    pass
+                undo()
+                while launches.acquire(blocking=False):
+                    pass
     finally:
-        sys.setswitchinterval(interval)
         over.set()
         thread.join()
     assert launched == [torch.ones(1)]
