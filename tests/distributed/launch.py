@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 PROGRAMS = Path(__file__).parent / "programs"
 _SITE = Path(__file__).parents[1] / "frameworks" / "site"  # Lightning imports torchvision
@@ -63,9 +64,10 @@ def run(line: Sequence[str], file: Path | None, **variables: str) -> str:
     return finish(start(line, file, **variables))
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def wait_until(condition: Callable[[], bool], job: subprocess.Popen[Any]) -> None:
+    """Wait for what a job that runs will make true."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert job.poll() is None, "the job has ended"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -6,15 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from otel_torch_modules.cli.main import main
-from tests.distributed.launch import command, environment
+from tests.distributed.launch import command, environment, wait_until
 from tests.distributed.traces import Trace, read
 
 pytestmark = pytest.mark.slow
@@ -22,14 +20,6 @@ pytestmark = pytest.mark.slow
 STALLED = 3  # the step in which rank 2 of the program hangs
 STEPS_THAT_HANG = (3, 5, 7, 9, 11, 13, 15, 17)
 PLACES = {0: "backward", 1: "backward", 2: "forward GPT.h.1", 3: "backward"}
-
-
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, "the job has ended"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def start(folder: Path, traces: str) -> subprocess.Popen[bytes]:

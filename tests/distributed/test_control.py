@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from otel_torch_modules._control import files
 from otel_torch_modules._control.report import NOTHING, Report
-from tests.distributed.launch import command, run, start
+from tests.distributed.launch import command, run, start, wait_until
 from tests.distributed.traces import Trace, read
 
 pytestmark = pytest.mark.slow
@@ -48,11 +47,7 @@ class Job:
         return [Report.of(files.read(path)) for path in found]
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 120
-        while not condition():
-            assert self._process.poll() is None, "the job has ended"
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(condition, self._process)
 
     def end(self) -> list[list[float]]:
         """End it and return the losses of all ranks."""

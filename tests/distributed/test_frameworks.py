@@ -8,9 +8,10 @@ from textwrap import indent
 
 import pytest
 
-from tests.distributed.launch import PROGRAMS, free_port, run
+from tests.distributed.launch import PROGRAMS, run
 from tests.distributed.test_parallelism import BACKWARD, FORWARD, in_ddp
 from tests.distributed.traces import read
+from tests.support.backend_programs import free_ports
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,7 @@ def test_accelerate(tmp_path: Path) -> None:
         "--num_machines=1",
         "--mixed_precision=no",
         "--dynamo_backend=no",
-        f"--main_process_port={free_port()}",
+        f"--main_process_port={free_ports(1)[0]}",
     )
     launch = (sys.executable, "-m", "accelerate.commands.launch", *options)
     file = tmp_path / "traces.jsonl"

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from otel_torch_modules.cli.main import main
-from tests.distributed.launch import PROGRAMS, command, finish, free_port, run, start
+from tests.distributed.launch import PROGRAMS, command, finish, run, start
 from tests.distributed.traces import Trace, read
+from tests.support.backend_programs import free_ports
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +38,7 @@ def test_two_nodes_with_a_rendezvous(file: Path) -> None:
         "--nnodes=2",
         "--rdzv-id=night",
         "--rdzv-backend=c10d",
-        f"--rdzv-endpoint=127.0.0.1:{free_port()}",
+        f"--rdzv-endpoint=127.0.0.1:{free_ports(1)[0]}",
         "--local-addr=127.0.0.1",
     )
     line = command("data_parallel.py", "ddp", ranks=2, options=options)
@@ -49,7 +50,7 @@ def test_two_nodes_with_a_rendezvous(file: Path) -> None:
 
 
 def test_ranks_that_the_program_spawns(file: Path) -> None:
-    line = [sys.executable, str(PROGRAMS / "spawned.py"), str(free_port())]
+    line = [sys.executable, str(PROGRAMS / "spawned.py"), str(free_ports(1)[0])]
     run(line, file, OTEL_TORCH_MODULES_RUN_ID="night")
     traces = read(file)
     assert [trace.step for trace in traces] == [0, 1]
@@ -57,7 +58,7 @@ def test_ranks_that_the_program_spawns(file: Path) -> None:
 
 
 def test_without_a_run_id_each_rank_has_traces_of_its_own(file: Path) -> None:
-    options = ("--nnodes=1", f"--master-port={free_port()}")
+    options = ("--nnodes=1", f"--master-port={free_ports(1)[0]}")
     process = start(command("apart.py", ranks=2, options=options), file)
     _, complained = process.communicate(timeout=120)
     assert process.returncode == 0, complained

@@ -6,8 +6,7 @@ import os
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -15,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.distributed.launch import command, environment, run
+from tests.distributed.launch import command, environment, run, wait_until
 from tests.distributed.traces import Span, Trace, read
 
 pytestmark = pytest.mark.slow
@@ -96,14 +95,6 @@ def expected(place: str) -> dict[int, str]:
     if place == "stopped":
         del said[stall.rank]
     return said
-
-
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, "the job has ended"
-        assert time.monotonic() < deadline, "nothing was said"
-        time.sleep(0.02)
 
 
 @contextmanager
