@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
+
+from otel_torch_modules._weak_table import WeakTable
+
+_Held = list[tuple[weakref.ref[Optimizer], int]]
 
 
 class LiveOptimizers:
@@ -22,6 +28,8 @@ class LiveOptimizers:
         self._root: weakref.ref[nn.Module] | None = None
         self._optimizer: weakref.ref[Optimizer] | None = None
         self._known: list[weakref.ref[Optimizer]] | None = None  # None until they are looked for
+        # What `train` has answered, and which optimizers held how many parameters then.
+        self._trained = WeakTable[nn.Module, tuple[_Held, bool]]()
 
     def stepped(self, optimizer: Optimizer, root: nn.Module | None) -> None:
         """Take note that `optimizer` has stepped in a step of `root`."""
@@ -51,8 +59,13 @@ class LiveOptimizers:
         """Return whether one holds parameters of `module` that lived when this was first asked or has stepped since."""
         if self._known is None:
             self._known = [weakref.ref(optimizer) for optimizer in _find()]
-        alive = [optimizer for one in self._known if (optimizer := one()) is not None]
-        return _holder(module, alive) is not None
+        alive = [(one, optimizer) for one in self._known if (optimizer := one()) is not None]
+        held = [(one, _parameters_held(optimizer)) for one, optimizer in alive]
+        known = self._trained.get(module)
+        if known is None or known[0] != held:  # else each step would walk through all modules
+            known = held, _holder(module, [optimizer for _, optimizer in alive]) is not None
+            self._trained.put(module, known)
+        return known[1]
 
 
 def _find() -> list[Optimizer]:
@@ -64,10 +77,20 @@ def _holder(module: nn.Module, optimizers: list[Optimizer]) -> Optimizer | None:
     holders = {
         id(parameter): optimizer
         for optimizer in optimizers
-        for group in getattr(optimizer, "param_groups", ())
+        for group in _groups(optimizer)
         for parameter in group["params"]
     }
     return next(
         (holders[id(parameter)] for parameter in module.parameters() if id(parameter) in holders),
         None,
     )
+
+
+def _groups(optimizer: Optimizer) -> Sequence[dict[str, Any]]:
+    # One whose `__init__` has raised has none.
+    found: Sequence[dict[str, Any]] = getattr(optimizer, "param_groups", ())
+    return found
+
+
+def _parameters_held(optimizer: Optimizer) -> int:
+    return sum([len(group["params"]) for group in _groups(optimizer)])

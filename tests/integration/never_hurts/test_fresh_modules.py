@@ -103,3 +103,38 @@ def test_a_fresh_module_takes_as_much_in_a_large_model_as_in_a_small_one(
     small, large = functions_called(loop(30)), functions_called(loop(3_000))
     assert max(large) <= max(small) + 1  # a look at the root, if it is time for one
     assert max(small) <= usual + fresh * MOST_FOR_A_MODULE
+
+
+def after_a_teacher(idle: int) -> Callable[[], Any]:
+    teacher, student = Model(idle).eval(), Model(1)
+    sgd = torch.optim.SGD(student.parameters())
+
+    def train() -> None:
+        with torch.no_grad():
+            target = teacher(torch.ones(2, 4))
+        (student(torch.ones(2, 4)) - target).sum().backward()
+        sgd.step()
+
+    return train
+
+
+def test_what_is_called_before_a_step_takes_as_much_in_a_large_model_as_in_a_small_one() -> None:
+    """Also of torch's functions: a walk through all its modules, to see whether it is trained, is one."""
+
+    def called_by(train: Callable[[], Any]) -> int:
+        called = 0
+
+        def count(frame: FrameType, event: str, _: Any) -> None:
+            nonlocal called
+            called += event == "call"
+
+        with capture_spans():
+            for _ in range(STEPS):
+                train()
+            sys.setprofile(count)
+            train()
+            sys.setprofile(None)
+        return called
+
+    small, large = called_by(after_a_teacher(30)), called_by(after_a_teacher(3_000))
+    assert large <= small + 10  # a look at a root, if it is time for one
