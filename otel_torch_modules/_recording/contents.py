@@ -22,6 +22,7 @@ from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.class_attributes import class_attribute
 from otel_torch_modules._recording.torch_private.tensors import (
     pytree_flattener,
+    torch_function_modes,
     without_torch_function,
 )
 from otel_torch_modules._site import Site
@@ -44,17 +45,24 @@ class Lone:
         number: of them.
         others: where what else is, and of which type.
         again: where the same tensor is: attention gets one thrice.
+        idle: where tensors are that no backward goes through: a criterion's target, a mask.
         left: for how many next calls.
     """
 
-    __slots__ = ("again", "left", "number", "others")
+    __slots__ = ("again", "idle", "left", "number", "others")
 
     def __init__(
-        self, number: int, others: list[tuple[int, type]], again: list[int], left: int
+        self,
+        number: int,
+        others: list[tuple[int, type]],
+        again: list[int],
+        idle: list[int],
+        left: int,
     ) -> None:
         self.number = number
         self.others = others
         self.again = again
+        self.idle = idle
         self.left = left
 
 
@@ -84,6 +92,9 @@ def lone_tensor(values: tuple[Any, ...], lone: Lone | None, site: Site) -> Any:
     for place in lone.again:
         if values[place] is not values[0]:
             return None
+    for place in lone.idle:
+        if not _is_idle(values[place]):
+            return None
     lone.left -= 1
     if lone.left < 0:
         site.lone_input = site.lone_result = None
@@ -97,7 +108,10 @@ def input_tensors(args: tuple[Any, ...], kwargs: dict[str, Any], site: Site) -> 
     found = _tensors_at(site, zip(_PLACES, args, strict=False))
     if kwargs:
         found += _tensors_at(site, islice(kwargs.items(), MOST_MET))
-    if found and args and found[0] is args[0] and len({*map(id, found)}) == 1:
+    if found and args and found[0] is args[0]:
+        for tensor in found:
+            if tensor is not found[0] and not _is_idle(tensor):
+                return found
         places = (*_PLACES[1 : len(args)], *kwargs)
         site.lone_input = _lone(site, (*args[: MOST_MET + 1], *kwargs.values()), places)
     return found
@@ -119,15 +133,28 @@ def _lone(site: Site, values: tuple[Any, ...], places: Sequence[int | str]) -> L
         return None
     others: list[tuple[int, type]] = []
     again: list[int] = []
+    idle: list[int] = []
     least = _LOOKS_LEFT_OUT
     for number, (place, value) in enumerate(zip(places, values[1:], strict=True), start=1):
         if value is values[0]:
             again.append(number)
+        elif type(value) is Tensor:
+            idle.append(number)
         else:
             others.append((number, type(value)))
             if value is not None:
                 least = min(least, site.looks_left_out.get(place, 0))
-    return Lone(len(values), others, again, least) if least > 0 else None
+    return Lone(len(values), others, again, idle, least) if least > 0 else None
+
+
+def _is_idle(tensor: Any) -> bool:
+    """Return whether no node has made `tensor`, nor what it is a view of. Where a mode would see the look: no."""
+    return (
+        type(tensor) is Tensor
+        and not torch_function_modes()
+        and not tensor.requires_grad
+        and not tensor._is_view()
+    )
 
 
 def _tensors_at(site: Site, placed: Iterable[tuple[int | str, Any]]) -> list[Tensor]:

@@ -8,9 +8,13 @@ from types import CodeType, FrameType
 OURS = __name__.partition(".")[0] + "."
 
 
-def program_frame() -> FrameType | None:
-    """Return the innermost frame that is not ours."""
-    frame: FrameType | None = sys._getframe(1)
+def program_frame(ours: int = 0) -> FrameType | None:
+    """Return the innermost frame that is not ours.
+
+    Args:
+        ours: how many calls around the one that asks are known to be: an object is made of each frame looked at.
+    """
+    frame: FrameType | None = sys._getframe(1 + ours)
     while frame is not None and str(frame.f_globals.get("__name__")).startswith(OURS):
         frame = frame.f_back
     return frame

@@ -19,6 +19,7 @@ from otel_torch_modules._recording.modules.module_names import wraps
 from otel_torch_modules._recording.modules.module_tree import way_to
 
 _FRAMES = 4  # of the program's that are looked at
+_CALLS = 3  # of ours around `holder_of`, at least
 _REFERENCES = 3  # to the local variables: the frame's, `names`, and that of the call that counts
 
 
@@ -31,7 +32,7 @@ class Held(NamedTuple):
 
 def holder_of(module: nn.Module) -> Held | None:
     """Return by whose method `module`, which is called now, was called; None where that does not hold it."""
-    frame = program_frame()
+    frame = program_frame(_CALLS)
     for _ in range(_FRAMES):
         if frame is None:
             break

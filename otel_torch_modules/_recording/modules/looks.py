@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from otel_torch_modules._recording.modules.places import NEWEST, Place, changed
@@ -38,11 +38,16 @@ class LooksForNew:
     def __init__(self) -> None:
         self._of_all = Looks()
 
-    def changed(self, caller: Place, clock: Callable[[], int]) -> Iterator[Place]:
-        """Yield where there are others now than when it was last looked, where the newest came first.
+    def changed(self, caller: Place, clock: Callable[[], int]) -> Iterable[Place]:
+        """Return where there are others now than when it was last looked, where the newest came first.
 
         So far as the newest modules of the newest lists say; all are looked at as often as costs little.
         """
+        if not caller.lists and len(caller.ids) <= NEWEST:  # as most callers of what nothing holds
+            return (caller,) if caller.end_has_changed() else ()
+        return self._changed_below(caller, clock)
+
+    def _changed_below(self, caller: Place, clock: Callable[[], int]) -> Iterator[Place]:
         places = [caller]
         found = False
         all_seen = True
