@@ -16,8 +16,8 @@ import time
 
 import torch
 
-from benchmarks.collector import Sink, local_collector, local_file
-from benchmarks.figures import Row, median
+from benchmarks.collector import ProgramMissingError, Sink, local_collector, local_file
+from benchmarks.figures import LeftOut, Row, median
 from benchmarks.part import print_rows
 from benchmarks.toy import Toy, calls, training_step
 from otel_torch_modules import Config, TorchModuleInstrumentor, step
@@ -79,13 +79,20 @@ class Gaps:
         self.untraced = [longest_gap_ms() for _ in range(steps)]
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(quick: bool) -> list[Row | LeftOut]:
     """Return the rows of the table."""
     steps = 5 if quick else 30
     with local_file() as file:
         written = _row("written to a file", _FILE_BAR_MS, Gaps(steps, file))
-    with local_collector() as sink:
-        return [_row("exported", _BAR_MS, Gaps(steps, sink)), written]
+    return [_exported(steps), written]
+
+
+def _exported(steps: int) -> Row | LeftOut:
+    try:
+        with local_collector() as sink:
+            return _row("exported", _BAR_MS, Gaps(steps, sink))
+    except ProgramMissingError as missing:
+        return LeftOut(_what("exported"), str(missing))
 
 
 def _row(fate: str, bar_ms: int, gaps: Gaps) -> Row:
@@ -93,8 +100,11 @@ def _row(fate: str, bar_ms: int, gaps: Gaps) -> Row:
         f"worst {max(gaps.traced):.1f}; untraced {median(gaps.untraced).value:.1f}, worst "
         f"{max(gaps.untraced):.1f}; {gaps.collections} of {len(gaps.traced)} saw a full collection"
     )
-    what = f"longest stall of the training thread while 10 000 spans are {fate}"
-    return Row(what, bar_ms, "ms", median(gaps.traced), note=note)
+    return Row(_what(fate), bar_ms, "ms", median(gaps.traced), note=note)
+
+
+def _what(fate: str) -> str:
+    return f"longest stall of the training thread while 10 000 spans are {fate}"
 
 
 if __name__ == "__main__":
