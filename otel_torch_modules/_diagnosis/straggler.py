@@ -6,9 +6,9 @@ same place in the tree are compared, each rank with the median of the others. Wh
 own time, without that of the spans below it, exceeds the others' most.
 
 A collective that no rank leaves before all have come ends everywhere at once, so the rank whose span of it is the
-shortest came last, by as much as it is shorter: no clock is compared for that. Where there is none, ends are compared;
-times are the hosts' own then, and a rank of a host whose clock is slow seems to be early. Who waits for another rank
-does so within its own step: one that is behind by more than any rank's step lasts is not what they wait for.
+shortest came last, by as much as it is shorter: no clock is compared for that. Where there is none, ends are compared,
+by the hosts' own clocks. Ranks that wait for each other are together at some time of a step: by as much as one is
+behind all the while its clock is wrong, or nobody waits for it. A rank of a host whose clock is slow seems to be early.
 
 Where all ranks say when their devices came to the same places, it is these times that are compared: on an accelerator
 the program runs ahead, and its own say little.
@@ -53,7 +53,7 @@ class Straggler(NamedTuple):
     lost: int  # of that, in `where`
     where: Span | None  # None: the rank began the step late
     on_device: bool = False  # by the times of the ranks' devices
-    apart: bool = False  # by more than the step lasts on any rank: clocks differ, or nobody waits
+    apart: int = 0  # by how much any rank is behind all the while: clocks differ, or nobody waits
 
     @property
     def place(self) -> str:
@@ -103,10 +103,16 @@ def find_straggler(ranks: Sequence[Span]) -> Straggler:
     met = [place for place in common if all(_all_meet(tree[place], len(ranks)) for tree in trees)]
     on_device = not met and _turn_to_devices(trees, common)
     own = [_own_times(tree, common) for tree in trees]
-    late = _how_short if met else _how_late
-    worst = {
-        number: max((late(trees, number, place), place) for place in met or common)
+    apart = [0 if met else _all_the_while(trees, number) for number in range(len(trees))]
+    late = [
+        {place: _how_short(trees, number, place) for place in met}
+        if met
+        else {place: _how_late(trees, number, place) - apart[number] for place in common}
         for number in range(len(trees))
+    ]
+    worst = {
+        number: max((behind, place) for place, behind in of_rank.items())
+        for number, of_rank in enumerate(late)
     }
     number = max(worst, key=lambda number: worst[number][0])
     behind, place = worst[number]
@@ -123,17 +129,13 @@ def find_straggler(ranks: Sequence[Span]) -> Straggler:
     }
     where = max(excess, key=lambda earlier: (excess[earlier], earlier))
     # By each rank's own clock, where the end of what all met in is the same moment on all of them.
-    starts = [
-        span.start - (tree[place].end if met else 0)
-        for span, tree in zip(ranks, trees, strict=True)
-    ]
-    started = starts[number] - round(median(starts[:number] + starts[number + 1 :]))
+    starts = [tree[()].start - (tree[place].end if met else 0) for tree in trees]
+    started = _behind(starts, number) - apart[number]
     rank = ranks[number].rank
     assert rank is not None
-    apart = not (met or on_device) and behind > max(span.duration for span in ranks)
     if started >= excess[where]:
-        return Straggler(rank, behind, started, None, apart=apart)
-    return Straggler(rank, behind, round(excess[where]), tree[where].span, on_device, apart)
+        return Straggler(rank, behind, started, None, apart=max(apart))
+    return Straggler(rank, behind, round(excess[where]), tree[where].span, on_device, max(apart))
 
 
 def _turn_to_devices(trees: Sequence[dict[_Place, _Compared]], common: set[_Place]) -> bool:
@@ -196,8 +198,19 @@ def _how_short(trees: Sequence[Mapping[_Place, _Compared]], number: int, place: 
 
 
 def _how_late(trees: Sequence[Mapping[_Place, _Compared]], number: int, place: _Place) -> int:
-    others = (tree[place].end for other, tree in enumerate(trees) if other != number)
-    return trees[number][place].end - round(median(others))
+    return _behind([tree[place].end for tree in trees], number)
+
+
+def _all_the_while(trees: Sequence[Mapping[_Place, _Compared]], number: int) -> int:
+    """Return by how much a rank is behind at all times of the step, from its start on."""
+    common = set(trees[0]).intersection(*trees)
+    started = _behind([tree[()].start for tree in trees], number)
+    return max(min(started, *(_how_late(trees, number, place) for place in common)), 0)
+
+
+def _behind(times: Sequence[int], number: int) -> int:
+    """Return by how much one of some times is later than the median of the others."""
+    return times[number] - round(median([*times[:number], *times[number + 1 :]]))
 
 
 def _median(own: Sequence[Mapping[_Place, int]], number: int, place: _Place) -> float:

@@ -6,7 +6,7 @@ millionth of a step, and of a step with very many spans the longest are drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import nlargest
 from statistics import median
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from otel_torch_modules._diagnosis.rules.explained import in_short
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import Series, own_times
 from otel_torch_modules._pictures.titles import title
+from otel_torch_modules._shape import Site
 from otel_torch_modules._trace import Span
 
 PHASES = (
@@ -148,37 +149,34 @@ class Flames:
         }
 
     def _flame(self, root: Span) -> dict[str, Any]:
-        trace, shape, first = root.trace, root.shape, root.at
         unit = max(root.duration // _RESOLUTION, 1)
-        own = own_times(root)
+        spans = list(self._rows(root, root.start, unit, 0))
+        left = root.shape.after[root.at] - root.at - len(spans)
+        if root.lane is not None:  # what it has lies at other times than the program's spans
+            deepest = max(depth for depth, *_ in spans)
+            spans += self._rows(root.lane, root.start, unit, deepest + 1)
+        return {"ms": root.duration / 1e6, "unit": unit / 1e6, "left": left, "spans": spans}
+
+    def _rows(self, top: Span, since: int, unit: int, row: int) -> Iterator[list[int]]:
+        """Yield of each span that is drawn: its row, start, length, own time, title and phase."""
+        trace, shape, first = top.trace, top.shape, top.at
+        own = own_times(top)
         depths: list[int] = []
         phases: list[int] = []
         for at in range(first, shape.after[first]):
-            above = shape.parents[at] - first
-            depths.append(depths[above] + 1 if at > first else 0)
-            phases.append(_phase(shape.sites[at].phase, phases[above] if at > first else None))
-        spans = []
-        for at in self._drawn(root):
-            start = trace.starts[at] - root.start
-            name = self._titles.setdefault(title(shape.sites[at]), len(self._titles))
+            above = shape.parents[at] - first if at > first else None
+            depths.append(row if above is None else depths[above] + 1)
+            phases.append(_phase(shape.sites[at], None if above is None else phases[above]))
+        for at in self._drawn(top):
             place = at - first
-            length = trace.ends[at] - trace.starts[at]
-            spans.append(
-                [
-                    depths[place],
-                    start // unit,
-                    length // unit,
-                    own[place] // unit,
-                    name,
-                    phases[place],
-                ]
-            )
-        return {
-            "ms": root.duration / 1e6,
-            "unit": unit / 1e6,
-            "left": shape.after[first] - first - len(spans),
-            "spans": spans,
-        }
+            yield [
+                depths[place],
+                (trace.starts[at] - since) // unit,
+                (trace.ends[at] - trace.starts[at]) // unit,
+                own[place] // unit,
+                self._titles.setdefault(_title(shape.sites[at]), len(self._titles)),
+                phases[place],
+            ]
 
     def _drawn(self, root: Span) -> Iterable[int]:
         numbers = range(root.at, root.shape.after[root.at])
@@ -188,7 +186,13 @@ class Flames:
         return sorted(nlargest(_MOST_SPANS, numbers, key=lambda at: ends[at] - starts[at]))
 
 
-def _phase(phase: str | None, around: int | None) -> int:
+def _title(site: Site) -> str:
+    on_device = site.phase == semconv.PHASE_DEVICE and site.name != semconv.PHASE_DEVICE
+    return f"{site.name} on the device" if on_device else title(site)
+
+
+def _phase(site: Site, around: int | None) -> int:
+    phase = site.name if site.phase == semconv.PHASE_DEVICE else site.phase
     if phase in PHASES:
         return PHASES.index(phase)
     if phase is None and around is not None:  # of the program's own

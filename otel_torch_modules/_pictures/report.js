@@ -67,7 +67,7 @@
   const said = element("flames-said");
   const charts = [];
   let view = null; // part of the scale that is shown, in ms; null: all of it
-  const scaleEnd = () => Math.max(...charts.map((chart) => chart.step.ms));
+  const scaleEnd = () => Math.max(...charts.map((chart) => chart.end));
   const shown = () => view || [0, scaleEnd()];
   const zoomTo = (from, to) => {
     const end = scaleEnd();
@@ -86,6 +86,8 @@
       chart.at = -1;
       chart.spans = step.spans.map(([depth, start, length, own, name, phase]) => (
         { depth, from: start * unit, to: (start + length) * unit, ms: length * unit, own: own * unit, name: titles[name], phase }));
+      // Its device is through with a step later than the program.
+      chart.end = chart.spans.reduce((last, span) => Math.max(last, span.to), step.ms);
       chart.rows = 1 + chart.spans.reduce((most, span) => Math.max(most, span.depth), 0);
       const left = step.left ? ` · the ${step.left} shortest spans are not drawn` : "";
       element(`${id}-title`).textContent = `${words} ${number}${rank} · ${time(step.ms)}${left}`;
@@ -177,7 +179,7 @@
     canvas.addEventListener("focus", () => { if (chart.at < 0 && canvas.matches(":focus-visible")) go(0); });
     onKeys(canvas, {
       ArrowRight: () => beside(1), ArrowLeft: () => beside(-1), ArrowUp: above, ArrowDown: below, Enter: zoom,
-      Home: () => go(0), Escape: () => zoomTo(0, Infinity),
+      Home: () => go(0), End: () => go(chart.spans.length - 1), Escape: () => zoomTo(0, Infinity),
     });
     return Object.assign(chart, { show, paint });
   };

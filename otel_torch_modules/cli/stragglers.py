@@ -54,14 +54,13 @@ def print_stragglers(sources: Sequence[str], query: Query, width: int) -> None:
     if len(shown) < len(found):
         say(f"The {len(shown)} largest delays of {len(found)} steps.")
     say()
-    believed = [last.straggler for last in found if not last.straggler.apart]
-    for line in textwrap.wrap(_summary(believed), width) if believed else ():
+    for line in textwrap.wrap(_summary([last.straggler for last in found]), width):
         say(line)
-    apart = sum(last.straggler.apart for last in found)
+    apart = [last.straggler.apart for last in found if last.straggler.apart > last.straggler.behind]
     if apart:
         said = (
-            f"In {counted(apart, 'step')} a rank is behind by more than the step lasts: the hosts' clocks differ, or "
-            "the ranks do not wait for each other. Nothing is concluded from them."
+            f"In {counted(len(apart), 'step')} a rank is behind all the while, by {max(apart) / 1e6:.2f} ms at most: "
+            "the hosts' clocks differ, or the ranks do not wait for each other. That is no delay, and not counted."
         )
         for line in textwrap.wrap(said, width):
             say(line)

@@ -140,7 +140,7 @@ def part(net: Net, block: int) -> Part:
 
 
 def slow_backward_once(step: int, net: Net) -> None:
-    part(net, 2).backward_ms = 150.0 if step == 41 else 2.0
+    part(net, 2).backward_ms = 300.0 if step == 41 else 2.0
 
 
 def unlike(step: int, net: Net) -> None:
@@ -153,7 +153,7 @@ def growing(step: int, net: Net) -> None:
 
 
 def slower_since(step: int, net: Net) -> None:
-    part(net, 3).backward_ms = 2.0 if step < 35 else 12.0
+    part(net, 3).backward_ms = 2.0 if step < 35 else 24.0
 
 
 def pausing(ms: float, when: Callable[[int], bool]) -> Hook:

@@ -24,7 +24,7 @@ def straggler(run: Run) -> Iterator[Finding]:
     late: defaultdict[int, list[tuple[int, Straggler]]] = defaultdict(list)
     looked_at = stragglers(run)
     for number, last in looked_at:
-        if last.behind / 1e6 >= BEHIND * run.usual_ms and not last.apart:
+        if last.behind / 1e6 >= BEHIND * run.usual_ms:
             late[last.rank].append((number, last))
     for rank, found in late.items():
         cost = sum(last.behind for _, last in found) / 1e6 / len(looked_at)

@@ -47,14 +47,16 @@ def export(run: Run) -> Iterator[Finding]:
     times = _tracing_times(run)
     all_beside = _all_beside(run)
     if all_beside is not None:
-        more, hit = all_beside, [at for at, time in enumerate(times) if time > 0]
+        slower = {at: all_beside for at, time in enumerate(times) if time > 0}
     else:
-        slow = [one for one in excesses(run, SLOW) if is_by_export(run, one.at, one.ms)]
-        more, hit = usual([one.ms for one in slow]), [one.at for one in slow]
-    cost, share = run.cost(more * len(hit))
-    if not hit or share < EXPORT_SHARE:
+        slow = (one for one in excesses(run, SLOW) if is_by_export(run, one.at, one.ms))
+        slower = {one.at: one.ms for one in slow}
+    # An export costs no more than it lasts: of what they take more the rest has another reason.
+    cost, share = run.cost(sum(min(more, times[at]) for at, more in slower.items()))
+    if not slower or share < EXPORT_SHARE:
         return
-    steps = tuple([run.steady.numbers[at] for at in hit])
+    more, exported = usual([*slower.values()]), usual([times[at] for at in slower])
+    steps = tuple([run.steady.numbers[at] for at in slower])
     which = (
         f"{len(steps)} steps ({numbers(steps)}) take" if len(steps) > 1 else f"Step {steps[0]} took"
     )
@@ -62,7 +64,7 @@ def export(run: Run) -> Iterator[Finding]:
     yield Finding(
         "tracing",
         f"{which} {ms(more)} more{each} than the others: earlier steps were assembled and exported meanwhile, for "
-        f"{ms(median(times[at] for at in hit))}. OTEL_TORCH_MODULES_MAX_DEPTH or OTEL_TORCH_MODULES_KEEP leaves less "
+        f"{ms(exported)}. OTEL_TORCH_MODULES_MAX_DEPTH or OTEL_TORCH_MODULES_KEEP leaves less "
         "to export.",
         cost,
         share,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,10 +103,18 @@ def test_no_answer_counts_it(
             found.append(answer(capsys, "convert", path, "--to", form, "-o", out))
             found.append(Path(out).read_text())
         answer(capsys, "report", path, "-o", out)
-        found.append(Path(out).read_text())
+        found.append(_but_for_flames(Path(out).read_text()))
         answers.append(found)
     for with_it, without_it in zip(*answers, strict=True):
         assert with_it == without_it
+
+
+def _but_for_flames(page: str) -> str:
+    """Return a report without its flame charts, which show where the device was at a step."""
+    head, data, rest = re.split(r"(?<=id=\"data\">)(.*)(?=</script>)", page, maxsplit=1)
+    drawn = json.loads(data)
+    del drawn["flames"]
+    return f"{head}{json.dumps(drawn)}{rest}"
 
 
 @pytest.mark.parametrize("arguments", _SHOWN, ids=" ".join)

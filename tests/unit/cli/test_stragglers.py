@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,16 +137,44 @@ def test_the_rank_whose_collective_is_the_shortest_came_last_whatever_the_clocks
 
 
 @pytest.mark.parametrize("exchange", [None, _exchange(ranks=2), _exchange(completed=False)])
-def test_where_not_all_ranks_met_or_nobody_knows_when_ends_are_compared(
+@pytest.mark.parametrize("clock", [-700.0, -9.0, 0.0, 9.0, 50.0, 200.0, 5_000.0])
+@pytest.mark.parametrize("other", [0, 1, 3])
+def test_where_not_all_ranks_met_or_nobody_knows_when_ends_are_compared_but_for_a_wrong_clock(
     exchange: dict[str, Any] | None,
+    clock: float,
+    other: int,
     shared_step: Callable[..., Any],
     write_traces: Callable[..., Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     ranks = EVEN, EVEN, (0, 1, 10, 40), EVEN
-    path = write_traces(shared_step(0, *ranks, fast=(0, 50, 0, 0), exchange=exchange))
+    clocks = tuple(clock if number == other else 0 for number in range(4))
+    path = write_traces(shared_step(0, *ranks, start=9000, fast=clocks, exchange=exchange))
     assert main(["stragglers", str(path)]) == 0
-    assert "      1      50.00  before the step\n" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "      2      30.00  forward GPT.h.1\n" in printed
+    told = f"In 1 step a rank is behind all the while, by {clock:.2f} ms at most"
+    assert (told in printed) == (clock > 30)
+
+
+@pytest.mark.parametrize("clock", [5.0, 50.0, 5_000.0])
+def test_a_rank_whose_clock_is_wrong_is_told_by_what_it_loses(
+    clock: float,
+    shared_step: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fast = (0, 0, clock, 0)
+    path = write_traces(
+        shared_step(0, EVEN, EVEN, (0, 1, 10, 40), EVEN, start=9000, fast=fast),
+        shared_step(1, EVEN, EVEN, (8, 1, 10, 10), EVEN, start=10_000, fast=fast),
+        shared_step(2, EVEN, EVEN, EVEN, EVEN, start=11_000, fast=fast),
+    )
+    assert main(["stragglers", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "       0      4      2      30.00  forward GPT.h.1\n" in printed
+    assert "       1      4      2       8.00  before the step\n" in printed
+    assert re.search(r"^ +2 +4 +\d +0\.00 ", printed, re.MULTILINE)
 
 
 def test_where_ranks_are_last_alike_none_is_said_to_be_so_most_often(

@@ -15,7 +15,7 @@ from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.diagnose import diagnose
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.table import own_times
-from otel_torch_modules._pictures.charts import heat
+from otel_torch_modules._pictures.charts import PHASES, heat
 from otel_torch_modules._pictures.report import Around, report
 from otel_torch_modules._shape import Shape
 from otel_torch_modules._trace import Remark, Span, Trace
@@ -84,6 +84,46 @@ def test_its_pictures_are_of_the_steps_that_there_are(run: Run, page: str) -> No
         drawn["ms"], abs=len(drawn["spans"]) * drawn["unit"]
     )
     assert data["heat"] is None
+
+
+def with_lane(step: Span) -> Span:
+    """Return a step that says where its forward and backward ran on its device: late, and longer than itself."""
+    trace, lane = step.trace, len(step.trace)
+    below = [site(name, semconv.PHASE_DEVICE) for name in ("device", "forward", "backward")]
+    trace.shape = Shape(
+        (*trace.shape.sites, *below), (*trace.shape.parents, -1, lane, lane), {step.at: lane}
+    )
+    for number, (start, end) in enumerate([(5, 90), (5, 35), (36, 90)]):
+        trace.span_ids.append(lane + number + 1)
+        trace.parent_ids.append(1 if number == 0 else lane + 1)
+        trace.starts.append(step.start + start * 10**6)
+        trace.ends.append(step.start + end * 10**6)
+    return step
+
+
+def test_where_a_device_was_at_a_step_lies_below_what_the_program_did() -> None:
+    steps = [with_lane(step) if step.step else step for step in make_steps(20)]
+    flames = data_of(report(Run(steps), AROUND).decode())["flames"]
+    (drawn, unlike) = (flames["steps"][str(number)] for number in (flames["slowest"], 0))
+    *program, lane, forward, backward = [
+        (row, flames["titles"][title], phase, start * drawn["unit"], length * drawn["unit"])
+        for row, start, length, _, title, phase in drawn["spans"]
+    ]
+    deepest = max(row for row, *_ in program)
+    phases = {title: phase for _, title, phase, *_ in program}
+    assert lane == (deepest + 1, "device", len(PHASES), *near(5, 85))
+    assert forward == (
+        deepest + 2, "forward on the device", phases["forward GPT"], *near(5, 30)
+    )  # fmt: skip
+    assert backward == (
+        deepest + 2, "backward on the device", phases["backward GPT"], *near(36, 54)
+    )  # fmt: skip
+    assert len(unlike["spans"]) == len(program)
+    assert (drawn["left"], unlike["left"]) == (0, 0)
+
+
+def near(*times: float) -> list[Any]:
+    return [pytest.approx(time, abs=0.001) for time in times]
 
 
 def test_it_is_whole_by_itself(page: str) -> None:
