@@ -118,18 +118,8 @@ class Assembler:
         of_modules = record.device is not None and record.device.of_modules
         timed = with_moments(record) if of_modules else record
         tree = self._open(timed, self._order, self._history)
-        tree.read(timed.log)
-        self._order = tree.order
-        root = tree.finish()
-        enclose(root)
-        if not record.phases_only:
-            add_self_times(root)
-        if record.device is not None:
-            OnDevice(record).say(root)
-        if of_modules:
-            without_moments(root)
-        _complete(record, tree.heads[-1])
-        return root
+        root, _ = self._grow(tree, record, timed)
+        return _complete(root, tree.heads[-1], record, timed)
 
     def _lay_out(self, seen: _Seen, record: Record, history: History) -> Span:
         """Return the tree of `record`, and keep what it has in common with others like it."""
@@ -138,21 +128,30 @@ class Assembler:
         seen.tries -= 1
         timed = with_moments(record)
         tree = self._open(timed, self._order, history)
+        root, stretched = self._grow(tree, record, timed)
+        ends = tree.made.ends(seen.pattern.thread)
+        if not stretched and tree.self_contained and ends is not None:
+            seen.numbers = ends[1] - ends[0]
+            seen.plan = Plan.of(root, len(tree.heads), tree.truncated, seen.pattern.length)
+        return _complete(root, tree.heads[-1], record, timed)
+
+    def _grow(self, tree: RecordTree, record: Record, timed: Record) -> tuple[Span, bool]:
+        """Return what `tree` becomes by the log of `timed`, and whether spans had to be stretched.
+
+        Args:
+            tree: opened.
+            record: what is read.
+            timed: the same, or a copy of it with moments for times.
+        """
         tree.read(timed.log)
         self._order = tree.order
         root = tree.finish()
-        ends = tree.made.ends(seen.pattern.thread)
         stretched = enclose(root)
         if not record.phases_only:
             add_self_times(root)
         if record.device is not None:
             OnDevice(record).say(root)
-        if not stretched and tree.self_contained and ends is not None:
-            seen.numbers = ends[1] - ends[0]
-            seen.plan = Plan.of(root, len(tree.heads), tree.truncated)
-        without_moments(root)
-        _complete(record, tree.heads[-1])
-        return root
+        return root, stretched
 
     def _repeat(
         self, seen: _Seen, plan: Plan, record: Record, passing: Sequence[list[Any]] = ()
@@ -206,11 +205,14 @@ class Assembler:
         return tree.made
 
 
-def _complete(record: Record, top: Span) -> None:
-    """Put below `top`, the last head of the tree of `record`, what follows from its phases."""
+def _complete(root: Span, top: Span, record: Record, timed: Record) -> Span:
+    """Give a tree plain times, put below `top`, its last head, what follows from its phases, and return it."""
+    if timed is not record:
+        without_moments(root)
     if record.kind == "step":
         add_between(top)
         add_lane(top)
+    return root
 
 
 class _Seen:

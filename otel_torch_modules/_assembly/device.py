@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from otel_torch_modules._assembly.repeating.moment import Moment
 from otel_torch_modules._records import DEVICE_DURATION, DEVICE_LAG, Record
-from otel_torch_modules._spans.span import Span
+from otel_torch_modules._spans.span import SECOND, Span
 
 OF_DEVICE = (DEVICE_DURATION, DEVICE_LAG)
-
-_SECOND = 1e9  # ns
 
 
 class OnDevice:
@@ -47,7 +45,7 @@ class OnDevice:
         began, ended = self.at(begin), self.at(end)
         if began is None or ended is None:
             return None
-        return max(ended - began, 0) / _SECOND, max(began - start, 0) / _SECOND
+        return max(ended - began, 0) / SECOND, max(began - start, 0) / SECOND
 
     def say(self, root: Span) -> None:
         """Give those spans of the record's tree that have any their own."""

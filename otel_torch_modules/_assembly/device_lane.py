@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from otel_torch_modules import semconv
-from otel_torch_modules._assembly.self_time import SECOND
 from otel_torch_modules._records import DEVICE_DURATION, DEVICE_LAG
 from otel_torch_modules._spans.columns import SpanColumns
-from otel_torch_modules._spans.span import INTERNAL, SharedAttributes, Span
+from otel_torch_modules._spans.span import INTERNAL, SECOND, SharedAttributes, Span
 
 Ran = tuple[str, int, int]
 """A phase, and from when to when the device was at it."""

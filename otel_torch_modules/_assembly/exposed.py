@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from otel_torch_modules._assembly.self_time import SECOND
 from otel_torch_modules._events import ASYNC, COMPLETED
 from otel_torch_modules._records import STEP_EXPOSED, Record
-from otel_torch_modules._spans.span import Span
+from otel_torch_modules._spans.span import SECOND, Span
 
 
 class Launched(NamedTuple):

@@ -11,9 +11,8 @@ from operator import sub
 from otel_torch_modules import semconv
 from otel_torch_modules._engine.pauses import pause_after
 from otel_torch_modules._spans.layout import Layout
-from otel_torch_modules._spans.span import SELF_TIME, Span
+from otel_torch_modules._spans.span import SECOND, SELF_TIME, Span
 
-SECOND = 1_000_000_000  # ns
 _ALONE = (SELF_TIME,)
 
 

@@ -17,6 +17,7 @@ from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._records import next_number
 
 _DRAWN_AT_ONCE = 512  # numbers
+_FEW = 8  # the training thread draws no more; for more, a call of the operating system costs less than taking each out
 
 
 class UrandomIdGenerator(IdGenerator):
@@ -44,7 +45,8 @@ class UrandomIdGenerator(IdGenerator):
 
     def generate_span_ids(self, count: int) -> list[int]:
         """Return `count` ids."""
-        return [number or 1 for number in self._draw(count)]
+        numbers = self._draw(count)
+        return numbers if all(numbers) else [number or 1 for number in numbers]
 
     def generate_trace_id(self) -> int:
         high, low = self._draw(2)
@@ -59,7 +61,7 @@ class UrandomIdGenerator(IdGenerator):
         return True
 
     def _draw(self, count: int) -> list[int]:
-        if count > _DRAWN_AT_ONCE:
+        if count > _FEW:
             return _random_numbers(count)
         while True:
             numbers = self._numbers

@@ -9,7 +9,7 @@ from typing import Any
 
 from otel_torch_modules._events import Varying
 from otel_torch_modules._spans.layout import Layout
-from otel_torch_modules._spans.span import Happening, Span
+from otel_torch_modules._spans.span import Happening, Span, in_time
 
 INSIDE = -1
 """No place: see `SpanColumns.passing`."""
@@ -79,12 +79,12 @@ class SpanColumns:
             spans[place].link = spans[linked]
         if self.between:
             top = self.heads[-1]
-            top.children = sorted([*top.children, *self.between], key=_times)
+            top.children = sorted([*top.children, *self.between], key=in_time)
         for place, span in self.passing:
             parent = span.parent if place == INSIDE else spans[place]
             assert parent is not None
             span.parent = parent
-            parent.children = sorted([*parent.children, span], key=_times)
+            parent.children = sorted([*parent.children, span], key=in_time)
         if self.lane is not None:
             self.heads[-1].adopt(self.lane)
         return self.root
@@ -168,7 +168,3 @@ def pick(places: list[int]) -> Callable[[Any], tuple[Any, ...]]:
     if len(places) > 1:
         return itemgetter(*places)
     return lambda entries: tuple([entries[place] for place in places])
-
-
-def _times(span: Span) -> tuple[int, int]:
-    return span.start, span.end

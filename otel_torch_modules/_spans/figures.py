@@ -9,15 +9,13 @@ from typing import Any, NamedTuple
 from otel_torch_modules import semconv
 from otel_torch_modules._spans.columns import SpanColumns, pick
 from otel_torch_modules._spans.layout import Layout
-from otel_torch_modules._spans.span import SELF_TIME, Span
+from otel_torch_modules._spans.span import SECOND, SELF_TIME, Span
 from otel_torch_modules._weak_table import WeakTable
 
 Kind = tuple[str, str]
 """The pattern of a module's name, and a phase."""
 
 _Modules = dict[Kind, Callable[[Any], tuple[Any, ...]]]
-
-_SECOND = 1e9  # ns
 
 
 class Figures(NamedTuple):
@@ -51,14 +49,14 @@ class StepFigures:
             self._modules.put(layout, found)
         phases: defaultdict[str, float] = defaultdict(float)
         for place in layout.phases:
-            seconds = (columns.ends[place] - columns.starts[place]) / _SECOND
+            seconds = (columns.ends[place] - columns.starts[place]) / SECOND
             phases[layout.spans[place].phase] += seconds
         top = columns.heads[-1]
         for span in (*columns.between, *columns.beside_phases):
-            phases[span.phase] += (span.end - span.start) / _SECOND
+            phases[span.phase] += (span.end - span.start) / SECOND
         own = columns.values[SELF_TIME]
         modules = {kind: sum(of(own), 0.0) for kind, of in found.items()}
-        return Figures((top.end - top.start) / _SECOND, dict(phases), modules)
+        return Figures((top.end - top.start) / SECOND, dict(phases), modules)
 
 
 def _modules(layout: Layout) -> _Modules:
@@ -77,10 +75,10 @@ def _of_spans(root: Span, heads: int) -> Figures:
         top = next(iter(top.children))
     phases: defaultdict[str, float] = defaultdict(float)
     for span in top.on_host:
-        phases[span.phase] += (span.end - span.start) / _SECOND
+        phases[span.phase] += (span.end - span.start) / SECOND
     modules: defaultdict[Kind, float] = defaultdict(float)
     for span in top.walk():
         pattern = span.attributes.get(semconv.MODULE_PATTERN)
         if pattern is not None and SELF_TIME in span.keys:
             modules[pattern, span.phase] += span.said[SELF_TIME]
-    return Figures((top.end - top.start) / _SECOND, dict(phases), dict(modules))
+    return Figures((top.end - top.start) / SECOND, dict(phases), dict(modules))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +18,9 @@ SELF_TIME: Final = Varying(semconv.SELF_TIME, float)
 INTERNAL: Final = 0
 PRODUCER: Final = 3
 CONSUMER: Final = 4
+
+
+SECOND: Final = 1_000_000_000  # ns
 
 
 class Kinds(NamedTuple):
@@ -185,3 +189,7 @@ class Span:
         return (
             f"<{self.name} {(self.end - self.start) / 1e6:.3f} ms, {len(self.children)} children>"
         )
+
+
+in_time: Final[Callable[[Span], tuple[int, int]]] = attrgetter("start", "end")
+"""Sorts spans by their starts, and those that start together by their ends."""

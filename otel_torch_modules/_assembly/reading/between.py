@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from otel_torch_modules import semconv
-from otel_torch_modules._spans.span import INTERNAL, SharedAttributes, Span
+from otel_torch_modules._spans.span import INTERNAL, SharedAttributes, Span, in_time
 
 # What is shorter has no span: half a hundredth of the step, and a tenth of a millisecond (ns).
 SHARE = 200
@@ -33,7 +33,7 @@ def add_between(above: Span) -> None:
     """Put these spans below `above`, whose children are in order."""
     found = between(above, [(child.start, child.end) for child in above.children])
     if found:
-        above.children = sorted([*above.children, *found], key=lambda span: (span.start, span.end))
+        above.children = sorted([*above.children, *found], key=in_time)
 
 
 def _stretches(above: Span, phases: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from otel_torch_modules._engine.pauses import slices
-from otel_torch_modules._spans.span import Span
+from otel_torch_modules._spans.span import Span, in_time
 
 _SPANS_AT_ONCE = 4096  # about a millisecond
 
@@ -25,9 +25,5 @@ def enclose(root: Span) -> bool:
     for first in slices(spans, _SPANS_AT_ONCE):
         for span in first:
             if len(span.children) > 1:
-                span.children = sorted(span.children, key=_times)
+                span.children = sorted(span.children, key=in_time)
     return stretched
-
-
-def _times(span: Span) -> tuple[int, int]:
-    return span.start, span.end

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from itertools import chain, pairwise
-from operator import le, lt
+from itertools import chain
 from typing import Any
 
 from otel_torch_modules._assembly.device import OF_DEVICE, OnDevice
 from otel_torch_modules._assembly.repeating.moment import Moment, Placed
+from otel_torch_modules._assembly.repeating.nesting import Nesting
 from otel_torch_modules._assembly.self_time import self_times
 from otel_torch_modules._engine.pauses import pause_after, slices
 from otel_torch_modules._events import WIDTH, Detail, Slot, Varying, event_of
@@ -35,9 +35,10 @@ class Plan:
         spans: of the tree of one of these records, the root first, with moments for times.
         heads: how many of the first of them belong to the process and not to the program: step and rank.
         truncated: whether module spans are missing.
+        length: of the log.
     """
 
-    def __init__(self, spans: list[Any], heads: int, truncated: bool) -> None:
+    def __init__(self, spans: list[Any], heads: int, truncated: bool, length: int) -> None:
         self.layout = Layout(spans, heads, truncated)
         self._starts = _Times([span.start for span in spans])
         self._ends = _Times([span.end for span in spans])
@@ -49,18 +50,10 @@ class Plan:
             {place: moment for place in self._on_device if (moment := moments[place]).taken}
             for moments in ([span.start for span in spans], [span.end for span in spans])
         )
-        self._parents = pick(self.layout.parents)
-        places = {id(span): place for place, span in enumerate(spans)}
-        neighbours = [
-            (places[id(before)], places[id(after)])
-            for span in spans
-            for before, after in pairwise(span.children)
-        ]
-        self._before = pick([before for before, _ in neighbours])
-        self._after = pick([after for _, after in neighbours])
+        self._nesting = Nesting(spans, length)
 
     @classmethod
-    def of(cls, root: Span, heads: int, truncated: bool) -> Plan | None:
+    def of(cls, root: Span, heads: int, truncated: bool, length: int) -> Plan | None:
         """Return the plan of a tree; None where it holds what other records may have otherwise."""
         spans = list(root.walk())
         known = set(map(id, spans))
@@ -69,7 +62,7 @@ class Plan:
                 return None
             if span.link is not None and id(span.link) not in known:
                 return None
-        return cls(spans, heads, truncated)
+        return cls(spans, heads, truncated, length)
 
     def columns(self, record: Record, heads: list[Span]) -> SpanColumns | None:
         """Return the tree of `record`.
@@ -77,17 +70,19 @@ class Plan:
         None where a span does not lie inside its parent, or comes before one that it followed in the record read:
         assembly then stretches and sorts, and what it does depends on the times.
         """
-        slots = [*record.log, record.start, record.end]
+        log = record.log
+        # As in `with_moments`, for a while: a copy of the log would cost as much as four columns.
+        log += record.start, record.end
+        try:
+            return self._columns(record, heads, log)
+        finally:
+            del log[-2:]
+
+    def _columns(self, record: Record, heads: list[Span], slots: list[Any]) -> SpanColumns | None:
         starts, ends = self._starts.of(slots), self._ends.of(slots)
         pause_after(len(starts))
-        if not (
-            all(map(le, self._parents(starts), starts)) and all(map(le, ends, self._parents(ends)))
-        ):
+        if not self._nesting.holds(slots, starts, ends):
             return None
-        pause_after(len(starts))
-        if not all(map(lt, self._before(starts), self._after(starts))):
-            return None
-        pause_after(len(starts))
         columns = SpanColumns(self.layout, heads, starts, ends)
         columns.values = self._values.of(slots)
         pause_after(len(starts))

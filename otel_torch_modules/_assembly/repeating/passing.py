@@ -14,13 +14,12 @@ from otel_torch_modules import semconv
 from otel_torch_modules._assembly.exposed import Launched
 from otel_torch_modules._assembly.reading.shown import span_of
 from otel_torch_modules._assembly.reading.stacks import told
-from otel_torch_modules._assembly.self_time import SECOND
 from otel_torch_modules._assembly.settling import end_in
 from otel_torch_modules._engine.pauses import pause_after
 from otel_torch_modules._events import WIDTH, Stretch
 from otel_torch_modules._records import Record
 from otel_torch_modules._spans.columns import INSIDE, SpanColumns
-from otel_torch_modules._spans.span import SELF_TIME, Span
+from otel_torch_modules._spans.span import SECOND, SELF_TIME, Span
 
 
 def without_passing(record: Record) -> tuple[Record, list[list[Any]]]:

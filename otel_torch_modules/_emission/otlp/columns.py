@@ -6,7 +6,7 @@ For each record a copy of the block gets what goes into the holes, and is joined
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import chain, repeat
+from itertools import repeat
 from operator import add
 from typing import Any, NamedTuple
 
@@ -108,7 +108,7 @@ class _Places:
         templates = [template for _, template in spans]
         self._own = pick(places)
         self._parents = pick([layout.parents[place] for place in places])
-        self._links = pick([layout.links.get(place, 0) for place in places])
+        self._links = pick([layout.links[place] for place in places] if form.linked else [])
         self._varies = [(place, key) for place, key in form.values if key not in layout.values]
         # What is the same in all records is written now.
         alike = [
@@ -126,9 +126,9 @@ class _Places:
     def encode(
         self,
         trace_id: bytes,
-        ids: Pieces,
-        starts: Pieces,
-        ends: Pieces,
+        ids: list[bytes],
+        starts: list[bytes],
+        ends: list[bytes],
         values: dict[Varying, list[Any]],
     ) -> EncodedBlock:
         """Return the spans with these ids, times and values."""
@@ -143,5 +143,8 @@ class _Places:
         return EncodedBlock(joined([block], self._encoder.language), len(self._lengths), self._part)
 
 
-def _written(write: Callable[[list[int]], Pieces], numbers: list[int]) -> Pieces:
-    return (*chain.from_iterable(map(write, slices(numbers, _NUMBERS_AT_ONCE))),)
+def _written(write: Callable[[list[int]], Pieces], numbers: list[int]) -> list[bytes]:
+    written: list[bytes] = []
+    for some in slices(numbers, _NUMBERS_AT_ONCE):
+        written += write(some)
+    return written

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 
 LONG_VARINT = 10  # bytes; the most that an integer of 64 bits takes
@@ -12,46 +12,59 @@ LONG_VARINT = 10  # bytes; the most that an integer of 64 bits takes
 def long_varints(numbers: Sequence[int]) -> tuple[bytes, ...]:
     """Return integers of 64 bits in ten bytes each: the last ones may say nothing, and parsers take that.
 
-    So lengths around them are the same for all numbers, negative ones included. Many are written at once, as one large
-    integer whose bits are moved apart: a loop over the bytes of each would cost twenty times as much.
+    So lengths around them are the same for all numbers, negative ones included.
     """
     written: list[bytes] = []
-    for begin in range(0, len(numbers), _AT_ONCE):
-        some = numbers[begin : begin + _AT_ONCE]
-        packed = _NUMBERS.pack(*some, *repeat(0, _AT_ONCE - len(some)))
-        bits = int.from_bytes(packed, "little")
-        for stay, move, by in _MOVES:
-            bits = bits & stay | (bits & move) << by
-        bits |= _GOES_ON
-        written += _VARINTS.unpack(bits.to_bytes(_AT_ONCE * LONG_VARINT, "little"))[: len(some)]
+    begin = 0
+    while (left := len(numbers) - begin) > 0:
+        varints = _FEW if left <= _FEW.at_once else _MANY
+        written += varints.of(numbers[begin : begin + varints.at_once])
+        begin += varints.at_once
     return tuple(written)
 
 
-def _all_at_once(*ranges: tuple[int, int]) -> int:
-    """Return a mask of these bits of each of the numbers."""
-    mask = sum((1 << end) - (1 << begin) for begin, end in ranges)
-    return int.from_bytes(mask.to_bytes(LONG_VARINT, "little") * _AT_ONCE, "little")
+class _LongVarints:
+    """Writes so many at once, as one large integer whose bits are moved apart.
+
+    A loop over the bytes of each would cost twenty times as much.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self.at_once = at_once
+        self._numbers = struct.Struct("<" + f"q{LONG_VARINT - 8}x" * at_once)
+        self._varints = struct.Struct(f"{LONG_VARINT}s" * at_once)
+        # From 64 bits to groups of seven in a byte each, in four steps: which bits stay, which move, and how far.
+        self._moves = [
+            (self._mask(stay), self._mask(move), by)
+            for stay, move, by in (
+                ([(0, 56)], [(56, 64)], 8),
+                ([(0, 28), (64, 72)], [(28, 56)], 4),
+                ([(0, 14), (32, 46), (64, 72)], [(14, 28), (46, 60)], 2),
+                (
+                    [(begin, begin + 7) for begin in (0, 16, 32, 48, 64)],
+                    [(begin + 7, begin + 14) for begin in (0, 16, 32, 48, 64)],
+                    1,
+                ),
+            )
+        ]
+        self._goes_on = self._mask([(bit, bit + 1) for bit in range(7, 8 * (LONG_VARINT - 1), 8)])
+
+    def of(self, numbers: Sequence[int]) -> tuple[bytes, ...]:
+        """Return those of `numbers`, of which there are no more."""
+        packed = self._numbers.pack(*numbers, *repeat(0, self.at_once - len(numbers)))
+        bits = int.from_bytes(packed, "little")
+        for stay, move, by in self._moves:
+            bits = bits & stay | (bits & move) << by
+        bits |= self._goes_on
+        return self._varints.unpack(bits.to_bytes(len(packed), "little"))[: len(numbers)]
+
+    def _mask(self, ranges: Iterable[tuple[int, int]]) -> int:
+        """Return a mask of these bits of each of the numbers."""
+        mask = sum((1 << end) - (1 << begin) for begin, end in ranges)
+        return int.from_bytes(mask.to_bytes(LONG_VARINT, "little") * self.at_once, "little")
 
 
-_AT_ONCE = 64
-_NUMBERS = struct.Struct("<" + f"q{LONG_VARINT - 8}x" * _AT_ONCE)
-_VARINTS = struct.Struct(f"{LONG_VARINT}s" * _AT_ONCE)
-# From 64 bits to groups of seven in a byte each, in four steps: which bits stay, which move, and how far.
-_MOVES = (
-    (_all_at_once((0, 56)), _all_at_once((56, 64)), 8),
-    (_all_at_once((0, 28), (64, 72)), _all_at_once((28, 56)), 4),
-    (
-        _all_at_once((0, 14), (32, 46), (64, 72)),
-        _all_at_once((14, 28), (46, 60)),
-        2,
-    ),
-    (
-        _all_at_once(*((begin, begin + 7) for begin in (0, 16, 32, 48, 64))),
-        _all_at_once(*((begin + 7, begin + 14) for begin in (0, 16, 32, 48, 64))),
-        1,
-    ),
-)
-_GOES_ON = _all_at_once(*((bit, bit + 1) for bit in range(7, 8 * (LONG_VARINT - 1), 8)))
+_FEW, _MANY = _LongVarints(2), _LongVarints(64)  # a step's own span, the spans of its modules
 
 
 def groups(messages: bytes, most: int) -> Iterator[tuple[bytes, int]]:

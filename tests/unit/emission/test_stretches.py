@@ -103,4 +103,4 @@ def test_a_step_of_many_calls_is_sent_in_short_stretches(
     provider.shutdown()
     assert longest[0] < 8 * _CALLS  # where each template is made
     assert longest[3] < 2_500  # and where all are known
-    assert len(of_assembly) == 11  # columns: each is a few calls, and a tenth of the work
+    assert len(of_assembly) == 10  # columns: each is a few calls, and a tenth of the work

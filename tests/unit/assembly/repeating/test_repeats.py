@@ -110,6 +110,25 @@ def test_a_step_like_two_before_it_is_repeated_and_has_the_same_tree(
 
 
 @settings(deadline=None)
+@given(loops(), st.data())
+def test_whatever_times_events_have_the_tree_is_the_same(loop: Loop, data: st.DataObject) -> None:
+    """Of two threads what comes later in the log may be earlier, and a clock may say the same of several events."""
+    loop.late = False
+    training = Training(ticks_from(data))
+    assembler, reading = Assembler(Config()), Reading(Config())
+    for index in range(5):
+        record = training.step(loop)
+        if index >= 2:
+            known = [record.start, *record.log[3::WIDTH], record.end]
+            moved = data.draw(
+                st.lists(st.tuples(st.integers(1, len(known) - 2), st.sampled_from(known)))
+            )
+            for place, time in moved:
+                record.log[WIDTH * (place - 1) + 3] = time
+        assert shape(tree_of(assembler.assemble(record))) == shape(reading.assemble(record))
+
+
+@settings(deadline=None)
 @given(loops(), st.booleans(), st.data())
 def test_what_a_repeated_step_comes_to_is_what_its_tree_says(
     loop: Loop, of_several_ranks: bool, data: st.DataObject
