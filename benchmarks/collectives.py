@@ -1,7 +1,8 @@
 """What a collective costs its caller, with gloo on one rank: without us, where no step is recorded, and where one is.
 
 Run it as ``python -m benchmarks.collectives``. Launched and waited for; a figure is the median of some thousand, in
-microseconds, and in brackets the least and the most of eleven such, taken in turn.
+microseconds, and in brackets the least and the most of eleven such, taken in turn. Then what a kernel of
+Python's costs by itself.
 """
 
 from __future__ import annotations
@@ -10,12 +11,18 @@ import gc
 from collections.abc import Callable
 from statistics import median
 from time import perf_counter_ns as now
+from typing import Any
 
 import torch
 from torch import distributed
 
 from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._recording.torch_private.collectives import (
+    AFTER_US,
+    CollectiveOperator,
+    stand_before,
+)
 from otel_torch_modules._records import Record
 from otel_torch_modules.config import Config
 
@@ -82,7 +89,27 @@ def main() -> None:
         more = [(after[0] - before[0], after[1] - before[1]) for after, before in pairs]
         for what, column in zip(("launched", "done"), zip(*more, strict=True), strict=True):
             print(f"{name:14}{what:10} {_said(column)} more")
+    print(f"a kernel of Python's that does nothing {_said(way_through(all_reduce))} more")
     distributed.destroy_process_group()
+
+
+def way_through(call: Callable[[], distributed.Work]) -> tuple[float, ...]:
+    """Return what a kernel of Python's costs that only passes on, whatever it is for (µs)."""
+
+    def passes_on(operator: CollectiveOperator) -> Callable[..., Any]:
+        def kernel(keys: Any, *args: Any) -> Any:
+            return operator.launch(keys & AFTER_US, *args)
+
+        return kernel
+
+    found: list[float] = []
+    for _ in range(_ROUNDS):
+        before, _ = launched(call, gc.get_count)
+        undo = stand_before(["allreduce_"], passes_on)
+        after, _ = launched(call, gc.get_count)
+        undo()
+        found.append(after - before)
+    return tuple(found)
 
 
 def _said(figures: tuple[float, ...]) -> str:

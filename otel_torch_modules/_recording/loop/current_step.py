@@ -16,7 +16,7 @@ from otel_torch_modules._recording.causes.measures import Measures
 from otel_torch_modules._recording.device_events import DeviceEvents
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.ended_steps import EndedSteps
-from otel_torch_modules._recording.loop.fetches import Fetches, Wait
+from otel_torch_modules._recording.loop.fetches import Fetches, Outside, Wait
 from otel_torch_modules._recording.loop.open_optimizers import OpenOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.loop.pauses import Pauses
@@ -57,7 +57,8 @@ class CurrentStep:
         self._device_events = device_events
         self.fetches_of_threads: dict[int, dict[str, Any]] = {}
         """The attributes of `fetches` in each thread, by its identifier, for who looks on from another one."""
-        self.fetches = Fetches(self.fetches_of_threads)
+        self.outside = Outside()
+        self.fetches = Fetches(self.fetches_of_threads, self.outside)
         self.optimizers = OpenOptimizers()
         self.pauses = Pauses()
         self.step: OpenStep | None = None

@@ -112,6 +112,13 @@ def holds_wait(tags: list[Any]) -> bool:
     return DATA in tags or FETCHED in tags
 
 
+class Outside:
+    """What was called outside any step, in all threads."""
+
+    forwards = 0
+    """Root forwards."""
+
+
 class Fetches(threading.local):
     """The waits of the thread that asks: each has its own. ``__init__`` runs once in each.
 
@@ -121,12 +128,14 @@ class Fetches(threading.local):
 
     Args:
         of_threads: takes in what each thread has, by its identifier, for the worker to look at.
+        outside: counts what is begun outside any step.
     """
 
-    def __init__(self, of_threads: dict[int, dict[str, Any]]) -> None:
+    def __init__(self, of_threads: dict[int, dict[str, Any]], outside: Outside) -> None:
         of_threads[threading.get_ident()] = vars(self)  # the own ones of this thread
         self._kept: deque[_Fetch] = deque()
         self._slots = 0
+        self._outside = outside
         self.evaluations = 0  # how many forwards outside any step have begun
         self._waits = Waits(self._kept, 0)
         self._of_evaluations: set[weakref.ref[object]] = set()  # iterators
@@ -168,6 +177,7 @@ class Fetches(threading.local):
     def evaluation_begins(self) -> None:
         """Take note of a root forward outside any step."""
         self.evaluations += 1
+        self._outside.forwards += 1
 
     def keep(self, iterator: object, wait: Wait) -> None:
         """Keep the wait for what `iterator` has given, for the step that comes next."""

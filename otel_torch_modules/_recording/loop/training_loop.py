@@ -55,7 +55,7 @@ class TrainingLoop:
         self._has_joined = False
         self._bare_updates = 0  # optimizers' steps in a row for which no module was called
         self._bare_batches = 0  # the same of batches that were fetched
-        self._called = 0, 0  # evaluations' forwards and steps before the last of these
+        self._called = 0, 0  # steps, and forwards outside any, before the last of these
 
     def fetch_fails(self, iterator: object, error: BaseException) -> None:
         """A data loader's `iterator` has no batch, or raised."""
@@ -73,7 +73,8 @@ class TrainingLoop:
             pass
         elif step is None or step.ended:
             self.fetches.keep(iterator, wait)
-            self._look_whether_nothing_is_called(step is None and not current.by_hand)
+            if step is None and not current.by_hand:
+                self._look_whether_nothing_is_called()
         elif step.thread == threading.get_ident():  # another's is a wait of nobody who trains
             current.log_waits([wait])
         current.spoiled = spoiled
@@ -130,9 +131,10 @@ class TrainingLoop:
                 type(optimizer).__name__,
             )
 
-    def _look_whether_nothing_is_called(self, outside: bool) -> None:
-        called = self.fetches.evaluations, self._current.index
-        self._bare_batches = self._bare_batches + 1 if outside and called == self._called else 0
+    def _look_whether_nothing_is_called(self) -> None:
+        """Take note, where a batch is fetched in no step, whether any thread has called a module since the last."""
+        called = self._current.index, self._current.outside.forwards
+        self._bare_batches = self._bare_batches + 1 if called == self._called else 1
         self._called = called
         if self._bare_batches == _MANY_BARE_BATCHES and compilation_metrics():
             warn(

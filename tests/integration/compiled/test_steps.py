@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -318,13 +319,20 @@ def is_by_hand(model: nn.Module, sgd: torch.optim.SGD, index: int) -> None:
         all_of_it(model, sgd)()
 
 
-@pytest.mark.parametrize("use", [trains_seldom, evaluates, is_by_hand])
+def evaluates_elsewhere(model: nn.Module, _: torch.optim.SGD, __: int) -> None:
+    thread = threading.Thread(target=model, args=(batch(),))
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("use", [trains_seldom, evaluates, evaluates_elsewhere, is_by_hand])
 @pytest.mark.parametrize(
     "config",
     [
         WITHOUT_CAUSES,
         Config(causes=(), schedule=Schedule(wait=9, active=1)),
         Config(causes=(), phases=("eval",)),
+        Config(causes=(), phases=("train",)),
         Config(causes=(), detail_ranks="1"),
     ],
 )
