@@ -69,11 +69,11 @@ def main() -> None:
 
     def not_recorded() -> None:
         causes.modules_open()
-        recorder.write_to(None)
+        recorder.step.turn_to(None)
 
     def recorded() -> None:
         causes.modules_open()
-        recorder.write_to(Record("step", 0, now(), 0))
+        recorder.step.turn_to(Record("step", 0, now(), 0))
 
     found: dict[str, list[tuple[float, float]]] = {}
     for _ in range(_ROUNDS):

@@ -51,7 +51,7 @@ def _not_looked_at(steps: Steps) -> Iterator[None]:
 
 @contextmanager
 def _not_marked(steps: Steps) -> Iterator[None]:
-    with patch.object(steps._recorder.thread, "attach_mark", lambda node: None):
+    with patch.object(steps._recorder.local.state, "attach_mark", lambda node: None):
         yield
 
 

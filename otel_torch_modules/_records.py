@@ -161,6 +161,7 @@ class Record:
     stalled: float = 0.0  # seconds for which nothing happened, where that was said
     stall: Stall | None = None  # of a stall
     measured: Mapping[Varying, Any] = field(default_factory=dict)  # of the step as a whole
+    readings: Any = None  # recording's, until it is said in `measured` what they say: `Measures`
     stamps: Any = None  # recording's, until they are read: `Stamps`
     device: DeviceTimes | None = None  # what they said
     passing: bool = False  # there are stretches in the log that come and go

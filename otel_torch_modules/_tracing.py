@@ -183,7 +183,8 @@ class Tracing:
     def _put(self, record: Record) -> None:
         """Recording is through with `record`."""
         self._engine.worker.put(record)
-        self._losses.end_with_a_whole_record()
+        if self._losses.in_a_row:
+            self._losses.end_with_a_whole_record()
 
     def _leave_out(self, record: Record) -> None:
         """A step that was not recorded has ended: metrics tell of it all the same."""
@@ -196,6 +197,7 @@ class Tracing:
         with self._deliveries.assembling(record):
             # Assembly keeps the last records for a while, and a context may hold what is the program's.
             context, record.context = record.context, None
+            self._causes.measures.say(record)
             if record.stamps is not None:
                 _read_device_times(record)
             if self._says_tracing_time and record.kind == "step":

@@ -27,10 +27,14 @@ from otel_torch_modules._emission.sampling import (
     takes_all,
     takes_none,
 )
+from otel_torch_modules._emission.sdk import current_context, make_current
 from otel_torch_modules._job.identity import JobIdentity
 from otel_torch_modules._records import OuterParent, Record, Stall
 from otel_torch_modules._spans.head import head_of
 from otel_torch_modules._step_context import OpenSpan
+
+# Under which a context has its span; to have the API put it there takes two calls.
+(_SPAN_KEY,) = trace.set_span_in_context(trace.INVALID_SPAN, context_api.Context())
 
 
 class _Attachment(NamedTuple):
@@ -171,22 +175,23 @@ class RecordContext:
         """Make `record` current in this thread unless it is, or unless its spans get ids that are not known yet."""
         if not self._ids_are_ours:
             return
-        outer = context_api.get_current()
+        outer = current_context()
         stack = self._attachments.stack
         if stack and stack[-1].context is outer and stack[-1].record is record:
             return
-        before = _span_in(outer)
-        if isinstance(before, OpenStepSpan) and before.shows(record):
+        # As in most programs there is nothing in it.
+        before = trace.get_current_span(outer) if outer else trace.INVALID_SPAN
+        if type(before) is OpenStepSpan and before.shows(record):
             return
         if stack and stack[-1].record is not record:  # one that was broken off
             self.detach(stack[-1].record)
-        if isinstance(before, OpenStepSpan):
+        if type(before) is OpenStepSpan:
             self.leave_closed()
-            outer, before = _without_closed(context_api.get_current())
+            outer, before = _without_closed(current_context())
         span = OpenStepSpan(record, self._open_span, self.settle, before, outer)
-        context = trace.set_span_in_context(span, outer)
+        context = context_api.Context({**outer, _SPAN_KEY: span})
         stack.append(_Attachment(record, span, context))
-        context_api.attach(context)
+        make_current(context)
 
     def detach(self, record: Record) -> None:
         """Undo `attach` where `record` is still current in this thread.
@@ -200,23 +205,23 @@ class RecordContext:
             try:
                 attachment.span.close()
             finally:
-                if context_api.get_current() is attachment.context:
+                if current_context() is attachment.context:
                     # Not by the token: the API's `detach` swallows what a signal handler raises in it.
-                    context_api.attach(attachment.span.outer)
+                    make_current(attachment.span.outer)
 
     def leave_closed(self) -> None:
         """Go back to what was current before a record that is closed, where the program has put its context back.
 
         That is what the end of a ``with span:`` does which was opened in a step and outlived it.
         """
-        current = context_api.get_current()
+        current = current_context()
         span = trace.get_current_span(current)
         if (
             isinstance(span, OpenStepSpan)
             and not span.is_open
             and current == trace.set_span_in_context(span, span.outer)
         ):
-            context_api.attach(span.outer)
+            make_current(span.outer)
 
 
 def _draw_ids(record: Record, ids: IdGenerator) -> None:
@@ -236,7 +241,7 @@ def _without_closed(context: context_api.Context) -> tuple[context_api.Context, 
 
 def _program_context() -> tuple[context_api.Context, trace.SpanContext | None]:
     """Return the current context as it would be without us, and that of its span; None where it has none."""
-    context = context_api.get_current()
+    context = current_context()
     if not context:  # as in most programs
         return context, None
     shown = span = trace.get_current_span(context)
@@ -246,7 +251,3 @@ def _program_context() -> tuple[context_api.Context, trace.SpanContext | None]:
         context = trace.set_span_in_context(span, context)
     parent = span.get_span_context()
     return context, parent if parent.is_valid else None
-
-
-def _span_in(context: context_api.Context) -> trace.Span:
-    return trace.get_current_span(context) if context else trace.INVALID_SPAN

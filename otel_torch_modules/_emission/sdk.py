@@ -9,6 +9,7 @@ Checked with opentelemetry-sdk 1.30.0 and 1.45.2. Where a later version renames 
   an error is logged and nothing is sent.
 - `span_limits`: limits that the program gave its provider are not obeyed, those of the environment are.
 - `stand_in`: spans that a program makes without a provider of its own are not sent.
+- `current_context`, `make_current`: two calls more at each boundary of a step.
 - `uninstrumented`: every traced HTTP client makes spans of our own exports.
 - `update_resource`: a forked child keeps its parent's process id in the resource.
 - `program_meter_provider`, `metric_exporters`, `preferences`: there are no metrics of training; an error is logged.
@@ -150,6 +151,19 @@ def stand_in(provider: TracerProvider) -> Callable[[], None]:
             proxy_class._tracer = own
 
     return stand_down
+
+
+_RUNTIME_CONTEXT: Final = getattr(context_api, "_RUNTIME_CONTEXT", None)
+
+current_context: Final[Callable[[], context_api.Context]] = getattr(
+    _RUNTIME_CONTEXT, "get_current", context_api.get_current
+)
+"""As of the API, which is a call around it."""
+
+make_current: Final[Callable[[context_api.Context], object]] = getattr(
+    _RUNTIME_CONTEXT, "attach", context_api.attach
+)
+"""The same."""
 
 
 def provider_is_set() -> bool:

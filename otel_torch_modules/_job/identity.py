@@ -226,16 +226,13 @@ class JobIdentity:
         if self._place is None:
             group = self._process_group()
             if group is None:
-                return self._find_launched_place()
+                # Looking through the environment takes longer than all else that a step's opening does.
+                if len(self._environ) != self._environ_length:
+                    self._environ_length = len(self._environ)
+                    self._launched_place = launchers.place(self._environ) or JobPlace(0, 1)
+                return self._launched_place
             self._place = JobPlace(*group)
         return self._place
-
-    def _find_launched_place(self) -> JobPlace:
-        # Looking through the environment takes longer than all else that a step's opening does.
-        if len(self._environ) != self._environ_length:
-            self._environ_length = len(self._environ)
-            self._launched_place = launchers.place(self._environ) or JobPlace(0, 1)
-        return self._launched_place
 
     def _name_run(self, place: JobPlace) -> str:
         name = self._config.run_id or launchers.run_id(self._environ)

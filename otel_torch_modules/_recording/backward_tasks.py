@@ -20,25 +20,28 @@ from otel_torch_modules._recording.torch_private.autograd import queue_callback
 
 
 class TaskEnd:
-    """Called by the engine when a graph task has run all nodes.
+    """Called by the engine when `task`, a graph task, has run all nodes.
 
     Args:
+        task: that has.
         on_ran: called when all nodes have run.
         on_end: called when the task has come to its end.
-        on_error: called while an exception is handled that came up in here; returns whether it is the program's.
+        fail: see `Recorder.fail`.
     """
 
-    __slots__ = ("__weakref__", "_again", "_on_end", "_on_error", "_on_ran")
+    __slots__ = ("__weakref__", "_again", "_fail", "_on_end", "_on_ran", "_task")
 
     def __init__(
         self,
-        on_ran: Callable[[], None],
-        on_end: Callable[[], None],
-        on_error: Callable[[], bool],
+        task: GraphTask,
+        on_ran: Callable[[GraphTask], None],
+        on_end: Callable[[GraphTask], None],
+        fail: Callable[[str], bool],
     ) -> None:
+        self._task = task
         self._on_ran = on_ran
         self._on_end = on_end
-        self._on_error = on_error
+        self._fail = fail
         self._again = True
 
     def __call__(self) -> None:
@@ -48,11 +51,11 @@ class TaskEnd:
                 # the wait of DistributedDataParallel for its all-reduce comes before the end, not after it.
                 self._again = False
                 queue_callback(self)
-                self._on_ran()
+                self._on_ran(self._task)
             else:
-                self._on_end()
+                self._on_end(self._task)
         except BaseException:
-            if self._on_error():
+            if self._fail("at the end of backward"):
                 raise
 
 

@@ -35,7 +35,7 @@ def leaves_nodes_out(node: Node) -> bool:
             return True
         # Each node's are asked for once: that makes objects of Python.
         last = -1
-        for node in following:
+        for node in reversed(following):  # parameters come last, and one is enough
             behind = node.next_functions
             if not behind:
                 return False  # a leaf that nobody named gets its gradient

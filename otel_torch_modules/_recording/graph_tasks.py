@@ -15,7 +15,7 @@ from otel_torch_modules._recording.backward_tasks import GraphTask, TaskEnd
 from otel_torch_modules._recording.boundary import Boundary
 from otel_torch_modules._recording.captures import leaves_nodes_out, stops_at
 from otel_torch_modules._recording.open_log import OpenLog
-from otel_torch_modules._recording.thread_state import ThreadState
+from otel_torch_modules._recording.thread_state import Threads
 from otel_torch_modules._recording.torch_private.autograd import (
     current_node,
     graph_task_id,
@@ -29,21 +29,17 @@ class GraphTasks:
     """Writes down graph tasks, each into the log that is open where it begins.
 
     Args:
-        thread: returns the state of the thread that asks.
-        boundary: returns who is told of those that begin and end.
         shared: the log of the open step.
         fail: tells of an error of ours.
     """
 
-    def __init__(
-        self,
-        thread: Callable[[], ThreadState],
-        boundary: Callable[[], Boundary],
-        shared: OpenLog,
-        fail: Callable[[str], bool],
-    ) -> None:
-        self._thread = thread
-        self._boundary = boundary
+    local: Threads
+    """The state of the thread that asks; to be set before the first mark, as what follows."""
+
+    boundary: Boundary
+    """Told of those that begin and end."""
+
+    def __init__(self, shared: OpenLog, fail: Callable[[str], bool]) -> None:
         self._shared = shared
         self.fail = fail  # see `Recorder.fail`
         self.open: dict[int, GraphTask] = {}
@@ -86,10 +82,10 @@ class GraphTasks:
         if known is not None:
             self._last = known
             return known
-        state = self._thread()
+        state = self.local.state
         if (state.own or self._shared).log is None:
             return _NO_TASK
-        self._boundary().task_opens()
+        self.boundary.task_opens()
         into = state.own or self._shared
         node: Node | None = current_node()  # None while a compiled or distributed backward runs
         code = 0
@@ -99,11 +95,7 @@ class GraphTasks:
         # With phases only there are so few marks that each is asked for itself.
         selective = node is not None and (into.phases_only or leaves_nodes_out(node))
         self._last = self.open[number] = entered = GraphTask(number, code, selective, into)
-        end = TaskEnd(
-            lambda: self._ran(entered),
-            lambda: self._leave(entered),
-            lambda: self.fail("at the end of backward"),
-        )
+        end = TaskEnd(entered, self._ran, self._leave, self.fail)
         queue_callback(end)
         log = into.log
         if log is not None:
@@ -118,7 +110,7 @@ class GraphTasks:
     def _ran(self, task: GraphTask) -> None:
         log = task.into.log
         if log is not None:
-            log.extend((TASK_END, self._thread().code, task.code, now(), None))
+            log.extend((TASK_END, self.local.state.code, task.code, now(), None))
 
     def _leave(self, task: GraphTask) -> None:
         """Take note that the graph task came to its end."""
@@ -126,7 +118,7 @@ class GraphTasks:
         time = now()
         log = task.into.log
         if log is not None and known is not None:
-            log.extend((TASK_END, self._thread().code, task.code, time, True))
+            log.extend((TASK_END, self.local.state.code, task.code, time, True))
             if task.into.stamps is not None and not task.code:
                 task.into.stamps.backward_ended(time)
         self._end(task, time, failed=False)
@@ -140,8 +132,9 @@ class GraphTasks:
     def _end(self, task: GraphTask, time: int, failed: bool) -> None:
         if self._last is task:
             self._last = _NO_TASK
-        if task.into.of_step:
-            self._boundary().task_closes(time, failed=failed)
+        record = task.into.record
+        if record is None or record.kind == "step":  # no evaluation's
+            self.boundary.task_closes(time, failed=failed)
 
     def forget(self) -> None:
         """Write nothing of the graph tasks that run: what comes is another record's, or another process's."""

@@ -27,13 +27,11 @@ class Losses:
     def __init__(self, count: Callable[[str], None], give_up: Callable[[], None]) -> None:
         self._count = count
         self._give_up = give_up
-        self._in_a_row = 0
+        self.in_a_row = 0
+        """Records that were lost since one was whole."""
         self._said: set[tuple[str, str, str]] = set()
-
-    @property
-    def given_up(self) -> bool:
-        """Whether the hooks were taken off."""
-        return self._in_a_row >= _MOST_IN_A_ROW
+        self.given_up = False
+        """The hooks were taken off."""
 
     def add(self, error: BaseException, where: str) -> None:
         """Take note that `error`, which came up at the place that `where` names, has cost a record."""
@@ -42,11 +40,12 @@ class Losses:
         self._count(error_type(error))
         if is_interruption(error):  # the program's: it hears of it
             return
-        self._in_a_row += 1
+        self.in_a_row += 1
         self.say(
             error, "A record is lost to an error of otel-torch-modules %s; tracing goes on", where
         )
-        if self.given_up:
+        if self.in_a_row >= _MOST_IN_A_ROW:
+            self.given_up = True
             report(
                 logger,
                 "Tracing stops: %d records in a row were lost to errors of otel-torch-modules; training goes on",
@@ -64,4 +63,4 @@ class Losses:
     def end_with_a_whole_record(self) -> None:
         """Take note that a record is whole."""
         if not self.given_up:
-            self._in_a_row = 0
+            self.in_a_row = 0

@@ -120,7 +120,9 @@ def base_node(view: Tensor, first: int, site: Site) -> Node | None:
     if not view.requires_grad:
         return None
     made: Node | None = view._base.grad_fn  # type: ignore[union-attr]
-    if made is None or made._sequence_nr() < first or _ends_in_function(view, site):
+    if made is None or made._sequence_nr() < first or site.ends_in_function:
+        return None
+    if site.ends_in_function is None and _ends_in_function(view, site):
         return None
     return made
 

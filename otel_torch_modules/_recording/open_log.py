@@ -47,8 +47,3 @@ class OpenLog:
         if self.record is not None:
             self.record.truncated = True
         return True
-
-    @property
-    def of_step(self) -> bool:
-        """Whether it is no evaluation's."""
-        return self.record is None or self.record.kind == "step"

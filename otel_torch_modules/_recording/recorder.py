@@ -46,9 +46,6 @@ class Recorder:
         config: which modules are recorded, how deep, how many.
     """
 
-    boundary: Boundary
-    """Told of root calls and backward passes; to be set before `install`."""
-
     record_shapes: Callable[[bool], None]
     """Record shapes from now on, or no more, whatever the options say; there is one when it is installed."""
 
@@ -59,23 +56,28 @@ class Recorder:
         self._codes: frozenset[CodeType] = frozenset()  # of our frames around each call
         self._wrapper: Callable[..., Any] | None = None
         self.sites = ModuleSites(config.records_module)
-        self._shared = OpenLog()  # of the open step
-        self._tasks = GraphTasks(
-            lambda: self._threads.state, lambda: self.boundary, self._shared, self.fail
-        )
+        self.step = OpenLog()
+        """What is recorded of the open step."""
+        self.tasks = GraphTasks(self.step, self.fail)
+        """The backward passes that run."""
         self.threads = KnownThreads()
         """What is known of each thread that has called a module."""
         self._codes_of_threads = count()
-        self._threads = Threads(self._new_thread)
+        self.local = self.tasks.local = Threads(self._new_thread)
+        """The state of the thread that asks."""
 
     @property
-    def thread(self) -> ThreadState:
-        """The state of the thread that asks."""
-        return self._threads.state
+    def boundary(self) -> Boundary:
+        """Told of root calls and backward passes; to be set before `install`."""
+        return self._boundary
+
+    @boundary.setter
+    def boundary(self, boundary: Boundary) -> None:
+        self._boundary = self.tasks.boundary = boundary
 
     def thread_code(self) -> int:
         """Return the code of the thread that asks."""
-        return self._threads.state.code
+        return self.local.state.code
 
     def code_of_thread(self, identifier: int) -> int:
         """Return the code of the thread with this identifier; -1 where it has called no module."""
@@ -83,29 +85,15 @@ class Recorder:
         return -1 if state is None else state.code
 
     @property
-    def record(self) -> Record | None:
-        """The step that is recorded."""
-        return self._shared.record
-
-    @property
-    def log(self) -> list[Any] | None:
-        """Its log."""
-        return self._shared.log
-
-    @property
     def records_modules(self) -> bool:
         """Whether a step is recorded with its modules."""
-        return self._shared.log is not None and not self._shared.phases_only
+        return self.step.log is not None and not self.step.phases_only
 
     def _new_thread(self) -> ThreadState:
         code = next(self._codes_of_threads)
-        state = ThreadState(code, self._tasks.make_mark(code), self._shared, self.fail)
+        state = ThreadState(code, self.tasks.make_mark(code), self.step, self.fail)
         self.threads.add(state)
         return state
-
-    def write_to(self, record: Record | None) -> None:
-        """Record into the step `record` from now on, or nothing where it is None: what no thread has as its own."""
-        self._shared.turn_to(record)
 
     def install(self) -> None:
         """Wrap ``nn.Module.__call__``, by all of its names: pickle looks a function up by the one that it was given."""
@@ -120,7 +108,7 @@ class Recorder:
         self._wrapper, codes, self.record_shapes = wrapper_around(
             original,
             self._config,
-            self._threads,
+            self.local,
             self.sites,
             self._root_call,
             self.fail,
@@ -135,9 +123,9 @@ class Recorder:
             if getattr(nn.Module, name) is self._wrapper:
                 setattr(nn.Module, name, self._original)
         self._wrapper = None
-        self.write_to(None)
-        self._tasks.settle()
-        self._tasks.forget()
+        self.step.turn_to(None)
+        self.tasks.settle()
+        self.tasks.forget()
         self.sites.clear()
 
     def _root_call(
@@ -150,8 +138,8 @@ class Recorder:
     ) -> Any:
         if self._wrapper is None:  # taken off, where somebody had wrapped it since
             return original(module, *args, **kwargs)
-        tasks = self._tasks
-        state = self._threads.state
+        tasks = self.tasks
+        state = self.local.state
         task, graph = -1, False
         opened = around = site = begun = None
         try:
@@ -168,8 +156,8 @@ class Recorder:
                     into = around
                     recorded = into.log is not None and not into.phases_only
                 else:
-                    recorded = self.boundary.root_opens(module)
-                    into = state.own or self._shared
+                    recorded = self._boundary.root_opens(module)
+                    into = state.own or self.step
                     if recorded and into.phases_only:
                         site = self.sites.root(module)
                     elif recorded:
@@ -217,7 +205,7 @@ class Recorder:
                         tasks.settle()
                     if begun is not None and state.into.stamps is not None:
                         state.into.stamps.forward_ended(begun, state.code)
-                    self.boundary.root_closes(failed)
+                    self._boundary.root_closes(failed)
                 except BaseException:
                     if self.fail("at the end of a root module's call"):
                         raise
@@ -233,12 +221,12 @@ class Recorder:
         """Return the log into which a compiled region is written that runs now in this thread, None where it is not,
         the code of the thread, whether it is in a backward, and whether it is in a module's call or a backward.
         """
-        state = self._threads.state
+        state = self.local.state
         task = graph_task_id()
         in_backward, in_call = task != -1, task != -1 or bool(state.stack)
-        into = self._tasks.running(task).into if in_backward else state.into
+        into = self.tasks.running(task).into if in_backward else state.into
         if not in_call:  # a compiled function, unless it is in a root call that is left out
-            into = self._shared
+            into = self.step
         log = into.log
         if log is None or into.phases_only or (not in_call and state.stack is None):
             return None, state.code, in_backward, in_call
@@ -247,22 +235,9 @@ class Recorder:
             return None, state.code, in_backward, in_call
         return log, state.code, in_backward, in_call
 
-    def settle(self) -> None:
-        """Take note of the graph tasks that were given up: that was written down, but nobody told."""
-        self._tasks.settle()
-
-    def forget_tasks(self) -> None:
-        """Write nothing of the graph tasks that run: what comes is another record's, or another process's."""
-        self._tasks.forget()
-
-    @property
-    def runs_backward(self) -> bool:
-        """Whether a graph task runs, in whatever thread."""
-        return self._tasks.any_runs
-
     def span_id(self, record: Record) -> int:
         """Return the id of the innermost open span of `record` in this thread: see :class:`OpenSpan`."""
-        state = self._threads.state
+        state = self.local.state
         depth = 2 if state.root_only else len(state.stack or ())
         log = state.into.log
         if record is not state.into.record or log is None or depth < 2:  # the bottom is not a call
@@ -275,7 +250,7 @@ class Recorder:
 
     def note(self, record: Record, method: str, arguments: tuple[Any, ...]) -> None:
         """Keep what the program says of the innermost open span: see :class:`OpenSpan`."""
-        state = self._threads.state
+        state = self.local.state
         log = state.into.log
         if record is not state.into.record or log is None:
             log = record.log
@@ -294,13 +269,13 @@ class Recorder:
         error = sys.exc_info()[1]
         assert error is not None
         try:
-            state = self._threads.state
-            into = state.own or self._shared
+            state = self.local.state
+            into = state.own or self.step
             into.record = into.log = into.stamps = None
-            self._tasks.drop(into)
+            self.tasks.drop(into)
             state.last_input = state.last_output = state.returned_at = -1
             self.sites.clear()  # some may be half known
-            self.boundary.lose(error, where)
+            self._boundary.lose(error, where)
         except Exception as another:
             if is_interruption(another):
                 raise

@@ -96,7 +96,7 @@ def lets_through(handler: ast.ExceptHandler) -> bool:
     return False
 
 
-ASKING = {"is_interruption", "_is_interruption", "fail", "call_fails", "_on_error"}
+ASKING = {"is_interruption", "_is_interruption", "fail", "call_fails", "_fail"}
 
 
 def jumps(node: ast.AST) -> bool:

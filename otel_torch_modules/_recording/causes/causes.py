@@ -55,6 +55,7 @@ class Causes:
         self._collecting = [
             watch.collect for watch in (compilation, garbage) if watch in self._watching
         ]
+        self._pending = [happened.kept, compilation.ended, garbage.stops]
 
     def install(self) -> None:
         """Watch for them from now on."""
@@ -86,10 +87,11 @@ class Causes:
 
     def put_into(self, record: Record) -> None:
         """Write what happened in the time of `record`, which is complete, into its log. Called on any thread."""
-        with self._lock:
-            for collect in self._collecting:
-                collect()
-            self._happened.put_into(record)
+        if any(self._pending):
+            with self._lock:
+                for collect in self._collecting:
+                    collect()
+                self._happened.put_into(record)
 
     def forget(self) -> None:
         """Forget what happened: in a forked child, for it is the parent's."""

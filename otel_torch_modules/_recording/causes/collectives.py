@@ -102,7 +102,7 @@ class Collectives:
 
     def modules_open(self) -> None:
         """Stand before torch's kernels, if there is a process group: a step opens whose modules are recorded."""
-        if self._undo is None and _IS_AVAILABLE and distributed.is_initialized():
+        if self._undo is None and _IS_AVAILABLE and distributed.GroupMember.WORLD is not None:
             self._undo = bool  # not once more, whatever comes of it
             self._listening[0] = self
             try:

@@ -39,7 +39,8 @@ class Compilation:
         self._on_start = happened.guarded(self._starts, "where a compilation starts")
         self._on_end = happened.guarded(self._ends, "where a compilation ends")
         self._started: tuple[int, int] | None = None  # thread and time
-        self._ended: list[_Compilation] = []
+        self.ended: list[_Compilation] = []
+        """Those that `collect` has not added yet."""
         self._handler: Any = None
 
     def install(self) -> None:
@@ -70,13 +71,14 @@ class Compilation:
         started, self._started = self._started, None
         if started is not None:
             told = compilation_told(*arguments)
-            self._ended.append(_Compilation(*started, now(), *told))
+            self.ended.append(_Compilation(*started, now(), *told))
 
     def collect(self) -> None:
         """Add those that ended since the last time."""
-        if not self._ended:
+        if not self.ended:
             return
-        ended, self._ended = self._ended, []
+        ended = self.ended.copy()
+        del self.ended[: len(ended)]
         metrics = compilation_metrics()
         for thread, start, end, identifier, trigger in ended:
             function = file = reason = None

@@ -63,11 +63,12 @@ class GarbageCollection:
         self._happened = happened
         self._code_of = code_of
         self._starts: deque[int] = deque(maxlen=_MOST)
-        self._stops: deque[tuple[int, int]] = deque(maxlen=_MOST)
+        self.stops: deque[tuple[int, int]] = deque(maxlen=_MOST)
+        """The ends of those that `collect` has not added yet."""
         self._told = _Told(maxlen=_MOST)
         sinks = (
             _Starts(self._starts.append, iter(now, None)),
-            _Stops(self._stops.append, zip(iter(now, None), iter(get_ident, None), strict=True)),
+            _Stops(self.stops.append, zip(iter(now, None), iter(get_ident, None), strict=True)),
             self._told,
         )
         self._callbacks: list[Callable[..., Any]] = [partial(setattr, sink) for sink in sinks]
@@ -84,7 +85,7 @@ class GarbageCollection:
 
     def collect(self) -> None:
         """Add those that ended since the last time."""
-        starts, stops = self._starts, self._stops
+        starts, stops = self._starts, self.stops
         while stops:
             end, thread = stops.popleft()
             told = self._told.popleft()

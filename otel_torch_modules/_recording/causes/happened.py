@@ -43,7 +43,8 @@ class Happened:
     def __init__(self, code: Callable[[], int], fail: Callable[[str], bool]) -> None:
         self.code = code
         self._fail = fail
-        self._kept: deque[_Happening] = deque(maxlen=_MOST)
+        self.kept: deque[_Happening] = deque(maxlen=_MOST)
+        """In the order in which it was added."""
 
     def guarded(self, function: Callable[..., None], where: str) -> Callable[..., None]:
         """Return `function`, which adds, so that an error of ours in it stays ours."""
@@ -59,21 +60,21 @@ class Happened:
             end: the same.
             detail: what is said of it, as the log has it.
         """
-        self._kept.append(_Happening(event, thread, start, end, detail))
+        self.kept.append(_Happening(event, thread, start, end, detail))
 
     def put_into(self, record: Record) -> None:
         """Write what happened in the time of `record`, in its threads, into its log.
 
         What happened before a step is forgotten: it belongs to no other.
         """
-        if not self._kept:
+        if not self.kept:
             return
-        record.truncated |= len(self._kept) == _MOST
+        record.truncated |= len(self.kept) == _MOST
         left: list[_Happening] = []
         kept: list[_Happening] = []
         try:
-            for _ in range(len(self._kept)):
-                kept.append(self._kept.popleft())
+            for _ in range(len(self.kept)):
+                kept.append(self.kept.popleft())
         except IndexError as error:  # a step in a signal handler has taken them meanwhile
             if is_interruption(error):
                 raise
@@ -91,11 +92,11 @@ class Happened:
         record.passing = bool(found)
         if found:
             _merge(log, found)
-        self._kept.extendleft(reversed(left))
+        self.kept.extendleft(reversed(left))
 
     def clear(self) -> None:
         """Forget all."""
-        self._kept.clear()
+        self.kept.clear()
 
 
 def _merge(log: list[Any], found: list[_Happening]) -> None:

@@ -1,6 +1,7 @@
 """What is measured of a step as a whole: read where it ends, and where one begins that begins where none ended.
 
 A step that follows straight on another begins with what was read at that one's end, so there is one reading a step.
+What follows from it is computed on the worker's thread.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Measures:
 
     def __init__(self, measures: Sequence[Measure]) -> None:
         self._measures = measures
+        self._reads = [measure.read for measure in measures]
         self._began: list[Any] = []
         self._thread = 0  # that read last
         self._last: list[Any] = []
@@ -43,20 +45,23 @@ class Measures:
         """Read, unless the last step ended where this one starts (ns)."""
         if not self._measures:
             return
-        goes_on = start == self._ended and self._thread == get_ident()
-        self._began = self._last if goes_on else self._read()
-        self._thread, self._ended = get_ident(), _NEVER
+        thread = get_ident()
+        goes_on = start == self._ended and self._thread == thread
+        self._began = self._last if goes_on else [read() for read in self._reads]
+        self._thread, self._ended = thread, _NEVER
 
     def step_ends(self, record: Record, end: int) -> None:
-        """Say in `record` what was measured since it began; it may end once more."""
+        """Keep in `record` how they stood when it began and stand now; it may end once more."""
         if self._measures and self._thread == get_ident():  # not where autograd's thread ends it
-            self._last, self._ended = self._read(), end
-            read = zip(self._measures, self._began, self._last, strict=True)
-            record.measured = {
-                attribute: value
-                for measure, before, after in read
-                for attribute, value in measure.since(before, after).items()
-            }
+            last = [read() for read in self._reads]
+            self._last, self._ended = last, end
+            record.readings = self._began, last
 
-    def _read(self) -> list[Any]:
-        return [measure.read() for measure in self._measures]
+    def say(self, record: Record) -> None:
+        """Say in `record`, which has ended, what was measured since it began."""
+        if record.readings is not None:
+            (began, ended), record.readings = record.readings, None
+            measured = dict(record.measured)
+            for measure, before, after in zip(self._measures, began, ended, strict=True):
+                measured.update(measure.since(before, after))
+            record.measured = measured

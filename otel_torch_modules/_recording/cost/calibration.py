@@ -95,10 +95,10 @@ def _measure() -> CallCost:
         plain.add(untraced, _forward)
         for runs, phases_only in ((phases, True), (full, False)):
             record = Record("step", 0, 0, 0, phases_only=phases_only)
-            recorder.write_to(record)
+            recorder.step.turn_to(record)
             runs.add(traced, recorded)
             runs.events = len(record.log) // WIDTH
-    recorder.write_to(None)
+    recorder.step.turn_to(None)
     events = full.events - phases.events
     left_out = max(phases.inside_ns - plain.inside_ns, 0)
     return CallCost(

@@ -37,7 +37,8 @@ class Border:
         self._trained: dict[int, weakref.ref[nn.Module]] = {}
         # Modules that are called in training mode and never trained, by id.
         self._idle: dict[int, weakref.ref[nn.Module]] = {}
-        self._unsure: weakref.ref[nn.Module] | None = None  # one that may be trained
+        self.unsure: weakref.ref[nn.Module] | None = None
+        """The module of the last forward outside any step, if that may have been trained."""
 
     # What is known of modules.
 
@@ -51,17 +52,13 @@ class Border:
 
     def passes(self, module: nn.Module) -> None:
         """Take note of a forward of `module` outside any step: what follows may show that it was trained."""
-        self._unsure = weakref.ref(module) if torch.is_grad_enabled() else None
-
-    def step_opens(self) -> None:
-        """Take note that what follows says nothing of the forwards before."""
-        self._unsure = None
+        self.unsure = weakref.ref(module) if torch.is_grad_enabled() else None
 
     def optimizer_steps(self) -> bool:
         """Return whether an optimizer's step shows that the last forward outside any step was trained."""
-        if self._unsure is None:
+        if self.unsure is None:
             return False
-        self._remember(self._unsure)
+        self._remember(self.unsure)
         return True
 
     def idles(self, module: weakref.ref[nn.Module]) -> None:
@@ -71,7 +68,7 @@ class Border:
     def _remember(self, module: weakref.ref[nn.Module]) -> None:
         self._trained = _with(self._trained, module)
         self._idle.pop(id(module()), None)
-        self._unsure = None
+        self.unsure = None
 
     # From evaluations to a step.
 
@@ -85,7 +82,7 @@ class Border:
         last[:0] = [*record.log, *chain.from_iterable(closed)]
         record.log = last  # the list that a call which is open goes on writing to
         if step.recorded:
-            self._recorder.write_to(record)
+            self._recorder.step.turn_to(record)
 
     def open_with(self, step: OpenStep, forwards: list[Forward]) -> None:
         """Let `step` begin with forwards that a backward has come to, though nobody expected it to."""

@@ -53,7 +53,8 @@ class CurrentStep:
         self._ended = EndedSteps(hurry, self._send)
         self._admission = admission
         self._border = border
-        self._measures = measures
+        self.measures = measures
+        """Are taken of each step: told of its beginning when it is known when that is."""
         self._device_events = device_events
         self.fetches_of_threads: dict[int, dict[str, Any]] = {}
         """The attributes of `fetches` in each thread, by its identifier, for who looks on from another one."""
@@ -112,13 +113,8 @@ class CurrentStep:
         if step.recorded and self._device_events is not None:
             self._device_events.step_opens(record)
         self.has_modules = not record.phases_only
-        self.recorder.write_to(record if step.recorded else None)
+        self.recorder.step.turn_to(record if step.recorded else None)
         return step
-
-    def begin(self, step: OpenStep) -> None:
-        """Take note that it is known when `step`, which has just been made, begins."""
-        if step.recorded:
-            self._measures.step_begins(step.record.start)
 
     # It ends.
 
@@ -128,12 +124,12 @@ class CurrentStep:
             step.ended = True
             self._admission.context.detach(step.record)
             if step.recorded:
-                self._measures.step_ends(step.record, self.end)
+                self.measures.step_ends(step.record, self.end)
             if not step.released:
                 if step.first_reached:
                     self._border.give_back(step.leave_early_roots(), self._index_before)
                 step.released = True
-                self._ended.put(step.record, self.recorder.thread)
+                self._ended.put(step.record, self.recorder.local.state)
 
     def end_by_optimizer(self, step: OpenStep) -> None:
         """Let it have ended as most do."""
@@ -160,7 +156,8 @@ class CurrentStep:
     def take_waits(self) -> list[Wait]:
         """Return the waits for data that came before it showed that the step was over: they are the next one's."""
         waits, self._waits = self._waits, []
-        return waits if self.step is None else waits + self._waits_after(self.step)
+        step = self.step
+        return waits if step is None or step.released else waits + self._waits_after(step)
 
     def _waits_after(self, step: OpenStep) -> list[Wait]:
         if step.released or self.by_hand:  # it may be the worker's, or is the program's word
@@ -187,20 +184,25 @@ class CurrentStep:
 
     def hand_over(self) -> None:
         """Send off what there is, whatever state it is in."""
-        self.recorder.settle()
-        step = self.reclaim()
+        tasks = self.recorder.tasks
+        if tasks.open:
+            tasks.settle()
+        step = self.step
+        if step is not None and step.released:
+            step = self.reclaim()
         if step is not None:
             self._admission.context.detach(step.record)
-            if self.recorder.record is step.record:
-                self.recorder.write_to(None)
-                self.recorder.forget_tasks()
+            if self.recorder.step.record is step.record:
+                self.recorder.step.turn_to(None)
+                if tasks.open:
+                    tasks.forget()
             if step.first_reached:
                 self._border.give_back(step.leave_early_roots(), self._index_before)
             step.record.end = self.end
             if self.by_hand:  # what comes after is in none
                 self.last_span()
                 if step.recorded:
-                    self._measures.step_ends(step.record, self.end)
+                    self.measures.step_ends(step.record, self.end)
             self.step = None  # from here on it is another's
             self._admission.close_step(step.record)
 
@@ -209,7 +211,7 @@ class CurrentStep:
         self._ended.send_idle(self._is_idle)
 
     def _is_idle(self) -> bool:
-        return now() - self.end > _IDLE and not self.recorder.runs_backward
+        return now() - self.end > _IDLE and not self.recorder.tasks.any_runs
 
     def hand_over_ended(self) -> None:
         """Send off what has ended."""
@@ -240,7 +242,7 @@ class CurrentStep:
     def drop(self) -> None:
         """Let there be none, and let nobody train, as far as is known."""
         self.step = self._thread = None
-        self.recorder.write_to(None)
+        self.recorder.step.turn_to(None)
 
     def lose(self) -> bool:
         """Drop the open step; return whether it was not lost before.
@@ -282,13 +284,13 @@ class CurrentStep:
         self._waits = []
         self.drop()
         self.index = 0
-        self.recorder.forget_tasks()
+        self.recorder.tasks.forget()
 
     # What is written into it.
 
     def log_waits(self, waits: list[Wait]) -> None:
         """Write down waits for data."""
-        record = self.recorder.record
+        record = self.recorder.step.record
         if record is not None:
             for wait in waits:
                 record.log += wait.events(record)  # they are over: no stamps are taken
@@ -301,9 +303,9 @@ class CurrentStep:
             begin: when it began, of one that has lasted; perf_counter_ns.
             said: what is said of it.
         """
-        log, time = self.recorder.log, now()
+        log, time = self.recorder.step.log, now()
         if log is not None:
-            log.extend((event, self.recorder.thread.code, begin, time, said))
+            log.extend((event, self.recorder.local.state.code, begin, time, said))
         return time
 
     @property

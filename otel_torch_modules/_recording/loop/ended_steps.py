@@ -15,7 +15,7 @@ from otel_torch_modules._recording.thread_state import ThreadState
 from otel_torch_modules._records import Record
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Ended:
     record: Record
     thread: ref[ThreadState]
@@ -35,11 +35,15 @@ class EndedSteps:
     ) -> None:
         self._hurry = hurry
         self._send = send
+        self._thread: ref[ThreadState] | None = None  # that has ended the last one
         self._ended: deque[_Ended] = deque()
 
     def put(self, record: Record, thread: ThreadState) -> None:
         """Take the record of a step that has ended in `thread`."""
-        self._ended.append(_Ended(record, ref(thread, self._hurry())))
+        known = self._thread
+        if known is None or known() is not thread:
+            known = self._thread = ref(thread, self._hurry())
+        self._ended.append(_Ended(record, known))
 
     def take_back(self) -> bool:
         """Return whether the last one is the loop's again: the worker has not had it."""
@@ -52,7 +56,8 @@ class EndedSteps:
         return True
 
     def clear(self) -> None:
-        """Drop them."""
+        """Drop them: in a forked child, which has another worker to call back, or for an error of ours."""
+        self._thread = None
         self._ended.clear()
 
     def send_all(self) -> None:

@@ -67,6 +67,8 @@ class Evaluations:
         self._admission = admission
         self._fetches = fetches
         self._thread = _Thread()
+        self.threads: set[int] = set()
+        """Those with a forward outside any step since they opened one last: elsewhere there is nothing to ask for."""
         self._held = HeldEvaluations(admission, losses)
 
     def root_opens(self, module: nn.Module, last_step: int | None, begin: int) -> bool:
@@ -77,6 +79,7 @@ class Evaluations:
             last_step: the number of the last step; None where there has been none.
             begin: when an evaluation begins that this is the first forward of (ns).
         """
+        self.threads.add(threading.get_ident())
         thread = self._thread
         thread.outside = True
         self._fetches.evaluation_begins()
@@ -104,7 +107,7 @@ class Evaluations:
         into = evaluation.into
         into.turn_to(record)
         into.phases_only |= record.truncated
-        self._recorder.thread.own = into
+        self._recorder.local.state.own = into
         self._admission.context.attach(record)
         return True
 
@@ -117,7 +120,7 @@ class Evaluations:
             record.start = now()
         # A thread that serves one request, and ends, is no end of a job.
         hurry = None if last_step is None else self._hurry()
-        thread = weakref.ref(self._recorder.thread, hurry)
+        thread = weakref.ref(self._recorder.local.state, hurry)
         return Evaluation(record, recorded, self._fetches.begin_evaluation(), thread)
 
     def _last_that_goes_on(self) -> Evaluation | None:
@@ -159,7 +162,7 @@ class Evaluations:
         if forward is not None:
             forward.trainable = trainable
         if not trainable:
-            self._recorder.thread.own = None
+            self._recorder.local.state.own = None
         if record.lost or not evaluation.recorded:
             thread.open = None
             if not (evaluation.is_one_forward or record.lost):
@@ -227,9 +230,11 @@ class Evaluations:
 
     def end(self) -> None:
         """End the evaluation of this thread: it opens a step, or an error of ours has cost a record."""
-        self._recorder.thread.own = None
+        self._recorder.local.state.own = None
         self._thread.last = None
         self._held.end_those_of_thread()
+        if not self._thread.outside:  # else its root call may run, and ends as one that is outside
+            self.threads.discard(threading.get_ident())
 
     def end_all(self) -> None:
         """Send off those between two forwards, of all threads."""

@@ -69,9 +69,9 @@ class Hindsight:
         step.record.micro_batches = sum(root.module() is step.root for root in roots)
         if step.recorded:
             step.record.log = log
-            current.recorder.write_to(step.record)
+            current.recorder.step.turn_to(step.record)
             self._admission.context.attach(step.record)
-            current.begin(step)
+            current.measures.step_begins(step.record.start)
         return step
 
     def part(self, step: OpenStep) -> None:
@@ -98,7 +98,7 @@ class Hindsight:
             step is not None
             and step.recorded
             and not (step.ended or step.backwards)
-            and not (current.by_hand or current.recorder.runs_backward)
+            and not (current.by_hand or current.recorder.tasks.any_runs)
             and self._iterations.outgrows(step)
         ):
             self.undo(step)

@@ -122,9 +122,13 @@ class LoopHooks:
 
     def _before_zero_grad(self, original: Function) -> Function:
         dropped = self._guarded(self._loop.gradients_dropped, "before gradients are dropped")
+        current = self._loop.current
 
         def zero_grad(*args: Any, **kwargs: Any) -> Any:
-            dropped()
+            if not is_dynamo_compiling():
+                step = current.step
+                if step is not None and step.backwards and not step.ended:
+                    dropped()
             return original(*args, **kwargs)
 
         return zero_grad

@@ -72,9 +72,9 @@ class Iterations:
         if self._undone and step.reached_what_was_before:
             self._patience = sys.maxsize
 
-    def root_opens(self, step: OpenStep) -> None:
-        """Take note of a forward of the root of `step`."""
-        if not (step.recorded or self._is_seen):  # else its backward is seen
+    def left_out_root_opens(self, step: OpenStep) -> None:
+        """Take note of a forward of the root of `step`, which is not recorded: else its backward is seen."""
+        if not self._is_seen:
             self._unseen_updates.remember(step.root)
 
     def outgrows(self, step: OpenStep) -> bool:

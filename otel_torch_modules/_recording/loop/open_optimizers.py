@@ -26,22 +26,36 @@ class _OpenOptimizer:
         self.stamp: Stamp | None = None  # the same
 
 
-class OpenOptimizers(threading.local):
-    """Those of the thread that asks, one inside the other: each has its own. ``__init__`` runs once in each."""
+class _Thread(threading.local):
+    """What there is in a thread. ``__init__`` runs once in each."""
 
     def __init__(self) -> None:
-        self._open: list[_OpenOptimizer] = []
-        self._raised: list[_OpenOptimizer] = []  # in the open step
+        self.open: list[_OpenOptimizer] = []
+        self.raised: list[_OpenOptimizer] = []  # in the open step
         self.ended = 0
-        """How many have ended."""
+
+
+class OpenOptimizers:
+    """Those of the thread that asks, one inside the other: each has its own."""
+
+    def __init__(self) -> None:
+        self._thread = _Thread()
+        self.threads: dict[int, list[_OpenOptimizer]] = {}
+        """Those of each thread in which one runs or has raised: elsewhere there is nothing to ask for."""
 
     def __bool__(self) -> bool:
-        return bool(self._open)
+        return bool(self._thread.open)
+
+    @property
+    def ended(self) -> int:
+        """How many have ended."""
+        return self._thread.ended
 
     @property
     def start(self) -> int | None:
         """When the outermost began; None where there is none."""
-        return self._open[0].start if self._open else None
+        open_now = self._thread.open
+        return open_now[0].start if open_now else None
 
     def starts(self, optimizer: Optimizer, stamps: StepStamps | None) -> None:
         """Take note that the step of `optimizer` begins; where it calls that of its base class it has already.
@@ -50,36 +64,52 @@ class OpenOptimizers(threading.local):
             optimizer: what steps.
             stamps: of the step that it belongs to, as far as is known.
         """
-        if not self.holds(optimizer):
-            entry = _OpenOptimizer(optimizer)
-            if stamps is not None and not self._open:
-                entry.stamp = stamps.take()
-            self._open.append(entry)
+        open_now = self._thread.open
+        if not open_now:
+            self.threads[threading.get_ident()] = open_now
+        elif self.holds(optimizer):
+            return
+        entry = _OpenOptimizer(optimizer)
+        if stamps is not None and not open_now:
+            entry.stamp = stamps.take()
+        open_now.append(entry)
 
     def holds(self, optimizer: Optimizer) -> bool:
         """Return whether the step of `optimizer` has begun."""
-        return any(entry.optimizer_id == id(optimizer) for entry in self._open)
+        for entry in self._thread.open:  # noqa: SIM110 - of which there is one
+            if entry.optimizer_id == id(optimizer):
+                return True
+        return False
 
-    def ends(self, optimizer: Optimizer, end: int, stamps: StepStamps | None) -> None:
-        """Take note that the step of `optimizer` ends, and with it those inside it that raised.
+    def ends(self, optimizer: Optimizer, end: int, stamps: StepStamps | None) -> bool:
+        """Take note that the step of `optimizer`, which has begun, ends, and with it those inside it that raised.
+
+        Return whether there is none around it.
 
         Args:
             optimizer: what has stepped.
             end: when (ns), as the log has it.
             stamps: of the step that it belongs to.
         """
-        started = [entry.optimizer_id for entry in self._open]
-        outermost = self._open[0]
-        del self._open[started.index(id(optimizer)) :]
-        self.ended += 1
-        if stamps is not None and not self._open:
+        thread = self._thread
+        outermost = thread.open[0]
+        while thread.open.pop().optimizer_id != id(optimizer):
+            pass
+        thread.ended += 1
+        if thread.open:
+            return False
+        if not thread.raised:
+            self.threads.pop(threading.get_ident(), None)
+        if stamps is not None:
             stamps.put(outermost.start, outermost.stamp)
             stamps.put(end, stamps.take())
+        return True
 
     def clear(self) -> None:
         """Forget those that run and those that raised: their step is lost."""
-        self._open.clear()
-        self._raised.clear()
+        self._thread.open.clear()
+        self._thread.raised.clear()
+        self.threads.pop(threading.get_ident(), None)
 
     def leave_raised(self, frame: FrameType | None, starting: Optimizer | None) -> bool:
         """Take note of those whose step has left the stack below `frame`, as nothing of torch's tells; are there any?
@@ -95,42 +125,43 @@ class OpenOptimizers(threading.local):
             frame = frame.f_back
         if id(starting) in running:
             running.remove(id(starting))
-        for place, entry in enumerate(self._open):
+        thread = self._thread
+        for place, entry in enumerate(thread.open):
             if entry.optimizer_id not in running:
-                self._raised += self._open[place:]
-                del self._open[place:]
+                thread.raised += thread.open[place:]
+                del thread.open[place:]
                 return True
         return False
 
     def log(self, recorder: Recorder) -> None:
         """Write down those that are not yet."""
-        if self._open:
-            _log(self._open, recorder)
+        _log(self._thread.open, recorder)
 
-    @property
-    def innermost(self) -> str | None:
-        """The class of the one that began last; None where there is none."""
-        open_now = list(self._open)
+    def innermost(self, thread: int) -> str | None:
+        """Return the class of the one that began last in a thread; None where there is none."""
+        open_now = list(self.threads.get(thread, ()))
         return open_now[-1].class_name if open_now else None
 
-    def unlogged(self) -> list[tuple[str, int]]:
-        """Return the class and the start of those that are not written down yet."""
-        return [(entry.class_name, entry.start) for entry in list(self._open) if not entry.logged]
+    def unlogged(self, thread: int) -> list[tuple[str, int]]:
+        """Return the class and the start of those of a thread that are not written down yet."""
+        open_now = list(self.threads.get(thread, ()))
+        return [(entry.class_name, entry.start) for entry in open_now if not entry.logged]
 
     def log_raised(self, recorder: Recorder) -> int:
         """Write down those that raised, and return when the first of them began, 0 where there is none."""
-        raised, self._raised = self._raised, []
+        thread = self._thread
+        raised, thread.raised = thread.raised, []
         _log(raised, recorder)
         return raised[0].start if raised else 0
 
 
 def _log(entries: list[_OpenOptimizer], recorder: Recorder) -> None:
-    log: list[Any] | None = recorder.log
+    log: list[Any] | None = recorder.step.log
     for entry in entries:
         if not entry.logged:
             entry.logged = True
             if log is not None:
-                code = recorder.thread.code
+                code = recorder.local.state.code
                 log += (
                     OPTIMIZER,
                     code,

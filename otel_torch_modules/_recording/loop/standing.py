@@ -130,15 +130,15 @@ class Standing:
         opened = self.opened(thread)
         modules = [site.fqn for site in (state.stack or ())[1:]]
         fetches = self._current.fetches_of_threads.get(thread, {})
-        optimizer = self._current.optimizers.innermost
+        optimizer = self._current.optimizers.innermost(thread)
         began = self._current.end if opened is None else opened.start
         if fetches.get("at_work"):
             place, began = semconv.DATA_WAIT, fetches["began"]
         elif modules:
-            recomputes = self._recorder.runs_backward
+            recomputes = self._recorder.tasks.any_runs
             prefix = semconv.RECOMPUTE_PREFIX if recomputes else semconv.FORWARD_PREFIX
             place = prefix + modules[-1]
-        elif self._recorder.runs_backward or is_inside(thread, engine_call_code):
+        elif self._recorder.tasks.any_runs or is_inside(thread, engine_call_code):
             place = semconv.BACKWARD_PASS
         elif state.stack is None:  # no more is recorded of it than that, or not that
             place = semconv.PHASE_FORWARD
@@ -189,6 +189,6 @@ class Standing:
             calls = fetches["calls"]
             events += [] if calls is None or calls.log is None else calls.log
         if thread in self.trained:
-            for class_name, start in self._current.optimizers.unlogged():
+            for class_name, start in self._current.optimizers.unlogged(thread):
                 events += OPTIMIZER, state.code, None, start, class_name
         return events

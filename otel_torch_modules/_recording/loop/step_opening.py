@@ -50,12 +50,17 @@ class StepOpening:
         if current.step is not None:
             self._iterations.step_left(current.step)
         spoiled, current.spoiled = current.spoiled, True
+        evaluates = bool(self._evaluations.threads)
+        evaluation_end = self._evaluations.last_end if evaluates else 0
         after = current.pauses.before_step(
-            start, current.end, self._evaluations.last_end, first=current.index == 0
+            start, current.end, evaluation_end, first=current.index == 0
         )
-        self._border.step_opens()
-        waits = current.take_waits() + current.fetches.take()
-        for hand_over in (current.hand_over, self._evaluations.end):
+        self._border.unsure = None  # what follows says nothing of the forwards before
+        waits = current.take_waits()
+        if current.fetches.last_end:
+            waits += current.fetches.take()
+        left = (current.hand_over, self._evaluations.end) if evaluates else (current.hand_over,)
+        for hand_over in left:
             try:
                 hand_over()
             except BaseException:  # what that costs is not this step
@@ -70,8 +75,8 @@ class StepOpening:
         current.end = start
         if not (current.by_hand or step.record.parent):
             step.record.start = min(start, after)
-        current.begin(step)
         if step.recorded:
+            current.measures.step_begins(step.record.start)
             self._admission.context.attach(step.record)
             if waits:
                 current.log_waits(waits)

@@ -108,7 +108,8 @@ class Steps:
     def root_opens(self, module: nn.Module) -> bool:
         """See :class:`Boundary`."""
         current = self._current
-        self._evaluations.forget()
+        if self._evaluations.threads:
+            self._evaluations.forget()
         if self._fetches.at_work:
             return self._dataset_root()
         in_worker = get_worker_info() is not None
@@ -116,7 +117,8 @@ class Steps:
             return False
         if infers_shapes():
             return False
-        current.leave_raised(None)
+        if current.optimizers.threads:
+            current.leave_raised(None)
         step = current.step
         if (
             self._border.is_trained(module)
@@ -132,9 +134,9 @@ class Steps:
     def root_closes(self, failed: bool) -> None:
         """See :class:`Boundary`."""
         if self._fetches.at_work:
-            self._recorder.thread.own = None
+            self._recorder.local.state.own = None
             return
-        if self._evaluations.root_closes(failed):
+        if self._evaluations.threads and self._evaluations.root_closes(failed):
             return
         current = self._current
         if current.step is not None:
@@ -145,7 +147,7 @@ class Steps:
     def task_opens(self) -> None:
         """See :class:`Boundary`."""
         current = self._current
-        thread = self._recorder.thread
+        thread = self._recorder.local.state
         if thread.own is not None:
             if self._fetches.at_work or current.is_of_another_thread:
                 return  # it is no step's
@@ -155,7 +157,10 @@ class Steps:
             elif thread.stack:
                 return
             thread.own = None
-        if current.reclaim() is not None:
+        step = current.step
+        if step is not None and step.released:
+            step = current.reclaim()
+        if step is not None and current.optimizers.threads:
             current.optimizers.log(self._recorder)
 
     def task_closes(self, time: int, failed: bool) -> None:
@@ -203,7 +208,7 @@ class Steps:
     def finish(self) -> None:
         """Send off what there is, whatever state it is in."""
         self._evaluations.end_all()
-        self._recorder.settle()
+        self._recorder.tasks.settle()
         self._hindsight.undo_unfinished()
         self._current.hand_over()
 
@@ -250,7 +255,7 @@ class Steps:
             recorded = step.recorded and not step.record.phases_only
         recorded = recorded and self._admission.admits_dataset_calls
         calls = self._fetches.open_calls() if recorded else None
-        self._recorder.thread.own = calls
+        self._recorder.local.state.own = calls
         return calls is not None
 
     def _outside_root(self, module: nn.Module) -> bool:
@@ -273,19 +278,29 @@ class Steps:
             if step is None and not self._border.is_trained(module):
                 return self._outside_root(module)  # as another thread has shown meanwhile
             if step is None or step is not current.step or (step.ended and not current.by_hand):
-                leading = self._evaluations.leading_to(
-                    module, self._fetches.last_end, self._optimizers.train
-                )
-                step = self._opening.open(current.optimizers.start or now(), None)
-                self._border.put_before(step, leading)
+                step = self._open_step(module)
+            elif step.recorded:
+                self._admission.context.attach(step.record)
             step.root_opens(module)
             if step.root is module:
                 step.record.micro_batches += 1
-                self._iterations.root_opens(step)
-        current.optimizers.log(self._recorder)
-        if step.recorded:
-            self._admission.context.attach(step.record)
+                if not step.recorded:
+                    self._iterations.left_out_root_opens(step)
+        if current.optimizers.threads:
+            current.optimizers.log(self._recorder)
         return step.recorded
+
+    def _open_step(self, module: nn.Module) -> OpenStep:
+        """Open one with a forward of `module`, and with those before it that lead to it."""
+        current = self._current
+        begin = (current.optimizers.start if current.optimizers.threads else None) or now()
+        if not self._evaluations.threads:
+            return self._opening.open(begin, None)
+        since = self._fetches.last_end
+        leading = self._evaluations.leading_to(module, since, self._optimizers.train)
+        step = self._opening.open(begin, None)
+        self._border.put_before(step, leading)
+        return step
 
     def _reached_forwards(self) -> list[Forward]:
         current = self._current

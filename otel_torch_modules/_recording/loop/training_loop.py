@@ -48,7 +48,7 @@ class TrainingLoop:
         self.recorder = current.recorder
         self.fetches = current.fetches
         self.optimizers = current.optimizers
-        self._current = current
+        self.current = current
         self._border = border
         self._iterations = iterations
         self._hindsight = hindsight
@@ -64,10 +64,10 @@ class TrainingLoop:
 
     def fetched(self, iterator: object, start: int) -> None:
         """It has given a batch for which the loop waited since `start`."""
-        current = self._current
+        current = self.current
         spoiled, current.spoiled = current.spoiled, True
         step = current.step
-        thread = self.recorder.thread
+        thread = self.recorder.local.state
         wait = self.fetches.wait(start, thread.code)
         if thread.stack:
             pass
@@ -81,13 +81,14 @@ class TrainingLoop:
 
     def optimizer_starts(self, optimizer: Optimizer, *_: Any) -> None:
         """Hook for `register_optimizer_step_pre_hook`."""
-        self._current.leave_raised(optimizer)
-        step = self._current.step
+        if self.optimizers.threads:
+            self.current.leave_raised(optimizer)
+        step = self.current.step
         self.optimizers.starts(optimizer, None if step is None else step.record.stamps)
 
     def optimizer_ends(self, optimizer: Optimizer, *_: Any) -> None:
         """Hook for `register_optimizer_step_post_hook`."""
-        current = self._current
+        current = self.current
         current.ending = True
         step = current.step
         if current.spoiled if step is None else step.record.lost:
@@ -97,19 +98,22 @@ class TrainingLoop:
         current.ending = False
 
     def _optimizer_ended(self, optimizer: Optimizer) -> None:
-        current = self._current
-        self.recorder.settle()
-        step = current.reclaim()
-        fetches = self.fetches.take()
+        current = self.current
+        if self.recorder.tasks.open:
+            self.recorder.tasks.settle()
+        step = current.step
+        if step is not None and step.released:
+            step = current.reclaim()
+        fetches = self.fetches.take() if self.fetches.last_end else []
         end, stamps = 0, None
         if step is not None:
-            current.log_waits(fetches)  # this step goes on
+            if fetches:
+                current.log_waits(fetches)  # this step goes on
             self.optimizers.log(self.recorder)
             end, stamps = current.log(OPTIMIZED), step.record.stamps
-        self.optimizers.ends(optimizer, end, stamps)
-        if self.optimizers:
+        if not self.optimizers.ends(optimizer, end, stamps):
             return
-        if self._border.optimizer_steps():
+        if self._border.unsure is not None and self._border.optimizer_steps():
             current.index += 1  # of a step that is not recorded
         elif step is None and not current.by_hand:
             self._say_that_nothing_is_called(optimizer)
@@ -133,7 +137,7 @@ class TrainingLoop:
 
     def _look_whether_nothing_is_called(self) -> None:
         """Take note, where a batch is fetched in no step, whether any thread has called a module since the last."""
-        called = self._current.index, self._current.outside.forwards
+        called = self.current.index, self.current.outside.forwards
         self._bare_batches = self._bare_batches + 1 if called == self._called else 1
         self._called = called
         if self._bare_batches == _MANY_BARE_BATCHES and compilation_metrics():
@@ -147,7 +151,7 @@ class TrainingLoop:
 
     def scaler_ends(self, optimizer: object, ended_before: int) -> None:
         """A gradient scaler is through with `optimizer`: its step has ended since, or was skipped."""
-        current = self._current
+        current = self.current
         current.ending = True
         if self.optimizers.ended == ended_before and not self.optimizers:
             step = current.reclaim()
@@ -162,7 +166,7 @@ class TrainingLoop:
 
     def ranks_join(self) -> None:
         """The block of a ``torch.distributed.algorithms.Join`` ends: ranks may have made different numbers of steps."""
-        if not (self._has_joined or self._current.by_hand):
+        if not (self._has_joined or self.current.by_hand):
             self._has_joined = True
             warn(
                 logger,
@@ -178,8 +182,8 @@ class TrainingLoop:
 
     def takes_apart(self, event: Stretch, start: int, end: int, detail: Any) -> bool:
         """See `Loop` of checkpoints: no step that is open in this thread, no root call, no batch that waits for one."""
-        current = self._current
-        thread = self.recorder.thread
+        current = self.current
+        thread = self.recorder.local.state
         step = current.step
         elsewhere = current.is_of_another_thread
         if thread.stack != [] or self.fetches.last_end:
@@ -200,12 +204,12 @@ class TrainingLoop:
 
     def gradients_dropped(self) -> None:
         """``zero_grad`` of an optimizer or a module is called."""
-        step = self._current.step
+        step = self.current.step
         if (
             step is None
             or step.ended
             or not step.backwards
-            or self._current.by_hand
+            or self.current.by_hand
             or self.optimizers
             or not step.roots
         ):

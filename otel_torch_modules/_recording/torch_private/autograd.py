@@ -42,9 +42,8 @@ def made_in_function(view: Tensor) -> bool:
     return torch._C._autograd._get_creation_meta(view) == _IN_FUNCTION
 
 
-def queue_callback(callback: Callable[[], None]) -> None:
-    """Have the engine call `callback` when the backward that runs now has run all nodes."""
-    Variable._execution_engine.queue_callback(callback)
+queue_callback: Callable[[Callable[[], None]], None] = Variable._execution_engine.queue_callback
+"""Have the engine call what is given when the backward that runs now has run all nodes."""
 
 
 RECOMPUTED: Final = _StopRecomputationError

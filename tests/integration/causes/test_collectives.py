@@ -260,7 +260,7 @@ def test_each_that_passes_is_counted_for_the_budget_recorded_or_not() -> None:
     causes.modules_open()
     try:
         for record in (None, Record("step", 0, 0, 0)):
-            recorder.write_to(record)
+            recorder.step.turn_to(record)
             for _ in range(3):
                 distributed.barrier()
             assert [causes.take_launched() for _ in range(2)] == [3, 0]

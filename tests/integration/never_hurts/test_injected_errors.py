@@ -126,7 +126,6 @@ GUARDS = {
     "TrainingLoop.optimizer_ends",
     "OpenStepSpan.set_attribute",
     "OpenStepSpan._note",
-    "Losses.given_up",
     # They tell whose an error is.
     "_interruption.is_interruption",
     "_interruption._is_package",
@@ -282,7 +281,7 @@ def faults_of(seam: Seam, occasion: str, caplog: pytest.LogCaptureFixture) -> li
             if (str(seam), occasion) not in [(name, "every") for name in DETACHING]:
                 wrong.append("a context is left")
             context.attach(before)
-        state = tracing._recorder.thread
+        state = tracing._recorder.local.state
         if (state.stack, state.minted, state.root_only) != ([], {}, False):
             wrong.append("the thread's state is left")
     outlines = [tree.outline() for tree in captured.trees]

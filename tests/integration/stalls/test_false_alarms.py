@@ -115,6 +115,22 @@ def between_the_phases_of_a_step(stop: Barrier) -> None:
     del loss
 
 
+class StuckSGD(torch.optim.SGD):
+    def __init__(self, model: nn.Module, stop: Barrier) -> None:
+        super().__init__(model.parameters(), lr=0.1)
+        self.stop = stop
+
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        stand(self.stop)
+
+
+def in_an_optimizer(stop: Barrier) -> None:
+    loop = Loop(stop)
+    loop.step()
+    loop.forward().backward()
+    StuckSGD(loop.model, stop).step()
+
+
 class Stuck(Dataset[Tensor]):
     def __init__(self, stop: Barrier) -> None:
         self.stop = stop
@@ -258,6 +274,7 @@ def said_of(
         (between_epochs, 2, "before step 1: outside any phase"),
         (in_torch_after_training, 2, "before step 1: outside any phase"),
         (between_the_phases_of_a_step, 2, "in step 1: outside any phase"),
+        (in_an_optimizer, 2, "in step 1: in optimizer.step StuckSGD (since "),
         (in_the_data_of_an_evaluation, 2, "before step 1: in dataloader.next (since "),
         (in_a_server_s_forward, 2, "in a forward outside any step: in forward Net (since "),
     ],
