@@ -122,6 +122,7 @@ def test_what_is_called_before_a_step_takes_as_much_in_a_large_model_as_in_a_sma
     """Also of torch's functions: a walk through all its modules, to see whether it is trained, is one."""
 
     def called_by(train: Callable[[], Any]) -> int:
+        counts = []
         called = 0
 
         def count(frame: FrameType, event: str, _: Any) -> None:
@@ -129,12 +130,14 @@ def test_what_is_called_before_a_step_takes_as_much_in_a_large_model_as_in_a_sma
             called += event == "call"
 
         with capture_spans():
-            for _ in range(STEPS):
+            for _ in range(2 * STEPS):
+                called = 0
+                sys.setprofile(count)
                 train()
-            sys.setprofile(count)
-            train()
-            sys.setprofile(None)
-        return called
+                sys.setprofile(None)
+                counts.append(called)
+        # A collection of garbage, or a look at the model, comes now and then.
+        return min(counts[STEPS:])
 
     small, large = called_by(after_a_teacher(30)), called_by(after_a_teacher(3_000))
-    assert large <= small + 10  # a look at a root, if it is time for one
+    assert large <= small + 10
