@@ -27,7 +27,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from torch import nn
 from torch.utils.data import DataLoader
 
-from otel_torch_modules import TorchModuleInstrumentor
+from otel_torch_modules import TorchModuleInstrumentor, _undisturbed
 from otel_torch_modules._interruption import is_interruption, suppressed, uncovered
 from otel_torch_modules._log import warn
 from otel_torch_modules._own_thread import OwnThread
@@ -410,10 +410,13 @@ def test_objects_of_our_threads_die_in_another_thread_of_ours() -> None:
     let_go_on()
 
 
-def test_what_runs_undisturbed_gives_what_it_returns_or_nothing() -> None:
+def test_what_runs_undisturbed_gives_what_it_returns_or_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert undisturbed(lambda: 3) == 3
     assert undisturbed(lambda: int("x")) is None
     held = threading.RLock()
+    monkeypatch.setattr(_undisturbed, "_PATIENCE_S", 0.01)
     with held:  # a handler of the program's log may call a module
         assert undisturbed(lambda: held.acquire()) is None
     let_go_on()

@@ -21,7 +21,7 @@ import otel_torch_modules
 from otel_torch_modules._recording.modules.fqn import ModuleSites
 
 OURS = str(Path(otel_torch_modules.__file__).parent)
-FEW, MANY = 100, 1_000
+FEW, MANY, WIDE = 100, 400, 1_000
 COUNTED = 7  # modules
 
 
@@ -256,7 +256,7 @@ def test_a_wide_model_is_looked_at_as_rarely_as_a_deep_one(
 ) -> None:
     sites, model = made(), nn.Module() if come is held_elsewhere else Model(FEW)
     caller = sites.open(model).site
-    modules = [come(model, number)[0] for number in range(MANY)]
+    modules = [come(model, number)[0] for number in range(WIDE)]
     for module in modules:
         sites.add(module, caller)
     for _ in range(3):
