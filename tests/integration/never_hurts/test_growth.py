@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,11 +119,11 @@ MOST_BYTES = 200_000
 MOST_OBJECTS = 500
 
 
-@pytest.fixture(scope="module", params=["grpc", "otlp_file"])
-def grown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Grown:
-    """What each leaves behind, one after the other in one process."""
-    exporter = request.param
-    folder = tmp_path_factory.mktemp(exporter)
+EXPORTERS = ("grpc", "otlp_file")
+
+
+def measure(exporter: str, folder: Path) -> Grown:
+    """Return what each leaves behind, one after the other in one process."""
     variables = dict(ENABLED)
     receiver: Any = nullcontext()
     if exporter != "otlp_file":
@@ -144,8 +146,19 @@ def grown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return {name: (int(size), int(objects)) for name, size, objects in lines}
 
 
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Grown]:
+    """By exporter: what each leaves behind."""
+    folders = map(tmp_path_factory.mktemp, EXPORTERS)
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(EXPORTERS, pool.map(measure, EXPORTERS, folders), strict=True))
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
 @pytest.mark.parametrize("make", MAKES)
-def test_what_is_made_and_dropped_leaves_nothing(make: str, grown: Grown) -> None:
-    size, objects = grown[make]
+def test_what_is_made_and_dropped_leaves_nothing(
+    make: str, exporter: str, grown: dict[str, Grown]
+) -> None:
+    size, objects = grown[exporter][make]
     assert size <= MOST_BYTES
     assert objects <= MOST_OBJECTS
