@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.jaeger_query import StoredSpan, trees
+from tests.support.warm_python import warm_python
 
 BIN = Path(sys.executable).parent
 TIME_LIMIT = 120  # seconds; two cores may be busy with other tests
@@ -81,9 +82,12 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run `source` as `train.py` in `folder`, by `command` where there is one, else by this Python."""
     script = write(folder, source)
+    given = environment(folder, **variables)
+    if not command and source.startswith(TRAIN) and warm_python().has(given):
+        return warm_python().run(script, given, folder, TIME_LIMIT)
     return subprocess.run(
         list(command) or [sys.executable, str(script)],
-        env=environment(folder, **variables),
+        env=given,
         cwd=folder,
         capture_output=True,
         text=True,
