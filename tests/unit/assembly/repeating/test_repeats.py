@@ -84,6 +84,10 @@ class Training:
         return program.finished()
 
 
+def recomputes(module: Module) -> bool:
+    return module.checkpointed or any(map(recomputes, module.children))
+
+
 def tree_of(tree: Span | SpanColumns) -> Span:
     return tree if isinstance(tree, Span) else tree.tree()
 
@@ -118,7 +122,9 @@ def test_whatever_times_events_have_the_tree_is_the_same(loop: Loop, data: st.Da
     assembler, reading = Assembler(Config()), Reading(Config())
     for index in range(5):
         record = training.step(loop)
-        if index >= 2:
+        if index >= 2 and not any(
+            map(recomputes, loop.micro_batches)
+        ):  # what repeats what, times say
             known = [record.start, *record.log[3::WIDTH], record.end]
             moved = data.draw(
                 st.lists(st.tuples(st.integers(1, len(known) - 2), st.sampled_from(known)))
