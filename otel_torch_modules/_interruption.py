@@ -32,9 +32,13 @@ def is_interruption(error: BaseException) -> bool:
     handlers = None
     for frame in _frames(error.__traceback__):
         if interrupted is not None:
-            # Handlers and trace functions are given the frame that they interrupt, and nobody else is.
-            if any(value is interrupted for value in _arguments(frame)):
-                return True
+            # Handlers and trace functions are given the frame that they interrupt, and nobody else is; where it calls
+            # a function of Python's these are given that one's, which may have left no trace.
+            for value in _arguments(frame):
+                if value is interrupted or (
+                    isinstance(value, FrameType) and value.f_back is interrupted
+                ):
+                    return True
             if not _is_package(frame, "torch", _PACKAGE):
                 handlers = handlers or _handlers()  # it may not have kept that frame
                 if frame.f_code in handlers:

@@ -8,7 +8,7 @@ sets off the garbage collector nor needs it. What the slots hold, `_events.py` s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final, Literal, NamedTuple, Protocol
@@ -165,5 +165,7 @@ class Record:
     stamps: Any = None  # recording's, until they are read: `Stamps`
     device: DeviceTimes | None = None  # what they said
     passing: bool = False  # there are stretches in the log that come and go
+    # Counts who would send it off: threads that train, and a signal handler, may come to its end at once.
+    senders: Iterator[int] = field(default_factory=count, repr=False, compare=False)
     number: int = field(default_factory=next_number)
     log: list[Any] = field(default_factory=list)

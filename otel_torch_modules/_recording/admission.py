@@ -83,8 +83,11 @@ class Admission:
         return True
 
     def close_step(self, record: Record) -> None:
-        """Send off a step that is over; of one that was not recorded it is known when it began and ended."""
-        if record.lost:
+        """Send off a step that is over; of one that was not recorded it is known when it began and ended.
+
+        Nothing is done where somebody has done so.
+        """
+        if record.lost or next(record.senders) > 0:
             return
         if not (record.log or record.sent_bare):
             self._leave_out(record)
@@ -131,8 +134,9 @@ class Admission:
             self._spending.evaluation_closes(events, self._causes.take_launched())
 
     def close_evaluation(self, record: Record) -> None:
-        """Send off an evaluation that is over."""
-        self._send(record)
+        """Send off an evaluation that is over, unless somebody has."""
+        if next(record.senders) == 0:
+            self._send(record)
 
     def _send(self, record: Record) -> None:
         self._causes.put_into(record)

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import weakref
+from bdb import BdbQuit
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -281,6 +282,43 @@ def test_what_a_handler_raises_is_not_suppressed(strikes: type[BaseException]) -
         int("x")
     with suppressed(DecodeError):
         Span.FromString(b"no span")
+
+
+@pytest.mark.parametrize(
+    ("install", "event"),
+    [
+        (sys.settrace, "call"),
+        (sys.settrace, "line"),
+        (sys.settrace, "return"),
+        (sys.setprofile, "call"),
+        (sys.setprofile, "c_call"),
+        (sys.setprofile, "c_return"),
+        (sys.setprofile, "return"),
+    ],
+)
+def test_what_a_trace_function_raises_is_not_suppressed(
+    install: Callable[[Any], None], event: str
+) -> None:
+    """As where the user of a debugger that steps through the program says that it is to end."""
+
+    def called() -> None:
+        len("")
+
+    def calls() -> None:
+        called()
+
+    def strike(frame: Any, happens: str, _: Any) -> Any:
+        if happens == event and frame.f_code is called.__code__:
+            raise BdbQuit
+        return strike
+
+    before = {sys.settrace: sys.gettrace(), sys.setprofile: sys.getprofile()}[install]
+    install(strike)
+    try:
+        with pytest.raises(BdbQuit), suppressed(Exception):
+            calls()
+    finally:
+        install(before)
 
 
 def test_what_swallows_runs_where_no_handler_strikes(strikes: type[BaseException]) -> None:

@@ -3,7 +3,8 @@
 Python prints and forgets what a callback of the collector raises, and a signal that came during a long collection is
 handled in the first Python code that runs after it: were that code ours, what the handler raises would be lost. So the
 callbacks are made of functions of C alone. Each is ``setattr(sink, "start" or "stop", info)``, and the sinks have
-properties of these names, whose setters take the time, or keep what the collector says.
+properties of these names, whose setters take the time, or keep what the collector says. What is known of a stop is kept
+as one: a collection may come between any two lines of who takes it out, and of two lists only one might give way to it.
 """
 
 from __future__ import annotations
@@ -37,18 +38,18 @@ class _Starts(map):  # type: ignore[type-arg]
     stop = property(fset=_ignore)
 
 
+class _Told(deque[dict[str, int]]):
+    """What the collector says at a stop, until `_Stops` has taken it."""
+
+    start = property(fset=_ignore)
+    stop = property(fset=deque.append)
+
+
 class _Stops(map):  # type: ignore[type-arg]
     """An iterator that goes one on at each stop."""
 
     start = property(fset=_ignore)
     stop = property(fset=_go_on)
-
-
-class _Told(deque[dict[str, int]]):
-    """What the collector says at each stop."""
-
-    start = property(fset=_ignore)
-    stop = property(fset=deque.append)
 
 
 class GarbageCollection:
@@ -63,13 +64,14 @@ class GarbageCollection:
         self._happened = happened
         self._code_of = code_of
         self._starts: deque[int] = deque(maxlen=_MOST)
-        self.stops: deque[tuple[int, int]] = deque(maxlen=_MOST)
+        self.stops: deque[tuple[int, int, dict[str, int]]] = deque(maxlen=_MOST)
         """The ends of those that `collect` has not added yet."""
-        self._told = _Told(maxlen=_MOST)
+        told = _Told()
+        stop = zip(iter(now, None), iter(get_ident, None), iter(told.pop, None), strict=True)
         sinks = (
             _Starts(self._starts.append, iter(now, None)),
-            _Stops(self.stops.append, zip(iter(now, None), iter(get_ident, None), strict=True)),
-            self._told,
+            told,
+            _Stops(self.stops.append, stop),
         )
         self._callbacks: list[Callable[..., Any]] = [partial(setattr, sink) for sink in sinks]
 
@@ -79,7 +81,7 @@ class GarbageCollection:
 
     def uninstall(self) -> None:
         """Undo `install`."""
-        for callback in self._callbacks:
+        for callback in reversed(self._callbacks):  # the last needs the one before it
             with suppressed(ValueError):  # the program has cleared the list
                 gc.callbacks.remove(callback)
 
@@ -87,8 +89,7 @@ class GarbageCollection:
         """Add those that ended since the last time."""
         starts, stops = self._starts, self.stops
         while stops:
-            end, thread = stops.popleft()
-            told = self._told.popleft()
+            end, thread, told = stops.popleft()
             start = end
             while starts and starts[0] <= end:  # more than one where too many were to be kept
                 start = starts.popleft()

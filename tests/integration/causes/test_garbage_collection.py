@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import pytest
 
 from otel_torch_modules import Config
+from otel_torch_modules._events import WIDTH
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules._recording.causes import garbage_collection
+from otel_torch_modules._recording.causes.happened import Happened
+from otel_torch_modules._records import Record
 from otel_torch_modules.testing import capture_spans
 from tests.support.caused import Clock, path_to, traced, train
 from tests.support.training_program import ENABLED, run, said
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 LONG = 20_000_000  # ns; a full collection takes several times that here
 
@@ -135,6 +144,47 @@ def test_more_than_are_kept_are_told_from_each_other(monkeypatch: pytest.MonkeyP
     # A short one takes long where the machine has other work meanwhile.
     *_, last = (span for tree in trees for span in tree.find("python.gc"))
     assert clock.is_that_of(last)
+
+
+def test_those_that_come_while_others_are_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between any two lines, where as many are kept as can be: each has its own times, and what is said of it."""
+    monkeypatch.setattr(garbage_collection, "SHORTEST", 0)
+    monkeypatch.setattr(garbage_collection, "_MOST", 4)
+    happened = Happened(code=lambda: 0, fail=lambda _: True)
+    watch = garbage_collection.GarbageCollection(happened, lambda _: 0)
+    collected: list[tuple[int, int, int]] = []  # from when to when, which generation
+
+    def collect() -> None:
+        generation = len(collected) % 3
+        start = time.perf_counter_ns()
+        gc.collect(generation)
+        collected.append((start, time.perf_counter_ns(), generation))
+
+    def strike(frame: FrameType, event: str, _: object) -> TraceFunction | None:
+        if frame.f_code is not watch.collect.__code__:
+            return None
+        if event == "line" and len(collected) < 40:
+            collect()
+        return strike
+
+    watch.install()
+    before = sys.gettrace()
+    try:
+        for _ in range(8):
+            collect()
+        sys.settrace(strike)
+        watch.collect()
+    finally:
+        sys.settrace(before)
+        watch.uninstall()
+    record = Record("step", 0, 0, 0, end=2**63)
+    happened.put_into(record)
+    assert len(record.log) > 4 * WIDTH
+    for place in range(0, len(record.log), WIDTH):
+        _, _, begin, end, (_, (generation, _)) = record.log[place : place + WIDTH]
+        assert [one for start, stop, one in collected if start <= begin <= end <= stop] == [
+            generation
+        ]
 
 
 def test_in_the_bytes_of_a_step_that_is_like_those_before_it(tmp_path: Path) -> None:

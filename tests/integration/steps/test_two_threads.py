@@ -1,15 +1,24 @@
-"""Two threads that call modules at the same moment: one step is theirs."""
+"""Two threads that call modules at the same moment: one step is theirs, and it is sent once."""
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING
 
+import pytest
 import torch
 
 from otel_torch_modules import Config
+from otel_torch_modules._recording.loop import current_step
 from otel_torch_modules.testing import capture_spans
-from tests.support.small_training import Net, batch
+from tests.support.small_training import Net, batch, train
 from tests.support.switching import switching_after
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 STEPS = 300
 
@@ -38,3 +47,64 @@ def test_threads_that_open_a_step_at_once_open_one() -> None:
     for name in ("forward Net", "forward Net_1"):
         assert [len(tree.find(name)) for tree in trees] == STEPS * [1]
     assert len(captured.trees) == STEPS
+
+
+def in_another_thread(work: Callable[[], None]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def in_a_signal_handler(work: Callable[[], None]) -> None:
+    work()
+
+
+class Training:
+    """One that others come between, at one of the lines where steps begin and end."""
+
+    def __init__(self) -> None:
+        model = Net()
+        self._model, self._sgd = model, torch.optim.SGD(model.parameters(), lr=0.1)
+        self._left = 0
+
+    def step(self) -> None:
+        train(self._model, self._sgd)
+
+    def step_with(self, strike: Callable[[], None], line: int) -> bool:
+        """Make a step in which `strike` is called at this line, counted from 0; return whether it comes so far."""
+        self._left = line
+
+        def trace(frame: FrameType, event: str, _: object) -> TraceFunction | None:
+            if frame.f_code.co_filename != current_step.__file__:
+                return None
+            if event == "line":
+                self._left -= 1
+                if self._left == -1:
+                    strike()
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            self.step()
+        finally:
+            sys.settrace(before)
+        return self._left < 0
+
+
+@pytest.mark.parametrize("elsewhere", [in_another_thread, in_a_signal_handler])
+def test_a_step_is_sent_once_whoever_comes_to_its_end(
+    elsewhere: Callable[[Callable[[], None]], None],
+) -> None:
+    training, other = Training(), Training()
+    line = 0
+    with capture_spans(Config(max_depth=1)) as captured:
+        training.step()
+        while training.step_with(lambda: elsewhere(other.step), line):
+            line += 1
+    assert line > 40
+    sent = [span.context.span_id for span in captured.spans if span.context]
+    assert len(sent) == len(set(sent))
+    # Each of the two makes one at most.
+    steps = [span for span in captured.spans if span.name == "train.step"]
+    assert line < len(steps) <= 2 * line + 2
