@@ -92,21 +92,22 @@ def wrapper_around(
         nonlocal record_shapes  # what a call looks at is as near as it can be
         record_shapes = on or config.record_shapes
 
-    def __call__(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+    def __call__(self: nn.Module, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+        # `self` as torch calls it: its profiler takes it out of this frame by that name, and crashes without it.
         if is_dynamo_compiling():
-            return original(module, *args, **kwargs)
+            return original(self, *args, **kwargs)
         state = threads.state
         if state.stack is None:
-            if calls_impl and module._compiled_call_impl is None:
+            if calls_impl and self._compiled_call_impl is None:
                 if kwargs:
-                    return module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
-                return module._call_impl(*args)  # type: ignore[no-untyped-call]
-            return original(module, *args, **kwargs)
+                    return self._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+                return self._call_impl(*args)  # type: ignore[no-untyped-call]
+            return original(self, *args, **kwargs)
         if compiler._is_compiling_flag:
-            return original(module, *args, **kwargs)
+            return original(self, *args, **kwargs)
         if state.stack:
-            return record_call(state, state.stack, module, args, kwargs)
-        return call_root(__call__, original, module, args, kwargs)
+            return record_call(state, state.stack, self, args, kwargs)
+        return call_root(__call__, original, self, args, kwargs)
 
     def record_call(
         state: ThreadState,

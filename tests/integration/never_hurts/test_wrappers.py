@@ -8,6 +8,7 @@ from collections.abc import Callable
 from copy import copy, deepcopy
 from functools import partial
 from inspect import getsource, signature
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 
 from otel_torch_modules.testing import capture_spans
 from tests.support.small_training import STEP, Net, batch, outline, train
+from tests.support.training_program import ENABLED, TRAIN, outlines, run
+from tests.support.training_program import STEP as STEP_OF_PROGRAM
 
 # All of torch's that is wrapped.
 WRAPPED = [
@@ -68,6 +71,23 @@ def test_what_is_wrapped_is_pickled_copied_and_described_as_without_us(name: str
         found = {key for key, value in vars(nn.Module).items() if value is nn.Module.__call__}
         assert found == {"__call__", "_wrapped_call_impl"}
     assert resolve_name(name) is untraced
+
+
+def test_the_profiler_sees_the_modules_that_it_sees_without_us(tmp_path: Path) -> None:
+    """It takes the module out of the frame of what it finds as ``nn.Module.__call__``, by the name that torch gave."""
+    source = """
+from torch.profiler import profile
+
+for _ in range(2):
+    with profile(with_stack=True) as profiled:
+        train(1)
+    names = [event.name for event in profiled.events() if event.name.startswith("nn.Module: ")]
+    print(list(dict.fromkeys(names)))  # a root's call is two of our frames
+"""
+    ended = run(tmp_path, TRAIN + source, **ENABLED)
+    assert ended.returncode == 0
+    assert ended.stdout == 2 * "['nn.Module: Net_0', 'nn.Module: Linear_0', 'nn.Module: ReLU_0']\n"
+    assert outlines(tmp_path) == 2 * [STEP_OF_PROGRAM]
 
 
 NAMES = ["Net", "Linear", "ReLU"]
