@@ -107,7 +107,7 @@ class Examples(torch.utils.data.Dataset[Tensor]):
 
 class SlowSgd(torch.optim.SGD):
     def step(self, closure: Any = None) -> Any:
-        rest(12)
+        rest(30)
         return super().step(closure)
 
 
@@ -186,7 +186,7 @@ FAULTS = {
         {"period"},
         "between the spans",
         tuple(range(9, 60, 10)),
-        within=pausing(60, lambda step: step % 10 == 9),
+        within=pausing(150, lambda step: step % 10 == 9),
     ),
     "drift": Fault({"drift"}, "Net.blocks.*.mlp", before=growing),
     "a jump": Fault({"drift", "module"}, before=slower_since),
