@@ -103,7 +103,7 @@ def test_a_step_is_sent_once_whoever_comes_to_its_end(
         training.step()
         while training.step_with(lambda: elsewhere(other.step), line):
             line += 1
-    assert line > 20
+    assert line > 5
     sent = [span.context.span_id for span in captured.spans if span.context]
     assert len(sent) == len(set(sent))
     # Each of the two makes one at most.
