@@ -18,12 +18,12 @@ from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.figures import StepFigures
 from otel_torch_modules._spans.span import Span
 from otel_torch_modules.config import Config
+from tests.support.logs import Module
 from tests.unit.assembly.repeating.test_repeats import (
     Loop,
     Reading,
     Training,
     loops,
-    recomputes,
     ticks_from,
     tree_of,
 )
@@ -59,6 +59,10 @@ def put_some_into(record: Record, data: st.DataObject) -> None:
             found += [LOOP_CALL, thread, start + 2, end - 2, "zero_grad"]
         log[place * WIDTH : place * WIDTH] = found
         record.passing |= bool(found)
+
+
+def recomputes(module: Module) -> bool:
+    return module.checkpointed or any(map(recomputes, module.children))
 
 
 def exposed(root: Span) -> list[Any]:

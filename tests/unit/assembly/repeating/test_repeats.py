@@ -84,10 +84,6 @@ class Training:
         return program.finished()
 
 
-def recomputes(module: Module) -> bool:
-    return module.checkpointed or any(map(recomputes, module.children))
-
-
 def tree_of(tree: Span | SpanColumns) -> Span:
     return tree if isinstance(tree, Span) else tree.tree()
 
@@ -111,27 +107,6 @@ def test_a_step_like_two_before_it_is_repeated_and_has_the_same_tree(
         tree = assembler.assemble(record)
         assert isinstance(tree, SpanColumns) is (index >= 2)
         assert shape(tree_of(tree)) == shape(reading.assemble(record))
-
-
-@settings(deadline=None)
-@given(loops(), st.data())
-def test_whatever_times_events_have_the_tree_is_the_same(loop: Loop, data: st.DataObject) -> None:
-    """Of two threads what comes later in the log may be earlier, and a clock may say the same of several events."""
-    loop.late = False
-    training = Training(ticks_from(data))
-    assembler, reading = Assembler(Config()), Reading(Config())
-    for index in range(5):
-        record = training.step(loop)
-        if index >= 2 and not any(
-            map(recomputes, loop.micro_batches)
-        ):  # what repeats what, times say
-            known = [record.start, *record.log[3::WIDTH], record.end]
-            moved = data.draw(
-                st.lists(st.tuples(st.integers(1, len(known) - 2), st.sampled_from(known)))
-            )
-            for place, time in moved:
-                record.log[WIDTH * (place - 1) + 3] = time
-        assert shape(tree_of(assembler.assemble(record))) == shape(reading.assemble(record))
 
 
 @settings(deadline=None)
