@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.jaeger_query import StoredSpan, trees
-from tests.support.warm_python import warm_python
 
 BIN = Path(sys.executable).parent
 TIME_LIMIT = 120  # seconds; two cores may be busy with other tests
@@ -82,12 +81,9 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run `source` as `train.py` in `folder`, by `command` where there is one, else by this Python."""
     script = write(folder, source)
-    given = environment(folder, **variables)
-    if not command and source.startswith(TRAIN) and warm_python().has(given):
-        return warm_python().run(script, given, folder, TIME_LIMIT)
     return subprocess.run(
         list(command) or [sys.executable, str(script)],
-        env=given,
+        env=environment(folder, **variables),
         cwd=folder,
         capture_output=True,
         text=True,

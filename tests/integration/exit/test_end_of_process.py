@@ -40,8 +40,8 @@ def test_nothing_is_lost_however_a_program_ends(
 
 
 def test_nothing_is_lost_when_the_user_interrupts(tmp_path: Path) -> None:
-    interrupt = "os.kill(os.getpid(), signal.SIGINT)"
-    done = run(tmp_path, f"import os, signal\n{TRAIN}\ntrain(3)\n{interrupt}", **ENABLED)
+    interrupt = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    done = run(tmp_path, f"{TRAIN}\ntrain(3)\n{interrupt}", **ENABLED)
     # Python ends by the signal, or with code 1 where another thread calls `exec` meanwhile, as imports do.
     assert done.returncode in (-2, 1)
     assert done.stderr.endswith("\nKeyboardInterrupt\n")
