@@ -30,8 +30,8 @@ class Clock:
         self.end = time.time_ns()
 
     def is_that_of(self, span: CapturedSpan) -> bool:
-        """Return whether `span` lies there and nowhere else."""
-        return self.holds(span) and span.end - span.start > self.end - self.start - 2 * NEAR
+        """Return whether `span` lies there and takes up most of it: a busy machine may stop the program in between."""
+        return self.holds(span) and span.end - span.start > (self.end - self.start) / 2 - 2 * NEAR
 
     def holds(self, span: CapturedSpan) -> bool:
         """Return whether `span` lies there."""
