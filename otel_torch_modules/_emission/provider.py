@@ -16,6 +16,7 @@ from collections.abc import Callable
 from inspect import signature
 
 from opentelemetry import trace
+from opentelemetry.environment_variables import OTEL_PYTHON_TRACER_PROVIDER
 from opentelemetry.sdk.environment_variables import OTEL_BSP_SCHEDULE_DELAY, OTEL_SDK_DISABLED
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter
@@ -38,6 +39,8 @@ _LOGGER = logging.getLogger(__name__)
 _SCHEDULE_DELAY_MS = (
     1_000  # the SDK's default of 5 000 would lose five seconds of steps to a SIGKILL
 )
+# Names of providers that cannot be loaded: the API tries, and complains, each time that it is asked for one.
+_not_loaded: set[str] = set()
 _OTEL_CONFIG_FILE = "OTEL_CONFIG_FILE"  # a constant of the SDK only in later versions
 
 
@@ -246,7 +249,22 @@ def _processor(exporter: SpanExporter) -> SpanProcessor:
 
 
 def _program_provider() -> trace.TracerProvider | None:
-    provider = trace.get_tracer_provider()
+    chosen = os.environ.get(OTEL_PYTHON_TRACER_PROVIDER, "")
+    if chosen in _not_loaded and not sdk.provider_is_set():
+        return None
+    try:
+        provider = trace.get_tracer_provider()
+    except Exception as error:
+        if is_interruption(error):
+            raise
+        _not_loaded.add(chosen)
+        report(
+            _LOGGER,
+            "%s: %r is no provider that can be loaded; spans are sent as if it were not set",
+            OTEL_PYTHON_TRACER_PROVIDER,
+            chosen,
+        )
+        return None
     return None if isinstance(provider, trace.ProxyTracerProvider) else _unwrapped(provider)
 
 

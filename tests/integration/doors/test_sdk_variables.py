@@ -64,6 +64,20 @@ def test_several_exporters_get_the_same_spans(tmp_path: Path) -> None:
     assert [printed.count(f'"name": "{line.strip()}"') for line in STEP] == [2] * len(STEP)
 
 
+def test_a_provider_that_is_not_there_costs_no_spans(tmp_path: Path) -> None:
+    """A program that asks for it gets the API's error; one that does not is none the worse for the name."""
+    named = {"OTEL_PYTHON_TRACER_PROVIDER": "nowhere"}
+    done = run(tmp_path, TRAIN + "train(3)", **ENABLED, **named)
+    assert done.returncode == 0
+    assert outlines(tmp_path) == [STEP] * 3
+    (line,) = [line for line in done.stderr.splitlines() if "'nowhere'" in line]
+    assert line == (
+        "OTEL_PYTHON_TRACER_PROVIDER: 'nowhere' is no provider that can be loaded; "
+        "spans are sent as if it were not set"
+    )
+    assert "otel_torch_modules" not in done.stderr
+
+
 @pytest.mark.parametrize(
     "variables",
     [
