@@ -23,12 +23,14 @@ def straggler(run: Run) -> Iterator[Finding]:
     """One rank is last, always or now and then. Threshold: by `BEHIND` of a step, at a `COST` of the time."""
     late: defaultdict[int, list[tuple[int, Straggler]]] = defaultdict(list)
     looked_at = stragglers(run)
+    times = dict(zip(run.steady.numbers, run.steady.ms, strict=True))
+    mean_ms = sum(times[number] for number, _ in looked_at) / max(len(looked_at), 1)
     for number, last in looked_at:
         if last.behind / 1e6 >= BEHIND * run.usual_ms:
             late[last.rank].append((number, last))
     for rank, found in late.items():
         cost = sum(last.behind for _, last in found) / 1e6 / len(looked_at)
-        share = cost / run.usual_ms
+        share = cost / mean_ms
         if share < COST or len(found) < 2:
             continue
         lost: Counter[str] = Counter()  # by place

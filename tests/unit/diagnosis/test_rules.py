@@ -422,6 +422,13 @@ def test_a_rank_that_is_last_now_and_then_is_found() -> None:
     assert [(finding.rank, finding.steps) for finding in found] == [(1, (7, 21, 30))]
 
 
+@pytest.mark.parametrize("late_ms", [40, 400, 4000])
+def test_what_a_rank_that_is_late_costs_is_a_share_of_all_the_time(late_ms: float) -> None:
+    run = in_step(ranks_of(NOTHING, add("data", late_ms, lambda step: step in (7, 21, 30))))
+    (found,) = [finding for finding in diagnose(run).findings if finding.rule == "straggler"]
+    assert found.cost_share == pytest.approx(3 * late_ms / run.total_ms, rel=0.1)
+
+
 def test_the_place_is_the_one_that_cost_most_not_the_one_that_was_slow_most_often() -> None:
     def slow(step: int, parts: Parts) -> None:
         add("forward GPT.h.0.attn", 10, lambda step: step in (7, 21))(step, parts)
