@@ -188,7 +188,8 @@ class Flames:
 
 def _title(site: Site) -> str:
     on_device = site.phase == semconv.PHASE_DEVICE and site.name != semconv.PHASE_DEVICE
-    return f"{site.name} on the device" if on_device else title(site)
+    # Not the phase first: a label leaves out that of a module's span.
+    return f"device {site.name}" if on_device else title(site)
 
 
 def _phase(site: Site, around: int | None) -> int:

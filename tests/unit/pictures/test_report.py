@@ -113,10 +113,10 @@ def test_where_a_device_was_at_a_step_lies_below_what_the_program_did() -> None:
     phases = {title: phase for _, title, phase, *_ in program}
     assert lane == (deepest + 1, "device", len(PHASES), *near(5, 85))
     assert forward == (
-        deepest + 2, "forward on the device", phases["forward GPT"], *near(5, 30)
+        deepest + 2, "device forward", phases["forward GPT"], *near(5, 30)
     )  # fmt: skip
     assert backward == (
-        deepest + 2, "backward on the device", phases["backward GPT"], *near(36, 54)
+        deepest + 2, "device backward", phases["backward GPT"], *near(36, 54)
     )  # fmt: skip
     assert len(unlike["spans"]) == len(program)
     assert (drawn["left"], unlike["left"]) == (0, 0)
