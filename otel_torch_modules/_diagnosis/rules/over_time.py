@@ -14,6 +14,7 @@ from otel_torch_modules._diagnosis.series import Series
 from otel_torch_modules._diagnosis.words import digits, ms, percent
 
 WARM_UP_SHARE = 0.1  # of the run's time
+COMPILED = 0.1  # of the warm-up: less is not said
 DRIFT = 1.1  # times: the last third of the steps against the first
 LEAST_STEPS = 18
 _PARTS = 6
@@ -27,9 +28,11 @@ def warm_up(run: Run) -> Iterator[Finding]:
     if share >= WARM_UP_SHARE and len(run.main) >= _ENOUGH:
         steps = run.main.numbers[: run.warm_up]
         said = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
+        compiled = sum(run.main.phase("compile")[: run.warm_up])
+        of_it = f", {ms(compiled)} of it compiling" if compiled >= COMPILED * sum(first) else ""
         yield Finding(
             "warm-up",
-            f"Warm-up, {said}, costs {percent(share)} of this run, {ms(sum(first))} in all.",
+            f"Warm-up, {said}, costs {percent(share)} of this run, {ms(sum(first))} in all{of_it}.",
             cost,
             share,
             tuple(steps),

@@ -342,6 +342,16 @@ def test_a_step_that_is_slow_beyond_its_export_is_told_of_all_the_same() -> None
     assert slow == [(43,)]
 
 
+@pytest.mark.parametrize(
+    ("part", "of_it"), [("compile", r", 60\d\d ms of it compiling"), ("data", "")]
+)
+def test_of_a_warm_up_it_is_said_what_of_it_was_compiling(part: str, of_it: str) -> None:
+    run = make_run(change=add(part, 2000, lambda step: step < 3))
+    (found,) = [finding for finding in diagnose(run).findings if finding.rule == "warm-up"]
+    assert found.steps == (0, 1, 2)
+    assert re.fullmatch(rf".*, \d+ ms in all{of_it}\.", found.sentence), found.sentence
+
+
 def test_the_verdict_says_where_the_time_goes() -> None:
     assert diagnose(make_run()).verdict == (
         "Backward takes 63 % of a step. The 4 blocks' mlp cost 51 %, attn 43 %; nothing waits for data."
