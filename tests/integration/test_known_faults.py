@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 from torch import Tensor, nn
 
 from benchmarks.machine import old_objects_set_aside
-from otel_torch_modules._diagnosis.diagnose import BALANCED, Diagnosis, diagnose
+from otel_torch_modules._diagnosis.diagnose import BALANCED, NOTABLE, Diagnosis, diagnose
 from otel_torch_modules._emission.provider import OwnTracerProvider
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.why import run_of
@@ -263,8 +263,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Diagnosis]]
 
 
 def is_right(fault: Fault, diagnosis: Diagnosis) -> bool:
-    if fault.rules == {BALANCED}:  # whatever small thing a busy machine has done to a step or two
-        return BALANCED in {finding.rule for finding in diagnosis.findings}
+    if fault.rules == {BALANCED}:
+        # Whatever small thing a busy machine has done to a step or two. And tracing costs what it says, up to 2 % here.
+        told = {finding.rule for finding in diagnosis.findings}
+        return BALANCED in told or all(
+            finding.cost_share < NOTABLE
+            for finding in diagnosis.findings
+            if finding.rule != "tracing"
+        )
     first = diagnosis.findings[0]
     return (
         first.rule in fault.rules
