@@ -103,8 +103,8 @@ def _beside(
     exporting = {name: each for name, each in compared.items() if isinstance(each, Sent)}
     train = training_step(Toy(), torch.randn(2, 4, 8))
     found = compare(compared, train, rounds, _SHORT, dict.fromkeys(exporting, _BLOCK))
-    # And now and then one of what takes time beside modules: a long `zero_grad`, a collection of garbage.
-    if not all(0 <= arrived - _SPANS_OF_A_STEP < 2 for arrived in ours.of_a_step):
+    # And what takes time beside modules: stretches between, in some steps a collection of garbage.
+    if not all(0 <= arrived - _SPANS_OF_A_STEP < 4 for arrived in ours.of_a_step):
         raise AssertionError(f"spans of a step that have arrived: {ours.of_a_step}")
     return per_call(found), {name: median(each.meanwhile) for name, each in exporting.items()}
 
