@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from statistics import median
 
@@ -82,16 +82,16 @@ class Run:
     @cached_property
     def noise(self) -> float:
         """How far a steady step is usually from its baseline, in ms: as a standard deviation would be."""
-        return noise_of(self.steady.ms, self.baseline)
+        return noise_of(a - b for a, b in zip(self.steady.ms, self.baseline, strict=True))
 
     def cost(self, ms_of_all: float) -> tuple[float, float]:
         """Return what some ms, of all steps together, are per step and as a share of the run."""
         return ms_of_all / len(self.main), ms_of_all / max(self.total_ms, 1e-9)
 
 
-def noise_of(values: Sequence[float], baseline: Sequence[float]) -> float:
-    """Return how far values are usually from their baseline, as a standard deviation would be."""
-    return 1.4826 * median(abs(a - b) for a, b in zip(values, baseline, strict=True))
+def noise_of(away: Iterable[float]) -> float:
+    """Return how far values usually are from their baseline, as a standard deviation would be, by how far each is."""
+    return 1.4826 * median(map(abs, away))
 
 
 def rolling_median(values: Sequence[float]) -> list[float]:

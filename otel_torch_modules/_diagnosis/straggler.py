@@ -103,15 +103,19 @@ def find_straggler(ranks: Sequence[Span]) -> Straggler:
     met = [place for place in common if all(_all_meet(tree[place], len(ranks)) for tree in trees)]
     on_device = not met and _turn_to_devices(trees, common)
     own = [_own_times(tree, common) for tree in trees]
-    apart = [0 if met else _all_the_while(trees, number) for number in range(len(trees))]
+    how = _how_short if met else _how_late
     late = [
-        {place: _how_short(trees, number, place) for place in met}
-        if met
-        else {place: _how_late(trees, number, place) - apart[number] for place in common}
+        {place: how(trees, number, place) for place in met or common}
         for number in range(len(trees))
     ]
+    # By how much each is behind at all times of the step, from its start on.
+    begun = [tree[()].start for tree in trees]
+    apart = [
+        0 if met else max(min(_behind(begun, number), *of_rank.values()), 0)
+        for number, of_rank in enumerate(late)
+    ]
     worst = {
-        number: max((behind, place) for place, behind in of_rank.items())
+        number: max((behind - apart[number], place) for place, behind in of_rank.items())
         for number, of_rank in enumerate(late)
     }
     number = max(worst, key=lambda number: worst[number][0])
@@ -129,7 +133,9 @@ def find_straggler(ranks: Sequence[Span]) -> Straggler:
     }
     where = max(excess, key=lambda earlier: (excess[earlier], earlier))
     # By each rank's own clock, where the end of what all met in is the same moment on all of them.
-    starts = [tree[()].start - (tree[place].end if met else 0) for tree in trees]
+    starts = [
+        start - (tree[place].end if met else 0) for start, tree in zip(begun, trees, strict=True)
+    ]
     started = _behind(starts, number) - apart[number]
     rank = ranks[number].rank
     assert rank is not None
@@ -199,13 +205,6 @@ def _how_short(trees: Sequence[Mapping[_Place, _Compared]], number: int, place: 
 
 def _how_late(trees: Sequence[Mapping[_Place, _Compared]], number: int, place: _Place) -> int:
     return _behind([tree[place].end for tree in trees], number)
-
-
-def _all_the_while(trees: Sequence[Mapping[_Place, _Compared]], number: int) -> int:
-    """Return by how much a rank is behind at all times of the step, from its start on."""
-    common = set(trees[0]).intersection(*trees)
-    started = _behind([tree[()].start for tree in trees], number)
-    return max(min(started, *(_how_late(trees, number, place) for place in common)), 0)
 
 
 def _behind(times: Sequence[int], number: int) -> int:

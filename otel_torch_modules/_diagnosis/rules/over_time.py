@@ -49,7 +49,7 @@ def drift(run: Run) -> Iterator[Finding]:
     if LEAST_STEPS <= len(alone) < len(series):
         series = series.select(alone)
         baseline = rolling_median(series.ms)
-        noise = noise_of(series.ms, baseline)
+        noise = noise_of(a - b for a, b in zip(series.ms, baseline, strict=True))
     count = len(series)
     if count < LEAST_STEPS:
         return

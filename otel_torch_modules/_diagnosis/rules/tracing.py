@@ -11,7 +11,7 @@ from statistics import median
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.rules.excess import SLOW, excesses
-from otel_torch_modules._diagnosis.run import Run, rolling_median
+from otel_torch_modules._diagnosis.run import Run, noise_of, rolling_median
 from otel_torch_modules._diagnosis.series import usual
 from otel_torch_modules._diagnosis.words import ms, numbers, percent
 
@@ -115,8 +115,7 @@ def _all_beside(run: Run) -> float | None:
     if min(len(beside), len(alone)) < LEAST_STEPS:
         return None
     more = median(beside)
-    noise = 1.4826 * median(map(abs, alone))
-    error = noise * sqrt(1 / len(beside) + 1 / len(alone))
+    error = noise_of(alone) * sqrt(1 / len(beside) + 1 / len(alone))
     exported = median(time for time in times if time > 0)
     return more if more > SURE * error and exported >= EXPLAINED * more else None
 

@@ -128,7 +128,7 @@ class LoopHooks:
             if not is_dynamo_compiling():
                 step = current.step
                 if step is not None and step.backwards and not step.ended:
-                    dropped()
+                    dropped(step)
             return original(*args, **kwargs)
 
         return zero_grad

@@ -16,6 +16,7 @@ from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.hindsight import Hindsight
 from otel_torch_modules._recording.loop.iterations import Iterations
+from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.torch_private.compilation import (
     compilation_metrics,
     dynamo_is_there,
@@ -202,17 +203,9 @@ class TrainingLoop:
         current.send_apart(record)
         return True
 
-    def gradients_dropped(self) -> None:
-        """``zero_grad`` of an optimizer or a module is called."""
-        step = self.current.step
-        if (
-            step is None
-            or step.ended
-            or not step.backwards
-            or self.current.by_hand
-            or self.optimizers
-            or not step.roots
-        ):
+    def gradients_dropped(self, step: OpenStep) -> None:
+        """``zero_grad`` of an optimizer or a module is called in `step`, which has had a backward and goes on."""
+        if self.current.by_hand or self.optimizers or not step.roots:
             return
         last = step.roots[-1]
         if last.backwards < step.backwards:

@@ -81,6 +81,19 @@ def shared_step(sample: type[Any]) -> Callable[..., Any]:
     return make
 
 
+@pytest.fixture
+def printed_of(
+    write_traces: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Return a function that returns what `stragglers` prints of steps."""
+
+    def printed(*steps: Any) -> str:
+        assert main(["stragglers", str(write_traces(*steps))]) == 0
+        return capsys.readouterr().out
+
+    return printed
+
+
 def _of(fqn: str) -> dict[str, str]:
     return {"torch.module.fqn": fqn}
 
@@ -90,18 +103,16 @@ EVEN = (0.0, 1.0, 10.0, 10.0)
 
 def test_each_step_names_its_last_rank(
     shared_step: Callable[..., Any],
-    write_traces: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
+    printed_of: Callable[..., str],
 ) -> None:
-    path = write_traces(
+    printed = printed_of(
         shared_step(0, EVEN, EVEN, (0, 1, 10, 40), EVEN),
         shared_step(1, EVEN, EVEN, (0, 1, 30, 10), EVEN, start=1000),
         shared_step(2, EVEN, (0, 9, 10, 10), EVEN, EVEN, start=2000),
         shared_step(3, (7, 1, 10, 10), EVEN, EVEN, EVEN, start=3000),
         shared_step(4, EVEN, EVEN, (0, 1, 10, 25), EVEN, start=4000),
     )
-    assert main(["stragglers", str(path)]) == 0
-    assert capsys.readouterr().out == (
+    assert printed == (
         "    step  ranks   last  behind ms  where\n"
         "       0      4      2      30.00  forward GPT.h.1\n"
         "       1      4      2      20.00  forward GPT.h.0\n"
@@ -125,15 +136,14 @@ def _exchange(ranks: int = 4, completed: bool = True) -> dict[str, Any]:
 def test_the_rank_whose_collective_is_the_shortest_came_last_whatever_the_clocks_say(
     number: int,
     shared_step: Callable[..., Any],
-    write_traces: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
+    printed_of: Callable[..., str],
 ) -> None:
     ranks = [EVEN] * 4
     ranks[number] = (0, 1, 10, 40)
     clocks = (-700.0, 0.0, 60.0, 200.0)
-    path = write_traces(shared_step(0, *ranks, start=1000, fast=clocks, exchange=_exchange()))
-    assert main(["stragglers", str(path)]) == 0
-    assert f"      {number}      30.00  forward GPT.h.1\n" in capsys.readouterr().out
+    assert f"      {number}      30.00  forward GPT.h.1\n" in printed_of(
+        shared_step(0, *ranks, start=1000, fast=clocks, exchange=_exchange())
+    )
 
 
 @pytest.mark.parametrize("exchange", [None, _exchange(ranks=2), _exchange(completed=False)])
@@ -144,14 +154,11 @@ def test_where_not_all_ranks_met_or_nobody_knows_when_ends_are_compared_but_for_
     clock: float,
     other: int,
     shared_step: Callable[..., Any],
-    write_traces: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
+    printed_of: Callable[..., str],
 ) -> None:
     ranks = EVEN, EVEN, (0, 1, 10, 40), EVEN
     clocks = tuple(clock if number == other else 0 for number in range(4))
-    path = write_traces(shared_step(0, *ranks, start=9000, fast=clocks, exchange=exchange))
-    assert main(["stragglers", str(path)]) == 0
-    printed = capsys.readouterr().out
+    printed = printed_of(shared_step(0, *ranks, start=9000, fast=clocks, exchange=exchange))
     assert "      2      30.00  forward GPT.h.1\n" in printed
     told = f"In 1 step a rank is behind all the while, by {clock:.2f} ms at most"
     assert (told in printed) == (clock > 30)
@@ -161,17 +168,14 @@ def test_where_not_all_ranks_met_or_nobody_knows_when_ends_are_compared_but_for_
 def test_a_rank_whose_clock_is_wrong_is_told_by_what_it_loses(
     clock: float,
     shared_step: Callable[..., Any],
-    write_traces: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
+    printed_of: Callable[..., str],
 ) -> None:
     fast = (0, 0, clock, 0)
-    path = write_traces(
+    printed = printed_of(
         shared_step(0, EVEN, EVEN, (0, 1, 10, 40), EVEN, start=9000, fast=fast),
         shared_step(1, EVEN, EVEN, (8, 1, 10, 10), EVEN, start=10_000, fast=fast),
         shared_step(2, EVEN, EVEN, EVEN, EVEN, start=11_000, fast=fast),
     )
-    assert main(["stragglers", str(path)]) == 0
-    printed = capsys.readouterr().out
     assert "       0      4      2      30.00  forward GPT.h.1\n" in printed
     assert "       1      4      2       8.00  before the step\n" in printed
     assert re.search(r"^ +2 +4 +\d +0\.00 ", printed, re.MULTILINE)
@@ -179,15 +183,13 @@ def test_a_rank_whose_clock_is_wrong_is_told_by_what_it_loses(
 
 def test_where_ranks_are_last_alike_none_is_said_to_be_so_most_often(
     shared_step: Callable[..., Any],
-    write_traces: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
+    printed_of: Callable[..., str],
 ) -> None:
-    path = write_traces(
+    printed = printed_of(
         shared_step(0, EVEN, (0, 1, 10, 40), EVEN),
         shared_step(1, (0, 1, 30, 10), EVEN, EVEN, start=1000),
     )
-    assert main(["stragglers", str(path)]) == 0
-    assert " ".join(capsys.readouterr().out.splitlines()[4:]) == (
+    assert " ".join(printed.splitlines()[4:]) == (
         "No rank is last more often than all others: ranks 0 and 1 were, in 1 of 2 steps each."
     )
 
@@ -210,22 +212,20 @@ def test_the_time_line_runs_from_the_first_start_to_the_last_end_of_all_ranks(
 
 def test_two_ranks_are_compared_with_each_other(
     shared_step: Callable[..., Any],
-    write_traces: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
+    printed_of: Callable[..., str],
 ) -> None:
-    path = write_traces(shared_step(0, (0, 1, 10, 22), EVEN))
-    assert main(["stragglers", str(path)]) == 0
-    assert "       0      2      0      12.00  forward GPT.h.1\n" in capsys.readouterr().out
+    assert "       0      2      0      12.00  forward GPT.h.1\n" in printed_of(
+        shared_step(0, (0, 1, 10, 22), EVEN)
+    )
 
 
 def test_where_some_ranks_record_phases_only_phases_are_compared(
     shared_step: Callable[..., Any],
-    write_traces: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
+    printed_of: Callable[..., str],
 ) -> None:
-    path = write_traces(shared_step(0, EVEN, EVEN, (0, 1, 10, 40), phases_only=(1, 2)))
-    assert main(["stragglers", str(path)]) == 0
-    assert "      2      30.00  forward GPT\n" in capsys.readouterr().out
+    assert "      2      30.00  forward GPT\n" in printed_of(
+        shared_step(0, EVEN, EVEN, (0, 1, 10, 40), phases_only=(1, 2))
+    )
 
 
 def test_each_rank_has_a_file_of_its_own(
@@ -379,13 +379,8 @@ def test_where_devices_say_when_they_came_there_it_is_these_times_that_are_compa
 
 
 def test_where_one_device_says_nothing_programs_are_compared(
-    sample: type[Any], write_traces: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    sample: type[Any], printed_of: Callable[..., str]
 ) -> None:
-    silent = _rank(sample, 0, 0, 20, 40)
-    path = write_traces(
-        sample(
-            "train.step", "step", 0, 40, (silent, _on_device(sample, 1, 40, 5)), {"torch.step": 0}
-        )
-    )
-    assert main(["stragglers", str(path)]) == 0
-    assert "on the device" not in capsys.readouterr().out
+    ranks = (_rank(sample, 0, 0, 20, 40), _on_device(sample, 1, 40, 5))
+    printed = printed_of(sample("train.step", "step", 0, 40, ranks, {"torch.step": 0}))
+    assert "on the device" not in printed
