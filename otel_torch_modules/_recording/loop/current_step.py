@@ -14,6 +14,7 @@ from otel_torch_modules._events import Event
 from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.causes.measures import Measures
 from otel_torch_modules._recording.device_events import DeviceEvents
+from otel_torch_modules._recording.loop.apart import Apart
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.ended_steps import EndedSteps
 from otel_torch_modules._recording.loop.fetches import Fetches, Outside, Wait
@@ -22,7 +23,7 @@ from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.loop.pauses import Pauses
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.wall_clock import clock_offset
-from otel_torch_modules._records import OuterParent, Record
+from otel_torch_modules._records import Record
 
 # A step that has ended leaves for the worker when nothing has happened for so long (ns).
 _IDLE = 300_000_000
@@ -62,6 +63,7 @@ class CurrentStep:
         self.fetches = Fetches(self.fetches_of_threads, self.outside)
         self.optimizers = OpenOptimizers()
         self.pauses = Pauses()
+        self.apart = Apart(admission)
         self.step: OpenStep | None = None
         """The open one, or one that has ended and that nobody has taken."""
         self.index = 0
@@ -78,7 +80,6 @@ class CurrentStep:
         """The last step has modules, or would have."""
         # Which one trains; None where none does, as far as is known.
         self._thread: int | None = None
-        self._last_span: OuterParent | None = None  # where somebody has asked for it
         self._waits: list[Wait] = []  # the next step's, as far as is known
 
     @property
@@ -104,7 +105,7 @@ class CurrentStep:
         if index is None:
             index = self.index
         self.index = index + 1
-        self._last_span = None
+        self.apart.step_opens()
         record = Record("step", index, start, clock_offset(), lost=lost)
         step = self.step = OpenStep(record, recorded=False)
         self._thread = step.thread
@@ -200,7 +201,7 @@ class CurrentStep:
                 self._border.give_back(step.leave_early_roots(), self._index_before)
             step.record.end = self.end
             if self.by_hand:  # what comes after is in none
-                self.last_span()
+                self.apart.follow(step)
                 if step.recorded:
                     self.measures.step_ends(step.record, self.end)
             self.step = None  # from here on it is another's
@@ -220,24 +221,6 @@ class CurrentStep:
     def _send(self, record: Record) -> None:
         record.end = self.end
         self._admission.close_step(record)
-
-    def last_span(self) -> OuterParent | None:
-        """Return the span of the step that is open, or was last; None where there was none, or it is not recorded."""
-        if self.step is not None:
-            record = self.step.record
-            if self.step.recorded:
-                self._admission.context.settle(record)
-                self._last_span = OuterParent(
-                    record.trace_id, record.span_id, record.trace_flags, record.trace_state
-                )
-            else:
-                self._last_span = None
-        return self._last_span
-
-    def send_apart(self, record: Record) -> None:
-        """Send off what lies between two steps."""
-        if self._admission.open_apart(record):
-            self._admission.close_apart(record)
 
     def drop(self) -> None:
         """Let there be none, and let nobody train, as far as is known."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from time import perf_counter_ns as now
+
+from torch import nn
+
 from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.evaluations import Evaluations
 from otel_torch_modules._recording.loop.iterations import Iterations
+from otel_torch_modules._recording.loop.live_optimizers import LiveOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.losses import Losses
 
@@ -20,6 +25,7 @@ class StepOpening:
         border: told that it opens.
         evaluations: end with it.
         iterations: told of the step before.
+        optimizers: know what they train.
         losses: knows when to record nothing more.
     """
 
@@ -30,6 +36,7 @@ class StepOpening:
         border: Border,
         evaluations: Evaluations,
         iterations: Iterations,
+        optimizers: LiveOptimizers,
         losses: Losses,
     ) -> None:
         self._current = current
@@ -37,6 +44,7 @@ class StepOpening:
         self._border = border
         self._evaluations = evaluations
         self._iterations = iterations
+        self._optimizers = optimizers
         self._losses = losses
 
     def open(self, start: int, index: int | None) -> OpenStep:
@@ -80,4 +88,16 @@ class StepOpening:
             self._admission.context.attach(step.record)
             if waits:
                 current.log_waits(waits)
+        return step
+
+    def open_at_forward(self, module: nn.Module) -> OpenStep:
+        """Begin a step with a forward of `module`, and with those before it that lead to it."""
+        current = self._current
+        begin = (current.optimizers.start if current.optimizers.threads else None) or now()
+        evaluations = self._evaluations
+        if not evaluations.threads:
+            return self.open(begin, None)
+        leading = evaluations.leading_to(module, current.fetches.last_end, self._optimizers.train)
+        step = self.open(begin, None)
+        self._border.put_before(step, leading)
         return step

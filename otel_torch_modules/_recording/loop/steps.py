@@ -84,8 +84,8 @@ class Steps:
         )
         self._fetches = self._current.fetches
         self._evaluations = Evaluations(recorder, self._admission, losses, self._fetches, hurry)
-        self._optimizers = LiveOptimizers()
-        self._iterations = Iterations(self._optimizers)
+        optimizers = LiveOptimizers()
+        self._iterations = Iterations(optimizers)
         self._lock = threading.RLock()
         self._hindsight = Hindsight(self._current, self._border, self._admission, self._iterations)
         self.loop = TrainingLoop(self._current, self._border, self._iterations, self._hindsight)
@@ -96,6 +96,7 @@ class Steps:
             self._border,
             self._evaluations,
             self._iterations,
+            optimizers,
             losses,
         )
         self._by_hand = StepsByHand(
@@ -278,7 +279,7 @@ class Steps:
             if step is None and not self._border.is_trained(module):
                 return self._outside_root(module)  # as another thread has shown meanwhile
             if step is None or step is not current.step or (step.ended and not current.by_hand):
-                step = self._open_step(module)
+                step = self._opening.open_at_forward(module)
             elif step.recorded:
                 self._admission.context.attach(step.record)
             step.root_opens(module)
@@ -289,18 +290,6 @@ class Steps:
         if current.optimizers.threads:
             current.optimizers.log(self._recorder)
         return step.recorded
-
-    def _open_step(self, module: nn.Module) -> OpenStep:
-        """Open one with a forward of `module`, and with those before it that lead to it."""
-        current = self._current
-        begin = (current.optimizers.start if current.optimizers.threads else None) or now()
-        if not self._evaluations.threads:
-            return self._opening.open(begin, None)
-        since = self._fetches.last_end
-        leading = self._evaluations.leading_to(module, since, self._optimizers.train)
-        step = self._opening.open(begin, None)
-        self._border.put_before(step, leading)
-        return step
 
     def _reached_forwards(self) -> list[Forward]:
         current = self._current

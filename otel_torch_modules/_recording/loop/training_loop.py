@@ -192,7 +192,7 @@ class TrainingLoop:
         if not (elsewhere or step is None or step.ended):
             return False
         record = Record("checkpoint", None, start, clock_offset(), end=end)
-        record.link = current.last_span()
+        record.link = current.apart.follow(step)
         record.log = [event, thread.code, start, end, detail]
         if not elsewhere:
             if step is not None:
@@ -200,7 +200,7 @@ class TrainingLoop:
             current.hand_over()
             current.end = end
             current.pauses.straight_on = True  # the next step begins after it
-        current.send_apart(record)
+        current.apart.send(record)
         return True
 
     def gradients_dropped(self, step: OpenStep) -> None:
