@@ -84,11 +84,6 @@ class Recorder:
         state = self.threads.get(identifier)
         return -1 if state is None else state.code
 
-    @property
-    def records_modules(self) -> bool:
-        """Whether a step is recorded with its modules."""
-        return self.step.log is not None and not self.step.phases_only
-
     def _new_thread(self) -> ThreadState:
         code = next(self._codes_of_threads)
         state = ThreadState(code, self.tasks.make_mark(code), self.step, self.fail)

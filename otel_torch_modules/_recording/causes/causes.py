@@ -37,7 +37,7 @@ class Causes:
         compilation = Compilation(happened)
         garbage = GarbageCollection(happened, recorder.code_of_thread)
         checkpoints = Checkpoints(happened, lambda: self.loop)
-        self._collectives = Collectives(happened, lambda: recorder.records_modules)
+        self._collectives = Collectives(happened, recorder.step)
         watching: dict[str, _Watch] = {
             "compile": compilation,
             "gc": garbage,

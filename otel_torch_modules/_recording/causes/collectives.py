@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from time import perf_counter_ns as now
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +21,7 @@ from otel_torch_modules._events import COLLECTIVE, Detail
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import inform
 from otel_torch_modules._recording.causes.happened import Happened
+from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._recording.torch_private.collectives import (
     AFTER_US,
     CollectiveOperator,
@@ -33,8 +34,8 @@ _logger = logging.getLogger(__name__)
 
 _IS_AVAILABLE: Final = distributed.is_available()  # built into this torch
 
-
 _NOW: Final = iter(now, None)  # gives the time, each time
+_name_of: Final = cache(str)  # of a dtype
 
 
 class _Kind(NamedTuple):
@@ -78,14 +79,13 @@ class Collectives:
 
     Args:
         happened: what it is added to.
-        records: returns whether such a step is open.
+        of_step: what is recorded of the open step.
     """
 
-    def __init__(self, happened: Happened, records: Callable[[], bool]) -> None:
+    def __init__(self, happened: Happened, of_step: OpenLog) -> None:
         self._happened = happened
-        self._records = records
+        self._of_step = of_step
         self._launched = 0
-        self._notes: dict[str, Callable[..., None]] = {}  # by operator
         # What is left of all this for a thread that is still in a kernel when that was taken off.
         self._listening: list[Collectives | None] = [None]
         self._undo: Callable[[], object] | None = None
@@ -119,61 +119,70 @@ class Collectives:
 
     def _kernel(self, operator: CollectiveOperator) -> Callable[..., Any]:
         """Return what stands before torch's kernel of `operator`."""
-        name, launch, listening = operator.name, operator.launch, self._listening
-        self._notes[name] = self._happened.guarded(
-            self._note(operator), "after a collective was launched"
-        )
+        launch, listening, of_step = operator.launch, self._listening, self._of_step
+        note, fail = self._note(operator), self._happened.fail
 
         def kernel(keys: Any, *args: Any) -> Any:
             listener = listening[0]
             if listener is None:
                 return launch(keys & AFTER_US, *args)
             listener._launched += 1
-            if not listener._records():
+            if of_step.log is None or of_step.phases_only:
                 return launch(keys & AFTER_US, *args)
             start = now()
             result = launch(keys & AFTER_US, *args)
-            listener._notes[name](args, start, now(), result)
+            try:
+                note(args, start, now(), result)
+            except BaseException:
+                if fail("after a collective was launched"):
+                    raise
             return result
 
         return kernel
 
     def _note(self, operator: CollectiveOperator) -> Callable[..., None]:
-        """Return what adds a collective of `operator`: of few calls, for the program waits for it."""
+        """Return what adds a collective of `operator`: of few calls, for the program waits for it.
+
+        After what torch has done each takes three times what it takes again and again.
+        """
         name, tensors = _KINDS[operator.name]
-        add, code, is_barrier = self._happened.add, self._happened.code, name == "barrier"
+        group_at, async_at = operator.group, operator.async_op
+        add, code, is_barrier = self._happened.kept.append, self._happened.code, name == "barrier"
 
         def note(args: tuple[Any, ...], start: int, end: int, result: Any) -> None:
-            size, dtype, on_cpu = _given(args[tensors])
+            given = args[tensors]
+            if type(given) is list and len(given) == 1:
+                (given,) = given
+            if type(given) is list:
+                size, dtype, on_cpu = _of_all(given)
+            else:
+                size, dtype = given.numel() * given.element_size(), _name_of(given.dtype)
+                on_cpu = given.is_cpu
+            if is_barrier:
+                size = dtype = None
             done: list[int] = []
-            # Of C alone: where it is done already this is called here, and what a signal handler raised would be lost.
-            note_when = partial(next, map(done.append, _NOW))
             if result is None:  # it has waited
                 done.append(end)
                 known = True
             else:  # on a device all that is launched counts as done
-                known = on_cpu and tells_when_done(result, note_when)
-            if is_barrier:
-                size = dtype = None
-            group, ranks = group_of(args[operator.group])
-            values = (size, dtype, group, ranks, operator.is_async(args), done if known else None)
-            add(COLLECTIVE, code(), start, end, Detail(name, values))
+                # Of C alone: where it is done this is called here, and what a signal handler raised would be lost.
+                known = on_cpu and tells_when_done(result, partial(next, map(done.append, _NOW)))
+            group, ranks = group_of(args[group_at])
+            is_async = None if async_at is None else async_at >= len(args) or args[async_at]
+            values = (size, dtype, group, ranks, is_async, done if known else None)
+            add((COLLECTIVE, code(), start, end, Detail(name, values)))
 
         return note
 
 
-def _given(value: Any) -> tuple[int | None, str | None, bool]:
-    """Return the bytes of the tensors in a list of tensors or of lists of them, or of one; their dtype; on the CPU?"""
-    if type(value) is list and len(value) == 1:
-        (value,) = value
-    if type(value) is not list:
-        return value.numel() * value.element_size(), str(value.dtype), value.is_cpu
+def _of_all(given: list[Any]) -> tuple[int | None, str | None, bool]:
+    """Return the bytes of the tensors in a list of tensors or of lists of them; their dtype; whether on the CPU."""
     size, dtype, on_cpu = 0, None, False
-    found = [*value]
+    found = [*given]
     for thing in found:
         if type(thing) is list:
             found += thing
         else:
             size += thing.numel() * thing.element_size()
-            dtype, on_cpu = str(thing.dtype), thing.is_cpu
+            dtype, on_cpu = _name_of(thing.dtype), thing.is_cpu
     return size, dtype, on_cpu

@@ -10,8 +10,8 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
-from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from operator import itemgetter
+from typing import Any, Final
 
 from otel_torch_modules._events import COLLECTION, WIDTH, Stretch
 from otel_torch_modules._interruption import is_interruption
@@ -21,15 +21,10 @@ from otel_torch_modules._records import Record
 _MOST: Final = 8_192
 
 
-class _Happening(NamedTuple):
-    event: Stretch
-    thread: int  # its code
-    start: int
-    end: int
-    detail: Any
+_Happening = tuple[Stretch, int, int, int, Any]
+"""As the log has it; a plain tuple, for many are made."""
 
-
-_END: Final = attrgetter("end")
+_END: Final = itemgetter(3)
 
 
 class Happened:
@@ -42,13 +37,13 @@ class Happened:
 
     def __init__(self, code: Callable[[], int], fail: Callable[[str], bool]) -> None:
         self.code = code
-        self._fail = fail
+        self.fail = fail
         self.kept: deque[_Happening] = deque(maxlen=_MOST)
         """In the order in which it was added."""
 
     def guarded(self, function: Callable[..., None], where: str) -> Callable[..., None]:
         """Return `function`, which adds, so that an error of ours in it stays ours."""
-        return guarded(function, where, self._fail)
+        return guarded(function, where, self.fail)
 
     def add(self, event: Stretch, thread: int, start: int, end: int, detail: Any) -> None:
         """Keep that the thread with this code was busy with `event` from `start` to `end` (ns).
@@ -60,7 +55,7 @@ class Happened:
             end: the same.
             detail: what is said of it, as the log has it.
         """
-        self.kept.append(_Happening(event, thread, start, end, detail))
+        self.kept.append((event, thread, start, end, detail))
 
     def put_into(self, record: Record) -> None:
         """Write what happened in the time of `record`, in its threads, into its log.
@@ -105,7 +100,7 @@ def _merge(log: list[Any], found: list[_Happening]) -> None:
     merged: list[Any] = []
     before = 0
     for happening in found:
-        place = WIDTH * bisect_right(times, happening.end, key=log.__getitem__)
+        place = WIDTH * bisect_right(times, happening[3], key=log.__getitem__)
         merged += log[before:place]
         merged += happening
         before = place

@@ -44,19 +44,14 @@ class CollectiveOperator(NamedTuple):
             lets go of the interpreter lock, for it may wait for a thread that wants that: ``torch.library.get_kernel``
             has a way there too, which keeps the lock, and with it gloo hangs now and then.
         group: the place of the process group.
-        async_op: that of whether the caller goes on at once; None before torch 2.8 and where all do.
+        async_op: that of whether the caller goes on at once, which it does where the argument is not given; None before
+            torch 2.8 and where there is none.
     """
 
     name: str
     launch: Callable[..., Any]
     group: int
     async_op: int | None
-
-    def is_async(self, args: tuple[Any, ...]) -> bool | None:
-        """Return whether a caller with these arguments goes on at once; None where torch does not say."""
-        if self.async_op is None:
-            return None
-        return bool(args[self.async_op]) if self.async_op < len(args) else True  # the default
 
 
 def stand_before(
@@ -124,8 +119,8 @@ def tells_when_done(result: Any, callback: Callable[[Any], object]) -> bool:
         result: what the operator returned.
         callback: called once, in a thread of the backend's, or now.
     """
-    work = result[-1] if isinstance(result, (tuple, list)) else result
-    if isinstance(work, ScriptObject):
+    work = result[-1] if type(result) is tuple else result
+    if type(work) is ScriptObject:
         work = Work.unbox(work)
     try:
         work.get_future().add_done_callback(callback)
@@ -138,7 +133,7 @@ def tells_when_done(result: Any, callback: Callable[[Any], object]) -> bool:
 
 def group_of(boxed: Any) -> tuple[str, int]:
     """Return the name of a process group that an operator is given, and how many ranks it has."""
-    group = ProcessGroup.unbox(boxed) if isinstance(boxed, ScriptObject) else boxed
+    group = ProcessGroup.unbox(boxed) if type(boxed) is ScriptObject else boxed
     described = group.group_desc
     return (group.group_name if described in _NOT_DESCRIBED else described), group.size()
 
