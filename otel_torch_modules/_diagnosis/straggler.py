@@ -16,6 +16,7 @@ the program runs ahead, and its own say little.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
@@ -103,20 +104,19 @@ def find_straggler(ranks: Sequence[Span]) -> Straggler:
     met = [place for place in common if all(_all_meet(tree[place], len(ranks)) for tree in trees)]
     on_device = not met and _turn_to_devices(trees, common)
     own = [_own_times(tree, common) for tree in trees]
-    how = _how_short if met else _how_late
-    late = [
-        {place: how(trees, number, place) for place in met or common}
-        for number in range(len(trees))
-    ]
+    late = {
+        place: [-longer for longer in behind_others([tree[place].duration for tree in trees])]
+        if met
+        else behind_others([tree[place].end for tree in trees])
+        for place in met or common
+    }
     # By how much each is behind at all times of the step, from its start on.
     begun = [tree[()].start for tree in trees]
-    apart = [
-        0 if met else max(min(_behind(begun, number), *of_rank.values()), 0)
-        for number, of_rank in enumerate(late)
-    ]
+    least = [min(of_rank) for of_rank in zip(behind_others(begun), *late.values(), strict=True)]
+    apart = [0 if met else max(behind, 0) for behind in least]
     worst = {
-        number: max((behind - apart[number], place) for place, behind in of_rank.items())
-        for number, of_rank in enumerate(late)
+        number: max((behind[number] - apart[number], place) for place, behind in late.items())
+        for number in range(len(trees))
     }
     number = max(worst, key=lambda number: worst[number][0])
     behind, place = worst[number]
@@ -136,7 +136,7 @@ def find_straggler(ranks: Sequence[Span]) -> Straggler:
     starts = [
         start - (tree[place].end if met else 0) for start, tree in zip(begun, trees, strict=True)
     ]
-    started = _behind(starts, number) - apart[number]
+    started = behind_others(starts)[number] - apart[number]
     rank = ranks[number].rank
     assert rank is not None
     if started >= excess[where]:
@@ -198,18 +198,16 @@ def _all_meet(compared: _Compared, ranks: int) -> bool:
     )
 
 
-def _how_short(trees: Sequence[Mapping[_Place, _Compared]], number: int, place: _Place) -> int:
-    others = (tree[place].duration for other, tree in enumerate(trees) if other != number)
-    return round(median(others)) - trees[number][place].duration
-
-
-def _how_late(trees: Sequence[Mapping[_Place, _Compared]], number: int, place: _Place) -> int:
-    return _behind([tree[place].end for tree in trees], number)
-
-
-def _behind(times: Sequence[int], number: int) -> int:
-    """Return by how much one of some times is later than the median of the others."""
-    return times[number] - round(median([*times[:number], *times[number + 1 :]]))
+def behind_others(times: Sequence[int]) -> list[int]:
+    """Return by how much each of some times is later than the median of the others, of which there may be thousands."""
+    ordered = sorted(times)
+    low, high = (len(times) - 2) // 2, (len(times) - 1) // 2  # of the others, the middle
+    behind = []
+    for time in times:
+        place = bisect_left(ordered, time)
+        middle = [ordered[at + (at >= place)] for at in (low, high)]
+        behind.append(time - sum(middle) // 2)
+    return behind
 
 
 def _median(own: Sequence[Mapping[_Place, int]], number: int, place: _Place) -> float:
