@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -24,6 +26,9 @@ from otel_torch_modules._recording.causes import checkpoints, garbage_collection
 from otel_torch_modules._recording.torch_private.devices import graph_classes
 from tests.support.left_to_itself import let_go_on
 
+# Where this is set, each of the hundreds of programs that tests start would compile the whole package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 torch.set_num_threads(1)
 settings.register_profile("untimed", deadline=None)  # what a machine takes is no property
 settings.register_profile("quick", max_examples=20, deadline=None)
@@ -39,6 +44,9 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+_SCHEDULERS = [kind for kind in vars(lr_scheduler).values() if hasattr(kind, "step")]
+
+
 def _hooks() -> dict[str, object]:
     return {
         "nn.Module.__call__": nn.Module.__call__,
@@ -52,7 +60,7 @@ def _hooks() -> dict[str, object]:
             torch.distributed.destroy_process_group,
             torch.distributed.distributed_c10d.destroy_process_group,
         ),
-        "schedulers": [getattr(kind, "step", None) for kind in vars(lr_scheduler).values()],
+        "schedulers": [kind.step for kind in _SCHEDULERS],
         "garbage": [callback for callback in gc.callbacks if isinstance(callback, partial)],
         "captures": [(kind.capture_begin, kind.capture_end) for kind in graph_classes()],
         "collectives": torch._C._dispatch_dump("c10d::allreduce_"),

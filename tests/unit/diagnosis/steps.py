@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from functools import cache
 from math import nan
 from random import Random
 from typing import Any, NamedTuple
@@ -64,7 +65,7 @@ def fold(parts: Parts) -> None:
         parts[root] = sum(parts.pop(key) for key in inside)
 
 
-def _tree(parts: Mapping[str, float], rank: int | None, *, folded: bool) -> Node:
+def _tree(keys: frozenset[str], rank: int | None, *, folded: bool) -> Node:
     others = (
         Node(key, site(name, phase))
         for key, name, phase in (
@@ -73,14 +74,14 @@ def _tree(parts: Mapping[str, float], rank: int | None, *, folded: bool) -> Node
             ("compile", "compile", "compile"),
             ("checkpoint", "checkpoint.save", "checkpoint"),
         )
-        if key in parts
+        if key in keys
     )
     forward = Node(
         "GPT",
         site("forward GPT", "forward", "GPT"),
         () if folded else tuple(_modules("forward", range(BLOCKS))),
     )
-    recomputed = tuple(_modules("recompute", range(1))) if "recompute GPT.h.0.mlp" in parts else ()
+    recomputed = tuple(_modules("recompute", range(1))) if "recompute GPT.h.0.mlp" in keys else ()
     backward = Node(
         "engine",
         site("backward", "backward"),
@@ -97,6 +98,21 @@ def _tree(parts: Mapping[str, float], rank: int | None, *, folded: bool) -> Node
     if rank is None:
         return Node("step", site("train.step", "step"), children)
     return Node("step", site(f"rank {rank}", "rank", rank=rank), children)
+
+
+@cache
+def _layout(keys: frozenset[str], rank: int | None, *, folded: bool) -> tuple[Shape, list[str]]:
+    """Return the shape of a step that has these parts, and which of them each of its spans is."""
+    nodes: list[Node] = []
+    parents: list[int] = []
+    stack = [(_tree(keys, rank, folded=folded), -1)]
+    while stack:
+        node, parent = stack.pop()
+        stack += [(child, len(nodes)) for child in reversed(node.children)]
+        nodes.append(node)
+        parents.append(parent)
+    shape = Shape(tuple([node.site for node in nodes]), tuple(parents))
+    return shape, [node.key for node in nodes]
 
 
 def usual_parts() -> Parts:
@@ -133,7 +149,6 @@ def make_steps(
     """
     random = Random(seed)
     steps: list[Span] = []
-    shapes: dict[tuple[tuple[Site, ...], tuple[int, ...]], Shape] = {}
     now = float(START)
     for step in range(count):
         parts = usual_parts()
@@ -146,38 +161,22 @@ def make_steps(
             fold(parts)
         about = {semconv.STEP_KEPT: why} if why is not None else {}
         said = attributes(step)
-        sites: list[Site] = []
-        parents: list[int] = []
-        starts: list[int] = []
-        ends: list[int] = []
-
-        stack: list[tuple[Node, int] | int] = [(_tree(parts, rank, folded=folded), -1)]
-        while stack:
-            entry = stack.pop()
-            if isinstance(entry, int):  # all below it is laid
-                ends[entry] = round(now)
-                continue
-            node, parent = entry
-            at = len(sites)
-            sites.append(node.site)
-            parents.append(parent)
-            starts.append(round(now))
-            ends.append(0)
-            now += parts.get(node.key, 0.01) * 1e6 * max(random.gauss(1, noise), 0.5)
-            stack.append(at)
-            stack += [(child, at) for child in reversed(node.children)]
-        key = (tuple(sites), tuple(parents))
-        shape = shapes.setdefault(key, Shape(*key))
+        shape, keys = _layout(frozenset(parts), rank, folded=folded)
+        times: list[int] = []  # when each span begins, and the last one ends
+        for key in keys:
+            times.append(round(now))
+            now += parts.get(key, 0.01) * 1e6 * max(random.gauss(1, noise), 0.5)
+        times.append(round(now))
         trace = Trace(
             f"{step:032x}",
             shape,
-            array("Q", range(1, len(sites) + 1)),
-            array("Q", [parent + 1 for parent in parents]),
-            array("Q", starts),
-            array("Q", ends),
-            [""] * len(sites),
+            array("Q", range(1, len(keys) + 1)),
+            array("Q", [parent + 1 for parent in shape.parents]),
+            array("Q", times[:-1]),
+            array("Q", [times[after] for after in shape.after]),
+            [""] * len(keys),
             {
-                name: array("d", [value, *[nan] * (len(sites) - 1)])
+                name: array("d", [value, *[nan] * (len(keys) - 1)])
                 for name, value in said.items()
                 if isinstance(value, float)
             },
