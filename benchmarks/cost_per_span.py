@@ -1,128 +1,133 @@
 """CPU time of the process for each span, everything included: hooks, assembly, encoding, export by gRPC.
 
-    python -m benchmarks.cost_per_span [--rounds 7] [--spans 200000]
+    python -m benchmarks.cost_per_span [--quick]
 
-The processor time of all threads is taken over steps that are traced and exported to a local collector, from the
-first of them until tracing has been taken down, all its threads have ended and the collector has every span, less
-that of the same steps untraced, before and after. Models of several sizes take turns; the first traced steps, in which
-places are seen for the first time, are not counted. The collector is a process of its own and not counted either. The
-garbage collector is on but for what was there before: a full collection looks at hundreds of thousands of objects of
-torch, takes a quarter of a second, and comes once in a while with tracing and without.
+Tracing is on all the time, and of a model's steps every third is recorded, as the schedule has it. What it takes more
+of the training thread's processor time than the one before it, and the one after it, where it is handed over, is added
+to what all other threads take until its spans are at the collector: the worker's and gRPC's. So what is compared lies
+next to each other; what a step that is left out takes more than an untraced one is not in it: see `step_time`.
+
+Models of several sizes take turns; the first steps of each, in which places are seen for the first time, are not
+counted. The collector is a process of its own and not counted either. The garbage collector is on but for what was
+there before: a full collection looks at hundreds of thousands of objects of torch, takes a quarter of a second, and
+comes once in a while with tracing and without.
 """
 
 from __future__ import annotations
 
-import argparse
+import random
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from itertools import count
+from time import process_time_ns, thread_time_ns
 
 import torch
 
 from benchmarks.collector import Sink, local_collector
-from benchmarks.figures import Row, ratio_of_medians, spread
-from benchmarks.machine import old_objects_set_aside, use_one_thread
+from benchmarks.enough import Enough
+from benchmarks.figures import Figure, Row, median, ratio_of_medians
+from benchmarks.machine import old_objects_set_aside
+from benchmarks.part import print_rows
+from benchmarks.recorded import send_all
 from benchmarks.toy import Toy, calls, training_step
-from otel_torch_modules import Config, TorchModuleInstrumentor, step
+from otel_torch_modules import Config, Schedule, TorchModuleInstrumentor, step
 
-SIZES = (100, 1_000, 10_000, 50_000)
+_SIZES = (100, 1_000, 10_000, 50_000)  # spans a step
+_SPANS = 20_000  # of a turn
 _LARGEST_MODEL = 10_000  # spans; larger steps are made of several micro-batches
-_WARM_UP = 2  # steps
+_WARM_UP = 3  # steps
+_CYCLE = 3
+_SCHEDULE = Schedule(wait=_CYCLE - 1, active=1)
 _BAR_US = 10
 _FLAT = 1.3
+_SECONDS = 60  # of a quick run
 
 
-class Size:
-    """A step of about `spans` spans: two for each call, one for each backward pass, one for itself."""
+class Model:
+    """A model whose steps have about `spans` spans: two for each call, one for each backward pass, one for itself."""
 
     def __init__(self, spans: int) -> None:
-        self.micro_batches = max(1, spans // _LARGEST_MODEL)
-        blocks = max(1, (spans // self.micro_batches // 2 - 3) // 6)
-        self.spans = self.micro_batches * (2 * calls(blocks) + 1) + 1
+        self._micro_batches = max(1, spans // _LARGEST_MODEL)
+        blocks = max(1, (spans // self._micro_batches // 2 - 3) // 6)
+        self.spans = self._micro_batches * (2 * calls(blocks) + 1) + 1
         self._micro_batch = training_step(Toy(blocks), torch.randn(2, 4, 8))
 
     def train(self) -> None:
         """Run one step."""
-        for _ in range(self.micro_batches):
+        for _ in range(self._micro_batches):
             self._micro_batch()
 
 
-def untraced_ns(train: Callable[[], None], steps: int) -> int:
-    """Return the processor time of `steps` steps."""
-    with old_objects_set_aside():
-        start = time.process_time_ns()
-        for _ in range(steps):
-            train()
-        return time.process_time_ns() - start
+class Turns:
+    """Steps of models in turn, in a process that is traced.
+
+    Args:
+        sink: where spans arrive.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._numbers = count()
+        self._made = 0
+
+    def span_us(self, model: Model, recorded: int) -> float:
+        """Return microseconds for each span of so many steps that are recorded."""
+        process, thread = process_time_ns(), thread_time_ns()
+        added = sum(self._added_ns(model) for _ in range(recorded))
+        self._made += recorded * model.spans
+        send_all()
+        self._sink.wait_for(self._made)  # none was dropped
+        others = process_time_ns() - process - (thread_time_ns() - thread)
+        return (added + others) / recorded / model.spans / 1e3
+
+    def _added_ns(self, model: Model) -> int:
+        """Return what a recorded step adds to this thread's time: to its own, and where it ends, in the step after."""
+        ends_another, left_out, recorded = (self._step_ns(model) for _ in range(_CYCLE))
+        return recorded + ends_another - 2 * left_out
+
+    def _step_ns(self, model: Model) -> int:
+        start = thread_time_ns()
+        with step(next(self._numbers)):
+            model.train()
+        return thread_time_ns() - start
 
 
-def traced_ns(size: Size, steps: int, sink: Sink) -> int:
-    """Return the processor time of `steps` steps until all their spans have been sent."""
-    before = sink.accepted()
-    instrumentor = TorchModuleInstrumentor()
-    instrumentor.instrument(config=Config())
-    _train(size, _WARM_UP)
-    sink.wait_for(before + _WARM_UP * size.spans)
-    with old_objects_set_aside():
-        start = time.process_time_ns()
-        _train(size, steps)
-        instrumentor.uninstrument()
-        taken = time.process_time_ns() - start
-    sink.wait_for(before + (_WARM_UP + steps) * size.spans)  # none was dropped
-    return taken
-
-
-def _train(size: Size, steps: int) -> None:
-    for index in range(steps):
-        with step(index):
-            size.train()
-
-
-def measure(size: Size, spans: int, sink: Sink) -> float:
-    """Return microseconds for each span, in one round of about so many spans."""
-    steps = max(2, spans // size.spans)
-    untraced_ns(size.train, 2)
-    before = untraced_ns(size.train, steps)
-    traced = traced_ns(size, steps, sink)
-    after = untraced_ns(size.train, steps)
-    return (traced - (before + after) / 2) / steps / size.spans / 1e3
-
-
-def by_size(spans: int, rounds: int, sink: Sink) -> dict[int, list[float]]:
+def by_size(sink: Sink, enough: Enough) -> dict[int, list[float]]:
     """Return microseconds for each span, one figure a round, for each number of spans in a step."""
-    sizes = [Size(asked) for asked in SIZES]
-    found: dict[int, list[float]] = {size.spans: [] for size in sizes}
-    for _ in range(rounds):
-        for size in sizes:
-            found[size.spans].append(measure(size, spans, sink))
+    models = [Model(spans) for spans in _SIZES]
+    found: dict[int, list[float]] = {model.spans: [] for model in models}
+    instrumentor = TorchModuleInstrumentor()
+    instrumentor.instrument(config=Config(schedule=_SCHEDULE))
+    turns = Turns(sink)
+    for model in models:
+        turns.span_us(model, _WARM_UP)
+    with old_objects_set_aside():
+        for _ in enough.rounds(_SECONDS, lambda: [*map(median, found.values()), _flat(found)]):
+            for model in random.sample(models, len(models)):
+                recorded = max(1, _SPANS // model.spans)
+                found[model.spans].append(turns.span_us(model, recorded))
+    instrumentor.uninstrument()
     return found
 
 
-def rows(quick: bool) -> list[Row]:
+def _flat(found: Mapping[int, Sequence[float]]) -> Figure:
+    cheapest, *_, dearest = sorted(found.values(), key=statistics.median)
+    return ratio_of_medians(dearest, cheapest)
+
+
+def rows(enough: Enough) -> list[Row]:
     """Return the rows of the table."""
     with local_collector() as sink:
-        found = by_size(60_000 if quick else 200_000, 3 if quick else 7, sink)
+        found = by_size(sink, enough)
     each = [
-        Row(f"CPU time of a span, everything, {size} spans a step", _BAR_US, "µs", spread(figures))
+        Row(f"CPU time of a span, everything, {size} spans a step", _BAR_US, "µs", median(figures))
         for size, figures in found.items()
     ]
-    cheapest, *_, dearest = sorted(found.values(), key=statistics.median)
-    flat = ratio_of_medians(dearest, cheapest)
-    return [*each, Row("the dearest of these sizes against the cheapest", _FLAT, "x", flat)]
-
-
-def main() -> None:
-    """Print a row for each size."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--spans", type=int, default=200_000)
-    arguments = parser.parse_args()
-    use_one_thread()
-    with local_collector() as sink:
-        print(f"{'spans a step':>14}{'µs of CPU a span':>30}")
-        for spans, figures in by_size(arguments.spans, arguments.rounds, sink).items():
-            print(f"{spans:>14}{spread(figures)!s:>30}")
+    return [
+        *each,
+        Row("the dearest of these sizes against the cheapest", _FLAT, "x", _flat(found)),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    print_rows(__doc__, rows)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.enough import Enough
 from benchmarks.figures import Figure, Row, median, ratio_of_medians
 from benchmarks.part import print_rows
 from benchmarks.recorded import recording_into
@@ -27,6 +28,7 @@ from otel_torch_modules.schedule import Schedule
 
 _STEP_NS = 10_000_000
 _WARM_UP = 50
+_ROUNDS = 100  # of a quick run
 
 
 class _Event:
@@ -98,9 +100,9 @@ def step_ns(rounds: int, blocks: int, of_modules: bool) -> dict[bool, list[int]]
     return found
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(enough: Enough) -> list[Row]:
     """Return the rows of this part."""
-    rounds = 100 if quick else 500
+    rounds = round(_ROUNDS * enough.longer)
     phases = step_ns(rounds, 1, False)
     added = median([on - off for off, on in zip(phases[False], phases[True], strict=True)])
     of_step = Figure(*[1 + ns / _STEP_NS for ns in (added.value, added.low, added.high)])

@@ -1,6 +1,6 @@
 """Encoding a span: ours, with the templates made, beside the standard encoder.
 
-    python -m benchmarks.encoding [--rounds 15]
+    python -m benchmarks.encoding [--quick]
 
 Both end with the bytes of requests that say the same. Ours begins with the assembled spans, or with the columns of a
 step that is like an earlier one; the standard encoder with the `ReadableSpan` objects that were made of them before,
@@ -9,6 +9,7 @@ which is not counted. Processor time of the thread, in turn; the garbage collect
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -16,7 +17,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from benchmarks.figures import Row, median, ratio_of_medians
+from benchmarks.enough import Enough
+from benchmarks.figures import Figure, Row, median, ratio_of_medians
 from benchmarks.machine import processor_ns
 from benchmarks.part import print_rows
 from benchmarks.recorded import record_steps
@@ -32,9 +34,10 @@ from otel_torch_modules._spans.columns import SpanColumns
 
 _REQUEST = 512  # spans, the standard batch
 _BAR = 20
+_SECONDS = 15  # of a quick run
 
 
-def measure(rounds: int) -> dict[str, list[float]]:
+def measure(enough: Enough) -> dict[str, list[float]]:
     """Return microseconds a span, once a round: of spans, of columns and of the standard encoder.
 
     Raises:
@@ -79,10 +82,16 @@ def measure(rounds: int) -> dict[str, list[float]]:
         raise AssertionError("the encoders do not say the same")
     ways = {"spans": of_spans, "columns": of_columns, "standard": standard}
     figures: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
+    for _ in enough.rounds(_SECONDS, lambda: _times_as_fast(figures).values()):
         for name, way in ways.items():
             figures[name].append(processor_ns(way) / len(spans) / 1e3)
     return figures
+
+
+def _times_as_fast(figures: Mapping[str, Sequence[float]]) -> dict[str, Figure]:
+    return {
+        way: ratio_of_medians(figures["standard"], figures[way]) for way in ("spans", "columns")
+    }
 
 
 def _said(requests: list[bytes]) -> list[bytes]:
@@ -96,20 +105,22 @@ def _said(requests: list[bytes]) -> list[bytes]:
     )
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(enough: Enough) -> list[Row]:
     """Return the rows of the table."""
-    figures = measure(7 if quick else 25)
+    figures = measure(enough)
     theirs = figures["standard"]
     return [
         Row(
             f"encoding a span{of}: how many times as fast as the standard encoder",
             _BAR,
             "x",
-            ratio_of_medians(theirs, figures[name]),
+            times,
             at_least=True,
             note=f"{median(figures[name]).value:.2f} and {median(theirs).value:.2f} µs a span",
         )
-        for name, of in (("spans", ""), ("columns", " of a step like one before"))
+        for (name, times), of in zip(
+            _times_as_fast(figures).items(), ("", " of a step like one before"), strict=True
+        )
     ]
 
 

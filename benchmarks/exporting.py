@@ -1,6 +1,6 @@
 """What a module call costs the training thread while spans are exported, beside other tools.
 
-    python -m benchmarks.exporting [--rounds 12]
+    python -m benchmarks.exporting [--quick]
 
 The same model and the same way of measuring as in `overhead.py`, but blocks are longer, and steps follow each other
 without a pause: while a block is timed its own spans and those of the steps before it are assembled, encoded and
@@ -10,7 +10,6 @@ or what is sent waited for the end of the block, the share says so. After each b
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from statistics import median
@@ -20,10 +19,12 @@ import torch
 from benchmarks import contenders
 from benchmarks.collector import Sink, local_collector
 from benchmarks.contenders import Contender, Run, Step
-from benchmarks.figures import Row, ratio_of_medians
+from benchmarks.enough import Enough
+from benchmarks.figures import Row
 from benchmarks.interleaved import Size, compare
-from benchmarks.machine import keep_freed_memory, use_one_thread
-from benchmarks.overhead import Overheads, per_call, report
+from benchmarks.machine import keep_freed_memory, undisturbed_ns, use_one_thread
+from benchmarks.overhead import Overheads, against, per_call, report, until_known
+from benchmarks.part import asked_for
 from benchmarks.toy import Toy, calls, training_step
 
 OURS = "ours, exporting"
@@ -37,6 +38,7 @@ _BLOCK = Size(warm_up=40, timed=80)  # a request holds the spans of eight steps
 # For what does nothing in the background; warmed up until the interpreter has specialised what the contender before it
 # had it specialise otherwise.
 _SHORT = Size(warm_up=40, timed=20)
+_SECONDS = 45  # of a quick run, for each group
 _SPANS_OF_A_STEP = (
     2 * calls() + 2
 )  # forward and backward of each call, the backward pass and the step
@@ -79,7 +81,7 @@ class Sent:
         self.meanwhile.append((at_end - at_start) / (of_a_step * _BLOCK.timed))
 
 
-def overheads(rounds: int, sink: Sink) -> list[tuple[Overheads, dict[str, float]]]:
+def overheads(sink: Sink, enough: Enough) -> list[tuple[Overheads, dict[str, float]]]:
     """Return microseconds per module call, once a round, of ours and a few others each.
 
     With each the shares that were sent while blocks were timed, of those that export.
@@ -92,24 +94,26 @@ def overheads(rounds: int, sink: Sink) -> list[tuple[Overheads, dict[str, float]
         _WRITING: contenders.torch_profiler_writing,
         _SPANS: Sent(contenders.tracked_spans_exporting, sink),
     }
-    return [_beside(profilers, 3 * rounds, sink), _beside(emitting, rounds, sink)]
+    return [_beside(others, sink, enough) for others in (profilers, emitting)]
 
 
 def _beside(
-    others: Mapping[str, Contender], rounds: int, sink: Sink
+    others: Mapping[str, Contender], sink: Sink, enough: Enough
 ) -> tuple[Overheads, dict[str, float]]:
     ours = Sent(contenders.exporting, sink)
     compared = {OURS: ours, **others}
     exporting = {name: each for name, each in compared.items() if isinstance(each, Sent)}
     train = training_step(Toy(), torch.randn(2, 4, 8))
-    found = compare(compared, train, rounds, _SHORT, dict.fromkeys(exporting, _BLOCK))
+    rounds = until_known(OURS, _SECONDS, enough)
+    blocks = {name: _BLOCK if name in exporting else _SHORT for name in compared}
+    found = compare(compared, train, rounds, _SHORT, blocks, clock=undisturbed_ns)
     # And what takes time beside modules: stretches between, in some steps a collection of garbage.
     if not all(0 <= arrived - _SPANS_OF_A_STEP < 4 for arrived in ours.of_a_step):
         raise AssertionError(f"spans of a step that have arrived: {ours.of_a_step}")
     return per_call(found), {name: median(each.meanwhile) for name, each in exporting.items()}
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(enough: Enough) -> list[Row]:
     """Return the rows of the table."""
     keep_freed_memory()
     with local_collector() as sink:
@@ -118,25 +122,22 @@ def rows(quick: bool) -> list[Row]:
                 f"everything, export going on, per module call, against {name}",
                 _BARS[name],
                 "x",
-                ratio_of_medians(found[OURS], found[name]),
+                figure,
                 note=f"{median(found[OURS]):.1f} to {median(found[name]):.1f} µs; "
                 f"{meanwhile[OURS]:.0%} of ours sent meanwhile",
             )
-            for found, meanwhile in overheads(4 if quick else 12, sink)
-            for name in found
-            if name != OURS
+            for found, meanwhile in overheads(sink, enough)
+            for name, figure in against(OURS, found).items()
         ]
 
 
 def main() -> None:
     """Print the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=12)
-    rounds = parser.parse_args().rounds
+    enough = asked_for(__doc__)
     use_one_thread()
     keep_freed_memory()
     with local_collector() as sink:
-        for found, meanwhile in overheads(rounds, sink):
+        for found, meanwhile in overheads(sink, enough):
             report("forward and backward", found, OURS)
             for name, share in meanwhile.items():
                 print(

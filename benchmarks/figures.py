@@ -18,6 +18,11 @@ class Figure:
     low: float
     high: float
 
+    def is_within(self, share: float) -> bool:
+        """Return whether the interval reaches no further to either side than this share of the value."""
+        reach = max(self.high - self.value, self.value - self.low)
+        return reach <= share * abs(self.value)
+
     def __str__(self) -> str:
         digits = 0 if abs(self.value) >= 100 else 1 if abs(self.value) >= 20 else 3
         return f"{self.value:.{digits}f}  ({self.low:.{digits}f} - {self.high:.{digits}f})"

@@ -9,7 +9,7 @@ not depend on the size of the model around.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from time import thread_time_ns
 
@@ -18,14 +18,16 @@ from torch import Tensor, nn
 
 from benchmarks import contenders
 from benchmarks.contenders import Step
-from benchmarks.figures import Row, median
-from benchmarks.interleaved import Size, compare
+from benchmarks.enough import Enough
+from benchmarks.figures import Row
+from benchmarks.interleaved import Found, Size, compare, ratio
 from benchmarks.part import print_rows
 
 _BAR = 2
 _LARGE = 30_000  # blocks of three modules each
 _ACTIVATIONS = 200
 _BLOCK = Size(warm_up=10, timed=20, after_collection=8)
+_SECONDS = 10  # of a quick run, for each loop
 
 
 class Mixture(nn.Module):
@@ -105,19 +107,20 @@ _LOOPS: dict[str, tuple[Callable[[], Step], int]] = {
 """What is done, and how many modules are new in each step of it."""
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(enough: Enough) -> list[Row]:
     """Return the rows of the table."""
-    rounds = 6 if quick else 40
-    return [_row(what, loop(), fresh, rounds) for what, (loop, fresh) in _LOOPS.items()]
+    return [_row(what, loop(), fresh, enough) for what, (loop, fresh) in _LOOPS.items()]
 
 
-def _row(what: str, train: Step, fresh: int, rounds: int) -> Row:
-    contender = {"": contenders.recording}
-    pairs = compare(contender, train, rounds, _BLOCK, clock=thread_time_ns)[""]
+def _row(what: str, train: Step, fresh: int, enough: Enough) -> Row:
+    def rounds(found: Found) -> Iterator[int]:
+        return enough.rounds(_SECONDS, lambda: [ratio(found[""])], finer=2)
+
+    pairs = compare({"": contenders.recording}, train, rounds, _BLOCK, clock=thread_time_ns)[""]
     added = statistics.median(pair.overhead for pair in pairs) / 1e3
     untraced = statistics.median(pair.untraced for pair in pairs) / 1e3
     note = f"{added:+.0f} µs to {untraced:.0f} µs, {added / fresh:.1f} µs for each new module, all calls included"
-    return Row(what, _BAR, "x", median([pair.ratio for pair in pairs]), note=note)
+    return Row(what, _BAR, "x", ratio(pairs), note=note)
 
 
 if __name__ == "__main__":

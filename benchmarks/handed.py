@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from benchmarks import contenders
 from benchmarks.contenders import Contender, Step
-from benchmarks.figures import Row, median
+from benchmarks.enough import Enough
+from benchmarks.figures import Figure, Row, median
 from benchmarks.interleaved import Size, timed_ns
 from benchmarks.machine import old_objects_set_aside
 from benchmarks.part import print_rows
@@ -26,6 +27,7 @@ from benchmarks.part import print_rows
 _MODULES = 13
 _BLOCK = Size(warm_up=20, timed=30)
 _BAR_US = 1
+_SECONDS = 25  # of a quick run
 
 
 class Lazy:
@@ -91,9 +93,8 @@ def _block(contender: Contender, train: Step) -> float:
         return timed_ns(run, train, _BLOCK, thread_time_ns)
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(enough: Enough) -> list[Row]:
     """Return the rows of the table."""
-    rounds = 24 if quick else 100
     alone = _step()
     steps = {name: _step(things) for name, things in _THINGS.items()}
     for train in (alone, *steps.values()):
@@ -101,18 +102,23 @@ def rows(quick: bool) -> list[Row]:
     lone: dict[str, list[float]] = {name: [] for name in steps}
     handed: dict[str, list[float]] = {name: [] for name in steps}
     with old_objects_set_aside():
-        for _ in range(rounds):
+        for _ in enough.rounds(
+            _SECONDS, lambda: [_more(lone[name], handed[name]) for name in steps]
+        ):
             for name, train in steps.items():
                 lone[name].append(per_call(alone))
                 handed[name].append(per_call(train))
     return [_row(name, lone[name], handed[name]) for name in steps]
 
 
+def _more(lone: list[float], handed: list[float]) -> Figure:
+    return median([with_it - without for with_it, without in zip(handed, lone, strict=True)])
+
+
 def _row(name: str, lone: list[float], handed: list[float]) -> Row:
     note = f"{statistics.median(lone):.2f} to {statistics.median(handed):.2f} µs"
-    more = median([with_it - without for with_it, without in zip(handed, lone, strict=True)])
     what = f"a module call that hands on {name} too, beside a lone tensor"
-    return Row(what, _BAR_US, "µs", more, note=note)
+    return Row(what, _BAR_US, "µs", _more(lone, handed), note=note)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
 
 from benchmarks.contenders import Contender, Run, Step, nothing
+from benchmarks.figures import Figure, median
 from benchmarks.machine import old_objects_set_aside
 
 
@@ -48,6 +49,11 @@ class Paired:
         return self.own / self.untraced
 
 
+def ratio(pairs: Sequence[Paired]) -> Figure:
+    """Return how many times as long a step takes, in the median."""
+    return median([pair.ratio for pair in pairs])
+
+
 def timed_ns(run: Run, train: Step, size: Size, clock: Callable[[], int]) -> float:
     """Return the nanoseconds of `clock` that each of a block's steps takes."""
     for _ in range(size.warm_up):
@@ -61,14 +67,21 @@ def timed_ns(run: Run, train: Step, size: Size, clock: Callable[[], int]) -> flo
     return (clock() - start) / size.timed
 
 
+Found = dict[str, list[Paired]]
+"""What each contender took, once a round."""
+
+Rounds = Callable[[Found], Iterable[object]]
+"""Has an item for each turn that each contender is to have; given what is found so far."""
+
+
 def compare(
     contenders: Mapping[str, Contender],
     train: Step,
-    rounds: int,
+    rounds: Rounds,
     size: Size,
     sizes: Mapping[str, Size] | None = None,
     clock: Callable[[], int] = perf_counter_ns,
-) -> dict[str, list[Paired]]:
+) -> Found:
     """Return what each contender took, once a round.
 
     The garbage collector is on, as it is in programs, but for what was there after the first round: each contender pays
@@ -88,20 +101,22 @@ def compare(
         with nothing() as run:
             return timed_ns(run, train, size, clock)
 
-    def one_round() -> dict[str, Paired]:
+    def one_round() -> None:
         random.shuffle(order)
-        found = {}
         before = untraced()
         for name in order:
             with contenders[name]() as run:
                 own = timed_ns(run, train, (sizes or {}).get(name, size), clock)
             after = untraced()
-            found[name] = Paired(own, (before + after) / 2)
+            found[name].append(Paired(own, (before + after) / 2))
             before = after
-        return found
 
     order = list(contenders)
+    found: Found = {name: [] for name in contenders}
     one_round()  # in which everything is done for the first time
+    for pairs in found.values():
+        pairs.clear()
     with old_objects_set_aside():
-        all_rounds = [one_round() for _ in range(rounds)]
-    return {name: [found[name] for found in all_rounds] for name in contenders}
+        for _ in rounds(found):
+            one_round()
+    return found

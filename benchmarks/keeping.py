@@ -18,6 +18,7 @@ from contextlib import contextmanager
 import torch
 
 from benchmarks.collector import local_collector
+from benchmarks.enough import Enough
 from benchmarks.figures import Figure, Row, ratio_of_medians, spread
 from benchmarks.gpt import demo_step
 from benchmarks.machine import old_objects_set_aside, use_one_thread
@@ -32,14 +33,15 @@ from otel_torch_modules._records import Record
 from otel_torch_modules.schedule import Schedule
 
 _BLOCKS = 166  # 999 module calls
+_RECORDS = 20  # of a quick run
 _WARM_UP = 8  # records, until it is known what they have in common
 _BAR = 0.1
 _HOW = {"all": None, "kept": Keep(slow=1.3, every=100, first=3), "phases": Keep()}
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(enough: Enough) -> list[Row]:
     """Return the row of the table."""
-    records = record_steps(_BLOCKS, _WARM_UP + (10 if quick else 40))
+    records = record_steps(_BLOCKS, _WARM_UP + round(_RECORDS * enough.longer))
     logs = [record.log for record in records]  # to let go of one costs either way the same
     whole, phases, keeping, cuts = (
         Assembler(Config()),

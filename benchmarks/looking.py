@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.enough import Enough
 from benchmarks.figures import Row, median
 from benchmarks.part import print_rows
 from otel_torch_modules import TorchModuleInstrumentor
@@ -29,6 +30,7 @@ from otel_torch_modules._tracing import Tracing
 from otel_torch_modules.testing import capture_spans
 
 _DEPTH = 12
+_LOOKS = 50  # of a quick run
 _LOOK_US = 100
 _FILE_US = 2_000
 
@@ -50,9 +52,9 @@ class _Nested(nn.Module):
         return out
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(enough: Enough) -> list[Row]:
     """Return the rows of the table."""
-    looks = 50 if quick else 200
+    looks = round(_LOOKS * enough.longer)
     stop = threading.Barrier(2)
     model = _Nested(_DEPTH, stop)
     with capture_spans():

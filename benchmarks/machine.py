@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from time import thread_time_ns
+from time import perf_counter_ns, thread_time_ns
 
 import torch
 
@@ -18,6 +18,11 @@ _PACKAGES = ("torch", "opentelemetry-sdk", "grpcio", "protobuf")
 
 _M_TRIM_THRESHOLD = -1  # of glibc's malloc.h
 _M_MMAP_MAX = -4
+
+
+# What the kernel says of a thread: nanoseconds on a processor, and nanoseconds in which it could have run and did not.
+_SCHEDSTAT = Path("/proc/thread-self/schedstat")
+_SAYS_WHAT_WAS_WAITED = _SCHEDSTAT.exists()
 
 
 def describe() -> str:
@@ -50,6 +55,20 @@ def release_freed_memory() -> None:
     """Give back what is free: what is filled next are pages that are new to the process."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def processor_wait_ns() -> int:
+    """Return the time in which this thread waited for a processor; 0 where the kernel does not say."""
+    return int(_SCHEDSTAT.read_bytes().split()[1]) if _SAYS_WHAT_WAS_WAITED else 0
+
+
+def undisturbed_ns() -> int:
+    """Return the time on the clock without that in which this thread waited for a processor.
+
+    What else it waits for is in it, the interpreter lock for one, which the processor time of the thread leaves out;
+    what other programs take from it is not.
+    """
+    return perf_counter_ns() - processor_wait_ns()
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Memory: what a recorded call holds until its step is sent, and whether a long run holds more than a short one.
 
-    python -m benchmarks.memory [--steps 10000]
+    python -m benchmarks.memory [--quick]
 
 The first figure is what `tracemalloc` sees of ten more steps' records, forward and backward, when the steps are over:
 what waits for the worker. The second is what it sees of the whole process after so many traced and exported steps of
@@ -9,20 +9,21 @@ a small model, when all has arrived at the collector, less the same after a hund
 
 from __future__ import annotations
 
-import argparse
 import gc
 import tracemalloc
 
 import torch
 
 from benchmarks.collector import ProgramMissingError, Sink, local_collector
+from benchmarks.enough import Enough
 from benchmarks.figures import LeftOut, Row, exact
-from benchmarks.machine import use_one_thread
-from benchmarks.recorded import record_steps
+from benchmarks.part import print_rows
+from benchmarks.recorded import record_steps, send_all
 from benchmarks.toy import Toy, calls, training_step
 from otel_torch_modules import Config, TorchModuleInstrumentor, step
 
 _FEW = 100
+_STEPS = 2_500  # of a quick run
 _BLOCKS = 4
 _SPANS = 2 * calls(_BLOCKS) + 2
 _CALL_BAR = 400
@@ -55,6 +56,7 @@ def held_after(steps: int, sink: Sink) -> tuple[int, int]:
         with step(index):
             train()
         if index + 1 in (_FEW, steps):
+            send_all()
             sink.wait_for((index + 1) * _SPANS)
             gc.collect()
             held.append(tracemalloc.get_traced_memory()[0])
@@ -63,12 +65,12 @@ def held_after(steps: int, sink: Sink) -> tuple[int, int]:
     return held[0], held[1]
 
 
-def rows(quick: bool) -> list[Row | LeftOut]:
+def rows(enough: Enough) -> list[Row | LeftOut]:
     """Return the rows of the table."""
     call = "memory of a recorded module call until its step is exported"
     return [
         Row(call, _CALL_BAR, "bytes", exact(bytes_of_a_call())),
-        _row_of_steps(2_000 if quick else 10_000),
+        _row_of_steps(round(_STEPS * enough.longer)),
     ]
 
 
@@ -83,17 +85,5 @@ def _row_of_steps(steps: int) -> Row | LeftOut:
     return Row(what, _STEP_BAR, "bytes", exact((many - few) / (steps - _FEW)), note=note)
 
 
-def main() -> None:
-    """Print both figures."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=10_000)
-    steps = parser.parse_args().steps
-    use_one_thread()
-    print(f"a recorded module call holds {bytes_of_a_call():.0f} bytes until its step is sent")
-    with local_collector() as sink:
-        few, many = held_after(steps, sink)
-    print(f"held after {_FEW} steps: {few / 1e3:.1f} kB, after {steps} steps: {many / 1e3:.1f} kB")
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(__doc__, rows)

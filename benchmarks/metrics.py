@@ -13,6 +13,7 @@ from functools import partial
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
+from benchmarks.enough import Enough
 from benchmarks.figures import Row, median, ratio_of_medians
 from benchmarks.machine import processor_ns
 from benchmarks.part import print_rows
@@ -26,6 +27,7 @@ from otel_torch_modules._spans.figures import StepFigures
 from otel_torch_modules._spans.span import Span
 
 _BLOCKS = 40  # 243 calls a forward, of 8 patterns
+_STEPS = 20  # of a quick run
 _FIRST = 5  # steps, that are read
 _BAR = 1.4
 
@@ -37,11 +39,11 @@ def _telling() -> Callable[[Record, Span | SpanColumns], None]:
     return lambda record, tree: metrics.step_ended(record, figures.of(tree, 1), sent=True)
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(enough: Enough) -> list[Row]:
     """Return the row of the table."""
     ways = {"with": Sending(Config(), _telling()), "without": Sending(Config())}
     found: dict[str, list[float]] = {name: [] for name in ways}
-    for record in record_steps(blocks=_BLOCKS, count=20 if quick else 60):
+    for record in record_steps(blocks=_BLOCKS, count=round(_STEPS * enough.longer)):
         for name, way in ways.items():
             found[name].append(processor_ns(partial(way.send, record)) / 1e3)
     told, alone = found["with"][_FIRST:], found["without"][_FIRST:]

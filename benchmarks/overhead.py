@@ -1,6 +1,6 @@
 """What a module call costs the training thread where nothing is exported, beside other tools.
 
-    python -m benchmarks.overhead [--rounds 40]
+    python -m benchmarks.overhead [--quick]
 
 The model is the worst for a tracer: modules that do next to nothing. Measured as `interleaved.py` says, in
 microseconds per module call on top of no tracing; forward and backward together, then forwards under `no_grad`.
@@ -11,7 +11,6 @@ what it was for a while, and what costs a microsecond would drown in that.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Mapping, Sequence
 from time import thread_time_ns
@@ -19,9 +18,12 @@ from time import thread_time_ns
 import torch
 
 from benchmarks import contenders
-from benchmarks.figures import Row, median, ratio_of_medians
-from benchmarks.interleaved import Paired, Size, compare
+from benchmarks.contenders import Contender
+from benchmarks.enough import Enough
+from benchmarks.figures import Figure, Row, median, ratio_of_medians
+from benchmarks.interleaved import Paired, Rounds, Size, compare
 from benchmarks.machine import keep_freed_memory, use_one_thread
+from benchmarks.part import asked_for
 from benchmarks.toy import Toy, calls, inference, training_step
 
 _OURS = "ours, recording"
@@ -29,15 +31,11 @@ _HOOKS = {"empty global hooks": contenders.empty_hooks}
 _PROFILERS = {
     "torch.profiler, collecting": contenders.torch_profiler,
     "torch.profiler, collecting into new memory": contenders.torch_profiler_going_on,
-    "torch.profiler, collecting modules too": contenders.torch_profiler_of_modules,
 }
+_OF_MODULES = {"torch.profiler, collecting modules too": contenders.torch_profiler_of_modules}
 _TRACKERS = {
     "ModTracker": contenders.mod_tracker,
     "ModTracker + SDK spans": contenders.tracked_spans,
-}
-_INFERENCE = {
-    "empty global hooks": contenders.empty_hooks,
-    _OURS: contenders.recording_inference,
 }
 _BARS = {
     "torch.profiler, collecting": 0.8,
@@ -48,33 +46,32 @@ _BARS = {
 }
 _INFERENCE_BAR = 1.8
 _BLOCK = Size(warm_up=20, timed=10)
+_SECONDS = {"hooks": 30, "others": 25, "inference": 15}  # of a quick run
 
 Overheads = dict[str, list[float]]
 
 
-def training_overheads(rounds: int) -> list[Overheads]:
-    """Return microseconds per module call, forward and backward, once a round, of ours and a few others each."""
+def training_overheads(
+    others: Mapping[str, Contender], seconds: float, enough: Enough
+) -> Overheads:
+    """Return microseconds per module call, forward and backward, once a round, of ours and of `others`."""
+    compared = {_OURS: contenders.recording, **others}
     train = training_step(Toy(), torch.randn(2, 4, 8))
-    groups = ((_HOOKS, 4 * rounds), (_PROFILERS, rounds), (_TRACKERS, rounds))
-    return [
-        per_call(
-            compare(
-                {_OURS: contenders.recording, **others},
-                train,
-                of_these,
-                _BLOCK,
-                clock=thread_time_ns,
-            )
-        )
-        for others, of_these in groups
-    ]
+    rounds = until_known(_OURS, seconds, enough)
+    return per_call(compare(compared, train, rounds, _BLOCK, clock=thread_time_ns))
 
 
-def inference_overheads(rounds: int) -> Overheads:
+def inference_overheads(enough: Enough) -> Overheads:
     """Return microseconds per module call of a forward under ``no_grad``, once a round."""
-    model = Toy().eval()
-    forward = inference(model, torch.randn(2, 4, 8))
-    return per_call(compare(_INFERENCE, forward, rounds, _BLOCK, clock=thread_time_ns))
+    compared = {_OURS: contenders.recording_inference, **_HOOKS}
+    forward = inference(Toy().eval(), torch.randn(2, 4, 8))
+    rounds = until_known(_OURS, _SECONDS["inference"], enough)
+    return per_call(compare(compared, forward, rounds, _BLOCK, clock=thread_time_ns))
+
+
+def until_known(ours: str, seconds: float, enough: Enough) -> Rounds:
+    """Return the rounds of a comparison until it is known how `ours` compares with each other one."""
+    return lambda found: enough.rounds(seconds, lambda: against(ours, per_call(found)).values())
 
 
 def per_call(found: Mapping[str, Sequence[Paired]]) -> Overheads:
@@ -84,53 +81,58 @@ def per_call(found: Mapping[str, Sequence[Paired]]) -> Overheads:
     }
 
 
-def rows(quick: bool) -> list[Row]:
+def against(ours: str, overheads: Overheads) -> dict[str, Figure]:
+    """Return how many times the overhead of each other one that of `ours` is."""
+    return {
+        name: ratio_of_medians(overheads[ours], values)
+        for name, values in overheads.items()
+        if name != ours
+    }
+
+
+def rows(enough: Enough) -> list[Row]:
     """Return the rows of the table."""
     keep_freed_memory()
-    rounds = 8 if quick else 30
-    found = [
-        Row(
-            f"recording alone, per module call, against {name}",
-            _BARS[name],
-            "x",
-            ratio_of_medians(overheads[_OURS], overheads[name]),
-            note=_both(overheads, name),
-        )
-        for overheads in training_overheads(rounds)
-        for name in overheads
-        if name in _BARS
-    ]
-    forwards = inference_overheads(4 * rounds)
-    name = "empty global hooks"
-    figure = ratio_of_medians(forwards[_OURS], forwards[name])
-    what = f"inference, per module call, against {name}"
-    return [*found, Row(what, _INFERENCE_BAR, "x", figure, note=_both(forwards, name))]
+    found = []
+    for others in (_HOOKS, _PROFILERS, _TRACKERS):
+        seconds = _SECONDS["hooks" if others is _HOOKS else "others"]
+        overheads = training_overheads(others, seconds, enough)
+        found += [
+            _row(f"recording alone, per module call, against {name}", _BARS[name], name, overheads)
+            for name in others
+        ]
+    overheads = inference_overheads(enough)
+    for name in _HOOKS:
+        what = f"inference, per module call, against {name}"
+        found.append(_row(what, _INFERENCE_BAR, name, overheads))
+    return found
 
 
-def _both(overheads: Overheads, name: str) -> str:
+def _row(what: str, bar: float, name: str, overheads: Overheads) -> Row:
     ours, theirs = (statistics.median(overheads[each]) for each in (_OURS, name))
-    return f"{ours:.2f} to {theirs:.2f} µs"
+    figure = against(_OURS, overheads)[name]
+    return Row(what, bar, "x", figure, note=f"{ours:.2f} to {theirs:.2f} µs")
 
 
 def report(title: str, overheads: Overheads, ours: str = _OURS) -> None:
     """Print a line for each contender: median, its interval, the quartiles, and the ratio of `ours` to it."""
     print(f"{title:46}{'µs / module call':>28}{'quartiles':>18}{'ours against it':>28}")
+    ratios = against(ours, overheads)
     for name, values in overheads.items():
         low, _, high = statistics.quantiles(values, n=4)
-        ratio = "" if name == ours else str(ratio_of_medians(overheads[ours], values))
-        print(f"{name:46}{median(values)!s:>28}{f'{low:.2f} - {high:.2f}':>18}{ratio:>28}")
+        ratio = ratios.get(name, "")
+        print(f"{name:46}{median(values)!s:>28}{f'{low:.2f} - {high:.2f}':>18}{ratio!s:>28}")
 
 
 def main() -> None:
-    """Print both comparisons."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=40)
-    rounds = parser.parse_args().rounds
+    """Print both comparisons, with the profiler of modules too."""
+    enough = asked_for(__doc__)
     use_one_thread()
     keep_freed_memory()
-    for overheads in training_overheads(rounds):
+    for others in (_HOOKS, _PROFILERS, _OF_MODULES, _TRACKERS):
+        overheads = training_overheads(others, _SECONDS["others"], enough)
         report("forward and backward", overheads)
-    report("forward under no_grad", inference_overheads(4 * rounds))
+    report("forward under no_grad", inference_overheads(enough))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Recording without assembly and emission: the one place that reaches into the package for it."""
+"""What is recorded, taken before assembly, or sent at once: the one place that reaches into the package for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from opentelemetry.sdk.trace import TracerProvider
 
 from benchmarks.toy import Toy, training_step
-from otel_torch_modules import Config
+from otel_torch_modules import Config, TorchModuleInstrumentor
 from otel_torch_modules._emission.current_span import RecordContext
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._engine.deliveries import Deliveries
@@ -23,6 +23,8 @@ from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._records import Record
 from otel_torch_modules._step_context import StepContext
+
+_SENDING_LIMIT_S = 60
 
 
 class _NoContext:
@@ -126,6 +128,18 @@ def _recording(
         steps.finish()
     finally:
         recorder.uninstall()
+
+
+def send_all() -> None:
+    """Have all sent that was recorded in this process, which is traced.
+
+    Raises:
+        AssertionError: not all has been after a minute without progress.
+    """
+    tracing = TorchModuleInstrumentor()._tracing
+    assert tracing is not None
+    if not tracing._engine.worker.flush(_SENDING_LIMIT_S):
+        raise AssertionError(f"nothing more was sent for {_SENDING_LIMIT_S} s")
 
 
 def record_steps(blocks: int, count: int) -> list[Record]:

@@ -25,7 +25,8 @@ from opentelemetry import trace
 from benchmarks.collector import accepted_spans, backends_or_exit, exporting_to, local_collector
 from benchmarks.cost_per_span import by_size
 from benchmarks.deep import DeepTransformer
-from benchmarks.figures import spread
+from benchmarks.enough import QUICK
+from benchmarks.figures import median
 from benchmarks.machine import describe, use_one_thread
 from otel_torch_modules import Config, TorchModuleInstrumentor, step
 from tests.deploy.metrics import scrape
@@ -177,8 +178,8 @@ def main() -> None:
         wrong.append(f"memory has grown by {grown:.1%}")
     with local_collector() as sink:
         print(f"{'spans a step':>14}{'µs of CPU a span, training not included':>46}")
-        for size, figures in by_size(50_000, 3, sink).items():
-            print(f"{size:>14}{spread(figures)!s:>46}")
+        for size, figures in by_size(sink, QUICK).items():
+            print(f"{size:>14}{median(figures)!s:>46}")
     print("every span has arrived, in every step" if not wrong else "\n".join(wrong))
     sys.exit(bool(wrong))
 

@@ -10,7 +10,7 @@ found from its optimizer, at a width and a batch with which it takes more than 2
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from time import perf_counter_ns, thread_time_ns
+from time import thread_time_ns
 
 import torch
 from torch import nn
@@ -18,10 +18,11 @@ from torch import nn
 from benchmarks import contenders
 from benchmarks.collector import ProgramMissingError, local_collector
 from benchmarks.contenders import Contender, Step
+from benchmarks.enough import Enough
 from benchmarks.figures import LeftOut, Row, median
 from benchmarks.gpt import demo_step
-from benchmarks.interleaved import Paired, Size, compare
-from benchmarks.machine import keep_freed_memory
+from benchmarks.interleaved import Paired, Rounds, Size, compare, ratio
+from benchmarks.machine import keep_freed_memory, undisturbed_ns
 from benchmarks.part import print_rows
 from benchmarks.toy import Toy, training_step
 
@@ -31,24 +32,28 @@ _PHASES = Size(warm_up=64, timed=64)  # twice as many as the worker takes at onc
 # Longer than spans wait before they are sent, and timed as long: a request falls into the timed part of each block.
 _EXPORTED_PHASES = Size(warm_up=300, timed=300)
 _MIDDLE = Size(warm_up=10, timed=40)
-_LARGE = Size(warm_up=2, timed=4)
+_LARGE = Size(warm_up=1, timed=2)
 _LARGE_STEP = {"width": 256, "batch_size": 12}
 _LEAST_LARGE_MS = 200
+_FINER = 20  # ratios close to one have to be known to half a percent where others have to a tenth
+_TRACED = "traced"
 
 
-def left_out(rounds: int) -> Row:
+def left_out(enough: Enough) -> Row:
     """Return the row of the step that the schedule leaves out."""
+    rounds = _until_known(20, enough)
     pairs = _pairs(contenders.leaving_out, _toy_step(), rounds, _LEFT_OUT, thread_time_ns)
     return _row("a step left out by the schedule, against no tracing, toy model", 1.02, pairs)
 
 
-def phases_only(rounds: int) -> Row:
+def phases_only(enough: Enough) -> Row:
     """Return the row of the step without modules; its note says what export adds."""
+    rounds = _until_known(25, enough)
     recorded = _pairs(contenders.recording_phases_only, _toy_step(), rounds, _PHASES)
     try:
         with local_collector():
             pairs = _pairs(contenders.phases_only, _toy_step(), rounds, _EXPORTED_PHASES)
-        exported = str(median([pair.ratio for pair in pairs]))
+        exported = str(ratio(pairs))
     except ProgramMissingError as missing:
         exported = f"left out, {missing}"
     return _row(
@@ -59,8 +64,9 @@ def phases_only(rounds: int) -> Row:
     )
 
 
-def large(rounds: int) -> Row:
+def large(enough: Enough) -> Row:
     """Return the row of the demo's step."""
+    rounds = _until_known(70, enough)
     with local_collector():
         pairs = _pairs(contenders.exporting_a_loop, demo_step(**_LARGE_STEP), rounds, _LARGE)
     row = _row("a step of the demo GPT, recorded and exported, against no tracing", 1.01, pairs)
@@ -70,16 +76,24 @@ def large(rounds: int) -> Row:
     return row
 
 
-def middle(rounds: int) -> Row:
+def middle(enough: Enough) -> Row:
     """Return the row of a step with few calls, of the thread's own time; its note says what that is on the clock."""
     with local_collector():
-        pairs = _pairs(contenders.exporting_a_loop, middle_step(), rounds, _MIDDLE, thread_time_ns)
-        on_the_clock = _pairs(contenders.exporting_a_loop, middle_step(), rounds // 2, _MIDDLE)
+        pairs = _pairs(
+            contenders.exporting_a_loop,
+            middle_step(),
+            _until_known(30, enough),
+            _MIDDLE,
+            thread_time_ns,
+        )
+        on_the_clock = _pairs(
+            contenders.exporting_a_loop, middle_step(), _until_known(15, enough), _MIDDLE
+        )
     return _row(
         "two encoder layers of width 64, recorded and exported, against no tracing",
         1.02,
         pairs,
-        f" of the thread's own time; on the clock {median([pair.ratio for pair in on_the_clock])}",
+        f" of the thread's own time; on the clock {ratio(on_the_clock)}",
     )
 
 
@@ -102,34 +116,38 @@ def _toy_step() -> Step:
     return training_step(Toy(), torch.randn(2, 4, 8))
 
 
+def _until_known(seconds: float, enough: Enough) -> Rounds:
+    return lambda found: enough.rounds(seconds, lambda: [ratio(found[_TRACED])], finer=_FINER)
+
+
 def _pairs(
     contender: Contender,
     train: Step,
-    rounds: int,
+    rounds: Rounds,
     size: Size,
-    clock: Callable[[], int] = perf_counter_ns,
+    clock: Callable[[], int] = undisturbed_ns,
 ) -> list[Paired]:
-    return compare({"traced": contender}, train, rounds, size, clock=clock)["traced"]
+    return compare({_TRACED: contender}, train, rounds, size, clock=clock)[_TRACED]
 
 
 def _row(what: str, bar: float, pairs: Sequence[Paired], more: str = "") -> Row:
     step_ms = median([pair.untraced for pair in pairs]).value / 1e6
     added_us = median([pair.overhead for pair in pairs]).value / 1e3
-    ratio = median([pair.ratio for pair in pairs])
-    return Row(what, bar, "x", ratio, note=f"{added_us:+.0f} µs to {step_ms:.2f} ms{more}")
+    note = f"{added_us:+.0f} µs to {step_ms:.2f} ms{more}"
+    return Row(what, bar, "x", ratio(pairs), note=note)
 
 
-def rows(quick: bool) -> list[Row | LeftOut]:
+def rows(enough: Enough) -> list[Row | LeftOut]:
     """Return the rows of the table."""
     keep_freed_memory()
     exported: list[Row | LeftOut]
     try:
-        exported = [middle(16 if quick else 60), large(8 if quick else 50)]
+        exported = [middle(enough), large(enough)]
     except ProgramMissingError as missing:
         exported = [
             LeftOut("steps that are recorded and exported, against no tracing", str(missing))
         ]
-    return [left_out(20 if quick else 120), phases_only(4 if quick else 16), *exported]
+    return [left_out(enough), phases_only(enough), *exported]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ collector is off while the clock runs. What is compared takes turns.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 
 import torch
@@ -17,7 +17,8 @@ from opentelemetry.sdk.trace import Tracer, TracerProvider
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from torch import Tensor, nn
 
-from benchmarks.figures import Row, median, ratio_of_medians
+from benchmarks.enough import Enough
+from benchmarks.figures import Figure, Row, median, ratio_of_medians
 from benchmarks.machine import processor_ns
 from benchmarks.part import print_rows
 from benchmarks.recorded import record_steps, recording_into
@@ -39,6 +40,8 @@ from otel_torch_modules._spans.span import Span
 _BLOCK = 512  # spans, as many as the outbox has encoded at once
 _CALLS = 10_000
 _STEPS = 10
+_TIME_S = 20  # of a quick run, for each comparison
+_LENGTHS = 30  # of a quick run
 _DECISION = Decision(1, None)
 
 _BYTES = Varying("torch.bytes", int)
@@ -93,7 +96,7 @@ class Sending:
             pass
 
 
-def encoding_us(rounds: int) -> dict[str, list[float]]:
+def encoding_us(enough: Enough) -> dict[str, list[float]]:
     """Return microseconds a span, once a round: of spans without values, and of the same with two that vary."""
     ways: dict[str, Callable[[], None]] = {}
     spans = 0
@@ -111,10 +114,14 @@ def encoding_us(rounds: int) -> dict[str, list[float]]:
         }
         ways[name] = _encoding(Sending(Config()), columns)
     figures: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
+    for _ in enough.rounds(_TIME_S, lambda: [_beside(figures)]):
         for name, way in ways.items():
             figures[name].append(processor_ns(way) / spans / 1e3)
     return figures
+
+
+def _beside(figures: Mapping[str, Sequence[float]]) -> Figure:
+    return ratio_of_medians(figures["with"], figures["without"])
 
 
 def _encoding(sending: Sending, columns: SpanColumns) -> Callable[[], None]:
@@ -178,29 +185,30 @@ class Cell(nn.Module):
         return state
 
 
-def cell_ns(rounds: int) -> tuple[list[float], list[float]]:
+def cell_ns(enough: Enough) -> tuple[list[float], list[float]]:
     """Return what the second and what the tenth step takes, once a round."""
-    second, tenth = [], []
-    for _ in range(rounds):
+    second: list[float] = []
+    tenth: list[float] = []
+    for _ in enough.rounds(_TIME_S, lambda: [ratio_of_medians(second, tenth)]):
         taken = list(steps_ns(training_step(Cell(), torch.randn(2, 8)), _STEPS, Config()))
         second.append(float(taken[1]))
         tenth.append(float(taken[_STEPS - 1]))
     return second, tenth
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(enough: Enough) -> list[Row]:
     """Return the rows of the table."""
-    encoding = encoding_us(15 if quick else 60)
-    shapes = shapes_ns(20 if quick else 60)
+    encoding = encoding_us(enough)
+    shapes = shapes_ns(round(_LENGTHS * enough.longer))
     for figures in shapes.values():
         del figures[:5]  # places are seen for the first time, layouts are made
-    second, tenth = cell_ns(1 if quick else 3)
+    second, tenth = cell_ns(enough)
     return [
         Row(
             "encoding a span with two values that vary, beside one without",
             1.5,
             "x",
-            ratio_of_medians(encoding["with"], encoding["without"]),
+            _beside(encoding),
             note=" and ".join(f"{median(encoding[name]).value:.2f}" for name in encoding)
             + " µs a span",
         ),
@@ -208,7 +216,7 @@ def rows(quick: bool) -> list[Row]:
             "tracing steps of new lengths with RECORD_SHAPES, beside without",
             3,
             "x",
-            ratio_of_medians(shapes["with"], shapes["without"]),
+            _beside(shapes),
             note=" and ".join(f"{median(shapes[name]).value / 1e6:.1f}" for name in shapes)
             + " ms a step",
         ),
