@@ -65,16 +65,27 @@ class GraphTask:
     Args:
         number: the engine's.
         code: the least that no other has: alike in all steps, unlike the engine's numbers.
-        selective: it may leave nodes out.
+        accumulates: it leaves gradients with the leaves that it comes to, not with those alone that it was asked for.
         into: where its marks are written to.
     """
 
-    __slots__ = ("_end", "_given_up", "code", "expected", "into", "number", "selective")
+    __slots__ = (
+        "_end",
+        "_given_up",
+        "accumulates",
+        "code",
+        "expected",
+        "into",
+        "number",
+        "selective",
+    )
 
-    def __init__(self, number: int, code: int, selective: bool, into: OpenLog) -> None:
+    def __init__(self, number: int, code: int, accumulates: bool, into: OpenLog) -> None:
         self.number = number
         self.code = code
-        self.selective = selective
+        self.accumulates = accumulates
+        # It may leave nodes out. With phases only there are so few marks that each is asked for itself.
+        self.selective = into.phases_only or not accumulates
         self.into = into
         self.expected = False  # where it is given up, that is no error
         self._end: ref[TaskEnd] | None = None

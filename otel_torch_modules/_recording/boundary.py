@@ -19,8 +19,14 @@ class Boundary(Protocol):
     def task_opens(self) -> None:
         """Take note of a backward that begins."""
 
-    def task_closes(self, time: int, failed: bool) -> None:
-        """Take note of a backward that ended, now or at some `time` (ns) since the last call."""
+    def task_closes(self, time: int, failed: bool, accumulates: bool) -> None:
+        """Take note of a backward that ended, now or at some `time` (ns) since the last call.
+
+        Args:
+            time: when, by the clock of records.
+            failed: an exception ended it.
+            accumulates: it has left gradients, unlike one that was asked for those of certain tensors.
+        """
 
     def lose(self, error: BaseException, where: str) -> None:
         """Drop the record that is open in this thread: `error` came up in us at the place that `where` names.

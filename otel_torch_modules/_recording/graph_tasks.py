@@ -22,7 +22,7 @@ from otel_torch_modules._recording.torch_private.autograd import (
     queue_callback,
 )
 
-_NO_TASK = GraphTask(-1, -1, selective=False, into=OpenLog())
+_NO_TASK = GraphTask(-1, -1, accumulates=True, into=OpenLog())
 
 
 class GraphTasks:
@@ -92,9 +92,8 @@ class GraphTasks:
         if self.open:
             taken = {other.code for other in list(self.open.values()) if other.into is into}
             code = next(code for code in count() if code not in taken)
-        # With phases only there are so few marks that each is asked for itself.
-        selective = node is not None and (into.phases_only or leaves_nodes_out(node))
-        self._last = self.open[number] = entered = GraphTask(number, code, selective, into)
+        accumulates = node is None or not leaves_nodes_out(node)
+        self._last = self.open[number] = entered = GraphTask(number, code, accumulates, into)
         end = TaskEnd(entered, self._ran, self._leave, self.fail)
         queue_callback(end)
         log = into.log
@@ -134,7 +133,7 @@ class GraphTasks:
             self._last = _NO_TASK
         record = task.into.record
         if record is None or record.kind == "step":  # no evaluation's
-            self.boundary.task_closes(time, failed=failed)
+            self.boundary.task_closes(time, failed, task.accumulates)
 
     def forget(self) -> None:
         """Write nothing of the graph tasks that run: what comes is another record's, or another process's."""

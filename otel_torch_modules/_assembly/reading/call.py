@@ -18,6 +18,7 @@ class Call:
     """
 
     __slots__ = (
+        "base",
         "counts",
         "end",
         "first",
@@ -46,6 +47,8 @@ class Call:
         self.index = 0  # among the calls of the same module from the same parent
         self.label = label
         self.recompute = False
+        # Where the paths of what it calls begin: itself, or for a container its nearest caller that is more.
+        self.base = parent.base if parent is not None and site.container else site
         self.repeats: Call | None = None  # the forward call, of one that a backward makes directly
         self.counts: dict[Site, int] | None = None  # how often it has called which
         self.span: Span | None = None  # forward or recompute; None past the limit of spans
@@ -82,13 +85,7 @@ def label_of(site: Site, parent: Call | None) -> str:
 
     A root's label is its whole name, and below a root that is a container the path begins there.
     """
-    base = parent
-    while base is not None and base.site.container:
-        above = base.parent if base.repeats is None else base.repeats.parent
-        if above is None:
-            break
-        base = above
-    return site.fqn if base is None else _below(base.site, site)
+    return site.fqn if parent is None else _below(parent.base, site)
 
 
 def attributes_of(call: Call, phase: str, around: str = "") -> SharedAttributes:

@@ -144,6 +144,8 @@ class RecordTree:
             label = label_of(site, None) if repeats is None else repeats.label
             call = Call(site, None, first, training, label)
             call.repeats = repeats
+            if repeats is not None:
+                call.base = repeats.base
             top.recomputes(call)
         else:
             self._stacks.program_thread = thread

@@ -35,8 +35,8 @@ class TimedBoundary:
     def task_opens(self) -> None:
         self._timed(self._boundary.task_opens)
 
-    def task_closes(self, time: int, failed: bool) -> None:
-        self._timed(self._boundary.task_closes, time, failed)
+    def task_closes(self, time: int, failed: bool, accumulates: bool) -> None:
+        self._timed(self._boundary.task_closes, time, failed, accumulates)
 
     def lose(self, error: BaseException, where: str) -> None:
         self._boundary.lose(error, where)

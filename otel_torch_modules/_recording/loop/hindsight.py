@@ -66,6 +66,7 @@ class Hindsight:
         step = current.make(begin_of(log, 0), None, lost=False)
         step.roots, step.backwards, step.training = roots, backwards, training
         step.first_reached = 0 if backwards else None
+        step.gradients = backwards > 0
         step.record.micro_batches = sum(root.module() is step.root for root in roots)
         if step.recorded:
             step.record.log = log

@@ -17,6 +17,8 @@ from otel_torch_modules._log import warn
 from otel_torch_modules._recording.loop.live_optimizers import LiveOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.loop.unseen_updates import UnseenUpdates
+from otel_torch_modules._recording.loop.used_gradients import UsedGradients
+from otel_torch_modules._recording.torch_private.compilation import compilation_metrics
 
 logger = logging.getLogger("otel_torch_modules")
 
@@ -43,6 +45,7 @@ class Iterations:
         self._patience = _FORWARDS_WITHOUT_BACKWARD
         self._undone = False  # a step was, for want of patience
         self._unseen_updates = UnseenUpdates()
+        self._used_gradients = UsedGradients()
         self._has_told = False
         self._is_seen = False  # an optimizer's step has been
         self.by_forward = False
@@ -61,12 +64,13 @@ class Iterations:
     def optimizer_stepped(self, optimizer: Optimizer, root: nn.Module | None) -> None:
         """Take note that `optimizer` has stepped in a step of `root`."""
         self._optimizers.stepped(optimizer, root)
+        self._used_gradients.stepped(optimizer)
         self._is_seen = True
         self.by_forward = False
 
-    def backward_ended(self, step: OpenStep) -> None:
+    def backward_ended(self, step: OpenStep, accumulates: bool) -> None:
         """Take note of a backward in `step`; one that comes to what was before it says that it opened too late."""
-        step.backward_ended()
+        step.backward_ended(accumulates)
         if not self._is_seen:
             self._unseen_updates.remember(step.root)
         if self._undone and step.reached_what_was_before:
@@ -91,6 +95,15 @@ class Iterations:
         self._undone |= none
         return none
 
+    def gives_up(self, step: OpenStep) -> bool:
+        """Return whether the gradients that `step` drops now were for nothing.
+
+        An attack or a Jacobian leaves none, and who changes parameters by those that there are has used them.
+        """
+        had = step.gradients
+        step.gradients = False
+        return had and not self._used_gradients.used()
+
     def skips(self, step: OpenStep) -> bool:
         """Return whether `step`, whose root is called once more, was skipped: its gradients were dropped."""
         return step.dropped and step.record.micro_batches >= self.usual_micro_batches
@@ -100,6 +113,8 @@ class Iterations:
         told: it runs inside a compiled function.
         """
         if self._is_seen or not (_backwards(step) and self._unseen_updates.updated()):
+            return False
+        if not compilation_metrics():  # by the program itself, as in sharpness-aware minimization
             return False
         if module is None or not self._optimizers.hold(module):
             return False

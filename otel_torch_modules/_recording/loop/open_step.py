@@ -46,6 +46,7 @@ class OpenStep:
         "dropped",
         "ended",
         "first_reached",
+        "gradients",
         "raised",
         "record",
         "recorded",
@@ -64,6 +65,7 @@ class OpenStep:
         self.training = True  # the first root's mode
         self.backwards = 0  # how many have ended
         self.first_reached: int | None = None  # place in `roots`; 0 is the last word
+        self.gradients = False  # a backward has left some that nobody has dropped
         self.dropped = False  # gradients have been, since the last backward
         self.stepped = False  # an optimizer has, or a scaler kept it from it
         self.raised = False  # an optimizer's step did
@@ -84,9 +86,10 @@ class OpenStep:
         place = len(self.record.log)
         self.roots.append(RootForward(weakref.ref(module), now(), place, self.backwards))
 
-    def backward_ended(self) -> None:
-        """Take note of it, and of the first root forward that any has come to."""
+    def backward_ended(self, accumulates: bool) -> None:
+        """Take note of it, whether it has left gradients, and of the first root forward that any has come to."""
         self.backwards += 1
+        self.gradients |= accumulates
         self.dropped = False
         if self.first_reached != 0:
             reached = 0 if len(self.roots) < 2 else self._reached_last()

@@ -164,14 +164,14 @@ class Steps:
         if step is not None and current.optimizers.threads:
             current.optimizers.log(self._recorder)
 
-    def task_closes(self, time: int, failed: bool) -> None:
+    def task_closes(self, time: int, failed: bool, accumulates: bool) -> None:
         """See :class:`Boundary`."""
         current = self._current
         step = current.step
         if step is None:
             return
         current.end = max(current.end, time)
-        self._iterations.backward_ended(step)
+        self._iterations.backward_ended(step, accumulates)
         if failed:
             current.break_off(step)
         elif step.ended or self._iterations.by_forward:

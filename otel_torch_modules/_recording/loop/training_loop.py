@@ -207,6 +207,8 @@ class TrainingLoop:
         """``zero_grad`` of an optimizer or a module is called in `step`, which has had a backward and goes on."""
         if self.current.by_hand or self.optimizers or not step.roots:
             return
+        if not self._iterations.gives_up(step):
+            return
         last = step.roots[-1]
         if last.backwards < step.backwards:
             step.dropped = True  # if this step goes on, its next forward says so

@@ -513,6 +513,69 @@ def test_selective_checkpointing() -> None:
     """)
 
 
+@pytest.mark.parametrize("call", [again, again_reentrant])
+def test_a_container_that_is_recomputed_more_than_once_calls_its_modules_alike(
+    call: Callable[..., Tensor],
+) -> None:
+    """Several micro-batches, and a graph that backward goes through twice."""
+    model = Model(call)
+    model.blocks = nn.ModuleList([nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Tanh()))])
+    with capture_spans() as captured:
+        loss = torch.stack([model(torch.ones(2, 4)).sum() for _ in range(2)]).sum()
+        loss.backward(retain_graph=True)
+        loss.backward()
+        torch.optim.SGD(model.parameters()).step()
+    names = [span.name for tree in captured.trees for span in tree.walk()]
+    assert [name for name in names if name.startswith("recompute")] == 4 * [
+        "recompute blocks.0",
+        "recompute blocks.0.0",
+        "recompute blocks.0.1",
+        "recompute blocks.0.1.0",
+    ]
+
+
+class Adjoint(torch.autograd.Function):
+    """Solves an ordinary differential equation, and in backward the adjoint one, by calls of a module each."""
+
+    @staticmethod
+    def forward(ctx: Any, f: nn.Module, x: Tensor) -> Tensor:
+        for _ in range(3):
+            x = x + f(x)
+        ctx.f = f
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        (x,) = ctx.saved_tensors
+        for _ in range(3):
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                y = ctx.f(x)
+            gradient = gradient + torch.autograd.grad(y, x, gradient)[0]
+        return None, gradient
+
+
+def test_an_adjoint_method_calls_its_module_alike_at_each_step() -> None:
+    model = Model(Adjoint.apply)
+    model.blocks = nn.ModuleList([nn.Sequential(nn.Linear(4, 4), nn.Tanh())])
+    with capture_spans() as captured:
+        model(torch.ones(2, 4)).sum().backward()
+        torch.optim.SGD(model.parameters()).step()
+    names = [span.name for tree in captured.trees for span in tree.walk()]
+    below = ["blocks.0", "blocks.0.0", "blocks.0.1"]
+    assert [name for name in names if "blocks" in name] == [
+        *(3 * [f"forward {name}" for name in below]),
+        *(
+            3
+            * [
+                *(f"recompute {name}" for name in below),
+                *(f"backward {name}" for name in ("blocks.0", "blocks.0.1", "blocks.0.0")),
+            ]
+        ),
+    ]
+
+
 def test_without_early_stop() -> None:
     model = Model(again)
     with torch.utils.checkpoint.set_checkpoint_early_stop(False):
@@ -745,8 +808,8 @@ def test_a_recompute_of_other_modules_than_the_forwards() -> None:
                 backward blocks.1.0 <- forward
               backward last <- forward
               recompute blocks.1
-                recompute 0
-                recompute 1
+                recompute blocks.1.0
+                recompute blocks.1.1
               recompute last
               backward blocks.0 <- forward
                 backward blocks.0.1 <- forward

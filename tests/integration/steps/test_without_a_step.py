@@ -11,7 +11,16 @@ from torch.utils.data import DataLoader
 
 from otel_torch_modules import Config
 from otel_torch_modules.testing import Captured, capture_spans
-from tests.support.small_training import BACKWARD, FORWARD, STEP, Net, batch, optimizer, outline
+from tests.support.small_training import (
+    BACKWARD,
+    FORWARD,
+    STEP,
+    Net,
+    batch,
+    optimizer,
+    outline,
+    train,
+)
 from tests.support.small_training import step as step_of
 
 Facts = tuple[object, object, object, str]
@@ -226,6 +235,72 @@ def test_gradients_that_are_dropped_within_a_step_do_not_end_it() -> None:
                 model(batch()).sum().backward()
             sgd.step()
     assert steps(captured) == [(index, 2, False, "UNSET") for index in range(6)]
+
+
+def attack(model: nn.Module, _: torch.optim.Optimizer) -> None:
+    """Look for an input that the model gets wrong."""
+    inputs = batch().requires_grad_()
+    torch.autograd.grad(model(inputs).sum(), inputs)
+
+
+def attack_by_backward(model: nn.Module, _: torch.optim.Optimizer) -> None:
+    """The same, its gradient left with the input."""
+    inputs = batch().requires_grad_()
+    model(inputs).sum().backward(inputs=[inputs])
+
+
+def jacobian(model: nn.Module, _: torch.optim.Optimizer) -> None:
+    """Differentiate by a function transform."""
+    torch.func.jacrev(model)(batch())
+
+
+def ascent(model: nn.Module, _: torch.optim.Optimizer) -> None:
+    """Climb along the gradients, as sharpness-aware minimization does."""
+    model(batch()).sum().backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(parameter.grad, alpha=0.05)  # type: ignore[arg-type]
+
+
+def look_ahead(model: nn.Module, sgd: torch.optim.Optimizer) -> None:
+    """Make a step by hand whose gradients are the next one's, as extragradient methods do."""
+    sgd.zero_grad()
+    model(batch()).sum().backward()
+    with torch.no_grad():
+        torch._foreach_add_(
+            [*model.parameters()], [p.grad for p in model.parameters()], alpha=-0.01
+        )  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("plain", [0, 9], ids=["from the start", "after plain steps"])
+@pytest.mark.parametrize("detail", ["all", "1"], ids=["modules", "phases only"])
+@pytest.mark.parametrize("when", ["forward", "backward"])
+@pytest.mark.parametrize("first", [attack, attack_by_backward, jacobian, ascent, look_ahead])
+def test_what_uses_gradients_before_others_are_taken_is_in_the_same_step(
+    first: Callable[[nn.Module, torch.optim.Optimizer], None],
+    when: str,
+    detail: str,
+    plain: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = Net()
+    sgd = sgd_(model)
+    with capture_spans(Config(detail_ranks=detail)) as captured:
+        for _ in range(plain):
+            train(model, sgd)
+        for _ in range(4):
+            first(model, sgd)
+            if when == "forward":
+                sgd.zero_grad()
+            loss = model(batch()).sum()
+            if when == "backward":
+                sgd.zero_grad()
+            loss.backward()
+            sgd.step()
+    trained = [whole(index) for index in range(plain)]
+    several = [(index, 2, False, "UNSET") for index in range(plain, plain + 4)]
+    assert steps(captured) == trained + several
+    assert caplog.records == []
 
 
 def test_gradients_of_each_loss_are_asked_for_alone() -> None:
