@@ -48,7 +48,7 @@ class Call:
         self.label = label
         self.recompute = False
         # Where the paths of what it calls begin: itself, or for a container its nearest caller that is more.
-        self.base = parent.base if parent is not None and site.container else site
+        self.base: Site = parent.base if parent is not None and site.container else site
         self.repeats: Call | None = None  # the forward call, of one that a backward makes directly
         self.counts: dict[Site, int] | None = None  # how often it has called which
         self.span: Span | None = None  # forward or recompute; None past the limit of spans

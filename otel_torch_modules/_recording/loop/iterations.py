@@ -46,7 +46,8 @@ class Iterations:
         self._undone = False  # a step was, for want of patience
         self._unseen_updates = UnseenUpdates()
         self._used_gradients = UsedGradients()
-        self._has_told = False
+        self._has_told_of_updates = False
+        self._has_told_of_none = False
         self._is_seen = False  # an optimizer's step has been
         self.by_forward = False
         """Each forward with its backward is a step: a loop without an optimizer of torch's."""
@@ -118,8 +119,8 @@ class Iterations:
             return False
         if module is None or not self._optimizers.hold(module):
             return False
-        if not self._has_told:
-            self._has_told = True
+        if not self._has_told_of_updates:
+            self._has_told_of_updates = True
             warn(
                 logger,
                 "The parameters of %s are updated, and no optimizer is seen to step: that runs inside a compiled "
@@ -142,14 +143,18 @@ class Iterations:
         ):
             return False
         self.by_forward = True
-        warn(
-            logger,
-            "%d backward passes of %s have ended without a step of an optimizer, and no torch.optim optimizer "
-            "holds its parameters: each forward with its backward is taken for a step. "
-            "`with otel_torch_modules.step(index):` around each step of the loop says where it is",
-            backwards,
-            type(module).__name__,
-        )
+        if (
+            not self._has_told_of_none
+        ):  # an inner loop whose outer one has an optimizer shows it each time
+            self._has_told_of_none = True
+            warn(
+                logger,
+                "%d backward passes of %s have ended without a step of an optimizer, and no torch.optim optimizer "
+                "holds its parameters: each forward with its backward is taken for a step. "
+                "`with otel_torch_modules.step(index):` around each step of the loop says where it is",
+                backwards,
+                type(module).__name__,
+            )
         return True
 
 

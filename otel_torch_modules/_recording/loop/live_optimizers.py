@@ -40,13 +40,19 @@ class LiveOptimizers:
             self._known.append(weakref.ref(optimizer))
 
     def hold(self, root: nn.Module) -> bool:
-        """Return whether one lives that holds parameters of `root`, or has stepped in its last step."""
+        """Return whether one lives that holds parameters of `root`, or has stepped in its last step.
+
+        Also where they are computed from others now, as ``torch.func.functional_call`` puts them there for an inner
+        loop: it is those that one may hold.
+        """
         if (
             self._root is not None
             and self._root() is root
             and self._optimizer is not None
             and self._optimizer() is not None
         ):
+            return True
+        if not all(parameter.is_leaf for parameter in root.parameters()):
             return True
         found = _find()
         self._known = [weakref.ref(optimizer) for optimizer in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import logging
 from collections.abc import Iterator
@@ -206,6 +207,46 @@ def test_training_whose_gradients_are_asked_for_is_found_too() -> None:
         for _ in range(4):
             torch.autograd.grad(model(batch()).sum(), list(model.parameters()))
     assert outline(captured) == 4 * step(ONCE)
+
+
+def test_an_inner_loop_whose_weights_are_computed_is_in_the_step_of_the_outer_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Model-agnostic meta-learning."""
+    model = Net()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    with capture_spans() as captured:
+        for _ in range(3):
+            weights = dict(model.named_parameters())
+            for _ in range(4):
+                loss = torch.func.functional_call(model, weights, (batch(),)).sum()
+                gradients = torch.autograd.grad(loss, [*weights.values()], create_graph=True)
+                weights = {
+                    name: weight - 0.01 * gradient
+                    for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
+                }
+            torch.func.functional_call(model, weights, (batch(),)).sum().backward()
+            sgd.step()
+            sgd.zero_grad()
+    assert [tree.attributes.get("torch.step.micro_batches") for tree in captured.trees] == 3 * [5]
+    assert warnings(caplog) == []
+
+
+def test_inner_loops_by_hand_are_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Each trains a copy of its own."""
+    model = Net()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    with capture_spans() as captured:
+        for _ in range(3):
+            copied = copy.deepcopy(model)
+            for _ in range(4):
+                copied(batch()).sum().backward()
+                by_hand(copied)
+            for parameter in model.parameters():
+                parameter.grad = torch.zeros_like(parameter)
+            sgd.step()
+    assert outline(captured) == 3 * (3 * step(ONCE) + STEP)
+    assert warnings(caplog) == [("WARNING", SAID)]
 
 
 def test_a_proxy_that_raises_when_it_is_asked_what_it_is_does_no_harm() -> None:
