@@ -38,6 +38,16 @@ def leave() -> None:
     _left.append(True)
 
 
+def leave_with(losses: list[float]) -> None:
+    """Leave after rank 0 has printed the losses of all ranks."""
+    gathered: list[list[float]] = [[] for _ in range(distributed.get_world_size())]
+    distributed.all_gather_object(gathered, losses)
+    if distributed.get_rank() == 0:
+        print(json.dumps(gathered), flush=True)
+    distributed.barrier()
+    leave()
+
+
 class Block(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.side_by_side import side_by_side
 from tests.support.training_program import (
     BIN,
     ENABLED,
@@ -19,31 +20,27 @@ from tests.support.training_program import (
     write,
 )
 
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        (sys.executable, "train.py"),
-        (sys.executable, "-m", "pkg.train"),
-        (sys.executable, "-c", "import train; train.train()"),
-        (str(BIN / "torchrun"), "--standalone", "train.py"),
-    ],
-    ids=["script", "module", "command", "torchrun"],
-)
-def test_a_program_is_traced_however_it_is_started(
-    tmp_path: Path, command: tuple[str, ...]
-) -> None:
-    script = TRAIN + "if __name__ != 'train': train()"
-    write(tmp_path, script, "pkg/train.py")
-    said(run(tmp_path, script, command=command, **ENABLED))
-    assert outlines(tmp_path) == [STEP, STEP]
+STARTED = {
+    "script": (sys.executable, "train.py"),
+    "module": (sys.executable, "-m", "pkg.train"),
+    "command": (sys.executable, "-c", "import train; train.train()"),
+    "torchrun": (str(BIN / "torchrun"), "--standalone", "train.py"),
+}
 
 
-@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
-def test_a_worker_process_sends_what_it_trained_and_nothing_of_its_parents(
-    tmp_path: Path, method: str
-) -> None:
-    source = f"""{TRAIN}
+def test_a_program_is_traced_however_it_is_started(tmp_path: Path) -> None:
+    def traced(folder: Path, how: str) -> list[list[str]]:
+        script = TRAIN + "if __name__ != 'train': train()"
+        write(folder, script, "pkg/train.py")
+        said(run(folder, script, command=STARTED[how], **ENABLED))
+        return outlines(folder)
+
+    assert side_by_side(tmp_path, traced, STARTED) == {how: [STEP, STEP] for how in STARTED}
+
+
+def test_a_worker_process_sends_what_it_trained_and_nothing_of_its_parents(tmp_path: Path) -> None:
+    def traced(folder: Path, method: str) -> list[list[list[str]]]:
+        source = f"""{TRAIN}
 if __name__ == "__main__":
     import os
     train(1)
@@ -53,16 +50,19 @@ if __name__ == "__main__":
     train(1)
     print(worker.exitcode, os.getpid(), worker.pid)
 """
-    code, parent, child = said(run(tmp_path, source, **ENABLED)).split()
-    assert code == "0"
-    by_process = {
-        pid: [
-            root.outline() for root in traces(tmp_path) if root.resource["process.pid"] == int(pid)
+        code, *pids = said(run(folder, source, **ENABLED)).split()
+        assert code == "0"
+        assert outlines(folder) == [STEP] * 4
+        found = traces(folder)
+        return [
+            [root.outline() for root in found if root.resource["process.pid"] == int(pid)]
+            for pid in pids  # the parent's, the child's
         ]
-        for pid in (parent, child)
+
+    methods = ("spawn", "fork", "forkserver")
+    assert side_by_side(tmp_path, traced, methods) == {
+        method: [[STEP, STEP]] * 2 for method in methods
     }
-    assert by_process == {parent: [STEP, STEP], child: [STEP, STEP]}
-    assert outlines(tmp_path) == [STEP] * 4
 
 
 def test_a_worker_that_trains_in_a_process_that_does_not(tmp_path: Path) -> None:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
+from tests.support.side_by_side import side_by_side
 from tests.support.training_program import ENABLED, TRAIN, run
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_a_program_ends_long_before_the_exporter_would_give_up(
-    tmp_path: Path, dead_endpoint: str, protocol: str
+    tmp_path: Path, dead_endpoint: str
 ) -> None:
-    variables = {
-        "OTEL_TRACES_EXPORTER": "otlp",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": dead_endpoint,
-        "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
-        "OTEL_EXPORTER_OTLP_TIMEOUT": "600",  # the program is given two minutes
-    }
-    done = run(tmp_path, f"{TRAIN}\ntrain(3)\nprint('trained')", **ENABLED, **variables)
-    assert (done.returncode, done.stdout) == (0, "trained\n")
-    assert "Traceback" not in done.stderr
+    def ended(folder: Path, protocol: str) -> tuple[int, str]:
+        variables = {
+            "OTEL_TRACES_EXPORTER": "otlp",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": dead_endpoint,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "600",  # the program is given two minutes
+        }
+        done = run(folder, f"{TRAIN}\ntrain(3)\nprint('trained')", **ENABLED, **variables)
+        assert "Traceback" not in done.stderr, protocol
+        return done.returncode, done.stdout
+
+    protocols = ("grpc", "http/protobuf")
+    assert side_by_side(tmp_path, ended, protocols) == dict.fromkeys(protocols, (0, "trained\n"))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
-import pytest
-
+from tests.support.side_by_side import side_by_side
 from tests.support.training_program import ENABLED, STEP, TRAIN, outlines, run, said
 
 OWN_PROVIDER = """
@@ -21,22 +21,21 @@ trace.set_tracer_provider(provider)
 """
 
 
-@pytest.mark.parametrize(
-    ("ending", "code", "last_words"),
-    [
-        ("", 0, ""),
-        ("import sys; sys.exit(3)", 3, ""),
-        ("raise SystemExit", 0, ""),
-        ("raise MemoryError", 1, "MemoryError"),
-    ],
-    ids=["end", "exit", "SystemExit", "exception"],
-)
-def test_nothing_is_lost_however_a_program_ends(
-    tmp_path: Path, ending: str, code: int, last_words: str
-) -> None:
-    done = run(tmp_path, f"{TRAIN}\ntrain(3)\n{ending}", **ENABLED)
-    assert (done.returncode, done.stderr.strip().rpartition("\n")[2]) == (code, last_words)
-    assert outlines(tmp_path) == [STEP] * 3
+ENDINGS = {
+    "": (0, ""),
+    "import sys; sys.exit(3)": (3, ""),
+    "raise SystemExit": (0, ""),
+    "raise MemoryError": (1, "MemoryError"),
+}
+
+
+def test_nothing_is_lost_however_a_program_ends(tmp_path: Path) -> None:
+    def ended(folder: Path, ending: str) -> tuple[int, str]:
+        done = run(folder, f"{TRAIN}\ntrain(3)\n{ending}", **ENABLED)
+        assert outlines(folder) == [STEP] * 3, ending
+        return done.returncode, done.stderr.strip().rpartition("\n")[2]
+
+    assert side_by_side(tmp_path, ended, ENDINGS) == ENDINGS
 
 
 def test_nothing_is_lost_when_the_user_interrupts(tmp_path: Path) -> None:
@@ -54,25 +53,26 @@ def test_a_step_that_the_end_breaks_off_is_sent_as_far_as_it_came(tmp_path: Path
     assert outlines(tmp_path) == [STEP[:-1]]
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        OWN_PROVIDER + TRAIN + "train(1)",
-        TRAIN + OWN_PROVIDER + "train(1)",
-        TRAIN + "train(1)",
-        TRAIN + OWN_PROVIDER + "train(1)\n1 / 0",
-    ],
-    ids=["before torch", "before the first step", "never", "before an exception"],
-)
-def test_a_single_step_arrives_whoever_made_the_provider(tmp_path: Path, source: str) -> None:
-    run(tmp_path, source, **ENABLED)
-    assert outlines(tmp_path) == [STEP]
+PROVIDERS = {
+    "before torch": OWN_PROVIDER + TRAIN + "train(1)",
+    "before the first step": TRAIN + OWN_PROVIDER + "train(1)",
+    "never": TRAIN + "train(1)",
+    "before an exception": TRAIN + OWN_PROVIDER + "train(1)\n1 / 0",
+}
 
 
-@pytest.mark.parametrize("provider", ["", OWN_PROVIDER], ids=["ours", "the program's"])
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_nothing_is_lost_in_a_worker_process(tmp_path: Path, provider: str, method: str) -> None:
-    source = f"""{TRAIN}{provider}
+def test_a_single_step_arrives_whoever_made_the_provider(tmp_path: Path) -> None:
+    def traced(folder: Path, made: str) -> list[list[str]]:
+        run(folder, PROVIDERS[made], **ENABLED)
+        return outlines(folder)
+
+    assert side_by_side(tmp_path, traced, PROVIDERS) == {made: [STEP] for made in PROVIDERS}
+
+
+def test_nothing_is_lost_in_a_worker_process(tmp_path: Path) -> None:
+    def traced(folder: Path, case: tuple[str, str]) -> list[list[str]]:
+        method, provider = case
+        source = f"""{TRAIN}{provider}
 if __name__ == "__main__":
     worker = torch.multiprocessing.get_context({method!r}).Process(target=train)
     train(1)
@@ -80,8 +80,11 @@ if __name__ == "__main__":
     worker.join()
     print(worker.exitcode)
 """
-    assert said(run(tmp_path, source, **ENABLED)) == "0\n"
-    assert outlines(tmp_path) == [STEP] * 3
+        assert said(run(folder, source, **ENABLED)) == "0\n", case
+        return outlines(folder)
+
+    cases = list(product(("fork", "spawn"), ("", OWN_PROVIDER)))
+    assert side_by_side(tmp_path, traced, cases) == {case: [STEP] * 3 for case in cases}
 
 
 def test_no_signal_handler_is_installed(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from tests.support.otlp_receivers import answering, grpc_receiver
+from tests.support.side_by_side import side_by_side
 from tests.support.training_program import (
     ENABLED,
     STEP,
@@ -92,32 +93,30 @@ def test_all_of_a_large_backlog_arrives_at_exit(tmp_path: Path, steps: int, call
     assert list(counts.values()) == [calls + 7] * steps
 
 
-@pytest.fixture(params=["grpc", "http/protobuf"])
+PROTOCOLS = ("grpc", "http/protobuf")
+
+
+@pytest.fixture(params=PROTOCOLS)
 def protocol(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_without_a_collector_one_line_says_what_to_do(tmp_path: Path, protocol: str) -> None:
+@pytest.mark.parametrize("takes_connections", [False, True], ids=["closed port", "silent"])
+def test_without_a_collector_one_line_says_what_to_do(
+    tmp_path: Path, takes_connections: bool
+) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
+        if takes_connections:
+            taken.listen(16)
         endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        done = run(tmp_path, f"{TRAIN}\ntrain(20)", **_otlp(endpoint, protocol))
-    assert done.returncode == 0
-    assert done.stderr == (
-        f"20 steps recorded, 0 sent: nothing answers at {_port(endpoint)}. {NOWHERE}\n"
-    )
 
+        def ended(folder: Path, protocol: str) -> tuple[int, str]:
+            done = run(folder, f"{TRAIN}\ntrain(20)", **_otlp(endpoint, protocol))
+            return done.returncode, done.stderr
 
-def test_a_collector_that_is_silent_ends_the_wait(tmp_path: Path, protocol: str) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(16)
-        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        done = run(tmp_path, f"{TRAIN}\ntrain(20)", **_otlp(endpoint, protocol))
-    assert done.returncode == 0
-    assert done.stderr == (
-        f"20 steps recorded, 0 sent: nothing answers at {_port(endpoint)}. {NOWHERE}\n"
-    )
+        line = f"20 steps recorded, 0 sent: nothing answers at {_port(endpoint)}. {NOWHERE}\n"
+        assert side_by_side(tmp_path, ended, PROTOCOLS) == dict.fromkeys(PROTOCOLS, (0, line))
 
 
 REFUSALS = [

@@ -69,6 +69,15 @@ def run(make: Callable[[str], nn.Module], backend: str) -> tuple[list[list[float
     return numbers, {name: dict(counters[name]) for name in kept}
 
 
+def counted(model: nn.Module) -> dict[str, Any]:
+    """Train one step of `model`, compiled anew; return Dynamo's counts."""
+    torch._dynamo.reset()
+    counters.clear()
+    compiled_model = torch.compile(model, backend="aot_eager")
+    train(compiled_model, torch.optim.SGD(compiled_model.parameters(), lr=0.01))  # type: ignore[arg-type, attr-defined]
+    return {name: dict(counters[name]) for name in ("frames", "stats", "graph_break")}
+
+
 TRAINED = """\
 train.step
   forward Model
@@ -163,16 +172,9 @@ def test_a_graph_break_shows_the_modules_that_run_outside_the_graphs() -> None:
             torch._dynamo.graph_break()
             return self.second(x)
 
-    def numbers() -> dict[str, Any]:
-        torch._dynamo.reset()
-        counters.clear()
-        model = torch.compile(Broken(), backend="aot_eager")
-        train(model, torch.optim.SGD(model.parameters(), lr=0.01))  # type: ignore[arg-type, attr-defined]
-        return {name: dict(counters[name]) for name in ("frames", "stats", "graph_break")}
-
-    expected = numbers()
+    expected = counted(Broken())
     with capture_spans(WITHOUT_CAUSES) as captured:
-        assert numbers() == expected
+        assert counted(Broken()) == expected
     assert outline(captured) == TRAINED.replace("Model", "Broken")
 
 
@@ -196,16 +198,9 @@ def test_many_graph_breaks_recompile_nothing_of_ours() -> None:
                 x = block(x)
             return x
 
-    def numbers() -> dict[str, Any]:
-        torch._dynamo.reset()
-        counters.clear()
-        model = torch.compile(Many(), backend="aot_eager")
-        train(model, torch.optim.SGD(model.parameters(), lr=0.01))  # type: ignore[arg-type, attr-defined]
-        return {name: dict(counters[name]) for name in ("frames", "stats", "graph_break")}
-
-    expected = numbers()
+    expected = counted(Many())
     with capture_spans(WITHOUT_CAUSES) as captured:
-        assert numbers() == expected
+        assert counted(Many()) == expected
     blocks = range(12)
     assert outline(captured) == "\n".join(
         [
