@@ -40,7 +40,7 @@ _CYCLE = 3
 _SCHEDULE = Schedule(wait=_CYCLE - 1, active=1)
 _BAR_US = 10
 _FLAT = 1.3
-_SECONDS = 60  # of a quick run
+_SECONDS = 45  # of a quick run
 
 
 class Model:

@@ -27,7 +27,9 @@ _BAR = 2
 _LARGE = 30_000  # blocks of three modules each
 _ACTIVATIONS = 200
 _BLOCK = Size(warm_up=10, timed=20, after_collection=8)
-_SECONDS = 10  # of a quick run, for each loop
+# Of steps so short that to begin a block, where the model is large, takes as long as hundreds of them.
+_LONG_BLOCK = Size(warm_up=10, timed=150, after_collection=8)
+_SECONDS = 7  # of a quick run, for each loop
 
 
 class Mixture(nn.Module):
@@ -116,7 +118,8 @@ def _row(what: str, train: Step, fresh: int, enough: Enough) -> Row:
     def rounds(found: Found) -> Iterator[int]:
         return enough.rounds(_SECONDS, lambda: [ratio(found[""])], finer=2)
 
-    pairs = compare({"": contenders.recording}, train, rounds, _BLOCK, clock=thread_time_ns)[""]
+    block = _LONG_BLOCK if fresh == 1 else _BLOCK
+    pairs = compare({"": contenders.recording}, train, rounds, block, clock=thread_time_ns)[""]
     added = statistics.median(pair.overhead for pair in pairs) / 1e3
     untraced = statistics.median(pair.untraced for pair in pairs) / 1e3
     note = f"{added:+.0f} µs to {untraced:.0f} µs, {added / fresh:.1f} µs for each new module, all calls included"

@@ -27,7 +27,7 @@ from benchmarks.part import print_rows
 _MODULES = 13
 _BLOCK = Size(warm_up=20, timed=30)
 _BAR_US = 1
-_SECONDS = 25  # of a quick run
+_SECONDS = 20  # of a quick run
 
 
 class Lazy:
@@ -99,16 +99,16 @@ def rows(enough: Enough) -> list[Row]:
     steps = {name: _step(things) for name, things in _THINGS.items()}
     for train in (alone, *steps.values()):
         per_call(train)  # in which everything is done for the first time
-    lone: dict[str, list[float]] = {name: [] for name in steps}
+    lone: list[float] = []
     handed: dict[str, list[float]] = {name: [] for name in steps}
     with old_objects_set_aside():
         for _ in enough.rounds(
-            _SECONDS, lambda: [_more(lone[name], handed[name]) for name in steps]
+            _SECONDS, lambda: [_more(lone, figures) for figures in handed.values()]
         ):
+            lone.append(per_call(alone))
             for name, train in steps.items():
-                lone[name].append(per_call(alone))
                 handed[name].append(per_call(train))
-    return [_row(name, lone[name], handed[name]) for name in steps]
+    return [_row(name, lone, figures) for name, figures in handed.items()]
 
 
 def _more(lone: list[float], handed: list[float]) -> Figure:

@@ -41,14 +41,14 @@ _TRACED = "traced"
 
 def left_out(enough: Enough) -> Row:
     """Return the row of the step that the schedule leaves out."""
-    rounds = _until_known(20, enough)
+    rounds = _until_known(15, enough)
     pairs = _pairs(contenders.leaving_out, _toy_step(), rounds, _LEFT_OUT, thread_time_ns)
     return _row("a step left out by the schedule, against no tracing, toy model", 1.02, pairs)
 
 
 def phases_only(enough: Enough) -> Row:
     """Return the row of the step without modules; its note says what export adds."""
-    rounds = _until_known(25, enough)
+    rounds = _until_known(15, enough)
     recorded = _pairs(contenders.recording_phases_only, _toy_step(), rounds, _PHASES)
     try:
         with local_collector():
@@ -66,7 +66,7 @@ def phases_only(enough: Enough) -> Row:
 
 def large(enough: Enough) -> Row:
     """Return the row of the demo's step."""
-    rounds = _until_known(70, enough)
+    rounds = _until_known(45, enough)
     with local_collector():
         pairs = _pairs(contenders.exporting_a_loop, demo_step(**_LARGE_STEP), rounds, _LARGE)
     row = _row("a step of the demo GPT, recorded and exported, against no tracing", 1.01, pairs)
@@ -82,12 +82,12 @@ def middle(enough: Enough) -> Row:
         pairs = _pairs(
             contenders.exporting_a_loop,
             middle_step(),
-            _until_known(30, enough),
+            _until_known(25, enough),
             _MIDDLE,
             thread_time_ns,
         )
         on_the_clock = _pairs(
-            contenders.exporting_a_loop, middle_step(), _until_known(15, enough), _MIDDLE
+            contenders.exporting_a_loop, middle_step(), _until_known(10, enough), _MIDDLE
         )
     return _row(
         "two encoder layers of width 64, recorded and exported, against no tracing",

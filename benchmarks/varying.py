@@ -40,7 +40,7 @@ from otel_torch_modules._spans.span import Span
 _BLOCK = 512  # spans, as many as the outbox has encoded at once
 _CALLS = 10_000
 _STEPS = 10
-_TIME_S = 20  # of a quick run, for each comparison
+_TIME_S = 10  # of a quick run, for each comparison
 _LENGTHS = 30  # of a quick run
 _DECISION = Decision(1, None)
 
