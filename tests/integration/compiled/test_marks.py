@@ -191,8 +191,10 @@ def test_a_span_says_what_it_is(ran: Ran) -> None:
 
 def test_the_programs_own_pass_is_kept_before_ours_and_put_back(ran: Ran) -> None:
     before, meanwhile, after = ran.setting
-    assert isinstance(meanwhile, tuple)
-    assert (before, meanwhile[0], len(meanwhile), after) == (ran.passes, ran.passes, 2, ran.passes)
+    assert before is after is ran.passes is not meanwhile
+    if isinstance(meanwhile, tuple):  # before there could be several, ours is around the program's
+        assert meanwhile[0] is ran.passes
+        assert len(meanwhile) == 2
     assert ran.passes.graphs >= 6
     assert ran.passes.marks == 0
 

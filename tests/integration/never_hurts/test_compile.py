@@ -94,6 +94,7 @@ def test_a_compiled_model_is_one_span_and_the_same_graphs(
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("ignore", "Skipping serialization")  # torch 2.6's Inductor itself
         expected = run(make, backend)
         with capture_spans(WITHOUT_CAUSES) as captured:
             traced = run(make, backend)
@@ -229,9 +230,10 @@ def test_compiled_autograd_runs_as_without_us() -> None:
         traced = gradients()
     assert len(expected) == 4
     assert all(torch.equal(a, b) for a, b in zip(expected, traced, strict=True))
+    says_so = torch.__version__ >= (2, 7)  # before, nothing of ours is called in such a backward
     assert outline(captured) == (
         "train.step\n  forward Model\n    forward net\n      forward fc\n      forward act\n"
-        "    forward head\n  backward\n"
+        "    forward head\n" + says_so * "  backward\n"
     )
 
 
