@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -111,6 +113,31 @@ def test_each_is_below_what_was_open(
     assert found.pop("completed") is completed
     found.pop("async", None)  # before torch 2.8 it does not say
     assert found == {"group": "default_pg", "group.size": 1}
+
+
+def test_no_tensor_is_kept_while_what_was_noted_waits_for_its_step_to_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[ref[Tensor]] = []
+
+    def watched() -> Tensor:
+        tensor = torch.ones(2, 3)
+        made.append(ref(tensor))
+        return tensor
+
+    def each() -> None:
+        for call, *_ in CALLS:
+            call()
+            until = time.monotonic() + 60
+            while any(tensor() is not None for tensor in made):  # one of gloo's threads lets go
+                assert time.monotonic() < until
+                time.sleep(0.001)
+
+    monkeypatch.setitem(globals(), "two", watched)
+    trees, _ = traced(before_step=each)
+    found = [span for span in trees[1].walk() if span.attributes["torch.phase"] == "collective"]
+    assert [span.name for span in found] == [name for _, name, *_ in CALLS]
+    assert len(made) > len(CALLS)
 
 
 class Gathered(Dataset[Tensor]):
