@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
+from tests.support.side_by_side import side_by_side
 from tests.support.training_program import ENABLED, STEP, TRAIN, run, said, traces
 
 ROOT = Path(__file__).parents[3]
@@ -54,19 +53,27 @@ assert [s.attributes for s in provider.spans if s.name == "loss"] == [{"seen": T
 """
 
 
-@pytest.mark.parametrize(
-    ("source", "outline"),
-    [
-        (PROVIDER + TRAIN + "train()\n", STEP * 2),
-        (
-            TRAIN + PROVIDER + IN_A_SPAN_OF_THE_PROGRAM,
-            ["epoch", *("  " + line for line in STEP * 2)],
-        ),
-        (PROVIDER + TRAIN + AROUND_ONE_OF_THE_PROGRAM, ["loss", *STEP]),
-    ],
-    ids=["alone", "in a span of the program's", "around a span of the program's"],
-)
-def test_steps_are_spans_of_the_providers(tmp_path: Path, source: str, outline: list[str]) -> None:
-    found = json.loads(said(run(tmp_path, source + PRINT, **ENABLED)))
-    assert found == {"outline": outline, "foreign": 0, "open": [], "within": True}
-    assert traces(tmp_path) == []  # none of ours was made beside it
+PROGRAMS = {
+    "alone": (PROVIDER + TRAIN + "train()\n", STEP * 2),
+    "in a span of the program's": (
+        TRAIN + PROVIDER + IN_A_SPAN_OF_THE_PROGRAM,
+        ["epoch", *("  " + line for line in STEP * 2)],
+    ),
+    "around a span of the program's": (
+        PROVIDER + TRAIN + AROUND_ONE_OF_THE_PROGRAM,
+        ["loss", *STEP],
+    ),
+}
+
+
+def test_steps_are_spans_of_the_providers(tmp_path: Path) -> None:
+    def provided(folder: Path, name: str) -> dict[str, object]:
+        source, _ = PROGRAMS[name]
+        found: dict[str, object] = json.loads(said(run(folder, source + PRINT, **ENABLED)))
+        assert traces(folder) == [], name  # none of ours was made beside it
+        return found
+
+    assert side_by_side(tmp_path, provided, PROGRAMS) == {
+        name: {"outline": outline, "foreign": 0, "open": [], "within": True}
+        for name, (_, outline) in PROGRAMS.items()
+    }

@@ -5,24 +5,31 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import pytest
-
+from tests.support.side_by_side import side_by_side
 from tests.support.training_program import BIN, ENABLED, STEP, TRAIN, outlines, run, said
 
 COMMAND = (str(BIN / "opentelemetry-instrument"), sys.executable, "train.py")
 TRACES_ONLY = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
 
 
-@pytest.mark.parametrize("variables", [{}, ENABLED], ids=["alone", "with the variable"])
-def test_every_step_is_one_trace(tmp_path: Path, variables: dict[str, str]) -> None:
-    source = f"""{TRAIN}
+def test_every_step_is_one_trace(tmp_path: Path) -> None:
+    """Alone, and with the variable that would trace the program too."""
+
+    def traced(folder: Path, both: bool) -> list[list[str]]:
+        source = f"""{TRAIN}
 train()
 from opentelemetry import trace
 print(type(trace.get_tracer_provider()).__module__)
 """
-    done = run(tmp_path, source, command=COMMAND, **TRACES_ONLY, **variables)
-    assert said(done) == "opentelemetry.sdk.trace\n"
-    assert outlines(tmp_path) == [STEP, STEP]
+        variables = {**TRACES_ONLY, **(ENABLED if both else {})}
+        done = run(folder, source, command=COMMAND, **variables)
+        assert said(done) == "opentelemetry.sdk.trace\n"
+        return outlines(folder)
+
+    assert side_by_side(tmp_path, traced, [False, True]) == {
+        False: [STEP, STEP],
+        True: [STEP, STEP],
+    }
 
 
 def test_a_program_without_torch_stays_without_it(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
+from tests.support.jaeger_query import StoredSpan
+from tests.support.side_by_side import side_by_side
 from tests.support.training_program import ENABLED, STEP, TRAIN, run, said, traces
 
 PROVIDER = """
@@ -39,21 +39,27 @@ EPOCH_WITH_STEPS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "source",
-    [PROVIDER + TRAIN + EPOCH, TRAIN + PROVIDER + EPOCH],
-    ids=["set before torch", "set before the first step"],
-)
-def test_its_spans_and_ours_are_one_trace(tmp_path: Path, source: str) -> None:
-    assert said(run(tmp_path, source, **ENABLED, OTEL_SERVICE_NAME="of the variable")) == "True\n"
-    (root,) = traces(tmp_path)
-    assert root.outline() == EPOCH_WITH_STEPS
-    assert {span.resource["service.name"] for span in root.walk()} == {"theirs"}
-    assert {span.name: span.scope for span in root.walk() if span.scope == "theirs"} == {
-        "epoch": "theirs",
-        "loss": "theirs",
-        "save": "theirs",
-    }
+SOURCES = {
+    "set before torch": PROVIDER + TRAIN + EPOCH,
+    "set before the first step": TRAIN + PROVIDER + EPOCH,
+}
+
+
+def test_its_spans_and_ours_are_one_trace(tmp_path: Path) -> None:
+    def trained(folder: Path, name: str) -> StoredSpan:
+        done = run(folder, SOURCES[name], **ENABLED, OTEL_SERVICE_NAME="of the variable")
+        assert said(done) == "True\n", name
+        (root,) = traces(folder)
+        return root
+
+    for root in side_by_side(tmp_path, trained, SOURCES).values():
+        assert root.outline() == EPOCH_WITH_STEPS
+        assert {span.resource["service.name"] for span in root.walk()} == {"theirs"}
+        assert {span.name: span.scope for span in root.walk() if span.scope == "theirs"} == {
+            "epoch": "theirs",
+            "loss": "theirs",
+            "save": "theirs",
+        }
 
 
 def test_a_provider_handed_to_the_instrumentor_is_used_and_no_other(tmp_path: Path) -> None:

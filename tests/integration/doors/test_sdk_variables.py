@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.otlp_receivers import RECEIVERS, grpc_receiver, http_receiver
+from tests.support.side_by_side import side_by_side
 from tests.support.training_program import ENABLED, STEP, TRAIN, outlines, run, said, traces
 
 
@@ -78,19 +79,18 @@ def test_a_provider_that_is_not_there_costs_no_spans(tmp_path: Path) -> None:
     assert "otel_torch_modules" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {"OTEL_TRACES_EXPORTER": "none"},
-        {"OTEL_SDK_DISABLED": "true"},
-        {"OTEL_TRACES_SAMPLER": "always_off"},
-    ],
-    ids=lambda variables: next(iter(variables)),
-)
-def test_traces_can_be_switched_off(tmp_path: Path, variables: dict[str, str]) -> None:
-    done = run(tmp_path, TRAIN + "train()\nprint('trained')", **ENABLED, **variables)
-    assert said(done) == "trained\n"
-    assert outlines(tmp_path) == []
+def test_traces_can_be_switched_off(tmp_path: Path) -> None:
+    def trained(folder: Path, variable: tuple[str, str]) -> list[list[str]]:
+        done = run(folder, TRAIN + "train()\nprint('trained')", **ENABLED, **dict([variable]))
+        assert said(done) == "trained\n", variable
+        return outlines(folder)
+
+    variables = [
+        ("OTEL_TRACES_EXPORTER", "none"),
+        ("OTEL_SDK_DISABLED", "true"),
+        ("OTEL_TRACES_SAMPLER", "always_off"),
+    ]
+    assert side_by_side(tmp_path, trained, variables) == {variable: [] for variable in variables}
 
 
 def test_a_ratio_keeps_and_leaves_out_whole_steps(tmp_path: Path) -> None:
