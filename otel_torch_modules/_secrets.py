@@ -33,6 +33,11 @@ def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: _without_secrets(name, value) for name, value in environ.items()}
 
 
+def is_secret(name: str) -> bool:
+    """Return whether nothing of what a variable of this name says may be shown."""
+    return bool(_SECRET.search(name))
+
+
 def text_without_secrets(text: str) -> str:
     """Return a sentence as it may be shown: without what is secret in the URLs and the parameters in it.
 
@@ -45,7 +50,7 @@ def text_without_secrets(text: str) -> str:
 
 
 def _without_secrets(name: str, value: str) -> str:
-    if _SECRET.search(name):
+    if is_secret(name):
         return "(set)" if value.strip() else value
     scheme = _SCHEME.match(value)
     if scheme:

@@ -12,11 +12,8 @@ from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]
-    BaseInstrumentor,
-)
-
 from otel_torch_modules import _misspelt, _until_torch
+from otel_torch_modules._base_instrumentor import BaseInstrumentor, sdk_importable
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import report
 from otel_torch_modules.config import Config
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("otel_torch_modules")
 
 
-class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc,valid-type]
     """Traces every call of a ``torch.nn.Module``, its backward and the steps that they make.
 
     There is one instrumentor in a process. In a program that has not imported torch yet it waits until it does.
@@ -75,7 +72,8 @@ class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             _until_torch.start = lambda: self._start(config, tracer_provider)
 
     def _start(self, config: Config, tracer_provider: TracerProvider | None) -> None:
-        from otel_torch_modules._tracing import Tracing
+        with sdk_importable():
+            from otel_torch_modules._tracing import Tracing
 
         self._tracing = Tracing(config, tracer_provider)
         self._tracing.start()

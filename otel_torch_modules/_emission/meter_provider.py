@@ -17,11 +17,15 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 
-from otel_torch_modules._emission import sdk
+from otel_torch_modules import _odd_values
+from otel_torch_modules._emission import named, sdk
+from otel_torch_modules._emission.global_providers import meter_provider
 from otel_torch_modules._emission.metric_reader import ExportingReader
 from otel_torch_modules._engine import fork
+from otel_torch_modules._heard_already import heard_already
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import report, warn
+from otel_torch_modules._standard_variables import is_of_metrics, read_standard
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -30,9 +34,9 @@ _CLOSE_MS = 2_000  # for the last export; traces have had their time
 
 def is_asked_for() -> bool:
     """Return whether the environment names an exporter of metrics."""
-    names = os.environ.get(OTEL_METRICS_EXPORTER, "").strip().lower()
+    named_there = os.environ.get(OTEL_METRICS_EXPORTER, "").strip().lower()
     disabled = os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true"
-    return names not in ("", "none") and not disabled
+    return named_there not in ("", "none") and not disabled
 
 
 class LazyMeterProvider:
@@ -54,14 +58,14 @@ class LazyMeterProvider:
 
     def peek(self) -> metrics.MeterProvider | None:
         """Return the provider; None where there is none. Cheap but for the time when ours is made."""
-        theirs = sdk.program_meter_provider()
-        if theirs is not None:  # it may come to it late
+        theirs = meter_provider()
+        if theirs is not None and not sdk.is_no_meter_provider(theirs):  # it may come to it late
             self.close()
             return theirs
         if self._ours is None and self._asked:
             self._asked = False
             try:
-                with fork.held_off:
+                with fork.held_off, heard_already():
                     self._ours = self._build()
             except Exception as error:
                 if is_interruption(error):
@@ -76,12 +80,21 @@ class LazyMeterProvider:
         """Whether the provider is one of ours."""
         return self._ours is not None
 
-    def _build(self) -> MeterProvider:
+    def _build(self) -> MeterProvider | None:
+        readable = read_standard(os.environ)
+        _odd_values.log(one for one in readable.odd if is_of_metrics(one.name))
         readers = [
-            made if isinstance(made, MetricReader) else ExportingReader(made)
-            for made in sdk.metric_exporters()
+            made if isinstance(made, MetricReader) else ExportingReader(made, readable.values)
+            for made in named.metric_exporters(readable.values)
         ]
-        return MeterProvider(readers, self._resource(), shutdown_on_exit=False)
+        if not readers:
+            return None
+        return MeterProvider(
+            readers,
+            self._resource(),
+            exemplar_filter=named.exemplar_filter(readable.values),
+            shutdown_on_exit=False,
+        )
 
     def close(self) -> None:
         """Export what there is and end the threads of a provider of ours."""

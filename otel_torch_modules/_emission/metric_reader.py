@@ -8,9 +8,8 @@ receiver that takes nothing is named once.
 from __future__ import annotations
 
 import logging
-import math
-import os
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from opentelemetry.sdk.environment_variables import (
@@ -32,8 +31,9 @@ from otel_torch_modules._own_thread import OwnThread
 _LOGGER = logging.getLogger(__name__)
 
 _THREAD = "otel-torch-modules-metrics"
-_INTERVAL_MS = 60_000.0
-_TIMEOUT_MS = 30_000.0
+_INTERVAL_MS = "60000"
+_TIMEOUT_MS = "30000"
+_LONGEST_MS = 1e12  # locks wait no longer than some hundred years
 
 
 class ExportingReader(MetricReader):
@@ -41,13 +41,15 @@ class ExportingReader(MetricReader):
 
     Args:
         exporter: where they go.
+        values: OpenTelemetry's variables, without what cannot be read.
     """
 
-    def __init__(self, exporter: MetricExporter) -> None:
+    def __init__(self, exporter: MetricExporter, values: Mapping[str, str]) -> None:
         super().__init__(**sdk.preferences(exporter))
         self._exporter = exporter
-        self._interval_s = _milliseconds(OTEL_METRIC_EXPORT_INTERVAL, _INTERVAL_MS) / 1e3
-        self._timeout_ms = _milliseconds(OTEL_METRIC_EXPORT_TIMEOUT, _TIMEOUT_MS)
+        interval_ms = float(values.get(OTEL_METRIC_EXPORT_INTERVAL, _INTERVAL_MS))
+        self._interval_s = min(interval_ms, _LONGEST_MS) / 1e3
+        self._timeout_ms = float(values.get(OTEL_METRIC_EXPORT_TIMEOUT, _TIMEOUT_MS))
         self._failed = False
         self._ends = threading.Event()
         for module in {one.__module__ for one in type(exporter).__mro__}:
@@ -94,23 +96,3 @@ class ExportingReader(MetricReader):
 def _is_of_the_program(said: logging.LogRecord) -> bool:
     """Return whether a line of the log is not one that an exporter has written in a thread of ours."""
     return said.threadName != _THREAD
-
-
-def _milliseconds(variable: str, default: float) -> float:
-    text = os.environ.get(variable, "").strip()
-    try:
-        given = float(text) if text else default
-    except ValueError as error:
-        if is_interruption(error):
-            raise
-        given = math.nan
-    if 0 < given < math.inf:
-        return given
-    warn(
-        _LOGGER,
-        "%s: %r is not a number of milliseconds above 0; it is %.0f",
-        variable,
-        text,
-        default,
-    )
-    return default

@@ -4,7 +4,8 @@ It is looked for when the first record opens, neither at import (a program sets 
 that) nor at exit (a provider cannot be made there: its detectors and processors start threads).
 
 A provider of ours is what the SDK's configurator would make of the ``OTEL_*`` variables, for traces only:
-metrics and logs of the program are not ours to set up. With ``OTEL_CONFIG_FILE`` the SDK does it all.
+metrics and logs of the program are not ours to set up. What cannot be read counts as not set. With
+``OTEL_CONFIG_FILE`` the SDK does it all.
 """
 
 from __future__ import annotations
@@ -12,35 +13,35 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import signature
+from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.environment_variables import OTEL_PYTHON_TRACER_PROVIDER
-from opentelemetry.sdk.environment_variables import OTEL_BSP_SCHEDULE_DELAY, OTEL_SDK_DISABLED
+from opentelemetry.environment_variables import OTEL_TRACES_EXPORTER
+from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.export import SpanExporter
 
-from otel_torch_modules._emission import sdk
+from otel_torch_modules import _odd_values
+from otel_torch_modules._emission import named, sdk
+from otel_torch_modules._emission.global_providers import given_meter_provider, tracer_provider
 from otel_torch_modules._emission.ids import UrandomIdGenerator
 from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
 from otel_torch_modules._emission.services import ONE, Services
 from otel_torch_modules._emission.tracers import tracer_of
 from otel_torch_modules._engine import fork
+from otel_torch_modules._heard_already import heard_already
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._job.resource import build_resource, service_name
 from otel_torch_modules._job.resource_detector import process_resource
 from otel_torch_modules._log import report
 from otel_torch_modules._own_thread import OwnThread
+from otel_torch_modules._standard_variables import is_of_traces, read_standard
 from otel_torch_modules.semconv import SCOPE_NAME
 
 _LOGGER = logging.getLogger(__name__)
 
-_SCHEDULE_DELAY_MS = (
-    1_000  # the SDK's default of 5 000 would lose five seconds of steps to a SIGKILL
-)
-# Names of providers that cannot be loaded: the API tries, and complains, each time that it is asked for one.
-_not_loaded: set[str] = set()
 _OTEL_CONFIG_FILE = "OTEL_CONFIG_FILE"  # a constant of the SDK only in later versions
 
 
@@ -177,15 +178,24 @@ class OwnTracerProvider(TracerProvider):
     Args:
         service: its name where the user gave it none.
         services: say which service spans are of.
+        values: OpenTelemetry's variables, without what cannot be read; the environment's where they are not given.
     """
 
-    def __init__(self, service: str, services: Services = ONE) -> None:
+    def __init__(
+        self,
+        service: str,
+        services: Services = ONE,
+        values: Mapping[str, str] | None = None,
+    ) -> None:
         self.services = services
+        self._values = values = read_standard(os.environ).values if values is None else values
         super().__init__(
-            sampler=sdk.sampler(),
+            sampler=named.sampler(values),
             resource=services.of_process(build_resource(service)),
             shutdown_on_exit=False,  # the SDK's takes 30 s where no server answers
-            id_generator=sdk.id_generator() or UrandomIdGenerator(),
+            id_generator=named.id_generator(values) or UrandomIdGenerator(),
+            span_limits=named.span_limits(values),
+            **given_meter_provider(TracerProvider),
         )
         self._exporters: list[SpanExporter] = []
         self.processors: tuple[SpanProcessor, ...] = ()
@@ -198,12 +208,20 @@ class OwnTracerProvider(TracerProvider):
 
     def open(self) -> None:
         """Make the exporters that the environment names, in place of any former ones."""
-        self._exporters = sdk.trace_exporters()
-        self.processors = tuple([_processor(exporter) for exporter in self._exporters])
+        self._exporters = named.trace_exporters(self._values)
+        with heard_already():
+            self.processors = tuple(
+                [named.span_processor(exporter, self._values) for exporter in self._exporters]
+            )
         sdk.replace_span_processors(self, self.processors)
         self._request_exporters = tuple(
             [exporter for exporter in self._exporters if isinstance(exporter, RequestExporter)]
         )
+
+    def get_tracer(self, *scope: Any, **more: Any) -> trace.Tracer:
+        """See the SDK's, which reads a variable each time."""
+        with heard_already():
+            return super().get_tracer(*scope, **more)
 
     def request_exporters(
         self, processors: tuple[SpanProcessor, ...]
@@ -237,35 +255,11 @@ class OwnTracerProvider(TracerProvider):
                 exporter.shutdown()
 
 
-def _processor(exporter: SpanExporter) -> SpanProcessor:
-    delay = None if os.environ.get(OTEL_BSP_SCHEDULE_DELAY) else _SCHEDULE_DELAY_MS
-    try:
-        return BatchSpanProcessor(exporter, schedule_delay_millis=delay)
-    except RuntimeError as error:
-        if is_interruption(error):
-            raise
-        # Python 3.12 starts no thread once the main thread is done: the program's first step was its last.
-        return SimpleSpanProcessor(exporter)
-
-
 def _program_provider() -> trace.TracerProvider | None:
-    chosen = os.environ.get(OTEL_PYTHON_TRACER_PROVIDER, "")
-    if chosen in _not_loaded and not sdk.provider_is_set():
+    provider = tracer_provider()
+    if provider is None or isinstance(provider, trace.ProxyTracerProvider):
         return None
-    try:
-        provider = trace.get_tracer_provider()
-    except Exception as error:
-        if is_interruption(error):
-            raise
-        _not_loaded.add(chosen)
-        report(
-            _LOGGER,
-            "%s: %r is no provider that can be loaded; spans are sent as if it were not set",
-            OTEL_PYTHON_TRACER_PROVIDER,
-            chosen,
-        )
-        return None
-    return None if isinstance(provider, trace.ProxyTracerProvider) else _unwrapped(provider)
+    return _unwrapped(provider)
 
 
 def _unwrapped(provider: trace.TracerProvider) -> trace.TracerProvider:
@@ -281,13 +275,37 @@ def _unwrapped(provider: trace.TracerProvider) -> trace.TracerProvider:
 
 
 def _build(service: str, services: Services) -> trace.TracerProvider:
-    if os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true":
+    readable = read_standard(os.environ)
+    _odd_values.log(one for one in readable.odd if is_of_traces(one.name))
+    values = readable.values
+    if values.get(OTEL_SDK_DISABLED) == "true":
         return trace.NoOpTracerProvider()
-    if os.environ.get(_OTEL_CONFIG_FILE):
-        sdk.configure_from_file()
-        return _program_provider() or trace.NoOpTracerProvider()
-    ours = OwnTracerProvider(service, services)
+    if _OTEL_CONFIG_FILE in values:
+        configured = _configured_from_file(values[_OTEL_CONFIG_FILE])
+        if configured is not None:
+            return configured
+    if values.get(OTEL_TRACES_EXPORTER) == "none":
+        return trace.NoOpTracerProvider()
+    with heard_already():
+        ours = OwnTracerProvider(service, services, values)
     ours.open()
-    if not ours.is_open:  # OTEL_TRACES_EXPORTER=none
-        return trace.NoOpTracerProvider()
-    return ours
+    return ours if ours.is_open else trace.NoOpTracerProvider()
+
+
+def _configured_from_file(path: str) -> trace.TracerProvider | None:
+    """Return the provider that a file describes; None where it cannot be read."""
+    try:
+        sdk.configure_from_file()
+    except Exception as error:
+        if is_interruption(error):
+            raise
+        report(
+            _LOGGER,
+            "%s=%s cannot be obeyed: %s: %s; it is ignored",
+            _OTEL_CONFIG_FILE,
+            path,
+            type(error).__name__,
+            error,
+        )
+        return _program_provider()  # it may have been set up before that
+    return _program_provider() or trace.NoOpTracerProvider()

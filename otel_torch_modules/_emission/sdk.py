@@ -5,30 +5,25 @@ Checked with opentelemetry-sdk 1.30.0 and 1.45.2. Where a later version renames 
 - `span_processors`: a provider then counts as one processor that wants real spans, which always works.
 - `started_span`: spans with events or attributes of the program, and processors with an `on_start`, need it;
   an error is logged and those records are lost.
-- `trace_exporters`, `sampler`, `id_generator`, `configure_from_file`: only used where the program has no provider;
-  an error is logged and nothing is sent.
+- `configure_from_file`: only used where the program has no provider; an error is logged, and the file is ignored.
 - `span_limits`: limits that the program gave its provider are not obeyed, those of the environment are.
 - `stand_in`: spans that a program makes without a provider of its own are not sent.
 - `current_context`, `make_current`: two calls more at each boundary of a step.
 - `uninstrumented`: every traced HTTP client makes spans of our own exports.
 - `update_resource`: a forked child keeps its parent's process id in the resource.
-- `program_meter_provider`, `metric_exporters`, `preferences`: there are no metrics of training; an error is logged.
+- `is_no_meter_provider`, `meter_provider_is_set`, `preferences`: there are no metrics of training; an error is logged.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
 from opentelemetry import context as context_api
 from opentelemetry import metrics, trace
-from opentelemetry.environment_variables import OTEL_PYTHON_ID_GENERATOR, OTEL_TRACES_EXPORTER
 from opentelemetry.metrics import _internal as metrics_internal
-from opentelemetry.sdk import _configuration
-from opentelemetry.sdk.environment_variables import OTEL_TRACES_SAMPLER
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader
+from opentelemetry.sdk.metrics.export import MetricExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import (
     SpanLimits,
@@ -37,19 +32,15 @@ from opentelemetry.sdk.trace import (
     TracerProvider,
     _Span,
 )
-from opentelemetry.sdk.trace.export import (
-    BatchSpanProcessor,
-    SimpleSpanProcessor,
-    SpanExporter,
-)
-from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind
 
 from otel_torch_modules._emission.tracers import tracer_of
+from otel_torch_modules._heard_already import heard_already
 
-_DEFAULT_LIMITS = SpanLimits()
+with heard_already():  # it looks for detectors; and later, at a program's end, it could not
+    from opentelemetry.sdk import _configuration
 
 _QUIET = (SpanProcessor, BatchSpanProcessor, SimpleSpanProcessor)
 
@@ -112,7 +103,7 @@ def started_span(
 
 def span_limits(tracer: Tracer) -> SpanLimits:
     """Return the limits that spans of `tracer` obey."""
-    return getattr(tracer, "_span_limits", None) or _DEFAULT_LIMITS
+    return getattr(tracer, "_span_limits", None) or SpanLimits()
 
 
 _STAND_IN: Final = "_otel_torch_modules"
@@ -175,35 +166,9 @@ def provider_is_set() -> bool:
     return trace._TRACER_PROVIDER is not None
 
 
-def trace_exporters() -> list[SpanExporter]:
-    """Make the exporters that ``OTEL_TRACES_EXPORTER`` names; ``otlp`` where it is unset or empty."""
-    if os.environ.get(OTEL_TRACES_EXPORTER, "").strip():
-        names = _configuration._get_exporter_names("traces")
-    else:
-        names = [_configuration._get_exporter_entry_point("otlp", "traces")]
-    exporters, _, _ = _configuration._import_exporters(names, [], [])
-    return [_with_requests(standard)() for standard in exporters.values()]
-
-
-def _with_requests(standard: type[SpanExporter]) -> type[SpanExporter]:
-    """Return the subclass that takes encoded requests too, where there is one."""
-    if standard.__module__ == "opentelemetry.exporter.otlp.proto.grpc.trace_exporter":
-        from otel_torch_modules._emission.otlp.grpc import GrpcRequestExporter
-
-        return GrpcRequestExporter
-    if standard.__module__ == "opentelemetry.exporter.otlp.proto.http.trace_exporter":
-        from otel_torch_modules._emission.otlp.http import HttpRequestExporter
-
-        return HttpRequestExporter
-    return standard
-
-
-def metric_exporters() -> list[MetricExporter | MetricReader]:
-    """Make what ``OTEL_METRICS_EXPORTER`` names; nothing where it is unset or empty."""
-    _, named, _ = _configuration._import_exporters(
-        [], _configuration._get_exporter_names("metrics"), []
-    )
-    return [standard() for standard in named.values()]
+def meter_provider_is_set() -> bool:
+    """Return whether the process has a global meter provider."""
+    return metrics_internal._METER_PROVIDER is not None
 
 
 def preferences(exporter: MetricExporter) -> Mapping[str, Any]:
@@ -214,10 +179,9 @@ def preferences(exporter: MetricExporter) -> Mapping[str, Any]:
     }
 
 
-def program_meter_provider() -> metrics.MeterProvider | None:
-    """Return the meter provider that the program has set; None while it has none."""
-    provider = metrics.get_meter_provider()
-    return None if isinstance(provider, metrics_internal._ProxyMeterProvider) else provider
+def is_no_meter_provider(provider: metrics.MeterProvider) -> bool:
+    """Return whether `provider` only stands for one that the program may set."""
+    return isinstance(provider, metrics_internal._ProxyMeterProvider)
 
 
 @contextmanager
@@ -229,17 +193,6 @@ def uninstrumented() -> Iterator[None]:
         yield
     finally:
         context_api.detach(token)
-
-
-def sampler() -> Sampler | None:
-    """Make the sampler that ``OTEL_TRACES_SAMPLER`` names; None where it is unset."""
-    return _configuration._import_sampler(os.environ.get(OTEL_TRACES_SAMPLER))
-
-
-def id_generator() -> IdGenerator | None:
-    """Make the generator that ``OTEL_PYTHON_ID_GENERATOR`` names; None where it is unset."""
-    name = os.environ.get(OTEL_PYTHON_ID_GENERATOR)
-    return _configuration._import_id_generator(name) if name else None
 
 
 class _Configurator(_configuration._OTelSDKConfigurator):

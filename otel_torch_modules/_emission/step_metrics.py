@@ -22,6 +22,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from otel_torch_modules import semconv
+from otel_torch_modules._emission.global_providers import meter_provider
 from otel_torch_modules._engine import fork
 from otel_torch_modules._engine.worker import Worker
 from otel_torch_modules._interruption import is_interruption
@@ -111,14 +112,15 @@ class StepMetrics:
 
 @cache
 def _of_process() -> StepMetrics:
-    return StepMetrics(metrics.get_meter(semconv.SCOPE_NAME, version("otel-torch-modules")))
+    provider = meter_provider() or metrics.NoOpMeterProvider()
+    return StepMetrics(provider.get_meter(semconv.SCOPE_NAME, version("otel-torch-modules")))
 
 
 def watch(worker: Worker) -> None:
     """Show what `worker` counts to the program's meter provider, also to one that is set later."""
     try:
         _of_process().watch(worker)
-    except Exception as error:  # the API loads the provider that OTEL_PYTHON_METER_PROVIDER names
+    except Exception as error:  # of a provider of the program's
         if is_interruption(error):
             raise
         report(_LOGGER, "Steps are traced, but there are no metrics about them", error=error)

@@ -14,13 +14,18 @@ from contextvars import Token
 
 from opentelemetry import baggage, trace
 from opentelemetry import context as context_api
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
-from opentelemetry.propagators.textmap import Getter
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.propagators.textmap import Getter, TextMapPropagator
 from opentelemetry.trace import SpanContext
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from otel_torch_modules import _odd_values
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import report
 from otel_torch_modules._spans.span import Note, Span
+from otel_torch_modules._standard_variables import API_RULES
 
 _LOGGER = logging.getLogger("otel_torch_modules")
 
@@ -75,10 +80,7 @@ class JobContext:
 
 def _extract(environ: Mapping[str, str]) -> Context:
     try:
-        # Importing it loads what OTEL_PROPAGATORS names, and raises where that is not there.
-        from opentelemetry import propagate
-
-        return propagate.extract(environ, Context(), _EnvironmentGetter())
+        return _propagator(environ).extract(environ, Context(), _EnvironmentGetter())
     except Exception as error:
         if is_interruption(error):
             raise
@@ -88,3 +90,12 @@ def _extract(environ: Mapping[str, str]) -> Context:
             error=error,
         )
         return Context()
+
+
+def _propagator(environ: Mapping[str, str]) -> TextMapPropagator:
+    # Importing `propagate` loads what OTEL_PROPAGATORS names, and raises where that is not there.
+    if _odd_values.read(environ, API_RULES).odd:
+        return CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
+    from opentelemetry import propagate
+
+    return propagate.get_global_textmap()

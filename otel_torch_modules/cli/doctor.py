@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from otel_torch_modules._grammar import counted
 from otel_torch_modules._secrets import without_secrets
+from otel_torch_modules._standard_variables import read_standard
 from otel_torch_modules.cli.examined import Examined
 from otel_torch_modules.cli.exporter_check import examine_exporters
 from otel_torch_modules.cli.limits_check import examine_limits
@@ -72,11 +73,14 @@ def _examine_traces(files: Sequence[str]) -> Iterator[Examined]:
 def _examine_installation(environ: Mapping[str, str]) -> Iterator[Examined]:
     yield from _examine_versions()
     yield from _examine_entry_points()
-    shown = without_secrets(environ)  # what nobody knows here, nobody prints
-    yield from examine_variables(shown)
-    yield from examine_provider(shown)
-    yield from examine_limits(shown)
-    yield from examine_exporters(shown)
+    readable = read_standard(environ)
+    # What nobody knows here, nobody prints.
+    shown, obeyed = without_secrets(environ), without_secrets(readable.values)
+    odd = {odd.name: odd.sentence for odd in readable.odd}
+    yield from examine_variables(shown, odd)
+    yield from examine_provider(obeyed)
+    yield from examine_limits(obeyed)
+    yield from examine_exporters(obeyed, odd)
 
 
 def _examine_versions() -> Iterator[Examined]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
-from importlib.metadata import entry_points
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
 from urllib.parse import urlsplit
 
+from otel_torch_modules._otlp_values import OTLP_EXPORTERS, protocol_of
 from otel_torch_modules.cli.examined import Examined
 from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_FILE
 
@@ -20,75 +20,62 @@ _PROTOCOLS = {
     "grpc": 4317,
     "http/protobuf": 4318,
 }  # with the port that is meant where none is given
-_FIXED_PROTOCOLS = {"otlp_proto_grpc": "grpc", "otlp_proto_http": "http/protobuf"}
+_OF_GRPC = (
+    "unix:",
+    "unix-abstract:",
+    "dns:",
+    "ipv4:",
+    "ipv6:",
+    "vsock:",
+    "xds:",
+)  # targets that are no host
 _TIMEOUT_S = 2.0
 
 
-def examine_exporters(environ: Mapping[str, str]) -> Iterator[Examined]:
-    """Yield a finding for each exporter that `OTEL_TRACES_EXPORTER` names, `otlp` where it names none."""
+def examine_exporters(environ: Mapping[str, str], odd: Collection[str]) -> Iterator[Examined]:
+    """Yield a finding for each exporter that `OTEL_TRACES_EXPORTER` names, `otlp` where it names none.
+
+    Args:
+        environ: as it may be shown, without values that do not count.
+        odd: the names of the variables that had them.
+    """
     config_file = environ.get("OTEL_CONFIG_FILE")
     if config_file:
-        fault = f"OTEL_CONFIG_FILE={config_file} is no file that can be read"
-        yield Examined(
-            "exporter",
-            f"as {config_file} says; not examined",
-            "" if os.access(config_file, os.R_OK) else fault,
-        )
+        yield Examined("exporter", f"as {config_file} says; not examined")
         return
     names = environ.get(_EXPORTERS, "").strip() or "otlp"
     if names.lower() == "none":
         yield Examined("exporter", "none", f"{_EXPORTERS}={names}: spans go nowhere")
         return
     for name in (name.strip() for name in names.split(",")):
-        if name == "otlp" or name in _FIXED_PROTOCOLS:
-            yield _examine_otlp(name, environ)
+        if name in OTLP_EXPORTERS:
+            yield _examine_otlp(name, environ, odd)
         elif name == "otlp_file":
             yield _examine_file(environ)
-        elif entry_points(group="opentelemetry_traces_exporter", name=name):
-            yield Examined("exporter", name)
         else:
-            known = ", ".join(
-                sorted(
-                    {point.name for point in entry_points(group="opentelemetry_traces_exporter")}
-                )
-            )
-            fault = f"{_EXPORTERS}={name} is not installed; there are: {known}"
-            yield Examined("exporter", name, fault)
+            yield Examined("exporter", name)
 
 
-def _examine_otlp(name: str, environ: Mapping[str, str]) -> Examined:
-    protocol = (
-        _FIXED_PROTOCOLS.get(name)
-        or environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "").strip()
-        or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip()
-        or "grpc"
-    )
-    if protocol not in _PROTOCOLS:
-        allowed = " or ".join(_PROTOCOLS)
-        fault = f"OTEL_EXPORTER_OTLP_PROTOCOL: {protocol!r} is not allowed; it must be {allowed}"
-        return Examined("exporter", f"{name}, {protocol}", fault)
+def _examine_otlp(name: str, environ: Mapping[str, str], odd: Collection[str]) -> Examined:
+    protocol = protocol_of(name, environ)
     port = _PROTOCOLS[protocol]
     endpoint = (
         environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "").strip()
         or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip()
         or f"http://localhost:{port}"
     )
-    return _examine_endpoint(f"{name}, {protocol}, {endpoint}", endpoint, port)
+    state = f"{name}, {protocol}, {endpoint}"
+    if any(variable.endswith("_ENDPOINT") for variable in odd):  # another one was meant
+        return Examined("exporter", f"{state}; not examined")
+    return _examine_endpoint(state, endpoint, port)
 
 
 def _examine_endpoint(state: str, endpoint: str, default_port: int) -> Examined:
-    try:
-        parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
-        if parts.scheme == "unix":
-            return Examined("exporter", f"{state}; not examined")
-        port = parts.port or _port_of_scheme(parts.scheme, default_port)
-        host = parts.hostname or ""
-    except ValueError:
-        host, port = "", 0
-    if not host:
-        return Examined(
-            "exporter", state, f"{endpoint!r} is not an endpoint such as http://host:4317"
-        )
+    parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
+    host = parts.hostname
+    if not host or ("//" not in endpoint and endpoint.lower().startswith(_OF_GRPC)):
+        return Examined("exporter", f"{state}; not examined")
+    port = parts.port or _port_of_scheme(parts.scheme, default_port)
     try:
         socket.create_connection((host, port), timeout=_TIMEOUT_S).close()
     except (OSError, UnicodeError) as error:

@@ -26,8 +26,13 @@ _WHERE_EMPTY = {"run_id": "from the launcher"}
 _WHERE_NONE = {"keep": "everything is sent in full"}
 
 
-def examine_variables(environ: Mapping[str, str]) -> Iterator[Examined]:
-    """Yield a finding for each variable of ours, for misspelt ones, and for OpenTelemetry's that are set."""
+def examine_variables(environ: Mapping[str, str], odd: Mapping[str, str]) -> Iterator[Examined]:
+    """Yield a finding for each variable of ours, for misspelt ones, and for OpenTelemetry's that are set.
+
+    Args:
+        environ: as it may be shown.
+        odd: what is wrong with values of OpenTelemetry's variables, by their names.
+    """
     defaults = {PREFIX + entry.name.upper(): entry.name for entry in fields(Config)}
     for name in OURS:
         if name == environment_variables.OTEL_TORCH_MODULES_ENABLED:
@@ -40,6 +45,8 @@ def examine_variables(environ: Mapping[str, str]) -> Iterator[Examined]:
     for name in sorted(environ):
         if name in mistakes:
             yield Examined(name, environ[name], mistakes[name])
+        elif name in odd:
+            yield Examined(name, environ[name], odd[name])
         elif name.startswith("OTEL_") and name not in OURS:
             yield _examine_standard(name, environ)
 

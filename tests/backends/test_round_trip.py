@@ -16,7 +16,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from otel_torch_modules._emission.otlp.columns import ColumnsEncoder
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
-from otel_torch_modules._emission.otlp.grpc import _Stub
+from otel_torch_modules._emission.otlp.grpc import METHOD
 from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
@@ -44,7 +44,7 @@ class FileCollector:
     """A collector that writes a line for each request."""
 
     def __init__(self, channel: grpc.Channel, path: Path) -> None:
-        self._export = _Stub(channel).Export
+        self._export = channel.unary_unary(METHOD)
         self._path = path
         self._read = 0  # bytes
 

@@ -1,26 +1,36 @@
-"""The standard OTLP exporter over gRPC, which also sends what is encoded already, one attempt at a time."""
+"""OTLP over gRPC: sends what is encoded already, one attempt at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
-from grpc import Channel, RpcError, StatusCode  # type: ignore[import-untyped]
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
+from grpc import (  # type: ignore[import-untyped]
+    ChannelCredentials,
+    Compression,
+    RpcError,
+    StatusCode,
+    insecure_channel,
+    secure_channel,
+    ssl_channel_credentials,
 )
+from opentelemetry.exporter.otlp.proto.grpc.version import __version__
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from otel_torch_modules._emission.otlp.connection import Connection, credentials
 from otel_torch_modules._emission.otlp.reply import Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._interruption import is_interruption, suppressed
+from otel_torch_modules._otlp_values import GRPC
 
 # https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/collector/trace/v1/trace_service.proto
-_METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+
+_COMPRESSIONS = {"": Compression.NoCompression, "gzip": Compression.Gzip}
 
 # https://opentelemetry.io/docs/specs/otlp/#failures: RESOURCE_EXHAUSTED only where the server says when.
 _AGAIN = {
@@ -37,23 +47,41 @@ _STATUS = "grpc-status-details-bin"
 _NO_CONNECTION = ("failed to connect", "DNS resolution", "Socket closed", "connections to all")
 
 
-class GrpcRequestExporter(RequestExporter, OTLPSpanExporter):
-    """Transport, TLS, headers and compression are the standard one's."""
+class GrpcRequestExporter(RequestExporter):
+    """Sends as the standard exporter does.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.set_up(str(self._endpoint).rpartition("@")[2], self._timeout)
+    Args:
+        values: OpenTelemetry's variables, without what cannot be read.
+    """
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._connection = connection = Connection.over_grpc(values)
+        given = None if connection.insecure else credentials(GRPC, values)
+        self._credentials = given or channel_credentials(connection)
+        self._connect()
+        self.set_up(connection.endpoint.rpartition("@")[2], connection.timeout_s)
+
+    def _connect(self) -> None:
+        options: dict[str, Any] = {
+            "compression": _COMPRESSIONS[self._connection.compression],
+            "options": (("grpc.primary_user_agent", f"OTel-OTLP-Exporter-Python/{__version__}"),),
+        }
+        endpoint = self._connection.endpoint
+        if self._connection.insecure:
+            self._channel = insecure_channel(endpoint, **options)
+        else:
+            self._channel = secure_channel(endpoint, self._credentials, **options)
+        self._export_call = self._channel.unary_unary(
+            METHOD, response_deserializer=ExportTraceServiceResponse.FromString
+        )
 
     def attempt(self, request: EncodedRequest) -> Reply:
         """Send `request` once, in the time that ``OTEL_EXPORTER_OTLP_TIMEOUT`` allows."""
-        data = request.data
         try:
-            # Early versions have the generated stub, which takes a message.
-            client: Any = self._client
-            response = client.Export(
-                data if isinstance(client, _Stub) else ExportTraceServiceRequest.FromString(data),
-                metadata=self._headers,
-                timeout=self._timeout,
+            response = self._export_call(
+                request.data,
+                metadata=tuple(self._connection.headers.items()),
+                timeout=self._connection.timeout_s,
             )
         except RpcError as error:
             if is_interruption(error):
@@ -77,20 +105,31 @@ class GrpcRequestExporter(RequestExporter, OTLPSpanExporter):
 
     def _reconnect(self) -> None:
         # A channel waits for up to two minutes before it looks for its server again.
-        if hasattr(self, "_channel") and not self._ended.is_set():
-            self._close_channel()
-            self._initialize_channel_and_stub()
+        if not self._ended.is_set():
+            self._channel.close()
+            self._connect()
             if self._ended.is_set():
-                self._close_channel()
+                self._channel.close()
 
-    def _close_channel(self) -> None:
-        channel: Any = self._channel
-        channel.close()
+    def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
+        """Break off what is being tried, and close the channel."""
+        super().shutdown(timeout_millis)
+        self._channel.close()
 
-    def _initialize_channel_and_stub(self) -> None:
-        # Early versions do not call it.
-        super()._initialize_channel_and_stub()  # type: ignore[no-untyped-call]
-        self._client = _Stub(self._channel)  # type: ignore[assignment]
+
+def channel_credentials(connection: Connection) -> ChannelCredentials:
+    """Return what a channel needs for TLS."""
+    # Of a key and its certificate gRPC ends the process where one is missing.
+    pair = connection.client_key and connection.client_certificate
+    return ssl_channel_credentials(
+        root_certificates=_content(connection.certificate),
+        private_key=_content(connection.client_key) if pair else None,
+        certificate_chain=_content(connection.client_certificate) if pair else None,
+    )
+
+
+def _content(path: str) -> bytes | None:
+    return Path(path).read_bytes() if path else None
 
 
 def _wanted_pause(trailing: Mapping[str, Any]) -> float | None:
@@ -107,12 +146,3 @@ def _wanted_pause(trailing: Mapping[str, Any]) -> float | None:
 def _seconds(info: Any) -> float:
     delay = info.retry_delay
     return float(delay.seconds + delay.nanos / 1e9)
-
-
-class _Stub:
-    """The generated stub but for the serializer: requests are encoded already."""
-
-    def __init__(self, channel: Channel) -> None:
-        self.Export = channel.unary_unary(
-            _METHOD, response_deserializer=ExportTraceServiceResponse.FromString
-        )

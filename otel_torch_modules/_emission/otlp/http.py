@@ -1,85 +1,112 @@
-"""The standard OTLP exporter over HTTP, which also sends what is encoded already, one attempt at a time."""
+"""OTLP over HTTP: sends what is encoded already, one attempt at a time."""
 
 from __future__ import annotations
 
+import gzip
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
+import requests
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.exporter.otlp.proto.http.version import __version__
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from otel_torch_modules._emission.otlp.connection import Connection, credentials
 from otel_torch_modules._emission.otlp.reply import TAKEN, Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._interruption import is_interruption, suppressed
+from otel_torch_modules._otlp_values import HTTP
 from otel_torch_modules._texts import error_type
 
 _AGAIN = {429, 502, 503, 504}  # https://opentelemetry.io/docs/specs/otlp/#failures-1
 
+_COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+}
 
-class _Response(NamedTuple):
-    status: int
-    said: str
-    headers: Mapping[str, str]
-    body: bytes
+
+# What `requests` raises where nothing, or not all, has been said.
+_LOST = (requests.exceptions.ConnectionError, requests.exceptions.Timeout)
 
 
-class HttpRequestExporter(RequestExporter, OTLPSpanExporter):
-    """Transport, TLS, headers and compression are the standard one's."""
+class HttpRequestExporter(RequestExporter):
+    """Sends as the standard exporter does.
 
-    def __init__(self) -> None:
-        super().__init__()
-        client: Any = getattr(self, "_client", self)  # early versions have none
-        parts = urlsplit(self._endpoint)  # which may hold a password
-        place = parts.netloc.rpartition("@")[2] or self._endpoint
-        self.set_up(place, client._timeout)
+    Args:
+        values: OpenTelemetry's variables, without what cannot be read.
+    """
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._connection = connection = Connection.over_http(values)
+        self._session: requests.Session = credentials(HTTP, values) or requests.Session()
+        self._session.verify = connection.certificate or True
+        if connection.client_certificate:
+            key = connection.client_key
+            pair = (connection.client_certificate, key)
+            self._session.cert = pair if key else connection.client_certificate
+        self._headers = {
+            "content-type": "application/x-protobuf",
+            "user-agent": f"OTel-OTLP-Exporter-Python/{__version__}",
+            **connection.headers,
+        }
+        if connection.compression:
+            self._headers["content-encoding"] = connection.compression
+        parts = urlsplit(connection.endpoint)  # which may hold a password
+        self.set_up(parts.netloc.rpartition("@")[2], connection.timeout_s)
 
     def attempt(self, request: EncodedRequest) -> Reply:
         """Send `request` once, in the time that ``OTEL_EXPORTER_OTLP_TIMEOUT`` allows."""
-        response = self._post(request.data)
-        if isinstance(response, Reply):
-            return response
-        if not 200 <= response.status < 300:
-            reason = f"{self.place} answers {response.status} {response.said}".rstrip()
-            return Reply(
-                str(response.status), reason, response.status in _AGAIN, _wanted_pause(response)
-            )
-        with suppressed(DecodeError):  # a proxy may answer in words of its own
-            return self.taken(ExportTraceServiceResponse.FromString(response.body), request)
-        return TAKEN
-
-    def _post(self, data: bytes) -> _Response | Reply:
-        """Return what came back, or why nothing did."""
-        client: Any = getattr(self, "_client", None)
-        if client is not None:
-            result = client._submit(client._compress(data), client._timeout)
-            if result.status_code is None:
-                lost = client._transport.is_connection_error(result.error)
-                return self._no_answer(result.error, again=lost)
-            return _Response(
-                result.status_code, result.reason or "", result.headers(), result.content()
-            )
         try:
-            response: Any = self._export(data)  # type: ignore[attr-defined]  # of early versions
-        except OSError as error:  # all of `requests` are
+            response = self._post(_COMPRESS[self._connection.compression](request.data))
+        except requests.RequestException as error:
             if is_interruption(error):
                 raise
-            return self._no_answer(error, again=True)
-        return _Response(
-            response.status_code, response.reason or "", response.headers, response.content
+            if isinstance(error, _LOST):
+                return Reply(error_type(error), self.silence, again=True)
+            return Reply(error_type(error), f"{self.place}: {error}")
+        status = response.status_code
+        if not 200 <= status < 300:
+            reason = f"{self.place} answers {status} {response.reason or ''}".rstrip()
+            return Reply(str(status), reason, status in _AGAIN, _wanted_pause(response))
+        with suppressed(DecodeError):  # a proxy may answer in words of its own
+            return self.taken(ExportTraceServiceResponse.FromString(response.content), request)
+        return TAKEN
+
+    def _post(self, data: bytes) -> requests.Response:
+        deadline = time.monotonic() + self._connection.timeout_s
+        try:
+            return self._once(data, self._connection.timeout_s)
+        except _LOST as error:
+            if is_interruption(error):
+                raise
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise
+            return self._once(data, left_s)  # the connection may have been an old one
+
+    def _once(self, data: bytes, timeout_s: float) -> requests.Response:
+        return self._session.post(
+            self._connection.endpoint,
+            data=data,
+            headers=self._headers,
+            timeout=timeout_s,
+            allow_redirects=False,
         )
 
-    def _no_answer(self, error: Exception, *, again: bool) -> Reply:
-        if again:
-            return Reply(error_type(error), self.silence, again)
-        return Reply(error_type(error), f"{self.place}: {error}")
+    def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
+        """Break off what is being tried, and close the session."""
+        super().shutdown(timeout_millis)
+        self._session.close()
 
 
-def _wanted_pause(response: _Response) -> float:
+def _wanted_pause(response: requests.Response) -> float:
     """Return the seconds that the header ``Retry-After`` asks for: a number of them, or a date, in GMT."""
     text = (response.headers.get("retry-after") or "").strip()
     if text.isdecimal():

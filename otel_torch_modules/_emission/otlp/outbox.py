@@ -31,6 +31,7 @@ from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._engine import fork
 from otel_torch_modules._engine.deliveries import Deliveries, Delivery
 from otel_torch_modules._engine.pauses import slices
+from otel_torch_modules._odd_values import read, whole
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.span import Span
 
@@ -46,6 +47,10 @@ _TOO_MANY_BYTES = 64 << 20
 _MOST_OBEYED_S = (
     300.0  # of the pause that a receiver asks for: its clock may be wrong, and steps wait in memory
 )
+
+
+# What else they say is told where a provider of ours is made.
+_RULES = {OTEL_BSP_SCHEDULE_DELAY: whole(1), OTEL_BSP_MAX_EXPORT_BATCH_SIZE: whole(1)}
 
 
 class _Unsent(NamedTuple):
@@ -77,8 +82,9 @@ class Outbox:
         self.encoder = encoder
         self._deliveries = deliveries
         self._clock = clock
-        self._delay_s = _positive(OTEL_BSP_SCHEDULE_DELAY, _DELAY_MS) / 1e3
-        self._most_spans = _positive(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, _MOST_SPANS)
+        given = read(os.environ, _RULES).values
+        self._delay_s = int(given.get(OTEL_BSP_SCHEDULE_DELAY, _DELAY_MS)) / 1e3
+        self._most_spans = int(given.get(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, _MOST_SPANS))
         self._slice = min(_SLICE, self._most_spans)
         self._columns_encoder = ColumnsEncoder(encoder, self._slice)
         self.after_fork_in_child()
@@ -176,9 +182,3 @@ class Outbox:
         request, deliveries = self._waiting.popleft()
         self._waiting_bytes -= len(request.data)
         self._deliveries.answered(deliveries, error)
-
-
-def _positive(variable: str, default: int) -> int:
-    """Return what `variable` says; the SDK reports what is wrong with it."""
-    text = os.environ.get(variable, "").strip()
-    return int(text) if text.isdecimal() and int(text) > 0 else default

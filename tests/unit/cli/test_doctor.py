@@ -35,6 +35,9 @@ def silent() -> int:
         return int(server.getsockname()[1])
 
 
+NO_URL = "is not allowed; it must be a URL such as http://host:4317"
+
+
 def rows_of(output: str) -> dict[str, str]:
     table = output.split("\n\n")[0]
     return {name: state for name, _, state in (line.partition("  ") for line in table.splitlines())}
@@ -177,7 +180,10 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
         ({"OTEL_PYTHON_TRACER_PROVIDER": "sdk_tracer_provider"}, []),
         (
             {"OTEL_PYTHON_TRACER_PROVIDER": "theirs"},
-            ["OTEL_PYTHON_TRACER_PROVIDER=theirs is not installed"],
+            [
+                "OTEL_PYTHON_TRACER_PROVIDER=theirs is not installed; there are: "
+                "default_tracer_provider, sdk_tracer_provider"
+            ],
         ),
         (
             {"OTEL_SDK_DISABLED": "true"},
@@ -211,7 +217,7 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
             {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.0"},
             ["OTEL_TRACES_SAMPLER_ARG=0.0 leaves out every step"],
         ),
-        ({"OTEL_TRACES_EXPORTER": "None"}, ["OTEL_TRACES_EXPORTER=None: spans go nowhere"]),
+        ({"OTEL_TRACES_EXPORTER": "None"}, ["OTEL_TRACES_EXPORTER=none: spans go nowhere"]),
         (
             {"OTEL_TRACES_EXPORTER": "otlp,zipkin9"},
             [
@@ -226,17 +232,24 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
             ],
         ),
         (
+            {"OTEL_EXPORTER_OTLP_TIMEOUT": "soon", "OTEL_BSP_MAX_QUEUE_SIZE": "0"},
+            [
+                "OTEL_BSP_MAX_QUEUE_SIZE: '0' is not allowed; it must be an integer of at least 1",
+                "OTEL_EXPORTER_OTLP_TIMEOUT: 'soon' is not allowed; it must be a number of seconds above 0, as in 10",
+            ],
+        ),
+        (
             {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://:4317"},
-            ["'http://:4317' is not an endpoint such as http://host:4317"],
+            [f"OTEL_EXPORTER_OTLP_ENDPOINT: 'http://:4317' {NO_URL}"],
         ),
         (
             {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://host:port"},
-            ["'http://host:port' is not an endpoint such as http://host:4317"],
+            [f"OTEL_EXPORTER_OTLP_ENDPOINT: 'http://host:port' {NO_URL}"],
         ),
         *(
             (
                 {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint},
-                [f"{endpoint!r} is not an endpoint such as http://host:4317"],
+                [f"OTEL_EXPORTER_OTLP_ENDPOINT: {endpoint!r} {NO_URL}"],
             )
             for endpoint in (
                 "http://[abc]:4317",

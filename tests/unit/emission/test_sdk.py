@@ -8,6 +8,7 @@ from subprocess import CompletedProcess
 import pytest
 from opentelemetry import context as context_api
 from opentelemetry import trace
+from opentelemetry.sdk import _configuration
 from opentelemetry.sdk.metrics import Counter
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -18,8 +19,6 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, Tracer, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
@@ -92,24 +91,6 @@ def test_span_limits() -> None:
     assert sdk.span_limits(tracer_of(provider_of(limits=limits))).max_span_attributes == 3
 
 
-@pytest.mark.parametrize(
-    ("name", "made"),
-    [
-        ("", "GrpcRequestExporter"),
-        ("otlp", "GrpcRequestExporter"),
-        ("otlp_proto_http", "HttpRequestExporter"),
-        ("otlp_file", "OtlpFileSpanExporter"),
-        ("console", "ConsoleSpanExporter"),
-    ],
-)
-def test_trace_exporters(monkeypatch: pytest.MonkeyPatch, name: str, made: str) -> None:
-    monkeypatch.setenv("OTEL_TRACES_EXPORTER", name)
-    exporters = sdk.trace_exporters()
-    assert [type(exporter).__name__ for exporter in exporters] == [made]
-    for exporter in exporters:
-        exporter.shutdown()
-
-
 def test_stand_in() -> None:
     exporter = InMemorySpanExporter()
     theirs = trace.ProxyTracerProvider().get_tracer("theirs")
@@ -127,24 +108,8 @@ def test_uninstrumented() -> None:
     assert context_api.get_value(key) is None
 
 
-def test_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OTEL_TRACES_SAMPLER", raising=False)
-    assert sdk.sampler() is None
-    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
-    made = sdk.sampler()
-    assert made is not None
-    assert made.get_description() == ALWAYS_OFF.get_description()
-
-
-def test_id_generator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OTEL_PYTHON_ID_GENERATOR", raising=False)
-    assert sdk.id_generator() is None
-    monkeypatch.setenv("OTEL_PYTHON_ID_GENERATOR", "random")
-    assert isinstance(sdk.id_generator(), RandomIdGenerator)
-
-
 def test_configure_from_file() -> None:
-    assert callable(sdk._Configurator().configure)  # it would set a global provider
+    assert callable(_configuration._OTelSDKConfigurator.configure)  # it would set a global provider
 
 
 def test_replace_span_processors() -> None:
@@ -161,14 +126,6 @@ def test_update_resource() -> None:
     assert tracer_of(provider).resource.attributes["process.pid"] == 7
 
 
-def test_metric_exporters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "")
-    assert sdk.metric_exporters() == []
-    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "console")
-    (exporter,) = sdk.metric_exporters()
-    assert isinstance(exporter, ConsoleMetricExporter)
-
-
 def test_preferences() -> None:
     delta = {Counter: AggregationTemporality.DELTA}
     exporter = ConsoleMetricExporter(preferred_temporality=delta)
@@ -176,17 +133,19 @@ def test_preferences() -> None:
     InMemoryMetricReader(**sdk.preferences(exporter))
 
 
-def test_program_meter_provider(run_program: Callable[..., CompletedProcess[str]]) -> None:
+def test_is_no_meter_provider(run_program: Callable[..., CompletedProcess[str]]) -> None:
     done = run_program(
         "from opentelemetry import metrics\n"
         "from opentelemetry.sdk.metrics import MeterProvider\n"
-        "from otel_torch_modules._emission.sdk import program_meter_provider\n"
-        "print(program_meter_provider())\n"
-        "theirs = MeterProvider()\n"
-        "metrics.set_meter_provider(theirs)\n"
-        "print(program_meter_provider() is theirs)\n"
+        "from otel_torch_modules._emission.sdk import is_no_meter_provider, meter_provider_is_set\n"
+        "print(is_no_meter_provider(metrics.get_meter_provider()), meter_provider_is_set())\n"
+        "metrics.set_meter_provider(MeterProvider())\n"
+        "print(is_no_meter_provider(metrics.get_meter_provider()), meter_provider_is_set())\n"
     )
-    assert (done.stdout, done.stderr) == ("None\nTrue\n", "")
+    assert (done.stdout, done.stderr) == ("True False\nFalse True\n", "")
+
+
+test_meter_provider_is_set = test_is_no_meter_provider  # both, in one process
 
 
 def test_provider_is_set(run_program: Callable[..., CompletedProcess[str]]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._emission import sdk
+from otel_torch_modules._emission import named
 from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._emission.otlp.language import Language
 from otel_torch_modules._emission.otlp.reply import TAKEN, Reply
@@ -84,7 +84,7 @@ def test_a_step_of_many_calls_is_sent_in_short_stretches(
     monkeypatch: pytest.MonkeyPatch, language: Language
 ) -> None:
     exporter = Taking(language)
-    monkeypatch.setattr(sdk, "trace_exporters", lambda: [exporter])
+    monkeypatch.setattr(named, "trace_exporters", lambda _: [exporter])
     provider = OwnTracerProvider("test")
     provider.open()
     emitter = Emitter(lambda: provider, JobContext({}))

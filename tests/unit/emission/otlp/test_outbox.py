@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.sampling import StaticSampler
 from opentelemetry.trace import TraceState
 
 from otel_torch_modules._assembly.reading.heads import STEP_INDEX
-from otel_torch_modules._emission import sdk
+from otel_torch_modules._emission import named
 from otel_torch_modules._emission.emitter import Emitter
 from otel_torch_modules._emission.otlp import outbox as outbox_module
 from otel_torch_modules._emission.otlp.reply import TAKEN, Reply
@@ -63,7 +63,7 @@ def open_provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     providers: list[OwnTracerProvider] = []
 
     def make(*exporters: SpanExporter, clock: Callable[[], float] = lambda: 0.0) -> Any:
-        monkeypatch.setattr(sdk, "trace_exporters", lambda: list(exporters))
+        monkeypatch.setattr(named, "trace_exporters", lambda _: list(exporters))
         provider = OwnTracerProvider("test")
         providers.append(provider)
         provider.open()
@@ -193,7 +193,7 @@ def test_what_a_sampler_does_not_sample_is_not_exported(
 ) -> None:
     """A span that is recorded only is for processors, and a provider of ours has none but those that export."""
     exporter = Kept()
-    monkeypatch.setattr(sdk, "sampler", lambda: StaticSampler(decision))
+    monkeypatch.setattr(named, "sampler", lambda _: StaticSampler(decision))
     _, emitter = open_provider(exporter)
     root = step(2)
     for span in list(root.walk()):  # it was opened before the provider was known

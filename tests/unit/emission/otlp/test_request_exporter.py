@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from otel_torch_modules._emission import sdk
+from otel_torch_modules._emission import named
 from otel_torch_modules._emission.otlp.reply import Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._records import Record
+from otel_torch_modules._standard_variables import read_standard
 from tests.support.otlp_receivers import RECEIVERS
 
 
@@ -36,7 +38,7 @@ def test_a_batch_of_the_programs_spans_is_split_by_bytes(
     with RECEIVERS[protocol]() as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
-        (exporter,) = sdk.trace_exporters()
+        (exporter,) = named.trace_exporters(read_standard(os.environ).values)
         assert isinstance(exporter, RequestExporter)
         assert exporter.export(spans_of(*[400_000] * 20)) is SpanExportResult.SUCCESS
         exporter.shutdown()
@@ -52,7 +54,7 @@ def test_a_span_that_is_too_large_by_itself_is_said_and_costs_no_other(
     caplog.set_level(logging.WARNING, "otel_torch_modules")
     with RECEIVERS["grpc"]() as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
-        (exporter,) = sdk.trace_exporters()
+        (exporter,) = named.trace_exporters(read_standard(os.environ).values)
         assert exporter.export(spans_of(10, 5 << 20, 10)) is SpanExportResult.FAILURE
         exporter.shutdown()
         requests = [received.request for received in receiver.received]

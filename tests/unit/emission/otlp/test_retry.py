@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -15,13 +16,14 @@ from grpc import StatusCode
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from otel_torch_modules._emission import sdk
+from otel_torch_modules._emission import named
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.otlp.outbox import Outbox
 from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.otlp.reply import TAKEN, Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._engine.deliveries import Deliveries
+from otel_torch_modules._standard_variables import read_standard
 from tests.support.hand_set_clock import HandSetClock
 from tests.support.otlp_receivers import Refusal, answering
 
@@ -89,7 +91,7 @@ def test_what_a_receiver_says_of_another_attempt(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
     with answering(protocol, lambda: said) as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
-        (exporter,) = sdk.trace_exporters()
+        (exporter,) = named.trace_exporters(read_standard(os.environ).values)
         assert isinstance(exporter, RequestExporter)
         answer = exporter.export_request(EncodedRequest(b"", 0))
         exporter.shutdown()

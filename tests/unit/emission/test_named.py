@@ -1,0 +1,99 @@
+"""What the variables name is made as the SDK makes it."""
+
+from __future__ import annotations
+
+import pytest
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, TraceBasedExemplarFilter
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
+from opentelemetry.sdk.trace import SpanLimits
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON
+
+from otel_torch_modules._emission import named
+
+
+@pytest.mark.parametrize(
+    ("variables", "made"),
+    [
+        ({}, ["GrpcRequestExporter"]),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, ["GrpcRequestExporter"]),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, ["HttpRequestExporter"]),
+        ({"OTEL_TRACES_EXPORTER": "otlp_proto_http"}, ["HttpRequestExporter"]),
+        (
+            {"OTEL_TRACES_EXPORTER": "otlp_file,console"},
+            ["OtlpFileSpanExporter", "ConsoleSpanExporter"],
+        ),
+        ({"OTEL_TRACES_EXPORTER": "none"}, []),
+    ],
+)
+def test_trace_exporters(variables: dict[str, str], made: list[str]) -> None:
+    exporters = named.trace_exporters(variables)
+    assert [type(exporter).__name__ for exporter in exporters] == made
+    for exporter in exporters:
+        exporter.shutdown()
+
+
+def test_metric_exporters() -> None:
+    assert named.metric_exporters({}) == []
+    (exporter,) = named.metric_exporters({"OTEL_METRICS_EXPORTER": "console"})
+    assert isinstance(exporter, ConsoleMetricExporter)
+
+
+def test_sampler() -> None:
+    assert named.sampler({}) is DEFAULT_ON
+    assert named.sampler({"OTEL_TRACES_SAMPLER": "always_off"}) is ALWAYS_OFF
+    ratio = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.25"}
+    assert named.sampler(ratio).get_description() == "TraceIdRatioBased{0.25}"
+
+
+def test_id_generator() -> None:
+    assert named.id_generator({}) is None
+    made = named.id_generator({"OTEL_PYTHON_ID_GENERATOR": "random"})
+    assert isinstance(made, RandomIdGenerator)
+
+
+def test_exemplar_filter() -> None:
+    assert isinstance(named.exemplar_filter({}), TraceBasedExemplarFilter)
+    made = named.exemplar_filter({"OTEL_METRICS_EXEMPLAR_FILTER": "always_off"})
+    assert isinstance(made, AlwaysOffExemplarFilter)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"OTEL_ATTRIBUTE_COUNT_LIMIT": "3"},
+        {"OTEL_ATTRIBUTE_COUNT_LIMIT": "", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "7"},
+        {"OTEL_ATTRIBUTE_COUNT_LIMIT": "3", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": ""},
+        {"OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": "9", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "7"},
+        {"OTEL_SPAN_EVENT_COUNT_LIMIT": "0", "OTEL_SPAN_LINK_COUNT_LIMIT": ""},
+        {"OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": "1", "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT": "2"},
+    ],
+)
+def test_span_limits_are_those_that_the_sdk_reads(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert repr(named.span_limits(variables)) == repr(SpanLimits())
+
+
+@pytest.mark.parametrize(
+    ("variables", "queue", "batch"),
+    [
+        ({}, 2048, 512),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "100"}, 100, 100),
+        ({"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "5000"}, 5000, 5000),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "100", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "7"}, 100, 7),
+    ],
+)
+def test_a_batch_fits_into_the_queue(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], queue: int, batch: int
+) -> None:
+    checked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(
+        BatchSpanProcessor, "_validate_arguments", lambda *given: checked.append(given)
+    )
+    named.span_processor(ConsoleSpanExporter(), variables).shutdown()
+    assert checked == [(queue, 1000, batch)]
