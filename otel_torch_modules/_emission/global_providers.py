@@ -18,6 +18,7 @@ from opentelemetry.environment_variables import (
     OTEL_PYTHON_METER_PROVIDER,
     OTEL_PYTHON_TRACER_PROVIDER,
 )
+from opentelemetry.sdk.trace import TracerProvider
 
 from otel_torch_modules._emission import sdk
 from otel_torch_modules._interruption import is_interruption
@@ -40,6 +41,26 @@ def tracer_provider() -> trace.TracerProvider | None:
     if sdk.provider_is_set():
         return trace.get_tracer_provider()
     return _asked(OTEL_PYTHON_TRACER_PROVIDER, trace.get_tracer_provider)
+
+
+def program_provider() -> trace.TracerProvider | None:
+    """Return the tracer provider that the program has set, or a variable has chosen; None while there is none."""
+    provider = tracer_provider()
+    if provider is None or isinstance(provider, trace.ProxyTracerProvider):
+        return None
+    return unwrapped(provider)
+
+
+def unwrapped(provider: trace.TracerProvider) -> trace.TracerProvider:
+    """Return the SDK's provider that `provider` is a wrapper of, as Logfire's is; else `provider` itself.
+
+    Its tracers are wrapped too, and make spans of their own times and ids alone.
+    """
+    if isinstance(provider, TracerProvider):
+        return provider
+    held = getattr(provider, "__dict__", {}).values()
+    of_sdk = [found for found in held if isinstance(found, TracerProvider)]
+    return of_sdk[0] if len(of_sdk) == 1 else provider
 
 
 def meter_provider() -> metrics.MeterProvider | None:

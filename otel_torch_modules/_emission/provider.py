@@ -25,7 +25,11 @@ from opentelemetry.sdk.trace.export import SpanExporter
 
 from otel_torch_modules import _odd_values
 from otel_torch_modules._emission import named, sdk
-from otel_torch_modules._emission.global_providers import given_meter_provider, tracer_provider
+from otel_torch_modules._emission.global_providers import (
+    given_meter_provider,
+    program_provider,
+    unwrapped,
+)
 from otel_torch_modules._emission.ids import UrandomIdGenerator
 from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
 from otel_torch_modules._emission.services import ONE, Services
@@ -62,7 +66,7 @@ class LazyTracerProvider:
         services: Services = ONE,
     ) -> None:
         self._services = services
-        self._given = None if given is None else _unwrapped(given)
+        self._given = None if given is None else unwrapped(given)
         self._provider: trace.TracerProvider | None = None
         self._tracer_of: trace.TracerProvider | None = None
         self._tracer: trace.Tracer | None = None
@@ -86,7 +90,7 @@ class LazyTracerProvider:
         """Return the provider if there is one already. Cheap: for the training thread."""
         provider = self._provider
         if provider is None or (provider is self._ours and sdk.provider_is_set()):
-            theirs = self._given or _program_provider()
+            theirs = self._given or program_provider()
             if theirs is not None:  # also where the program has set it after its first step
                 self._settle(theirs)
                 return theirs
@@ -122,7 +126,7 @@ class LazyTracerProvider:
         with self._lock:
             if self._provider is None:
                 with fork.held_off:
-                    self._settle(self._given or _program_provider() or self._open_ours())
+                    self._settle(self._given or program_provider() or self._open_ours())
             assert self._provider is not None
             return self._provider
 
@@ -255,25 +259,6 @@ class OwnTracerProvider(TracerProvider):
                 exporter.shutdown()
 
 
-def _program_provider() -> trace.TracerProvider | None:
-    provider = tracer_provider()
-    if provider is None or isinstance(provider, trace.ProxyTracerProvider):
-        return None
-    return _unwrapped(provider)
-
-
-def _unwrapped(provider: trace.TracerProvider) -> trace.TracerProvider:
-    """Return the SDK's provider that `provider` is a wrapper of, as Logfire's is; else `provider` itself.
-
-    Its tracers are wrapped too, and make spans of their own times and ids alone.
-    """
-    if isinstance(provider, TracerProvider):
-        return provider
-    held = getattr(provider, "__dict__", {}).values()
-    of_sdk = [found for found in held if isinstance(found, TracerProvider)]
-    return of_sdk[0] if len(of_sdk) == 1 else provider
-
-
 def _build(service: str, services: Services) -> trace.TracerProvider:
     readable = read_standard(os.environ)
     _odd_values.log(one for one in readable.odd if is_of_traces(one.name))
@@ -307,5 +292,5 @@ def _configured_from_file(path: str) -> trace.TracerProvider | None:
             type(error).__name__,
             error,
         )
-        return _program_provider()  # it may have been set up before that
-    return _program_provider() or trace.NoOpTracerProvider()
+        return program_provider()  # it may have been set up before that
+    return program_provider() or trace.NoOpTracerProvider()
