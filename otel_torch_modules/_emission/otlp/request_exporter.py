@@ -53,12 +53,12 @@ def pauses() -> Iterator[float]:
 
 
 class RequestExporter(SpanExporter, ABC):
-    """Takes encoded requests as well as spans. It comes before the standard exporter that it is built on."""
+    """Takes encoded requests as well as spans."""
 
     language: Language = Protobuf()
 
     def set_up(self, place: str, timeout_s: float) -> None:
-        """Begin, when the standard exporter has.
+        """Begin, in this process.
 
         Args:
             place: where it sends to, for people.
