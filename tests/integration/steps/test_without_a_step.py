@@ -283,6 +283,7 @@ def test_what_uses_gradients_before_others_are_taken_is_in_the_same_step(
     plain: int,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    torch._dynamo.utils.clear_compilation_metrics()  # of other tests
     model = Net()
     sgd = sgd_(model)
     with capture_spans(Config(detail_ranks=detail)) as captured:
