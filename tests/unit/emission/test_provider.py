@@ -215,7 +215,6 @@ print(trace.get_tracer_provider() is provider)
     assert not ours & theirs
 
 
-@pytest.mark.slow
 def test_metrics_and_logs_of_the_program_are_not_set_up(run_program: Run) -> None:
     source = (
         TWO_STEPS
@@ -230,7 +229,6 @@ print(type(metrics.get_meter_provider()).__name__, type(_logs.get_logger_provide
     assert out[0] == "_ProxyMeterProvider ProxyLoggerProvider"
 
 
-@pytest.mark.slow
 def test_a_provider_of_ours_is_set_up_as_the_variables_say(run_program: Run) -> None:
     source = """
 from otel_torch_modules._emission.provider import LazyTracerProvider

@@ -28,7 +28,6 @@ def span_counts(folder: Path) -> list[int]:
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ending", "code"),
     [
@@ -46,7 +45,6 @@ def test_nothing_is_lost_however_a_program_ends(
     assert span_counts(tmp_path) == [1, 1, 1, 6_000]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_nothing_is_lost_in_a_multiprocessing_child(
     run_program: Run, tmp_path: Path, method: str
@@ -73,7 +71,6 @@ if __name__ == "__main__":
     assert span_counts(tmp_path) == [1, 1, 1, 0]
 
 
-@pytest.mark.slow
 def test_steps_that_ended_a_while_ago_survive_a_kill(run_program: Run, tmp_path: Path) -> None:
     source = """
 import os, signal
@@ -92,7 +89,6 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert span_counts(tmp_path) == [1, 1, 1, 0]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_a_dead_collector_does_not_hold_a_program_up(
     run_program: Run, dead_endpoint: str, protocol: str
@@ -107,7 +103,6 @@ def test_a_dead_collector_does_not_hold_a_program_up(
     assert "Spans were lost" not in done.stderr
 
 
-@pytest.mark.slow
 def test_no_signal_handler_is_installed(run_program: Run) -> None:
     source = (
         """
