@@ -16,7 +16,7 @@ help: ## list the targets
 demo: $(INSTALLED) ## train a small GPT with tracing on and show where its steps' time went
 	@$(VENV)/bin/otel-torch-modules demo
 
-check: $(CHECKABLE) ## check style and types, run the quick unit tests: a good minute once .venv and the cache of mypy are there
+check: $(CHECKABLE) ## check style and types, run the quick unit tests: under a minute once .venv and the cache of mypy are there
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
