@@ -143,9 +143,8 @@ class Iterations:
         ):
             return False
         self.by_forward = True
-        if (
-            not self._has_told_of_none
-        ):  # an inner loop whose outer one has an optimizer shows it each time
+        # An inner loop whose outer one has an optimizer shows it each time.
+        if not self._has_told_of_none:
             self._has_told_of_none = True
             warn(
                 logger,
