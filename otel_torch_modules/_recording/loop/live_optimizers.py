@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from otel_torch_modules._recording.torch_private.tensors import without_torch_function
 from otel_torch_modules._weak_table import WeakTable
 
 _Held = list[tuple[weakref.ref[Optimizer], int]]
@@ -52,7 +53,7 @@ class LiveOptimizers:
             and self._optimizer() is not None
         ):
             return True
-        if not all(parameter.is_leaf for parameter in root.parameters()):
+        if _are_computed(root.parameters()):
             return True
         found = _find()
         self._known = [weakref.ref(optimizer) for optimizer in found]
@@ -77,6 +78,12 @@ class LiveOptimizers:
 def _find() -> list[Optimizer]:
     # By its type: a proxy's `__class__` is the program's.
     return [found for found in gc.get_objects() if issubclass(type(found), Optimizer)]
+
+
+def _are_computed(parameters: Iterable[Tensor]) -> bool:
+    found = [*parameters]
+    with without_torch_function():
+        return not all(one.is_leaf for one in found)
 
 
 def _holder(module: nn.Module, optimizers: list[Optimizer]) -> Optimizer | None:
