@@ -32,7 +32,8 @@ _PHASES = Size(warm_up=64, timed=64)  # twice as many as the worker takes at onc
 # Longer than spans wait before they are sent, and timed as long: a request falls into the timed part of each block.
 _EXPORTED_PHASES = Size(warm_up=300, timed=300)
 _MIDDLE = Size(warm_up=10, timed=40)
-_LARGE = Size(warm_up=1, timed=2)
+# The first steps after tracing is put on are dearer: shorter blocks, of three steps, found a hundredth more.
+_LARGE = Size(warm_up=2, timed=4)
 _LARGE_STEP = {"width": 256, "batch_size": 12}
 _LEAST_LARGE_MS = 200
 _FINER = 20  # ratios close to one have to be known to half a percent where others have to a tenth
