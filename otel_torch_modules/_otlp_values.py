@@ -17,13 +17,15 @@ from otel_torch_modules._odd_values import Left, choice, refused
 GRPC: Final = "grpc"
 HTTP: Final = "http/protobuf"
 PROTOCOL: Final = choice(GRPC, HTTP)
+PORTS: Final = {GRPC: 4317, HTTP: 4318}
+"""That are meant where none is given."""
 
 _PREFIX: Final = "OTEL_EXPORTER_OTLP_"
 _FIXED: Final = {"otlp_proto_grpc": GRPC, "otlp_proto_http": HTTP}
 OTLP_EXPORTERS: Final = ("otlp", *_FIXED)
 
-# Targets that gRPC resolves in ways of its own: https://github.com/grpc/grpc/blob/master/doc/naming.md
-_OF_GRPC: Final = re.compile(r"(unix|unix-abstract|dns|ipv4|ipv6|vsock|xds):", re.IGNORECASE)
+OF_GRPC: Final = re.compile(r"(unix|unix-abstract|dns|ipv4|ipv6|vsock|xds):", re.IGNORECASE)
+"""How targets begin that gRPC resolves in ways of its own: https://github.com/grpc/grpc/blob/master/doc/naming.md"""
 _HOST: Final = re.compile(r"[^\s/?#@:\[\]]+")
 
 # What gRPC takes; HTTP takes a little more.
@@ -63,7 +65,7 @@ def endpoint(name: str, value: str, values: Mapping[str, str]) -> Left:
     over_http = _is_over_http(name, values)
     if _is_url(value) or (not over_http and _is_target(value)):
         return Left(value)
-    port = 4318 if over_http else 4317
+    port = PORTS[HTTP if over_http else GRPC]
     return refused(name, value, f"a URL such as http://host:{port}")
 
 
@@ -73,7 +75,7 @@ def _is_url(value: str) -> bool:
 
 def _is_target(value: str) -> bool:
     scheme, separator, _ = value.partition("://")
-    if _OF_GRPC.match(value):
+    if OF_GRPC.match(value):
         return True
     if separator:
         return scheme.lower() not in ("http", "https") and _has_host(value)

@@ -9,26 +9,20 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from urllib.parse import urlsplit
 
-from otel_torch_modules._otlp_values import OTLP_EXPORTERS, protocol_of
+from otel_torch_modules._otlp_values import (
+    GRPC,
+    OF_GRPC,
+    OTLP_EXPORTERS,
+    PORTS,
+    protocol_of,
+    value_of,
+)
 from otel_torch_modules.cli.examined import Examined
 from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_FILE
 
 DEFAULT_FILE = "traces-{pid}.jsonl"
 
 _EXPORTERS = "OTEL_TRACES_EXPORTER"
-_PROTOCOLS = {
-    "grpc": 4317,
-    "http/protobuf": 4318,
-}  # with the port that is meant where none is given
-_OF_GRPC = (
-    "unix:",
-    "unix-abstract:",
-    "dns:",
-    "ipv4:",
-    "ipv6:",
-    "vsock:",
-    "xds:",
-)  # targets that are no host
 _TIMEOUT_S = 2.0
 
 
@@ -58,12 +52,8 @@ def examine_exporters(environ: Mapping[str, str], odd: Collection[str]) -> Itera
 
 def _examine_otlp(name: str, environ: Mapping[str, str], odd: Collection[str]) -> Examined:
     protocol = protocol_of(name, environ)
-    port = _PROTOCOLS[protocol]
-    endpoint = (
-        environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "").strip()
-        or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip()
-        or f"http://localhost:{port}"
-    )
+    port = PORTS[protocol]
+    endpoint = value_of("ENDPOINT", environ) or f"http://localhost:{port}"
     state = f"{name}, {protocol}, {endpoint}"
     if any(variable.endswith("_ENDPOINT") for variable in odd):  # another one was meant
         return Examined("exporter", f"{state}; not examined")
@@ -73,7 +63,7 @@ def _examine_otlp(name: str, environ: Mapping[str, str], odd: Collection[str]) -
 def _examine_endpoint(state: str, endpoint: str, default_port: int) -> Examined:
     parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
     host = parts.hostname
-    if not host or ("//" not in endpoint and endpoint.lower().startswith(_OF_GRPC)):
+    if not host or ("//" not in endpoint and OF_GRPC.match(endpoint)):
         return Examined("exporter", f"{state}; not examined")
     port = parts.port or _port_of_scheme(parts.scheme, default_port)
     try:
@@ -93,7 +83,7 @@ def _examine_endpoint(state: str, endpoint: str, default_port: int) -> Examined:
 
 def _port_of_scheme(scheme: str, default_port: int) -> int:
     """Return the port meant by an endpoint without one: HTTP's own over HTTP, gRPC's over gRPC."""
-    if default_port == _PROTOCOLS["grpc"]:
+    if default_port == PORTS[GRPC]:
         return default_port
     return 443 if scheme == "https" else 80
 

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from otel_torch_modules._otlp_values import GRPC, HTTP, parsed_headers, value_of
+from otel_torch_modules._otlp_values import GRPC, HTTP, PORTS, parsed_headers, value_of
 
 _TIMEOUT_S = 10.0
 _LONGEST_S = 1e6  # twelve days: sockets and channels have no more
@@ -34,7 +34,7 @@ class Connection(NamedTuple):
     @classmethod
     def over_grpc(cls, values: Mapping[str, str], signal: str = "TRACES") -> Connection:
         """Return what `values`, all of which can be read, say of a `signal` over gRPC."""
-        endpoint = value_of("ENDPOINT", values, signal) or "http://localhost:4317"
+        endpoint = value_of("ENDPOINT", values, signal) or f"http://localhost:{PORTS[GRPC]}"
         parts = urlsplit(endpoint)
         insecure = value_of("INSECURE", values, signal)
         plain = parts.scheme != "https" and (
@@ -47,7 +47,7 @@ class Connection(NamedTuple):
         """Return the same over HTTP."""
         endpoint = values.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
         if not endpoint:
-            base = values.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318"
+            base = values.get("OTEL_EXPORTER_OTLP_ENDPOINT") or f"http://localhost:{PORTS[HTTP]}"
             endpoint = f"{base.removesuffix('/')}/{_PATHS[signal]}"
         return cls._of(endpoint, False, values, signal)
 

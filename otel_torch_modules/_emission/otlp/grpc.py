@@ -30,7 +30,8 @@ from otel_torch_modules._otlp_values import GRPC
 # https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/collector/trace/v1/trace_service.proto
 METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
-_COMPRESSIONS = {"": Compression.NoCompression, "gzip": Compression.Gzip}
+COMPRESSIONS = {"": Compression.NoCompression, "gzip": Compression.Gzip}
+"""As `Connection` has them."""
 
 # https://opentelemetry.io/docs/specs/otlp/#failures: RESOURCE_EXHAUSTED only where the server says when.
 _AGAIN = {
@@ -63,7 +64,7 @@ class GrpcRequestExporter(RequestExporter):
 
     def _connect(self) -> None:
         options: dict[str, Any] = {
-            "compression": _COMPRESSIONS[self._connection.compression],
+            "compression": COMPRESSIONS[self._connection.compression],
             "options": (("grpc.primary_user_agent", f"OTel-OTLP-Exporter-Python/{__version__}"),),
         }
         endpoint = self._connection.endpoint

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from otel_torch_modules._emission.otlp.connection import Connection, credentials
-from otel_torch_modules._otlp_values import GRPC, value_of
+from otel_torch_modules._otlp_values import GRPC
 
 _SIGNAL = "METRICS"
 
@@ -17,9 +17,7 @@ def metric_arguments(protocol: str, values: Mapping[str, str]) -> dict[str, Any]
 
 
 def _over_grpc(values: Mapping[str, str]) -> dict[str, Any]:
-    from grpc import Compression  # type: ignore[import-untyped]
-
-    from otel_torch_modules._emission.otlp.grpc import channel_credentials
+    from otel_torch_modules._emission.otlp.grpc import COMPRESSIONS, channel_credentials
 
     connection = Connection.over_grpc(values, _SIGNAL)
     given = None if connection.insecure else credentials(GRPC, values, _SIGNAL)
@@ -29,7 +27,7 @@ def _over_grpc(values: Mapping[str, str]) -> dict[str, Any]:
         "credentials": given or channel_credentials(connection),
         "headers": dict(connection.headers) or ",",  # of nothing it reads the variable
         "timeout": connection.timeout_s,
-        "compression": Compression.Gzip if connection.compression else Compression.NoCompression,
+        "compression": COMPRESSIONS[connection.compression],
     }
 
 
@@ -44,5 +42,5 @@ def _over_http(values: Mapping[str, str]) -> dict[str, Any]:
         "client_certificate_file": connection.client_certificate or None,
         "headers": dict(connection.headers),
         "timeout": connection.timeout_s,
-        "compression": Compression(value_of("COMPRESSION", values, _SIGNAL) or "none"),
+        "compression": Compression(connection.compression or "none"),
     }
