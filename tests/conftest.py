@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -22,7 +23,9 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from otel_torch_modules import TorchModuleInstrumentor
 from otel_torch_modules._assembly.reading import between
+from otel_torch_modules._recording import wall_clock
 from otel_torch_modules._recording.causes import checkpoints, garbage_collection, loop_calls
+from otel_torch_modules._recording.loop import pauses
 from otel_torch_modules._recording.torch_private.devices import graph_classes
 from tests.support.left_to_itself import let_go_on
 
@@ -80,6 +83,14 @@ def no_pauses_of_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trees are compared whole: a stretch is in none because the machine had other work."""
     for kind in (between, checkpoints, garbage_collection, loop_calls):
         monkeypatch.setattr(kind, "SHORTEST", 1 << 62)
+    monkeypatch.setattr(pauses, "PAUSE", 1 << 62)
+
+
+@pytest.fixture(autouse=True)
+def the_worlds_clock_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each record reads it for itself, and what sets it meanwhile would part them: here it goes as the other one."""
+    offset = wall_clock.clock_offset()
+    monkeypatch.setattr(wall_clock, "time_ns", lambda: time.perf_counter_ns() + offset)
 
 
 @pytest.fixture(params=["closed port", "no answer"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,8 +10,7 @@ from torch import Tensor, nn
 
 from otel_torch_modules import Config
 from otel_torch_modules.testing import CapturedSpan, capture_spans
-
-NEAR = 3_000_000  # ns: so far may a span begin and end from what the program has measured
+from tests.support.passing_time import since_epoch
 
 Happen = Callable[[], object]
 
@@ -25,17 +23,13 @@ class Clock:
     @contextmanager
     def around(self) -> Iterator[None]:
         """Take the times of what is done inside."""
-        self.start = time.time_ns()
+        self.start = since_epoch()
         yield
-        self.end = time.time_ns()
-
-    def is_that_of(self, span: CapturedSpan) -> bool:
-        """Return whether `span` lies there and takes up most of it: a busy machine may stop the program in between."""
-        return self.holds(span) and span.end - span.start > (self.end - self.start) / 2 - 2 * NEAR
+        self.end = since_epoch()
 
     def holds(self, span: CapturedSpan) -> bool:
         """Return whether `span` lies there."""
-        return self.start - NEAR < span.start and span.end < self.end + NEAR
+        return self.start <= span.start and span.end <= self.end
 
 
 class Net(nn.Module):

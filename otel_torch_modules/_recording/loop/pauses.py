@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# A loop that does nothing that is seen for longer (ns), and than two of its iterations take, has paused.
-_PAUSE = 500_000_000
+PAUSE = 500_000_000
+"""A loop that does nothing that is seen for longer (ns), and than two of its iterations take, has paused."""
 
 
 class Pauses:
@@ -26,7 +26,7 @@ class Pauses:
         iteration, self._ended_before = end - self._ended_before, end
         straight, self.straight_on = self.straight_on, False
         ended = end if straight else evaluation_end or start
-        went_on = not first and 0 <= start - ended <= max(_PAUSE, 2 * iteration)
+        went_on = not first and 0 <= start - ended <= max(PAUSE, 2 * iteration)
         return ended if went_on else start
 
     def before_evaluation(self, start: int, end: int) -> int:
@@ -34,4 +34,4 @@ class Pauses:
         paused, or another evaluation is between. What follows does not go straight on.
         """
         straight, self.straight_on = self.straight_on, False
-        return end if straight and 0 <= start - end <= _PAUSE else start
+        return end if straight and 0 <= start - end <= PAUSE else start

@@ -14,8 +14,9 @@ from torch.utils.checkpoint import checkpoint
 
 from otel_torch_modules import semconv
 from otel_torch_modules.testing import Captured, CapturedSpan, capture_spans
-from tests.integration.backward.clock import Clock, UnsavedWork, Work
 from tests.integration.backward.drawing import draw
+from tests.integration.backward.known_work import UnsavedWork, Work
+from tests.support.passing_time import Clock
 
 MS = 1_000_000
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from otel_torch_modules.testing import capture_spans
-from tests.integration.backward.clock import Clock, UnsavedWork, Work, durations
 from tests.integration.backward.drawing import tree
+from tests.integration.backward.known_work import UnsavedWork, Work, durations
+from tests.support.passing_time import Clock
 
 MS = 1_000_000
 

@@ -83,7 +83,7 @@ def test_it_lies_where_it_struck(place: str, path: list[str]) -> None:
         "cpython.gc.collected": 0,
     }
     assert span.span.kind.name == "INTERNAL"
-    assert clock.is_that_of(span)
+    assert clock.holds(span)
 
 
 def test_what_a_signal_handler_raises_after_a_long_collection_reaches_the_program() -> None:
@@ -143,7 +143,7 @@ def test_more_than_are_kept_are_told_from_each_other(monkeypatch: pytest.MonkeyP
     trees, _ = traced(before_step=collect)
     # A short one takes long where the machine has other work meanwhile.
     *_, last = (span for tree in trees for span in tree.find("python.gc"))
-    assert clock.is_that_of(last)
+    assert clock.holds(last)
 
 
 def test_those_that_come_while_others_are_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from otel_torch_modules import Config
 from otel_torch_modules._recording.causes import loop_calls
 from otel_torch_modules.testing import capture_spans
-from tests.support.caused import NEAR, Clock
+from tests.support.caused import Clock
 from tests.support.small_training import BACKWARD, FORWARD, Net, batch, optimizer, outline, step
 
 
@@ -114,8 +114,7 @@ def test_a_step_with_a_loader_has_what_the_loop_did_since_the_last() -> None:
     others = step(rate, waits, drops, FORWARD, BACKWARD, optimizer())
     assert outline(captured) == first + others + others
     for before, after in pairwise(captured.trees):
-        # Each step has read the system's clock for itself.
-        assert abs(after.start - before.end) < NEAR
+        assert after.start == before.end
 
 
 def test_a_short_one_has_none(monkeypatch: pytest.MonkeyPatch) -> None:

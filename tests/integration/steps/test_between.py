@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,43 +10,51 @@ import torch
 
 from otel_torch_modules import step as manual_step
 from otel_torch_modules._assembly.reading import between
+from otel_torch_modules._recording.loop import pauses
+from otel_torch_modules._recording.wall_clock import clock_offset
 from otel_torch_modules.testing import capture_spans
+from tests.support.passing_time import Clock
 from tests.support.small_training import BACKWARD, FORWARD, Net, batch, optimizer, outline, step
 from tests.support.training_program import ENABLED, run, said
 
 BETWEEN = "between\n"
-LONG = 0.06  # seconds: the stretches under test; others are short
+SHORTEST, LONGEST = between.SHORTEST, pauses.PAUSE  # before any test has them otherwise
+LONG = 60.0  # ms: the stretches under test
+PAUSE = 700.0  # ms
 STEPS = 12  # the last ones are laid out like those before them
 
 
-@pytest.fixture(autouse=True)
-def only_long_ones(no_pauses_of_the_machines: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stretches that the machine makes are shorter."""
-    monkeypatch.setattr(between, "SHORTEST", 50_000_000)
+@pytest.fixture
+def clock(no_pauses_of_the_machines: None, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Let no time pass but what a test lets pass, and call that long which is."""
+    monkeypatch.setattr(between, "SHORTEST", SHORTEST)
+    monkeypatch.setattr(pauses, "PAUSE", LONGEST)
+    return Clock(monkeypatch)
 
 
-def test_the_data_of_a_loop_without_a_loader_and_a_loss_that_is_looked_at() -> None:
+def test_the_data_of_a_loop_without_a_loader_and_a_loss_that_is_looked_at(clock: Clock) -> None:
     model = Net()
     sgd = torch.optim.SGD(model.parameters(), lr=0.01)
     with capture_spans() as captured:
         for _ in range(STEPS):
-            time.sleep(LONG)  # gets a batch
+            clock.sleep(LONG)  # gets a batch
             loss = model(batch()).sum()
-            time.sleep(LONG)
+            clock.sleep(LONG / 2)
             loss.backward()
             sgd.step()
     without = step(FORWARD, BETWEEN, BACKWARD, optimizer())
     whole = step(BETWEEN, FORWARD, BETWEEN, BACKWARD, optimizer())
     assert outline(captured) == without + (STEPS - 1) * whole
     trees = captured.trees
-    apart = [after.start - before.end for before, after in pairwise(trees)]
-    assert max(map(abs, apart)) < 1_000_000  # each step has read the system's clock for itself
+    assert all(before.end == after.start for before, after in pairwise(trees))
+    lengths = [(span.end - span.start) / 1e6 for tree in trees for span in tree.find("between")]
+    assert lengths == [LONG / 2] + (STEPS - 1) * [LONG, LONG / 2]
     spans = [span for tree in trees for span in tree.find("between")]
     assert {tuple(span.attributes.items()) for span in spans} == {(("torch.phase", "between"),)}
     assert {span.span.kind.name for span in spans} == {"INTERNAL"}
 
 
-def test_a_stretch_that_comes_and_goes() -> None:
+def test_a_stretch_that_comes_and_goes(clock: Clock) -> None:
     model = Net()
     sgd = torch.optim.SGD(model.parameters(), lr=0.01)
     with capture_spans() as captured:
@@ -55,7 +62,7 @@ def test_a_stretch_that_comes_and_goes() -> None:
             with manual_step(number):
                 loss = model(batch()).sum()
                 if number % 3 == 2:
-                    time.sleep(LONG)
+                    clock.sleep(LONG)
                 loss.backward()
                 sgd.step()
     short = step(FORWARD, BACKWARD, optimizer())
@@ -63,30 +70,26 @@ def test_a_stretch_that_comes_and_goes() -> None:
     assert outline(captured) == STEPS // 3 * (2 * short + long)
 
 
-def test_an_evaluation_and_a_pause_are_in_no_step() -> None:
-    """What follows an evaluation is in the next step."""
+def test_an_evaluation_and_a_pause_are_in_no_step(clock: Clock) -> None:
+    """What follows an evaluation is in the next step, and so is what comes straight after one."""
     model = Net()
     sgd = torch.optim.SGD(model.parameters(), lr=0.01)
     begun = []
     with capture_spans() as captured:
-        for pause in (0.0, 0.0, 0.7, 0.0):
-            time.sleep(pause)
-            begun.append(time.time_ns())
-            if len(begun) == 2:
-                time.sleep(LONG)
+        for evaluates, before in ((False, LONG), (True, LONG), (False, PAUSE), (False, LONG)):
+            last = clock.time
+            clock.sleep(before)
+            begun.append(last if before == LONG else clock.time)
+            if evaluates:
                 with torch.no_grad():
                     model(batch())
-                begun[1] = time.time_ns() - 1_000_000  # two clocks
-                time.sleep(LONG)
+                begun[-1] = clock.time
+                clock.sleep(LONG)
             model(batch()).sum().backward()
             sgd.step()
+    begun[0] += int(LONG * 1e6)  # no step was before it
     steps = [tree for tree in captured.trees if tree.name == "train.step"]
-    assert [tree.start >= start for tree, start in zip(steps, begun, strict=True)] == [
-        True,
-        True,
-        True,
-        False,
-    ]
+    assert [tree.start - clock_offset() for tree in steps] == begun
 
 
 def test_in_the_bytes_that_are_sent(tmp_path: Path) -> None:
@@ -96,7 +99,7 @@ from torch import nn
 model = nn.Linear(4, 4)
 sgd = torch.optim.SGD(model.parameters(), lr=0.1)
 for _ in range({STEPS}):
-    time.sleep({LONG})
+    time.sleep({LONG / 1000})
     model(torch.ones(2, 4)).sum().backward()
     sgd.step()
 """

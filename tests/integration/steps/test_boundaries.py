@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import torch
 from torch import Tensor, nn
 
 from otel_torch_modules import Config
 from otel_torch_modules.testing import capture_spans
+from tests.support.passing_time import since_epoch
 from tests.support.small_training import (
     BACKWARD,
     FORWARD,
@@ -183,7 +182,7 @@ def test_evaluation_between_epochs_has_traces_of_its_own() -> None:
         for _ in range(2):
             model.train()
             train(model, optimizer_)
-            after_steps.append(time.time_ns())
+            after_steps.append(since_epoch())
             model.eval()
             with torch.no_grad():
                 model(batch())
@@ -254,7 +253,7 @@ def test_a_step_ends_with_its_last_optimizer() -> None:
             model(batch()).sum().backward()
             first.step()
             second.step()
-            after_steps.append(time.time_ns())
+            after_steps.append(since_epoch())
     for tree, after in zip(captured.trees, after_steps, strict=True):
         assert tree.children[-1].end <= tree.end <= after
 

@@ -1,37 +1,16 @@
-"""Time that passes only where a test says so: then what a span lasts is known to the nanosecond."""
+"""Modules that take known times, and what the spans of a run have lasted."""
 
 from __future__ import annotations
 
-import sys
-from time import perf_counter_ns
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 
-import otel_torch_modules._tracing  # noqa: F401 - with it comes all that looks at the clock
-from otel_torch_modules import _recording
 from otel_torch_modules.testing import Captured, CapturedSpan
+from tests.support.passing_time import Clock
 
 _MS = 1_000_000
-
-
-class Clock:
-    """Stands for `time.perf_counter_ns`."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.time = 10**12
-        for module in list(sys.modules.values()):
-            if (
-                module.__name__.startswith(_recording.__name__)
-                and getattr(module, "now", None) is perf_counter_ns
-            ):
-                monkeypatch.setattr(module, "now", lambda: self.time)
-
-    def sleep(self, milliseconds: float) -> None:
-        """Let time pass."""
-        self.time += int(milliseconds * _MS)
 
 
 class Work(nn.Module):
