@@ -78,16 +78,18 @@ class Assembler:
         return self._repeat(seen, seen.plan, record) or self._read(record)
 
     def _assemble_without_passing(self, record: Record) -> Span | SpanColumns:
-        rest, passing = without_passing(record)
-        seen = self._find(rest)
+        whole = record.log
+        record.log, passing = without_passing(whole)
+        seen = self._find(record)
         if seen is not None and seen.plan is None and seen.tries:
             order = self._order
-            self._lay_out(seen, rest, self._history.copy()).release()
+            self._lay_out(seen, record, self._history.copy()).release()
             self._order = order
         elif seen is not None and seen.plan is not None:
-            columns = self._repeat(seen, seen.plan, rest, passing)
+            columns = self._repeat(seen, seen.plan, record, passing)
             if columns is not None:
                 return columns
+        record.log = whole
         return self._read(record)
 
     def read_snapshot(self, record: Record) -> Snapshot:
@@ -177,7 +179,8 @@ class Assembler:
             phases = [(starts[place], ends[place]) for place in layout.phases]
             phases += [(span.start, span.end) for span in columns.beside_phases]
             columns.between = between(spans[-1], sorted(phases))
-            columns.lane = lane_of(columns)
+            if record.device is not None:
+                columns.lane = lane_of(columns)
         if record.site is not None:
             root = layout.spans[0]
             spans[0].kind, spans[0].attributes = root.kind, root.attributes

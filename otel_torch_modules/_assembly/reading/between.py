@@ -5,7 +5,7 @@ Data that no `DataLoader` gives, a copy to the device, a loss that is looked at,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from otel_torch_modules import semconv
 from otel_torch_modules._spans.span import INTERNAL, SharedAttributes, Span, in_time
@@ -23,10 +23,14 @@ def between(above: Span, phases: Iterable[tuple[int, int]]) -> list[Span]:
         phases: starts and ends of the spans below it, in the order of their starts.
     """
     shortest = max((above.end - above.start) // SHARE, SHORTEST)
-    stretches = [
-        (start, end) for start, end in _stretches(above, phases) if end - start >= shortest
-    ]
-    return [_span(above, start, end) for start, end in stretches]
+    found = []
+    now = above.start
+    for start, end in (*phases, (above.end, above.end)):
+        if start - now >= shortest:
+            found.append(_span(above, now, start))
+        if end > now:
+            now = end
+    return found
 
 
 def add_between(above: Span) -> None:
@@ -34,14 +38,6 @@ def add_between(above: Span) -> None:
     found = between(above, [(child.start, child.end) for child in above.children])
     if found:
         above.children = sorted([*above.children, *found], key=in_time)
-
-
-def _stretches(above: Span, phases: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    now = above.start
-    for start, end in phases:
-        yield now, start
-        now = max(now, end)
-    yield now, above.end
 
 
 def _span(above: Span, start: int, end: int) -> Span:

@@ -93,8 +93,12 @@ class History:
 
     def end(self, thread: int) -> int:
         """Return the number from which on the nodes of a thread were made by no call of the records until now."""
-        ends = [calls.ends(thread) for calls in (*self._steps, *self._evaluations)]
-        return max((end[1] for end in ends if end is not None), default=0)
+        last = 0
+        for calls in (*self._steps, *self._evaluations):
+            ends = calls.ends(thread)
+            if ends is not None and ends[1] > last:
+                last = ends[1]
+        return last
 
 
 class KnownCalls:

@@ -17,6 +17,8 @@ from otel_torch_modules._engine.pauses import pause_after
 from otel_torch_modules._events import WIDTH
 from otel_torch_modules._spans.columns import pick
 
+_START, _END = range(2)
+
 _Pairs = list[tuple[int, int]]
 _Pick = Callable[[Any], tuple[Any, ...]]
 
@@ -74,19 +76,19 @@ class _Compared:
         beside: a span and one that must start after it.
     """
 
-    __slots__ = ("_of_beside", "_of_ends", "_of_starts")
+    __slots__ = ("_comparisons",)
 
     def __init__(self, starts: _Pairs, ends: _Pairs, beside: _Pairs) -> None:
-        self._of_starts, self._of_ends, self._of_beside = map(_picks, (starts, ends, beside))
+        of_what = (_START, le, starts), (_END, le, ends), (_START, lt, beside)
+        # Most often there is nothing to compare where times rise.
+        self._comparisons = [
+            (of, compare, *_picks(pairs)) for of, compare, pairs in of_what if pairs
+        ]
 
     def holds(self, starts: list[int], ends: list[int]) -> bool:
         """Return whether all are so."""
-        for of, times, compare in (
-            (self._of_starts, starts, le),
-            (self._of_ends, ends, le),
-            (self._of_beside, starts, lt),
-        ):
-            first, then = of
+        for of, compare, first, then in self._comparisons:
+            times = (starts, ends)[of]
             earlier = first(times)
             if not all(map(compare, earlier, then(times))):
                 return False

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from otel_torch_modules import semconv
@@ -17,14 +16,12 @@ from otel_torch_modules._assembly.reading.stacks import told
 from otel_torch_modules._assembly.settling import end_in
 from otel_torch_modules._engine.pauses import pause_after
 from otel_torch_modules._events import WIDTH, Stretch
-from otel_torch_modules._records import Record
 from otel_torch_modules._spans.columns import INSIDE, SpanColumns
 from otel_torch_modules._spans.span import SECOND, SELF_TIME, Span
 
 
-def without_passing(record: Record) -> tuple[Record, list[list[Any]]]:
-    """Return a copy of `record` whose log is without them, and their slots."""
-    log = record.log
+def without_passing(log: list[Any]) -> tuple[list[Any], list[list[Any]]]:
+    """Return a copy of `log` that is without them, and their slots."""
     places = [
         place * WIDTH
         for place, tag in enumerate(log[::WIDTH])
@@ -35,7 +32,7 @@ def without_passing(record: Record) -> tuple[Record, list[list[Any]]]:
     for place in reversed(places):
         del rest[place : place + WIDTH]
     pause_after(len(log) // WIDTH)
-    return replace(record, log=rest), passing
+    return rest, passing
 
 
 def add_passing(
