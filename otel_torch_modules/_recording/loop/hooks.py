@@ -18,7 +18,7 @@ from torch.optim.optimizer import (
 from torch.utils.hooks import RemovableHandle
 
 from otel_torch_modules._recording.loop.training_loop import TrainingLoop
-from otel_torch_modules._recording.torch_private.compilation import compiler
+from otel_torch_modules._recording.torch_private.compilation import compiler, told_by_dynamo
 from otel_torch_modules._recording.torch_private.loop import LOADER_ITERATOR
 from otel_torch_modules._recording.wrapped import Function, Wrapped
 
@@ -48,6 +48,7 @@ class LoopHooks:
     def install(self) -> None:
         """Put the hooks on."""
         self._handles = [
+            register_optimizer_step_pre_hook(self._where_it_is_compiled()),
             register_optimizer_step_pre_hook(
                 self._guarded(self._loop.optimizer_starts, "before an optimizer's step")
             ),
@@ -83,6 +84,15 @@ class LoopHooks:
                 spend(now() - start)
 
         return guarded
+
+    def _where_it_is_compiled(self) -> Callable[..., None]:
+        compiled = told_by_dynamo(self._loop.optimizer_is_compiled)
+
+        def trace(*_: Any) -> None:
+            if is_dynamo_compiling():
+                compiled()
+
+        return trace
 
     def _around_fetch(self, original: Function) -> Function:
         fetches = self._loop.fetches

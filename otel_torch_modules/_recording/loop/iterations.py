@@ -18,7 +18,6 @@ from otel_torch_modules._recording.loop.live_optimizers import LiveOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.loop.unseen_updates import UnseenUpdates
 from otel_torch_modules._recording.loop.used_gradients import UsedGradients
-from otel_torch_modules._recording.torch_private.compilation import compilation_metrics
 
 logger = logging.getLogger("otel_torch_modules")
 
@@ -49,6 +48,8 @@ class Iterations:
         self._has_told_of_updates = False
         self._has_told_of_none = False
         self._is_seen = False  # an optimizer's step has been
+        self.optimizer_compiled = False
+        """Dynamo has compiled an optimizer's step: of such steps no hook is told."""
         self.by_forward = False
         """Each forward with its backward is a step: a loop without an optimizer of torch's."""
 
@@ -113,9 +114,9 @@ class Iterations:
         """Return whether an optimizer has stepped since a backward of `step`, whose root is `module`, and no hook was
         told: it runs inside a compiled function.
         """
-        if self._is_seen or not (_backwards(step) and self._unseen_updates.updated()):
-            return False
-        if not compilation_metrics():  # by the program itself, as in sharpness-aware minimization
+        if self._is_seen or not self.optimizer_compiled:
+            return False  # what changes parameters then is the program itself, as in sharpness-aware minimization
+        if not (_backwards(step) and self._unseen_updates.updated()):
             return False
         if module is None or not self._optimizers.hold(module):
             return False

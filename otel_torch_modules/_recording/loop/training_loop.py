@@ -80,6 +80,10 @@ class TrainingLoop:
             current.log_waits([wait])
         current.spoiled = spoiled
 
+    def optimizer_is_compiled(self) -> None:
+        """Dynamo compiles an optimizer's step, which no hook tells of from now on."""
+        self._iterations.optimizer_compiled = True
+
     def optimizer_starts(self, optimizer: Optimizer, *_: Any) -> None:
         """Hook for `register_optimizer_step_pre_hook`."""
         if self.optimizers.threads:

@@ -40,6 +40,19 @@ def compilation_metrics() -> list[Any]:
     return [] if found is None else found()
 
 
+def told_by_dynamo(tell: Callable[[], None]) -> Callable[[], None]:
+    """Return what calls `tell` while Dynamo traces a call of it, and leaves nothing of that in what is compiled.
+
+    ``torch.compiler.assume_constant_result`` does no more, but imports Dynamo.
+    """
+
+    def told() -> None:
+        tell()
+
+    vars(told)["_dynamo_marked_constant"] = True
+    return told
+
+
 GRAPH_RUNNERS: Final = ("torch._functorch._aot_autograd", "torch._dynamo.compiled_autograd")
 """Modules of torch that run compiled graphs."""
 

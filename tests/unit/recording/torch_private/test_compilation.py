@@ -19,6 +19,7 @@ from otel_torch_modules._recording.torch_private.compilation import (
     compilation_told,
     compiler,
     skip_frames_of,
+    told_by_dynamo,
 )
 
 
@@ -70,6 +71,30 @@ def test_skip_frames_of() -> None:
 
     skip_frames_of(function.__code__)
     assert function() == 1
+
+
+def test_told_by_dynamo() -> None:
+    graphs = []
+
+    def keep(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        graphs.append([node.op for node in graph.graph.nodes])
+        return graph
+
+    told: list[None] = []
+    tell = told_by_dynamo(lambda: told.append(None))
+
+    @torch.compile(backend=keep, fullgraph=True)
+    def calls(x: Tensor) -> Tensor:
+        tell()
+        return x + 1
+
+    torch._dynamo.reset()
+    calls(torch.ones(2))
+    times = len(told)
+    assert times > 0
+    calls(torch.ones(2))
+    assert len(told) == times
+    assert graphs == [["placeholder", "call_function", "output"]]
 
 
 @pytest.mark.parametrize("name", GRAPH_RUNNERS)
