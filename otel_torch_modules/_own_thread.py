@@ -1,7 +1,13 @@
-"""Threads of ours: what a signal handler of the program's raises is not lost where they start, nor where they go."""
+"""Threads of ours: what a signal handler of the program's raises is not lost where they start, nor where they go.
+
+They take none of the program's signals. One that the program blocks, to wait for it, would end the process in a thread
+that does not block it. And what a write of ours to a pipe that nobody reads (SIGPIPE), or beyond the length that files
+may have (SIGXFSZ), would do to the process is not the program's doing: the write fails, and that is all.
+"""
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections import deque
 from sys import getrefcount
@@ -12,6 +18,9 @@ from otel_torch_modules._interruption import suppressed, uncovered
 _kept: deque[threading.Thread] = deque()
 
 _REFERENCES: Final = 2  # to a thread that nobody else knows: of `run`, and of the call that counts
+
+# What a thread does to itself, and ends the process blocked or not: `faulthandler` may be there to tell of it.
+_FAULTS: Final = {"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"}
 
 
 class OwnThread(threading.Thread):
@@ -34,6 +43,7 @@ class OwnThread(threading.Thread):
 
     def run(self) -> None:
         """Do what it is for."""
+        _block_signals()
         for _ in range(len(_kept)):
             with suppressed(IndexError):  # another one was as fast
                 thread = _kept.popleft()
@@ -41,3 +51,10 @@ class OwnThread(threading.Thread):
                     _kept.append(thread)
                 del thread
         super().run()
+
+
+def _block_signals() -> None:
+    """Leave signals to the program's threads; those that this one starts, in C too, do as it does."""
+    if hasattr(signal, "pthread_sigmask"):
+        faults = {getattr(signal, name, None) for name in _FAULTS}
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)
