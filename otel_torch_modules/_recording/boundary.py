@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -10,8 +10,8 @@ from torch import nn
 class Boundary(Protocol):
     """Decides where a record begins and ends. Asked a few times a step."""
 
-    def root_opens(self, module: nn.Module) -> bool:
-        """Return whether the root call of `module` that begins now is recorded."""
+    def root_opens(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Return whether the root call of `module` that begins now, with these arguments, is recorded."""
 
     def root_closes(self, failed: bool) -> None:
         """Take note of the end of the last root call in this thread."""

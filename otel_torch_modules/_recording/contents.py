@@ -117,6 +117,14 @@ def input_tensors(args: tuple[Any, ...], kwargs: dict[str, Any], site: Site) -> 
     return found
 
 
+def wants_gradient(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Return whether one of the arguments of a call is a tensor that a backward may bring a gradient."""
+    if torch_function_modes():
+        return False
+    values = (*args[:MOST_MET], *islice(kwargs.values(), MOST_MET))
+    return any(type(value) is Tensor and value.requires_grad for value in values)
+
+
 def output_tensors(value: Any, site: Site) -> list[Tensor]:
     """Return the tensors in what a call at `site` returned; each of several results has a place of its own."""
     results = value if type(value) is tuple else (value,)

@@ -151,7 +151,7 @@ class Recorder:
                     into = around
                     recorded = into.log is not None and not into.phases_only
                 else:
-                    recorded = self._boundary.root_opens(module)
+                    recorded = self._boundary.root_opens(module, args, kwargs)
                     into = state.own or self.step
                     if recorded and into.phases_only:
                         site = self.sites.root(module)

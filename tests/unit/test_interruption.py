@@ -523,7 +523,7 @@ def test_an_interrupted_call_of_what_is_no_module_yet_is_the_programs(
         tracing = TorchModuleInstrumentor()._tracing
         assert tracing is not None
         monkeypatch.setattr(
-            tracing._recorder.boundary, "root_opens", lambda _: signal.raise_signal(signal.SIGALRM)
+            tracing._recorder.boundary, "root_opens", lambda *_: signal.raise_signal(signal.SIGALRM)
         )
         with pytest.raises(strikes, match="time is up"):
             Bare()()

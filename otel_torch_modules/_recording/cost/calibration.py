@@ -181,7 +181,7 @@ class _Runs:
 class _AllRecorded:
     """The boundary of the chain's calls."""
 
-    def root_opens(self, module: nn.Module) -> bool:
+    def root_opens(self, module: nn.Module, *_: Any) -> bool:
         return True
 
     def root_closes(self, failed: bool) -> None: ...

@@ -25,9 +25,9 @@ class TimedBoundary:
         self._boundary = boundary
         self._spend = spend
 
-    def root_opens(self, module: nn.Module) -> bool:
+    def root_opens(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """See :class:`Boundary`, as for what follows."""
-        return self._timed(self._boundary.root_opens, module)
+        return self._timed(self._boundary.root_opens, module, args, kwargs)
 
     def root_closes(self, failed: bool) -> None:
         self._timed(self._boundary.root_closes, failed)

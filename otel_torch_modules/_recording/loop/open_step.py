@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from otel_torch_modules._events import EXIT_BARE, MARK, WIDTH, begin_of
+from otel_torch_modules._events import EXIT_BARE, MARK, TASK_END, WIDTH, begin_of
 from otel_torch_modules._recording.loop.evaluation import Forward
 from otel_torch_modules._recording.loop.fetches import (
     Wait,
@@ -31,6 +31,7 @@ class RootForward(NamedTuple):
     start: int
     place: int  # of its first event in the log
     backwards: int  # how many had ended before it
+    wants_gradient: bool = False  # with respect to what it was given, too
 
 
 class OpenStep:
@@ -77,14 +78,16 @@ class OpenStep:
         """The module whose forward is the first of the step."""
         return self.roots[0].module() if self.roots else None
 
-    def root_opens(self, module: nn.Module) -> None:
-        """Take note of a root forward."""
+    def root_opens(self, module: nn.Module, wants_gradient: bool) -> None:
+        """Take note of a root forward, and whether it was given what a backward may bring a gradient."""
         if not self.roots:
             self.training = module.training
         elif not self.recorded or self.record.truncated:  # there is no use for more
             return
         place = len(self.record.log)
-        self.roots.append(RootForward(weakref.ref(module), now(), place, self.backwards))
+        self.roots.append(
+            RootForward(weakref.ref(module), now(), place, self.backwards, wants_gradient)
+        )
 
     def backward_ended(self, accumulates: bool) -> None:
         """Take note of it, whether it has left gradients, and of the first root forward that any has come to."""
@@ -94,6 +97,24 @@ class OpenStep:
         if self.first_reached != 0:
             reached = 0 if len(self.roots) < 2 else self._reached_last()
             self.first_reached = min(reached, self.first_reached or reached)
+
+    @property
+    def is_yet_to_train(self) -> bool:
+        """Whether the gradients that were dropped were not to train by: what follows is no other iteration.
+
+        Where the loop waits for batches, it has not waited for another since the backward. Where it waits for none,
+        that was to bring a gradient to what the root was given: an attack, which training follows.
+        """
+        tags = self.record.log[::WIDTH]
+        ended = len(tags) - tags[::-1].index(TASK_END) if TASK_END in tags else 0
+        if holds_wait(tags):
+            return not holds_wait(tags[ended:])
+        trained = [
+            root
+            for root in self.roots
+            if root.backwards < self.backwards and root.module() is self.root
+        ]
+        return trained != [] and trained[-1].wants_gradient
 
     @property
     def reached_what_was_before(self) -> bool:
@@ -190,7 +211,7 @@ class OpenStep:
         record.end = record.log[3 - WIDTH]
         del log[:place]  # the list that open calls go on writing to
         return log, [
-            RootForward(root.module, root.start, root.place - place, root.backwards - backwards)
+            root._replace(place=root.place - place, backwards=root.backwards - backwards)
             for root in left
         ]
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from time import perf_counter_ns as now
+from typing import Any
 
 from torch import nn
 from torch.utils.data import get_worker_info
@@ -18,6 +19,7 @@ from torch.utils.data import get_worker_info
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.causes.causes import Causes
+from otel_torch_modules._recording.contents import wants_gradient
 from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._recording.cost.timed_boundary import TimedBoundary
 from otel_torch_modules._recording.device_events import DeviceEvents
@@ -106,7 +108,7 @@ class Steps:
 
     # Root calls and backward passes, from the recorder.
 
-    def root_opens(self, module: nn.Module) -> bool:
+    def root_opens(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """See :class:`Boundary`."""
         current = self._current
         if self._evaluations.threads:
@@ -126,9 +128,9 @@ class Steps:
             and not in_worker
             and not (current.by_hand and step is None)
         ):
-            return self._training_root(module)
+            return self._training_root(module, wants_gradient(args, kwargs))
         if step is not None and not step.ended and self._is_of(step, module):
-            step.root_opens(module)
+            step.root_opens(module, wants_gradient=False)
             return step.recorded
         return self._outside_root(module)
 
@@ -267,7 +269,7 @@ class Steps:
             self._border.passes(module)
         return self._evaluations.root_opens(module, current.last_index, begin)
 
-    def _training_root(self, module: nn.Module) -> bool:
+    def _training_root(self, module: nn.Module, wants_gradient: bool) -> bool:
         current = self._current
         with self._lock:
             step = current.step
@@ -282,7 +284,7 @@ class Steps:
                 step = self._opening.open_at_forward(module)
             elif step.recorded:
                 self._admission.context.attach(step.record)
-            step.root_opens(module)
+            step.root_opens(module, wants_gradient)
             if step.root is module:
                 step.record.micro_batches += 1
                 if not step.recorded:

@@ -221,6 +221,7 @@ class TrainingLoop:
             and not step.record.truncated
             and last.module() is step.root
             and self._iterations.outgrows(step)
+            and not step.is_yet_to_train
         ):
             step.record.skipped = True
             # The gradients are those of the iteration before.

@@ -249,6 +249,20 @@ def attack_by_backward(model: nn.Module, _: torch.optim.Optimizer) -> None:
     model(inputs).sum().backward(inputs=[inputs])
 
 
+def virtual_attack(model: nn.Module, _: torch.optim.Optimizer) -> None:
+    """The same by a perturbation that is a leaf; its backward leaves gradients with all parameters, too."""
+    perturbation = torch.zeros(2, 4, requires_grad=True)
+    model(batch() + perturbation).sum().backward()
+    assert perturbation.grad is not None
+
+
+def attack_by_sign(model: nn.Module, _: torch.optim.Optimizer) -> None:
+    """The same where the input is the leaf: the fast gradient sign method."""
+    inputs = batch().requires_grad_()
+    model(x=inputs).sum().backward()
+    assert inputs.grad is not None
+
+
 def jacobian(model: nn.Module, _: torch.optim.Optimizer) -> None:
     """Differentiate by a function transform."""
     torch.func.jacrev(model)(batch())
@@ -275,7 +289,10 @@ def look_ahead(model: nn.Module, sgd: torch.optim.Optimizer) -> None:
 @pytest.mark.parametrize("plain", [0, 9], ids=["from the start", "after plain steps"])
 @pytest.mark.parametrize("detail", ["all", "1"], ids=["modules", "phases only"])
 @pytest.mark.parametrize("when", ["forward", "backward"])
-@pytest.mark.parametrize("first", [attack, attack_by_backward, jacobian, ascent, look_ahead])
+@pytest.mark.parametrize(
+    "first",
+    [attack, attack_by_backward, virtual_attack, attack_by_sign, jacobian, ascent, look_ahead],
+)
 def test_what_uses_gradients_before_others_are_taken_is_in_the_same_step(
     first: Callable[[nn.Module, torch.optim.Optimizer], None],
     when: str,
@@ -302,6 +319,36 @@ def test_what_uses_gradients_before_others_are_taken_is_in_the_same_step(
     several = [(index, 2, False, "UNSET") for index in range(plain, plain + 4)]
     assert steps(captured) == trained + several
     assert [record for record in caplog.records if "otel" in record.name] == []
+
+
+@pytest.mark.parametrize("plain", [0, 4], ids=["from the start", "after plain steps"])
+@pytest.mark.parametrize("when", ["forward", "backward"])
+@pytest.mark.parametrize("at_last", [False, True])
+def test_gradients_that_are_dropped_of_a_batch_that_is_trained_then_are_no_step(
+    when: str, at_last: bool, plain: int
+) -> None:
+    """How noisy they are, a probe of the learning rate: whatever for, the loop has not waited for another batch."""
+    model = Net()
+    sgd = sgd_(model)
+    loader = DataLoader(torch.ones(16, 4), batch_size=2)  # type: ignore[arg-type]
+    with capture_spans() as captured:
+        for number, inputs in enumerate(loader):
+            if number >= plain:
+                model(inputs).sum().backward()
+                if when == "forward":
+                    sgd.zero_grad()
+                with torch.no_grad():
+                    model(inputs)
+            loss = model(inputs).sum()
+            if when == "backward":
+                sgd.zero_grad()
+            loss.backward()
+            sgd.step()
+            if at_last:
+                sgd.zero_grad()
+    assert [(index, skipped) for index, _, skipped, _ in steps(captured)] == [
+        (index, False) for index in range(8)
+    ]
 
 
 def test_gradients_of_each_loss_are_asked_for_alone() -> None:
