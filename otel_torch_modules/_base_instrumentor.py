@@ -15,21 +15,34 @@ from types import ModuleType
 from typing import Any
 
 from otel_torch_modules import _odd_values
+from otel_torch_modules._entry_points import entry_point, setting_up
 from otel_torch_modules._heard_already import heard_already
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._standard_variables import API_RULES, LIMIT_RULES
 
 _PROPAGATE = "opentelemetry.propagate"
 _SDK = "opentelemetry.sdk.trace"
+_SDK_LOGS = "opentelemetry.sdk._logs"
+_DETECTORS = "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS"
 
 
 def _base() -> Any:
-    odd = _odd_values.read(os.environ, API_RULES).odd
-    if not odd:
+    if not any(map(os.environ.get, API_RULES)):
         return _imported()
+    with heard_already():
+        _say_what_is_not_there()
+        with _without_propagators():
+            return _imported()
+
+
+def _say_what_is_not_there() -> None:
+    left, odd = _odd_values.read(os.environ, API_RULES)
     _odd_values.log(odd)
-    with heard_already(), _without_propagators():
-        return _imported()
+    for variable in API_RULES:
+        for name in left.get(variable, "none").split(","):
+            if name != "none":
+                with setting_up(variable, name):
+                    entry_point(variable, name).load()()
 
 
 def _imported() -> Any:
@@ -68,12 +81,15 @@ BaseInstrumentor = _base()
 
 @contextmanager
 def sdk_importable() -> Iterator[None]:
-    """Let the SDK be imported where a limit of spans is odd: it reads one at that very moment, and raises.
+    """Let the SDK be imported where a limit of spans is odd, or a detector of resources.
 
-    So long, and only then, the process does without that variable.
+    It reads a limit at that very moment, and raises; what it has for logs asks the detectors, in this thread, which are
+    asked again where a provider is made. So long, and only then, the process does without those variables.
     """
-    odd = () if _SDK in sys.modules else _odd_values.read(os.environ, LIMIT_RULES).odd
-    taken = {one.name: os.environ.pop(one.name) for one in odd}
+    names = [one.name for one in _odd_values.read(os.environ, LIMIT_RULES).odd]
+    early = [] if _SDK in sys.modules else names
+    early += [] if _SDK_LOGS in sys.modules else [_DETECTORS]
+    taken = {name: os.environ.pop(name) for name in early if name in os.environ}
     try:
         yield
     finally:

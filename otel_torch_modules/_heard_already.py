@@ -18,8 +18,10 @@ _LOGGERS: Final = tuple(
             "context",
             "exporter.otlp.common._aggregation",
             "exporter.otlp.proto.common._internal.metrics_encoder",
+            "propagate",
             "sdk.environment_variables._internal",
             "sdk.resources",
+            "util._providers",
             "util.re",
         )
     ]

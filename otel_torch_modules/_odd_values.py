@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import entry_points
 from typing import Final, NamedTuple
 
+from otel_torch_modules import _entry_points
 from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._log import warn
 from otel_torch_modules._secrets import HIDDEN, is_secret, without_secrets
@@ -138,22 +138,21 @@ def choice(*allowed: str) -> Rule:
 BOOLEAN: Final = choice("true", "false")
 
 
-def installed(group: str, *built_in: str) -> Rule:
-    """Return the rule of the name of an entry point of `group`, or in any case of what is `built_in`."""
+def installed(*built_in: str) -> Rule:
+    """Return the rule of the name of an entry point, or in any case of what is `built_in`."""
 
     def rule(name: str, value: str, _: Mapping[str, str]) -> Left:
-        there = _there(group)
+        there = _entry_points.names(name)
         found = _spelt(value, there, built_in)
         return Left(found) if found else _missing(name, [value], {*there, *built_in})
 
     return rule
 
 
-def all_installed(group: str, *built_in: str, nothing: str = "") -> Rule:
+def all_installed(*built_in: str, nothing: str = "") -> Rule:
     """Return the rule of such names with commas: those that are known are left.
 
     Args:
-        group: of entry points.
         built_in: further names.
         nothing: what stands for no name at all.
     """
@@ -161,7 +160,7 @@ def all_installed(group: str, *built_in: str, nothing: str = "") -> Rule:
     def rule(name: str, value: str, _: Mapping[str, str]) -> Left:
         if value.lower() == nothing:
             return Left(nothing)
-        there = _there(group)
+        there = _entry_points.names(name)
         given = [item for item in (item.strip() for item in value.split(",")) if item]
         found = {item: _spelt(item, there, built_in) for item in given}
         missing = [item for item, spelt in found.items() if not spelt]
@@ -171,10 +170,6 @@ def all_installed(group: str, *built_in: str, nothing: str = "") -> Rule:
         return _missing(name, missing or [value], {*there, *built_in})._replace(value=left)
 
     return rule
-
-
-def _there(group: str) -> set[str]:
-    return {point.name for point in entry_points(group=group)}
 
 
 def _spelt(item: str, there: Iterable[str], built_in: Iterable[str]) -> str:

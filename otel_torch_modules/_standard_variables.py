@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from otel_torch_modules import _otlp_values as otlp
+from otel_torch_modules._entry_points import GROUPS
 from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._odd_values import (
     BOOLEAN,
@@ -91,13 +92,17 @@ def _otlp_rules(signal: str) -> dict[str, Rule]:
     }
 
 
-_CREDENTIALS: Final = installed("opentelemetry_otlp_credential_provider")
-
 API_RULES: Final[dict[str, Rule]] = {
-    "OTEL_PYTHON_CONTEXT": installed("opentelemetry_context"),
-    "OTEL_PROPAGATORS": all_installed("opentelemetry_propagator", nothing="none"),
+    "OTEL_PYTHON_CONTEXT": installed(),
+    "OTEL_PROPAGATORS": all_installed(nothing="none"),
 }
 """Of those that OpenTelemetry's API reads when it is imported."""
+
+PROVIDER_RULES: Final[dict[str, Rule]] = {
+    "OTEL_PYTHON_TRACER_PROVIDER": installed(),
+    "OTEL_PYTHON_METER_PROVIDER": installed(),
+}
+"""Of those that it reads when it is asked for a provider of the process's."""
 
 LIMIT_RULES: Final[dict[str, Rule]] = dict.fromkeys(
     (
@@ -117,13 +122,12 @@ _RULES: Final[dict[str, Rule]] = {
     **API_RULES,
     "OTEL_CONFIG_FILE": _config_file,
     "OTEL_SDK_DISABLED": BOOLEAN,
-    "OTEL_PYTHON_TRACER_PROVIDER": installed("opentelemetry_tracer_provider"),
-    "OTEL_PYTHON_METER_PROVIDER": installed("opentelemetry_meter_provider"),
-    "OTEL_PYTHON_ID_GENERATOR": installed("opentelemetry_id_generator"),
+    **PROVIDER_RULES,
+    "OTEL_PYTHON_ID_GENERATOR": installed(),
     "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED": BOOLEAN,
     "OTEL_RESOURCE_ATTRIBUTES": _attributes,
-    "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": all_installed("opentelemetry_resource_detector", "*"),
-    "OTEL_TRACES_SAMPLER": installed("opentelemetry_traces_sampler", *SAMPLERS),
+    "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": all_installed("*"),
+    "OTEL_TRACES_SAMPLER": installed(*SAMPLERS),
     "OTEL_TRACES_SAMPLER_ARG": _sampler_argument,
     **LIMIT_RULES,
     _QUEUE: whole(1),
@@ -131,24 +135,16 @@ _RULES: Final[dict[str, Rule]] = {
     "OTEL_BSP_SCHEDULE_DELAY": whole(1),
     "OTEL_BSP_EXPORT_TIMEOUT": whole(0),
     "OTEL_TRACES_EXPORTER": all_installed(
-        "opentelemetry_traces_exporter",
         *otlp.OTLP_EXPORTERS,
         "otlp_file",
         "console",
         nothing="none",
     ),
-    "OTEL_METRICS_EXPORTER": all_installed(
-        "opentelemetry_metrics_exporter", *otlp.OTLP_EXPORTERS, "console", nothing="none"
-    ),
+    "OTEL_METRICS_EXPORTER": all_installed(*otlp.OTLP_EXPORTERS, "console", nothing="none"),
     "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": otlp.PROTOCOL,
     "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": otlp.PROTOCOL,
     "OTEL_EXPORTER_OTLP_PROTOCOL": otlp.PROTOCOL,
-    "OTEL_PYTHON_EXPORTER_OTLP_GRPC_CREDENTIAL_PROVIDER": _CREDENTIALS,
-    "OTEL_PYTHON_EXPORTER_OTLP_GRPC_TRACES_CREDENTIAL_PROVIDER": _CREDENTIALS,
-    "OTEL_PYTHON_EXPORTER_OTLP_GRPC_METRICS_CREDENTIAL_PROVIDER": _CREDENTIALS,
-    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER": _CREDENTIALS,
-    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER": _CREDENTIALS,
-    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_METRICS_CREDENTIAL_PROVIDER": _CREDENTIALS,
+    **{name: installed() for name in GROUPS if name.endswith("_CREDENTIAL_PROVIDER")},
     **_otlp_rules(""),
     **_otlp_rules("TRACES_"),
     **_otlp_rules("METRICS_"),
@@ -163,11 +159,7 @@ _RULES: Final[dict[str, Rule]] = {
 
 
 # Named where the API is first asked for what they choose.
-_OF_OTHERS: Final = (
-    *API_RULES,
-    "OTEL_PYTHON_METER_PROVIDER",
-    "OTEL_PYTHON_TRACER_PROVIDER",
-)
+_OF_OTHERS: Final = (*API_RULES, *PROVIDER_RULES)
 
 
 def read_standard(environ: Mapping[str, str]) -> Readable:

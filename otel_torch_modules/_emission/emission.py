@@ -20,6 +20,7 @@ from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._job.identity import JobIdentity
 from otel_torch_modules._job.resource import build_resource, service_name
 from otel_torch_modules._job.starter import JobContext
+from otel_torch_modules._standard_variables import read_standard
 from otel_torch_modules._step_context import OpenSpan
 
 
@@ -72,8 +73,10 @@ class Emission:
         )
 
     def _resource(self) -> Resource:
-        resource = getattr(self._provider.resolve(), "resource", None)
-        return build_resource(service_name()) if resource is None else resource
+        resource: Resource | None = getattr(self._provider.resolve(), "resource", None)
+        if resource is not None:
+            return resource
+        return build_resource(service_name(), read_standard(os.environ).values)
 
     def close(self) -> None:
         try:

@@ -1,15 +1,13 @@
 """The process's global providers, where the variables that choose them can be obeyed.
 
-Where ``OTEL_PYTHON_TRACER_PROVIDER`` or ``OTEL_PYTHON_METER_PROVIDER`` names what cannot be loaded, the API raises,
-and logs a traceback, each time that it is asked. It is not asked then: there is none unless the program sets one.
+Where ``OTEL_PYTHON_TRACER_PROVIDER`` or ``OTEL_PYTHON_METER_PROVIDER`` names what cannot be used, the API raises,
+and logs a traceback, each time that it is asked. It is not asked again then: there is none unless the program sets one.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from inspect import signature
 from typing import Any, TypeVar
 
@@ -20,20 +18,16 @@ from opentelemetry.environment_variables import (
 )
 from opentelemetry.sdk.trace import TracerProvider
 
+from otel_torch_modules import _odd_values
 from otel_torch_modules._emission import sdk
-from otel_torch_modules._interruption import is_interruption
-from otel_torch_modules._log import report
+from otel_torch_modules._entry_points import setting_up
+from otel_torch_modules._heard_already import heard_already
+from otel_torch_modules._standard_variables import PROVIDER_RULES
 
-_LOGGER = logging.getLogger(__name__)
-
-_GROUPS = {
-    OTEL_PYTHON_TRACER_PROVIDER: "opentelemetry_tracer_provider",
-    OTEL_PYTHON_METER_PROVIDER: "opentelemetry_meter_provider",
-}
 _Provider = TypeVar("_Provider")
 
-# By variable: what has been named there so far and can, or cannot, be loaded.
-_loads: dict[tuple[str, str], bool] = {}
+# By variable: what has been named there so far and can, or cannot, be used.
+_usable: dict[tuple[str, str], bool] = {}
 
 
 def tracer_provider() -> trace.TracerProvider | None:
@@ -82,28 +76,12 @@ def _asked(variable: str, ask: Callable[[], _Provider]) -> _Provider | None:
     if name is None:
         return ask()
     key = variable, name
-    if key not in _loads:
-        _loads[key] = bool(entry_points(group=_GROUPS[variable], name=name))
-        if not _loads[key] and name.strip():
-            _say(*key)
-    if not _loads[key]:
-        return None
-    try:
-        return ask()
-    except Exception as error:
-        if is_interruption(error):
-            raise
-        _loads[key] = False
-        _say(*key)
-        return None
-
-
-def _say(variable: str, name: str) -> None:
-    what = "spans are" if variable == OTEL_PYTHON_TRACER_PROVIDER else "metrics are"
-    report(
-        _LOGGER,
-        "%s: %r is no provider that can be loaded; %s sent as if it were not set",
-        variable,
-        name,
-        what,
-    )
+    if key not in _usable:
+        read = _odd_values.read(os.environ, {variable: PROVIDER_RULES[variable]})
+        _odd_values.log(read.odd)
+        _usable[key] = variable in read.values
+    if _usable[key]:
+        with setting_up(variable, name), heard_already():
+            return ask()
+        _usable[key] = False
+    return None

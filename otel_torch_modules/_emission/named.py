@@ -6,10 +6,8 @@ that they cannot read, and ours are read already. What one exporter raises costs
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Mapping
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, TypeVar
 
 from opentelemetry.environment_variables import (
@@ -48,11 +46,9 @@ from opentelemetry.sdk.trace.sampling import (
 
 from otel_torch_modules._emission.global_providers import given_meter_provider
 from otel_torch_modules._emission.otlp.metric_connection import metric_arguments
+from otel_torch_modules._entry_points import entry_point, made, setting_up
 from otel_torch_modules._interruption import is_interruption
-from otel_torch_modules._log import report
 from otel_torch_modules._otlp_values import GRPC, HTTP, protocol_of
-
-_LOGGER = logging.getLogger(__name__)
 
 _Made = TypeVar("_Made")
 
@@ -87,7 +83,7 @@ def trace_exporters(values: Mapping[str, str]) -> list[SpanExporter]:
     """Make the exporters that ``OTEL_TRACES_EXPORTER`` names; ``otlp`` where it is unset or empty."""
 
     def make(name: str) -> SpanExporter:
-        point = _point("opentelemetry_traces_exporter", name)
+        point = entry_point(OTEL_TRACES_EXPORTER, name)
         # The standard ones are not imported: they bring the SDK for logs along, which starts threads.
         if point.module == f"{_STANDARD}.grpc.trace_exporter":
             from otel_torch_modules._emission.otlp.grpc import GrpcRequestExporter
@@ -107,7 +103,7 @@ def metric_exporters(values: Mapping[str, str]) -> list[MetricExporter | MetricR
     """Make what ``OTEL_METRICS_EXPORTER`` names; nothing where it is unset or empty."""
 
     def make(name: str) -> MetricExporter | MetricReader:
-        standard = _point("opentelemetry_metrics_exporter", name).load()
+        standard = entry_point(OTEL_METRICS_EXPORTER, name).load()
         arguments: dict[str, Any] = {}
         if standard.__module__.startswith(f"{_STANDARD}."):
             arguments = metric_arguments(_OF_OTLP[name], values)
@@ -125,12 +121,9 @@ def _all_made(
     signal = "TRACES" if variable == OTEL_TRACES_EXPORTER else "METRICS"
     made = []
     for name in names.split(","):
-        try:
-            made.append(make(_OTLP[protocol_of(name, values, signal)] if name == "otlp" else name))
-        except Exception as error:
-            if is_interruption(error):
-                raise
-            report(_LOGGER, "%s: %s cannot be set up", variable, name, error=error)
+        meant = _OTLP[protocol_of(name, values, signal)] if name == "otlp" else name
+        with setting_up(variable, meant):
+            made.append(make(meant))
     return made
 
 
@@ -142,30 +135,17 @@ def sampler(values: Mapping[str, str]) -> Sampler:
         return _SAMPLERS[name]
     if name in _RATIO_SAMPLERS:
         return _RATIO_SAMPLERS[name](float(argument or 1.0))
-    made = _component("opentelemetry_traces_sampler", OTEL_TRACES_SAMPLER, name, argument)
-    return made if isinstance(made, Sampler) else DEFAULT_ON
+    found: Sampler | None = made(OTEL_TRACES_SAMPLER, name, Sampler, argument)
+    return found or DEFAULT_ON
 
 
 def id_generator(values: Mapping[str, str]) -> IdGenerator | None:
     """Make the generator that ``OTEL_PYTHON_ID_GENERATOR`` names; None where it is unset, or cannot be made."""
     name = values.get(OTEL_PYTHON_ID_GENERATOR)
-    made = name and _component("opentelemetry_id_generator", OTEL_PYTHON_ID_GENERATOR, name)
-    return made if isinstance(made, IdGenerator) else None
-
-
-def _component(group: str, variable: str, name: str, *arguments: Any) -> object:
-    try:
-        return _point(group, name).load()(*arguments)
-    except Exception as error:
-        if is_interruption(error):
-            raise
-        report(_LOGGER, "%s: %s cannot be set up", variable, name, error=error)
+    if not name:
         return None
-
-
-def _point(group: str, name: str) -> EntryPoint:
-    (point, *_) = entry_points(group=group, name=name)
-    return point
+    found: IdGenerator | None = made(OTEL_PYTHON_ID_GENERATOR, name, IdGenerator)
+    return found
 
 
 def span_limits(values: Mapping[str, str]) -> SpanLimits:

@@ -195,7 +195,7 @@ class OwnTracerProvider(TracerProvider):
         self._values = values = read_standard(os.environ).values if values is None else values
         super().__init__(
             sampler=named.sampler(values),
-            resource=services.of_process(build_resource(service)),
+            resource=services.of_process(build_resource(service, values)),
             shutdown_on_exit=False,  # the SDK's takes 30 s where no server answers
             id_generator=named.id_generator(values) or UrandomIdGenerator(),
             span_limits=named.span_limits(values),

@@ -3,50 +3,96 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 from opentelemetry.sdk.resources import (
     SERVICE_NAME,
     TELEMETRY_SDK_LANGUAGE,
     TELEMETRY_SDK_NAME,
     TELEMETRY_SDK_VERSION,
-    OTELResourceDetector,
     Resource,
+    ResourceDetector,
+    get_aggregated_resources,
 )
 
+from otel_torch_modules._entry_points import entry_point, names, setting_up
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._job.resource_detector import TorchDistributedResourceDetector
 from otel_torch_modules._texts import encodable_attributes
 
+_DETECTORS: Final = "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS"
+_FIRST: Final = "service_instance"  # of later versions of the SDK
+_LAST: Final = "otel"
 
-def build_resource(service: str) -> Resource:
+_SDK: Final = Resource(
+    {
+        TELEMETRY_SDK_LANGUAGE: "python",
+        TELEMETRY_SDK_NAME: "opentelemetry",
+        TELEMETRY_SDK_VERSION: version("opentelemetry-sdk"),
+    }
+)
+
+
+def build_resource(service: str, values: Mapping[str, str]) -> Resource:
     """Return the resource of a provider of ours; what the user or a detector says wins over what we say.
 
     Args:
         service: its name where nobody else names it.
+        values: OpenTelemetry's variables, without what cannot be read.
     """
-    found = _detect()
+    found = _detect(values)
     if str(found.attributes.get(SERVICE_NAME, "unknown_service")).startswith("unknown_service"):
         found = found.merge(Resource({SERVICE_NAME: service}))
     whole = TorchDistributedResourceDetector().detect().merge(found)
     return Resource(encodable_attributes(whole.attributes), whole.schema_url)
 
 
-def _detect() -> Resource:
+class _Named(ResourceDetector):
+    """A detector that a variable names: what it raises is said, and is no resource.
+
+    Args:
+        name: of its entry point.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def detect(self) -> Resource:
+        with setting_up(_DETECTORS, self._name):
+            found = entry_point(_DETECTORS, self._name).load()().detect()
+            if isinstance(found, Resource):
+                return found
+            raise TypeError(f"{type(found).__name__} is no Resource")
+        return Resource.get_empty()
+
+
+def _detect(values: Mapping[str, str]) -> Resource:
+    detectors = [_Named(name) for name in _detector_names(values)]
     try:
-        return Resource.create()
+        return get_aggregated_resources(detectors, _SDK)
     except RuntimeError as error:
         if is_interruption(error):
             raise
-        # The detectors run in a thread pool, and no pool starts once the interpreter is about to end: the program's
-        # first step was its last.
-        sdk = {
-            TELEMETRY_SDK_LANGUAGE: "python",
-            TELEMETRY_SDK_NAME: "opentelemetry",
-            TELEMETRY_SDK_VERSION: version("opentelemetry-sdk"),
-        }
-        return Resource(sdk).merge(OTELResourceDetector().detect())
+        # They run in a thread pool, and no pool starts once the interpreter is about to end: the program's first step
+        # was its last.
+        found = _SDK
+        for detector in detectors:
+            found = found.merge(detector.detect())
+        return found
+
+
+def _detector_names(values: Mapping[str, str]) -> list[str]:
+    """Return whose word counts, the last one most; as the SDK has it."""
+    installed = names(_DETECTORS)
+    given = values.get(_DETECTORS, "").split(",")
+    wanted = [*([] if _FIRST in given else [_FIRST]), *given, _LAST]
+    others = sorted(installed - {*wanted})
+    each = [name for part in wanted for name in (others if part == "*" else [part])]
+    return [name for name in dict.fromkeys(each) if name in installed]
 
 
 def service_name() -> str:

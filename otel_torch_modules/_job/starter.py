@@ -21,11 +21,10 @@ from opentelemetry.propagators.textmap import Getter, TextMapPropagator
 from opentelemetry.trace import SpanContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from otel_torch_modules import _odd_values
-from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._heard_already import heard_already
+from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._log import report
 from otel_torch_modules._spans.span import Note, Span
-from otel_torch_modules._standard_variables import API_RULES
 
 _LOGGER = logging.getLogger("otel_torch_modules")
 
@@ -80,7 +79,7 @@ class JobContext:
 
 def _extract(environ: Mapping[str, str]) -> Context:
     try:
-        return _propagator(environ).extract(environ, Context(), _EnvironmentGetter())
+        return _propagator().extract(environ, Context(), _EnvironmentGetter())
     except Exception as error:
         if is_interruption(error):
             raise
@@ -92,10 +91,10 @@ def _extract(environ: Mapping[str, str]) -> Context:
         return Context()
 
 
-def _propagator(environ: Mapping[str, str]) -> TextMapPropagator:
-    # Importing `propagate` loads what OTEL_PROPAGATORS names, and raises where that is not there.
-    if _odd_values.read(environ, API_RULES).odd:
-        return CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
-    from opentelemetry import propagate
+def _propagator() -> TextMapPropagator:
+    # Importing it makes what OTEL_PROPAGATORS names, and raises where one cannot be made; that is said already.
+    with suppressed(Exception), heard_already():
+        from opentelemetry import propagate
 
-    return propagate.get_global_textmap()
+        return propagate.get_global_textmap()
+    return CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])

@@ -53,6 +53,7 @@ WITHOUT_OPENTELEMETRY = (
 # What crosses from room to room, and what all read, knows of nothing outside.
 PLAIN = (
     "_allowed.py",
+    "_entry_points.py",
     "_events.py",
     "_grammar.py",
     "_heard_already.py",

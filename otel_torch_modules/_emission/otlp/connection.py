@@ -7,16 +7,18 @@ https://opentelemetry.io/docs/specs/otel/protocol/exporter/
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import entry_points
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+from otel_torch_modules._entry_points import made
 from otel_torch_modules._otlp_values import GRPC, HTTP, PORTS, parsed_headers, value_of
 
 _TIMEOUT_S = 10.0
 _LONGEST_S = 1e6  # twelve days: sockets and channels have no more
 _PATHS = {"TRACES": "v1/traces", "METRICS": "v1/metrics"}
-_CREDENTIALS = "opentelemetry_otlp_credential_provider"
+_VARIABLES = {GRPC: "GRPC", HTTP: "HTTP"}
+
+_Credentials = TypeVar("_Credentials")
 
 
 class Connection(NamedTuple):
@@ -68,18 +70,14 @@ class Connection(NamedTuple):
         )
 
 
-def credentials(protocol: str, values: Mapping[str, str], signal: str = "TRACES") -> Any:
-    """Return what the entry point makes that a variable names for it; None where none is named.
-
-    Raises:
-        Exception: whatever it raises.
-    """
-    of = {GRPC: "GRPC", HTTP: "HTTP"}[protocol]
-    prefix = f"OTEL_PYTHON_EXPORTER_OTLP_{of}_"
-    name = values.get(f"{prefix}{signal}_CREDENTIAL_PROVIDER") or values.get(
-        f"{prefix}CREDENTIAL_PROVIDER"
-    )
-    if not name:
-        return None
-    (point, *_) = entry_points(group=_CREDENTIALS, name=name)
-    return point.load()()
+def credentials(
+    protocol: str, kind: type[_Credentials], values: Mapping[str, str], signal: str = "TRACES"
+) -> _Credentials | None:
+    """Return what the entry point makes that a variable names for it, of that `kind`; None where there is none."""
+    of = f"OTEL_PYTHON_EXPORTER_OTLP_{_VARIABLES[protocol]}"
+    for variable in (f"{of}_{signal}_CREDENTIAL_PROVIDER", f"{of}_CREDENTIAL_PROVIDER"):
+        name = values.get(variable)
+        found: _Credentials | None = made(variable, name, kind) if name else None
+        if found is not None:
+            return found
+    return None

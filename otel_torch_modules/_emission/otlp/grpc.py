@@ -57,7 +57,7 @@ class GrpcRequestExporter(RequestExporter):
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._connection = connection = Connection.over_grpc(values)
-        given = None if connection.insecure else credentials(GRPC, values)
+        given = None if connection.insecure else credentials(GRPC, ChannelCredentials, values)
         self._credentials = given or channel_credentials(connection)
         self._connect()
         self.set_up(connection.endpoint.rpartition("@")[2], connection.timeout_s)

@@ -45,7 +45,7 @@ class HttpRequestExporter(RequestExporter):
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._connection = connection = Connection.over_http(values)
-        self._session: requests.Session = credentials(HTTP, values) or requests.Session()
+        self._session = credentials(HTTP, requests.Session, values) or requests.Session()
         self._session.verify = connection.certificate or True
         if connection.client_certificate:
             key = connection.client_key

@@ -17,10 +17,12 @@ def metric_arguments(protocol: str, values: Mapping[str, str]) -> dict[str, Any]
 
 
 def _over_grpc(values: Mapping[str, str]) -> dict[str, Any]:
+    from grpc import ChannelCredentials  # type: ignore[import-untyped]
+
     from otel_torch_modules._emission.otlp.grpc import COMPRESSIONS, channel_credentials
 
     connection = Connection.over_grpc(values, _SIGNAL)
-    given = None if connection.insecure else credentials(GRPC, values, _SIGNAL)
+    given = None if connection.insecure else credentials(GRPC, ChannelCredentials, values, _SIGNAL)
     return {
         "endpoint": connection.endpoint,
         "insecure": connection.insecure,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, TraceBasedExemplarFilter
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
@@ -10,7 +13,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON
 
+from otel_torch_modules import _entry_points
 from otel_torch_modules._emission import named
+from otel_torch_modules._entry_points import GROUPS
+from tests.support.plugins import NAME, write_plugin
 
 
 @pytest.mark.parametrize(
@@ -32,6 +38,33 @@ def test_trace_exporters(variables: dict[str, str], made: list[str]) -> None:
     assert [type(exporter).__name__ for exporter in exporters] == made
     for exporter in exporters:
         exporter.shutdown()
+
+
+@pytest.mark.parametrize("source", ["import no_such_library", "def make(): return 'licence'"])
+def test_credentials_that_cannot_be_made_cost_no_exporter(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    source: str,
+) -> None:
+    variables = {name: NAME for name in GROUPS if name.endswith("_CREDENTIAL_PROVIDER")}
+    variables = {name: value for name, value in variables.items() if "METRICS" not in name}
+    write_plugin(tmp_path, {GROUPS[name] for name in variables}, source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(_entry_points, "_logged", set())
+    monkeypatch.delitem(sys.modules, "acme_telemetry", raising=False)
+    values = {
+        **variables,
+        "OTEL_TRACES_EXPORTER": "otlp_proto_grpc,otlp_proto_http",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "https://127.0.0.1:1",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    exporters = named.trace_exporters(values)
+    assert len(exporters) == 2
+    for exporter in exporters:
+        exporter.shutdown()
+    assert sorted(line.partition("=")[0] for line in caplog.messages) == sorted(variables)
 
 
 def test_metric_exporters() -> None:

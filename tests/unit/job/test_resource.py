@@ -128,5 +128,5 @@ def test_texts_that_are_no_utf_8_can_be_sent(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert detect()["torch.distributed.run_id"] == "caf\N{REPLACEMENT CHARACTER}"
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", f"team={raw}")
-    found = build_resource(raw).attributes
+    found = build_resource(raw, {}).attributes
     assert (found["team"], found["service.name"]) == ("caf\N{REPLACEMENT CHARACTER}",) * 2
