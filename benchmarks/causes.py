@@ -65,7 +65,7 @@ def main() -> None:
         _say(
             name, [after - before for before, after in zip(without[name], least(call), strict=True)]
         )
-    _say("where a record opens", least(causes.record_opens))
+    _say("where a record opens", least(lambda: [look() for look in causes.on_opening]))
     _say("where it is sent off", least(lambda: causes.put_into(record)))
     causes.uninstall()
 

@@ -15,12 +15,12 @@ from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._engine.worker import Worker
 from otel_torch_modules._job.identity import JobIdentity
-from otel_torch_modules._job.process_group import rank_and_world_size
 from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.device_events import DeviceEvents
 from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._recording.torch_private.process_group import rank_and_world_size
 from otel_torch_modules._records import Record
 from otel_torch_modules._step_context import StepContext
 

@@ -23,7 +23,6 @@ from otel_torch_modules._engine.engine import Engine
 from otel_torch_modules._engine.keeping import Keeping, has_modules
 from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._job.identity import JobIdentity
-from otel_torch_modules._job.process_group import rank_and_world_size
 from otel_torch_modules._job.starter import JobContext
 from otel_torch_modules._log import inform
 from otel_torch_modules._lookout import Lookout
@@ -39,6 +38,7 @@ from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.requests import Requests
+from otel_torch_modules._recording.torch_private.process_group import rank_and_world_size
 from otel_torch_modules._recording.torch_private.version import is_unchecked
 from otel_torch_modules._records import Record
 from otel_torch_modules.config import Config
@@ -77,7 +77,6 @@ class Tracing:
             deliveries=self._deliveries,
             tracer_provider=tracer_provider,
             on_found=lambda: self._engine.start(),
-            short_of_room=lambda: self._engine.worker.queue.nearly_full,
             services=config.services,
         )
         self._engine = Engine(
@@ -101,11 +100,12 @@ class Tracing:
             config,
             self._recorder,
             self._emission.context,
-            self._put,
+            self._engine.worker.put,
             self._leave_out,
             losses=self._losses,
             causes=self._causes,
             hurry=lambda: self._engine.worker.hurry,
+            short_of_room=self._engine.worker.queue.is_nearly_full,
             device_events=self._device_events,
             spending=self._spending,
             requests=self._requests,
@@ -114,7 +114,7 @@ class Tracing:
         self._compiled_marks: CompiledMarks | None = None
         if config.compiled_marks:
             self._compiled_marks = CompiledMarks(config.compiled_marks, self._recorder)
-            self._causes.also_on_opening(self._compiled_marks.record_opens)
+            self._causes.on_opening.append(self._compiled_marks.record_opens)
         spend = None if self._spending is None else self._spending.spend
         self._hooks = LoopHooks(self._steps.loop, spend)
         self._group_end = ProcessGroupEnd(self._send_early, self._recorder.fail)
@@ -179,12 +179,6 @@ class Tracing:
         """The job says that it ends: it may be killed before the process does."""
         self._steps.hand_over_ended()
         self._engine.send_early()
-
-    def _put(self, record: Record) -> None:
-        """Recording is through with `record`."""
-        self._engine.worker.put(record)
-        if self._losses.in_a_row:
-            self._losses.end_with_a_whole_record()
 
     def _leave_out(self, record: Record) -> None:
         """A step that was not recorded has ended: metrics tell of it all the same."""

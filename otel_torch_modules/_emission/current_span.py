@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
 
 from opentelemetry import context as context_api
 from opentelemetry import trace
 from opentelemetry.sdk.trace import Tracer
-from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.trace import TraceFlags
 
 from otel_torch_modules._emission.ids import (
@@ -22,9 +21,9 @@ from otel_torch_modules._emission.open_step_span import OpenStepSpan
 from otel_torch_modules._emission.provider import LazyTracerProvider
 from otel_torch_modules._emission.sampling import (
     SAMPLED_WITH_RANDOM_ID,
+    TAKE_ALL,
     Decision,
     decide,
-    takes_all,
     takes_none,
 )
 from otel_torch_modules._emission.sdk import current_context, make_current
@@ -37,15 +36,14 @@ from otel_torch_modules._step_context import OpenSpan
 (_SPAN_KEY,) = trace.set_span_in_context(trace.INVALID_SPAN, context_api.Context())
 
 
-class _Attachment(NamedTuple):
-    record: Record
-    span: OpenStepSpan
-    context: context_api.Context
+# Generators that nobody chose: ids need not be drawn before somebody asks for them.
+_NOT_CHOSEN = (RandomIdGenerator, UrandomIdGenerator)
 
 
 class _Attachments(threading.local):
     def __init__(self) -> None:
-        self.stack: list[_Attachment] = []
+        # Contexts, each with the span that it makes current.
+        self.stack: list[tuple[context_api.Context, OpenStepSpan]] = []
 
 
 class RecordContext:
@@ -56,7 +54,6 @@ class RecordContext:
         provider: whose sampler is asked, once it is known.
         prepare: called when a record opens and the provider is not known yet.
         identity: what this process is in its job.
-        short_of_room: whether a step that opens should do without its modules, as too much waits to be sent.
     """
 
     def __init__(
@@ -65,9 +62,7 @@ class RecordContext:
         provider: LazyTracerProvider,
         prepare: Callable[[], None],
         identity: JobIdentity,
-        short_of_room: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._short_of_room = short_of_room
         self._open_span = open_span
         self._provider = provider
         self._prepare = prepare
@@ -87,14 +82,14 @@ class RecordContext:
         if not part.records:
             return False
         record.phases_only = not part.records_modules
-        if self._short_of_room():
-            record.phases_only = record.truncated = True
         record.trace_flags = TraceFlags.DEFAULT
         tracer = self._provider.peek_tracer()
         # In this order: an abstract class takes its time to say that something is none of its instances.
         if not isinstance(tracer, Tracer) and isinstance(tracer, trace.NoOpTracer):
             return False
-        context, parent = _program_context()
+        context, parent = current_context(), None
+        if context:  # in most programs there is nothing in it
+            context, parent = _without_ours(context)
         record.context = context
         if parent is not None:
             record.parent = OuterParent(
@@ -117,11 +112,14 @@ class RecordContext:
             else:
                 _draw_ids(record, self._ids)
             return True
-        ids = chosen_generator(tracer.id_generator, self._ids)
-        if record.parent is None and takes_all(tracer) and isinstance(ids, UrandomIdGenerator):
+        if (
+            record.parent is None
+            and tracer.sampler in TAKE_ALL
+            and type(tracer.id_generator) in _NOT_CHOSEN
+        ):
             record.trace_flags = SAMPLED_WITH_RANDOM_ID
             return True
-        _draw_ids(record, ids)
+        _draw_ids(record, chosen_generator(tracer.id_generator, self._ids))
         name, phase = head_of(record)
         decision = decide(tracer, record.trace_id, name.strip(), phase, context)
         if decision is None and record.requested and not takes_none(tracer):
@@ -158,7 +156,7 @@ class RecordContext:
 
     def goes_on(self, record: Record) -> bool:
         """See :class:`StepContext`."""
-        _, current = _program_context()
+        _, current = _without_ours(current_context())
         parent = record.parent
         if parent is None or current is None:
             return parent is None and current is None
@@ -177,37 +175,34 @@ class RecordContext:
             return
         outer = current_context()
         stack = self._attachments.stack
-        if stack and stack[-1].context is outer and stack[-1].record is record:
-            return
         # As in most programs there is nothing in it.
         before = trace.get_current_span(outer) if outer else trace.INVALID_SPAN
-        if type(before) is OpenStepSpan and before.shows(record):
+        if type(before) is OpenStepSpan and before.record is record:
             return
-        if stack and stack[-1].record is not record:  # one that was broken off
-            self.detach(stack[-1].record)
+        if stack and stack[-1][1].record is not record:  # one that was broken off
+            self.detach(stack[-1][1].record)
         if type(before) is OpenStepSpan:
             self.leave_closed()
             outer, before = _without_closed(current_context())
         span = OpenStepSpan(record, self._open_span, self.settle, before, outer)
         context = context_api.Context({**outer, _SPAN_KEY: span})
-        stack.append(_Attachment(record, span, context))
+        stack.append((context, span))
         make_current(context)
 
-    def detach(self, record: Record) -> None:
-        """Undo `attach` where `record` is still current in this thread.
+    def detach(self, record: Record | None) -> None:
+        """Undo `attach` where `record` is still current in this thread; what was closed halfway, where that is None.
 
         Where another context is, the program has put it there: resetting with a stale token would bring back one that
         is over.
         """
         stack = self._attachments.stack
-        while stack and stack[-1].record is record:
-            attachment = stack.pop()
-            try:
-                attachment.span.close()
-            finally:
-                if current_context() is attachment.context:
-                    # Not by the token: the API's `detach` swallows what a signal handler raises in it.
-                    make_current(attachment.span.outer)
+        while stack and stack[-1][1].record is record:
+            context, span = stack[-1]
+            span.record = None
+            if current_context() is context:
+                # Not by the token: the API's `detach` swallows what a signal handler raises in it.
+                make_current(span.outer)
+            stack.pop()
 
     def leave_closed(self) -> None:
         """Go back to what was current before a record that is closed, where the program has put its context back.
@@ -218,7 +213,7 @@ class RecordContext:
         span = trace.get_current_span(current)
         if (
             isinstance(span, OpenStepSpan)
-            and not span.is_open
+            and span.record is None
             and current == trace.set_span_in_context(span, span.outer)
         ):
             make_current(span.outer)
@@ -234,16 +229,15 @@ def _draw_ids(record: Record, ids: IdGenerator) -> None:
 def _without_closed(context: context_api.Context) -> tuple[context_api.Context, trace.Span]:
     """Return `context` and its span, or what that shows where it is closed, so that closed ones do not pile up."""
     shown = span = trace.get_current_span(context)
-    while isinstance(span, OpenStepSpan) and not span.is_open:
+    while isinstance(span, OpenStepSpan) and span.record is None:
         span = span.before
     return (context if span is shown else trace.set_span_in_context(span, context)), span
 
 
-def _program_context() -> tuple[context_api.Context, trace.SpanContext | None]:
-    """Return the current context as it would be without us, and that of its span; None where it has none."""
-    context = current_context()
-    if not context:  # as in most programs
-        return context, None
+def _without_ours(
+    context: context_api.Context,
+) -> tuple[context_api.Context, trace.SpanContext | None]:
+    """Return `context`, the current one, as it would be without us, and that of its span; None where it has none."""
     shown = span = trace.get_current_span(context)
     while isinstance(span, OpenStepSpan):
         span = span.before

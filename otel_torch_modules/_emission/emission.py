@@ -34,7 +34,6 @@ class Emission:
         deliveries: is told what became of records.
         tracer_provider: to use instead of the program's global one.
         on_found: called when the tracer provider is known.
-        short_of_room: whether a record that opens should do without its modules.
         services: how spans are parted between services.
     """
 
@@ -47,7 +46,6 @@ class Emission:
         deliveries: Deliveries,
         tracer_provider: trace.TracerProvider | None,
         on_found: Callable[[], None],
-        short_of_room: Callable[[], bool],
         services: str = "one",
     ) -> None:
         self._deliveries = deliveries
@@ -64,13 +62,7 @@ class Emission:
         self.measure = self._measurement.step_ended
         self.measure_modules_left_out = self._measurement.modules_left_out
         self.measure_left_out = self._measurement.left_out_step_ended
-        self.context = RecordContext(
-            open_span,
-            self._provider,
-            self._provider.prepare,
-            identity,
-            short_of_room=short_of_room,
-        )
+        self.context = RecordContext(open_span, self._provider, self._provider.prepare, identity)
 
     def _resource(self) -> Resource:
         resource: Resource | None = getattr(self._provider.resolve(), "resource", None)

@@ -32,7 +32,7 @@ _usable: dict[tuple[str, str], bool] = {}
 
 def tracer_provider() -> trace.TracerProvider | None:
     """Return what the API returns; None where it would raise."""
-    if sdk.provider_is_set():
+    if sdk.api._TRACER_PROVIDER is not None:
         return trace.get_tracer_provider()
     return _asked(OTEL_PYTHON_TRACER_PROVIDER, trace.get_tracer_provider)
 

@@ -39,27 +39,15 @@ class OpenStepSpan(trace.Span):
         before: trace.Span,
         outer: context_api.Context,
     ) -> None:
-        self._record: Record | None = record
+        self.record: Record | None = record
+        """What it is the span of; None once that is closed."""
         self._open_span = open_span
         self._settle = settle
         self.before = before
         self.outer = outer  # the whole context that `before` was current in
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the record has not been closed yet."""
-        return self._record is not None
-
-    def shows(self, record: Record) -> bool:
-        """Return whether this is the span of `record`, and still open."""
-        return self._record is record
-
-    def close(self) -> None:
-        """Become transparent, and let go of the record."""
-        self._record = None
-
     def get_span_context(self) -> SpanContext:
-        record = self._record
+        record = self.record
         if record is None:
             return self.before.get_span_context()
         try:
@@ -77,7 +65,7 @@ class OpenStepSpan(trace.Span):
             return self.before.get_span_context()
 
     def is_recording(self) -> bool:
-        return self.before.is_recording() if self._record is None else True
+        return self.before.is_recording() if self.record is None else True
 
     def end(self, end_time: int | None = None) -> None:
         """Do nothing: the record ends when the step does."""
@@ -124,7 +112,7 @@ class OpenStepSpan(trace.Span):
         self.add_event(semconv.EXCEPTION_EVENT, described, timestamp)
 
     def _note(self, method: str, arguments: Callable[[], tuple[Any, ...]]) -> None:
-        record = self._record
+        record = self.record
         if record is None:
             getattr(self.before, method)(*arguments())
             return

@@ -87,21 +87,24 @@ class LazyTracerProvider:
             self._ours.forget_exporters()
 
     def peek(self) -> trace.TracerProvider | None:
-        """Return the provider if there is one already. Cheap: for the training thread."""
+        """Return the provider if there is one already."""
+        self.peek_tracer()
+        return self._provider
+
+    def peek_tracer(self) -> trace.Tracer | None:
+        """Return the tracer of ours of `peek`'s provider: the same as long as the provider is.
+
+        Cheap: for the training thread.
+        """
         provider = self._provider
-        if provider is None or (provider is self._ours and sdk.provider_is_set()):
+        if provider is None or (provider is self._ours and sdk.api._TRACER_PROVIDER is not None):
             theirs = self._given or program_provider()
             if theirs is not None:  # also where the program has set it after its first step
                 self._settle(theirs)
-                return theirs
-        return provider
-
-    def peek_tracer(self) -> trace.Tracer | None:
-        """Return the tracer of ours of `peek`'s provider: the same as long as the provider is."""
-        provider = self.peek()
+                provider = theirs
         if provider is not self._tracer_of:
-            self._tracer_of = provider
             self._tracer = None if provider is None else tracer_of(provider, SCOPE_NAME)
+            self._tracer_of = provider  # last: the worker asks too
         return self._tracer
 
     def prepare(self) -> None:

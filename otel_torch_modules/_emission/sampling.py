@@ -23,8 +23,11 @@ from opentelemetry.trace import SpanKind, TraceFlags
 from otel_torch_modules import semconv
 from otel_torch_modules._texts import encodable_attributes
 
-# There is no need to ask them, which costs as much as all else that opens a record.
-_ALL = (ALWAYS_ON, DEFAULT_ON)
+TAKE_ALL = (ALWAYS_ON, DEFAULT_ON)
+"""Samplers that take every span without a parent, whatever its id.
+
+There is no need to ask them, which costs as much as all else that opens a record.
+"""
 
 _RANDOM_TRACE_ID: int = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)  # not in early versions
 
@@ -37,11 +40,6 @@ class Decision(NamedTuple):
     trace_flags: int
     trace_state: Any
     attributes: Mapping[str, Any] = MappingProxyType({})  # on top of their own
-
-
-def takes_all(tracer: Tracer) -> bool:
-    """Return whether the sampler of `tracer` takes every span without a parent, whatever its id."""
-    return tracer.sampler in _ALL
 
 
 def takes_none(tracer: Tracer) -> bool:
@@ -62,7 +60,7 @@ def decide(
         context: with the parent of the first span as its current span.
     """
     parent = trace.get_current_span(context).get_span_context()
-    if not parent.is_valid and takes_all(tracer):
+    if not parent.is_valid and tracer.sampler in TAKE_ALL:
         return Decision(TraceFlags.SAMPLED | _random_flag(tracer), None)
     attributes = {semconv.PHASE: phase}
     result = tracer.sampler.should_sample(context, trace_id, name, SpanKind.INTERNAL, attributes)

@@ -22,6 +22,7 @@ from typing import Any, Final, cast
 
 from opentelemetry import context as context_api
 from opentelemetry import metrics, trace
+from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.metrics import _internal as metrics_internal
 from opentelemetry.sdk.metrics.export import MetricExporter
 from opentelemetry.sdk.resources import Resource
@@ -145,25 +146,30 @@ def stand_in(provider: TracerProvider) -> Callable[[], None]:
 
 
 _RUNTIME_CONTEXT: Final = getattr(context_api, "_RUNTIME_CONTEXT", None)
+_VARIABLE: Final = (
+    getattr(_RUNTIME_CONTEXT, "_current_context", None)
+    if type(_RUNTIME_CONTEXT) is ContextVarsRuntimeContext  # and none of the program's choice
+    else None
+)
 
 current_context: Final[Callable[[], context_api.Context]] = getattr(
-    _RUNTIME_CONTEXT, "get_current", context_api.get_current
+    _VARIABLE, "get", context_api.get_current
 )
-"""As of the API, which is a call around it."""
+"""As of the API, which makes two calls around it."""
 
 make_current: Final[Callable[[context_api.Context], object]] = getattr(
-    _RUNTIME_CONTEXT, "attach", context_api.attach
+    _VARIABLE, "set", context_api.attach
 )
 """The same."""
 
 
-def provider_is_set() -> bool:
-    """Return whether the process has a global tracer provider.
+api: Final[Any] = trace
+"""Its ``_TRACER_PROVIDER`` is the process's global tracer provider, None while there is none.
 
-    To have one returned takes a look into the environment each time, which raises and catches two errors where there is
-    none: ten times as long.
-    """
-    return trace._TRACER_PROVIDER is not None
+To have one returned takes a look into the environment each time, which raises and catches two errors where there is
+none: ten times as long.
+"""
+api._TRACER_PROVIDER  # noqa: B018 - it is there
 
 
 def meter_provider_is_set() -> bool:

@@ -23,13 +23,8 @@ _SLOTS_PER_RECORD = 50  # for what it has beside its log
 _NEARLY_FULL = 0.75
 
 
-class _Waiting:
-    __slots__ = ("order", "record", "size")
-
-    def __init__(self, order: int, record: Record, size: int) -> None:
-        self.order = order
-        self.record = record
-        self.size = size  # slots
+_Waiting = tuple[int, Record, int]
+"""In the order of these numbers all came; the last is the size in slots. A plain tuple, for one is made each step."""
 
 
 class RecordQueue:
@@ -65,19 +60,18 @@ class RecordQueue:
         """How much waits."""
         return self._slots * _BYTES_PER_SLOT
 
-    @property
-    def nearly_full(self) -> bool:
-        """Whether a step that opens now should do without its modules."""
+    def is_nearly_full(self) -> bool:
+        """Return whether a record that opens now should do without its modules."""
         return self._slots > self._most * _NEARLY_FULL
 
     def put(self, record: Record) -> bool:
         """Add `record`; return False where there is no room for it."""
-        size = _size(record)
+        size = _SLOTS_PER_RECORD + len(record.log)
         with self._lock:
             if self._slots + size > self._most and not self._make_room(record, size):
                 self._lose(record.kind)
                 return False
-            waiting = _Waiting(next(self._orders), record, size)
+            waiting = next(self._orders), record, size
             self._slots += size
             (self._steps if record.kind == "step" else self._evaluations).append(waiting)
         return True
@@ -87,7 +81,7 @@ class RecordQueue:
         """The record that came first, unless it goes before it is taken; None where there is none."""
         with self._lock:
             queue = self._queue_of_first()
-            return queue[0].record if queue else None
+            return queue[0][1] if queue else None
 
     def take(self) -> Record | None:
         """Return the record that came first; None where there is none."""
@@ -95,16 +89,16 @@ class RecordQueue:
             queue = self._queue_of_first()
             if not queue:
                 return None
-            taken = queue.popleft()
+            _, record, size = queue.popleft()
             if queue is self._steps:
                 self._cut = max(0, self._cut - 1)
-            self._slots -= taken.size
-            return taken.record
+            self._slots -= size
+            return record
 
     def _queue_of_first(self) -> deque[_Waiting]:
         """Return the queue in which the record is that came first; an empty one where there is none."""
         steps, evaluations = self._steps, self._evaluations
-        if steps and (not evaluations or steps[0].order < evaluations[0].order):
+        if steps and (not evaluations or steps[0][0] < evaluations[0][0]):
             return steps
         return evaluations
 
@@ -120,24 +114,20 @@ class RecordQueue:
         if record.kind != "step":
             return False
         while self._slots + size > self._most and self._evaluations:
-            gone = self._evaluations.popleft()
-            self._slots -= gone.size
-            self._lose(gone.record.kind)
+            _, gone, freed = self._evaluations.popleft()
+            self._slots -= freed
+            self._lose(gone.kind)
         while self._slots + size > self._most and self._cut < len(self._steps):
-            self._leave_modules_out(self._steps[self._cut])
+            self._steps[self._cut] = self._without_modules(*self._steps[self._cut])
             self._cut += 1
         return self._slots + size <= self._most
 
-    def _leave_modules_out(self, waiting: _Waiting) -> None:
-        record = waiting.record
-        if record.phases_only:
-            return
-        record.log = cut_to_phases(record.log)
-        record.phases_only = record.truncated = True
-        self._slots -= waiting.size
-        waiting.size = _size(record)
-        self._slots += waiting.size
-
-
-def _size(record: Record) -> int:
-    return _SLOTS_PER_RECORD + len(record.log)
+    def _without_modules(self, order: int, record: Record, size: int) -> _Waiting:
+        if not record.phases_only:
+            before = len(record.log)
+            record.log = cut_to_phases(record.log)
+            record.phases_only = record.truncated = True
+            freed = before - len(record.log)
+            self._slots -= freed
+            size -= freed
+        return order, record, size

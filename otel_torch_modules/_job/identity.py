@@ -132,11 +132,12 @@ class JobIdentity:
 
     def part(self) -> Part:
         """Return what this rank records: the same object as long as it is the same rank."""
-        place = self._find_place()
-        if self._part is None or self._part.place is not place:
+        part = self._part
+        place = self._place or self._find_place()
+        if part is None or part.place is not place:
             rank = place.rank
-            self._part = Part(place, rank in self._ranks, rank in self._detail_ranks)
-        return self._part
+            part = self._part = Part(place, rank in self._ranks, rank in self._detail_ranks)
+        return part
 
     def shared_ids(self, record: Record) -> StepIds | None:
         """Return the ids of the step or evaluation of `record` that all ranks share, and say so in it.

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.cost.spending import Spending
+from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.requests import Requests
+from otel_torch_modules._recording.torch_private.process_group import process_groups
 from otel_torch_modules._records import Record
 from otel_torch_modules._step_context import StepContext
 from otel_torch_modules.config import Config
@@ -20,6 +22,8 @@ class Admission:
         context: makes a record the program's current span.
         submit: takes a finished record; must not block.
         leave_out: takes a step that has ended and was not recorded; must not block.
+        short_of_room: whether a record that opens should do without its modules, as too much waits to be sent.
+        losses: end with a record that is whole.
         spending: decides how deep records go; None where there is no budget and all are full.
         causes: are in the log of a record that closes, whatever modules did.
         requests: for steps, while the job runs; None where nobody can ask.
@@ -31,6 +35,8 @@ class Admission:
         context: StepContext,
         submit: Callable[[Record], object],
         leave_out: Callable[[Record], object],
+        short_of_room: Callable[[], bool],
+        losses: Losses,
         spending: Spending | None,
         causes: Causes,
         requests: Requests | None,
@@ -38,6 +44,8 @@ class Admission:
         self._config = config
         self._submit = submit
         self._leave_out = leave_out
+        self._short_of_room = short_of_room
+        self._losses = losses
         self._spending = spending
         self._causes = causes
         self._requests = requests
@@ -58,7 +66,8 @@ class Admission:
         """Return whether `record`, a step that opens, is recorded."""
         assert record.index is not None
         record.step_name = self._config.step_name
-        self._causes.record_opens()
+        for look in self._causes.on_opening:
+            look()
         if self._spending is not None:
             self._spending.step_opens()
         request = None if self._requests is None else self._requests.step_opens(record.index)
@@ -69,7 +78,7 @@ class Admission:
                 record.requested
                 or ("train" in self._config.phases and self._config.schedule.records(record.index))
             )
-            and self.context.open(record)
+            and self._open(record)
         )
         if not recorded:
             return False
@@ -78,23 +87,28 @@ class Admission:
             record.phases_only = not has_modules
         elif self._spending is not None:
             self._spending.set_depth_of_step(record)
-        if not record.phases_only:
+        if process_groups and not record.phases_only:
             self._causes.modules_open()
         return True
 
-    def close_step(self, record: Record) -> None:
-        """Send off a step that is over; of one that was not recorded it is known when it began and ended.
+    def close(self, record: Record) -> None:
+        """Send off a record that is over; of a step that was not recorded it is known when it began and ended.
 
         Nothing is done where somebody has done so.
         """
         if record.lost or next(record.senders) > 0:
             return
-        if not (record.log or record.sent_bare):
-            self._leave_out(record)
-            return
-        if self._spending is not None:
-            self._spending.step_closes(record, self._causes.take_launched())
-        self._send(record)
+        if record.kind == "step":
+            if not (record.log or record.sent_bare):
+                self._leave_out(record)
+                return
+            if self._spending is not None:
+                self._spending.step_closes(record, self._causes.take_launched())
+        if any(self._causes.pending):
+            self._causes.put_into(record)
+        self._submit(record)
+        if self._losses.in_a_row:
+            self._losses.end_with_a_whole_record()
 
     @property
     def admits_dataset_calls(self) -> bool:
@@ -112,16 +126,14 @@ class Admission:
 
     def open_evaluation(self, record: Record) -> bool:
         """Return whether `record`, an evaluation that opens, is recorded."""
-        self._causes.record_opens()
-        return self.context.open(record)
+        for look in self._causes.on_opening:
+            look()
+        return self._open(record)
 
-    def open_apart(self, record: Record) -> bool:
-        """Return whether `record`, a checkpoint between two steps, is recorded."""
-        return self.context.open(record)
-
-    def close_apart(self, record: Record) -> None:
-        """Send it off."""
-        self._send(record)
+    def send_apart(self, record: Record) -> None:
+        """Send off what lies between two steps, if that is recorded."""
+        if self._open(record):
+            self.close(record)
 
     def open_forward(self, record: Record) -> None:
         """Decide whether the forward that opens in the evaluation `record` has modules."""
@@ -133,11 +145,9 @@ class Admission:
         if self._spending is not None:
             self._spending.evaluation_closes(events, self._causes.take_launched())
 
-    def close_evaluation(self, record: Record) -> None:
-        """Send off an evaluation that is over, unless somebody has."""
-        if next(record.senders) == 0:
-            self._send(record)
-
-    def _send(self, record: Record) -> None:
-        self._causes.put_into(record)
-        self._submit(record)
+    def _open(self, record: Record) -> bool:
+        if not self.context.open(record):
+            return False
+        if self._short_of_room():
+            record.phases_only = record.truncated = True
+        return True

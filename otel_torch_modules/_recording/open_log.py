@@ -33,8 +33,7 @@ class OpenLog:
         self.log = None if record is None else record.log
         self.phases_only = record is not None and record.phases_only
         self.stamps = None if record is None else record.stamps
-        if record is not None:
-            self.has_room()
+        self.marks_end = 0  # as far as is known: who marks asks
 
     def has_room(self) -> bool:
         """Return whether nodes may be marked now, and note until when: see `live_marks`."""

@@ -57,7 +57,6 @@ class Training:
             deliveries=self._deliveries,
             tracer_provider=tracer_provider,
             on_found=lambda: self._engine.start(),
-            short_of_room=lambda: False,
         )
         self._engine = Engine(
             self._emission,

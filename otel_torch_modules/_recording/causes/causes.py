@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from otel_torch_modules._recording.causes.checkpoints import Checkpoints, Loop
 from otel_torch_modules._recording.causes.collectives import Collectives
@@ -11,7 +11,7 @@ from otel_torch_modules._recording.causes.compilation import Compilation
 from otel_torch_modules._recording.causes.device_memory import DeviceMemory
 from otel_torch_modules._recording.causes.garbage_collection import GarbageCollection
 from otel_torch_modules._recording.causes.happened import Happened
-from otel_torch_modules._recording.causes.host import Host
+from otel_torch_modules._recording.causes.host import HOST
 from otel_torch_modules._recording.causes.loop_calls import LoopCalls
 from otel_torch_modules._recording.causes.measures import Measure, Measures
 from otel_torch_modules._recording.recorder import Recorder
@@ -46,16 +46,19 @@ class Causes:
             "loop": LoopCalls(happened),
         }
         self._watching = [watch for name, watch in watching.items() if name in chosen]
-        measuring: dict[str, Measure] = {"host": Host(), "memory": DeviceMemory()}
-        self.measures = Measures([of for name, of in measuring.items() if name in chosen])
+        measuring: dict[str, tuple[Measure, ...]] = {"host": HOST, "memory": (DeviceMemory(),)}
+        measures = [each for name, of in measuring.items() if name in chosen for each in of]
+        self.measures = Measures(measures)
         """Of each step; told where it begins and ends."""
-        self._on_opening = [
+        self.on_opening = [
             watch.record_opens for watch in (compilation, checkpoints) if watch in self._watching
         ]
+        """To be called where a step or an evaluation opens."""
         self._collecting = [
             watch.collect for watch in (compilation, garbage) if watch in self._watching
         ]
-        self._pending = [happened.kept, compilation.ended, garbage.stops]
+        self.pending = happened.kept, compilation.ended, garbage.stops
+        """Where all of these are empty there is nothing to put into a record."""
 
     def install(self) -> None:
         """Watch for them from now on."""
@@ -67,17 +70,8 @@ class Causes:
         for watch in reversed(self._watching):
             watch.uninstall()
 
-    def also_on_opening(self, look: Callable[[], None]) -> None:
-        """Have `look` called too where a step or an evaluation opens."""
-        self._on_opening.append(look)
-
-    def record_opens(self) -> None:
-        """Take note that a step or an evaluation opens."""
-        for look in self._on_opening:
-            look()
-
     def modules_open(self) -> None:
-        """Take note that a step opens whose modules are recorded."""
+        """Take note that a step opens whose modules are recorded, while there is a process group."""
         if self._collectives in self._watching:
             self._collectives.modules_open()
 
@@ -87,11 +81,10 @@ class Causes:
 
     def put_into(self, record: Record) -> None:
         """Write what happened in the time of `record`, which is complete, into its log. Called on any thread."""
-        if any(self._pending):
-            with self._lock:
-                for collect in self._collecting:
-                    collect()
-                self._happened.put_into(record)
+        with self._lock:
+            for collect in self._collecting:
+                collect()
+            self._happened.put_into(record)
 
     def forget(self) -> None:
         """Forget what happened: in a forked child, for it is the parent's."""

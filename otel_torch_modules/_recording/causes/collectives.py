@@ -15,8 +15,6 @@ from functools import cache, partial
 from time import perf_counter_ns as now
 from typing import Any, Final, NamedTuple
 
-from torch import distributed
-
 from otel_torch_modules._events import COLLECTIVE, Detail
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import inform
@@ -31,8 +29,6 @@ from otel_torch_modules._recording.torch_private.collectives import (
 )
 
 _logger = logging.getLogger(__name__)
-
-_IS_AVAILABLE: Final = distributed.is_available()  # built into this torch
 
 _NOW: Final = iter(now, None)  # gives the time, each time
 _name_of: Final = cache(str)  # of a dtype
@@ -101,8 +97,8 @@ class Collectives:
             undo()
 
     def modules_open(self) -> None:
-        """Stand before torch's kernels, if there is a process group: a step opens whose modules are recorded."""
-        if self._undo is None and _IS_AVAILABLE and distributed.GroupMember.WORLD is not None:
+        """Stand before torch's kernels: a step opens whose modules are recorded, while there is a process group."""
+        if self._undo is None:
             self._undo = bool  # not once more, whatever comes of it
             self._listening[0] = self
             try:

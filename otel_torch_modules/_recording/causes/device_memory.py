@@ -11,7 +11,11 @@ from typing import Any, Final, NamedTuple
 import torch
 
 from otel_torch_modules._events import Varying
-from otel_torch_modules._recording.torch_private.devices import device_in_use, device_memory_stats
+from otel_torch_modules._recording.torch_private.devices import (
+    accelerator,
+    device_in_use,
+    device_memory_stats,
+)
 from otel_torch_modules._records import (
     MEMORY_ALLOC_RETRIES,
     MEMORY_ALLOCATED,
@@ -44,7 +48,7 @@ class DeviceMemory:
 
     def read(self) -> Counted | None:
         """See `Measure`; None where this process has used no device."""
-        device = device_in_use()
+        device = None if accelerator() is None else device_in_use()
         stats = None if device is None else device_memory_stats(device)
         return Counted(device, stats) if device is not None and stats else None
 

@@ -6,7 +6,7 @@ What follows from it is computed on the worker's thread.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import get_ident
 from typing import Any, Protocol
 
@@ -19,8 +19,9 @@ _NEVER = -1  # no step begins there
 class Measure(Protocol):
     """Counts that go on for as long as the process, of the thread that reads them."""
 
-    def read(self) -> Any:
-        """Return how they stand."""
+    @property
+    def read(self) -> Callable[[], Any]:
+        """Returns how they stand."""
 
     def since(self, before: Any, after: Any) -> Mapping[Varying, Any]:
         """Return what is said of a step, given how they stood when it began and when it ended."""
@@ -53,7 +54,9 @@ class Measures:
     def step_ends(self, record: Record, end: int) -> None:
         """Keep in `record` how they stood when it began and stand now; it may end once more."""
         if self._measures and self._thread == get_ident():  # not where autograd's thread ends it
-            last = [read() for read in self._reads]
+            last = []
+            for read in self._reads:
+                last.append(read())
             self._last, self._ended = last, end
             record.readings = self._began, last
 

@@ -129,7 +129,7 @@ class Border:
         for forward in forwards:
             record.log += forward.log
         record.end = record.log[3 - WIDTH]
-        self._admission.close_evaluation(record)
+        self._admission.close(record)
 
 
 _Known = dict[int, weakref.ref[nn.Module]]

@@ -105,7 +105,7 @@ class CurrentStep:
         if index is None:
             index = self.index
         self.index = index + 1
-        self.apart.step_opens()
+        self.apart.before = None
         record = Record("step", index, start, clock_offset(), lost=lost)
         step = self.step = OpenStep(record, recorded=False)
         self._thread = step.thread
@@ -201,11 +201,11 @@ class CurrentStep:
                 self._border.give_back(step.leave_early_roots(), self._index_before)
             step.record.end = self.end
             if self.by_hand:  # what comes after is in none
-                self.apart.follow(step)
+                self.apart.before = step.record if step.recorded else None
                 if step.recorded:
                     self.measures.step_ends(step.record, self.end)
             self.step = None  # from here on it is another's
-            self._admission.close_step(step.record)
+            self._admission.close(step.record)
 
     def hand_over_idle(self) -> None:
         """Send off what ended a while ago, or in a thread that is gone."""
@@ -220,7 +220,7 @@ class CurrentStep:
 
     def _send(self, record: Record) -> None:
         record.end = self.end
-        self._admission.close_step(record)
+        self._admission.close(record)
 
     def drop(self) -> None:
         """Let there be none, and let nobody train, as far as is known."""

@@ -150,7 +150,6 @@ class Fetches(threading.local):
         if self.calls is None and self._slots < _MOST_SLOTS:
             self.calls = OpenLog()
             self.calls.log = []
-            self.calls.has_room()
         return self.calls
 
     def wait(self, start: int, thread: int) -> Wait:

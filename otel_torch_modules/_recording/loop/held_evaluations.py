@@ -99,7 +99,7 @@ class HeldEvaluations:
         try:
             record = evaluation.close()
             if record is not None:
-                self._admission.close_evaluation(record)
+                self._admission.close(record)
         except BaseException as error:  # it costs no other record, such as the step that opens
             self._losses.add(error, "where an evaluation is handed over")
             if is_interruption(error):

@@ -62,7 +62,7 @@ class Hindsight:
         log, roots = step.leave_from(number)
         self._admission.context.detach(step.record)
         current.step = None  # from here on it is another's
-        self._admission.close_step(step.record)
+        self._admission.close(step.record)
         step = current.make(begin_of(log, 0), None, lost=False)
         step.roots, step.backwards, step.training = roots, backwards, training
         step.first_reached = 0 if backwards else None

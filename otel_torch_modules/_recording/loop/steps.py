@@ -56,6 +56,7 @@ class Steps:
         leave_out: takes a step that has ended and was not recorded; must not block.
         losses: told of what an error of ours has cost.
         causes: of what takes time beside modules.
+        short_of_room: whether a record that opens should do without its modules, as too much waits to be sent.
         device_events: are taken of each step; None for none.
         spending: decides how deep records go; None where there is no budget and all are full.
         requests: for steps, while the job runs; None where nobody can ask.
@@ -73,13 +74,16 @@ class Steps:
         losses: Losses,
         causes: Causes,
         hurry: Callable[[], Callable[[object], None]],
+        short_of_room: Callable[[], bool] = bool,
         device_events: DeviceEvents | None = None,
         spending: Spending | None = None,
         requests: Requests | None = None,
     ) -> None:
         self._losses = losses
         self._recorder = recorder
-        self._admission = Admission(config, context, submit, leave_out, spending, causes, requests)
+        self._admission = Admission(
+            config, context, submit, leave_out, short_of_room, losses, spending, causes, requests
+        )
         self._border = Border(recorder, self._admission)
         self._current = CurrentStep(
             recorder, self._admission, self._border, causes.measures, hurry, device_events

@@ -196,8 +196,9 @@ class TrainingLoop:
         if not (elsewhere or step is None or step.ended):
             return False
         record = Record("checkpoint", None, start, clock_offset(), end=end)
-        record.link = current.apart.follow(step)
         record.log = [event, thread.code, start, end, detail]
+        if step is not None:
+            current.apart.before = step.record if step.recorded else None
         if not elsewhere:
             if step is not None:
                 self._iterations.step_left(step)

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from otel_torch_modules._interruption import is_interruption
 
 
-def device_in_use() -> torch.device | None:
-    """Return the device of the accelerator that is current in this thread; None where this process has used none."""
+def _accelerator_of_early_torch() -> torch.device | None:
     try:
-        accelerator = torch._C._accelerator_getAccelerator()
-    except RuntimeError as error:  # torch 2.6, where there is none
+        return torch._C._accelerator_getAccelerator()
+    except RuntimeError as error:  # there is none
         if is_interruption(error):
             raise
         return None
-    if accelerator is None:
+
+
+accelerator: Final[Callable[[], torch.device | None]] = (
+    _accelerator_of_early_torch
+    if torch.__version__.startswith("2.6.")
+    else torch._C._accelerator_getAccelerator
+)
+"""Return the kind of accelerator that there is; None where there is none, as far as is known now."""
+
+
+def device_in_use() -> torch.device | None:
+    """Return the device of the accelerator that is current in this thread; None where this process has used none."""
+    kind = accelerator()
+    if kind is None:
         return None
-    module = getattr(torch, accelerator.type, None)
+    module = getattr(torch, kind.type, None)
     if not getattr(module, "is_initialized", bool)():  # what asked on would begin to use it
         return None
-    return torch.device(accelerator.type, torch._C._accelerator_getDeviceIndex())
+    return torch.device(kind.type, torch._C._accelerator_getDeviceIndex())
 
 
 def turn_to_device(device: torch.device) -> None:

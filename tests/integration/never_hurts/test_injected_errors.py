@@ -145,7 +145,7 @@ SAYING = {
 }
 
 # Where these fail at every call nobody can take back what is current.
-DETACHING = {"RecordContext.detach", "OpenStepSpan.close"}
+DETACHING = {"RecordContext.detach"}
 
 
 @cache

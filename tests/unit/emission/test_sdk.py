@@ -148,16 +148,16 @@ def test_is_no_meter_provider(run_program: Callable[..., CompletedProcess[str]])
 test_meter_provider_is_set = test_is_no_meter_provider  # both, in one process
 
 
-def test_provider_is_set(run_program: Callable[..., CompletedProcess[str]]) -> None:
+def test_api(run_program: Callable[..., CompletedProcess[str]]) -> None:
     done = run_program(
         "from opentelemetry import trace\n"
         "from opentelemetry.sdk.trace import TracerProvider\n"
-        "from otel_torch_modules._emission.sdk import provider_is_set\n"
-        "print(provider_is_set())\n"
+        "from otel_torch_modules._emission.sdk import api\n"
+        "print(api._TRACER_PROVIDER is not None)\n"
         "trace.get_tracer_provider()\n"
-        "print(provider_is_set())\n"
+        "print(api._TRACER_PROVIDER is not None)\n"
         "trace.set_tracer_provider(TracerProvider())\n"
-        "print(provider_is_set())\n"
+        "print(api._TRACER_PROVIDER is not None)\n"
     )
     assert (done.stdout, done.stderr) == ("False\nFalse\nTrue\n", "")
 

@@ -31,7 +31,8 @@ def evaluation(index: int) -> Record:
 
 def room_for(*records: Record) -> int:
     """Return the bytes that these take."""
-    return sum(map(record_queue._size, records)) * record_queue._BYTES_PER_SLOT
+    slots = [record_queue._SLOTS_PER_RECORD + len(record.log) for record in records]
+    return sum(slots) * record_queue._BYTES_PER_SLOT
 
 
 def drained(queue: RecordQueue) -> list[tuple[str, int | None, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from otel_torch_modules._recording.torch_private.devices import (
+    accelerator,
     device_in_use,
     device_memory_stats,
     graph_classes,
@@ -13,8 +14,9 @@ from otel_torch_modules._recording.torch_private.devices import (
 )
 
 
-def test_device_in_use_and_device_memory_stats() -> None:
-    device = device_in_use()
+def test_accelerator_and_device_in_use_and_device_memory_stats() -> None:
+    kind, device = accelerator(), device_in_use()
+    assert device is None or (kind is not None and device.type == kind.type)
     assert device is None or device_memory_stats(device)  # most often none is used
 
 
