@@ -76,7 +76,8 @@ class ExportingReader(MetricReader):
         with sdk.uninstrumented():
             result = self._exporter.export(metrics_data, timeout_millis=timeout_millis)
         failed = result is not MetricExportResult.SUCCESS
-        self._heard("the receiver does not take them" if failed else "")
+        reason = getattr(self._exporter, "reason", "") or "the receiver does not take them"
+        self._heard(reason if failed else "")
 
     def _heard(self, trouble: str) -> None:
         """Say once that metrics are lost, and once that they are not any more."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from importlib.metadata import EntryPoint
+from typing import Final, TypeVar
 
 from opentelemetry.environment_variables import (
     OTEL_METRICS_EXPORTER,
@@ -45,7 +46,8 @@ from opentelemetry.sdk.trace.sampling import (
 )
 
 from otel_torch_modules._emission.global_providers import given_meter_provider
-from otel_torch_modules._emission.otlp.metric_connection import metric_arguments
+from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
+from otel_torch_modules._emission.otlp.signal import METRICS, TRACES, Signal
 from otel_torch_modules._entry_points import entry_point, made, setting_up
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._otlp_values import GRPC, HTTP, protocol_of
@@ -53,7 +55,6 @@ from otel_torch_modules._otlp_values import GRPC, HTTP, protocol_of
 _Made = TypeVar("_Made")
 
 _OTLP: Final = {GRPC: "otlp_proto_grpc", HTTP: "otlp_proto_http"}
-_OF_OTLP: Final = {name: protocol for protocol, name in _OTLP.items()}
 _STANDARD: Final = "opentelemetry.exporter.otlp.proto"
 
 _QUEUE: Final = 2_048
@@ -84,16 +85,7 @@ def trace_exporters(values: Mapping[str, str]) -> list[SpanExporter]:
 
     def make(name: str) -> SpanExporter:
         point = entry_point(OTEL_TRACES_EXPORTER, name)
-        # The standard ones are not imported: they bring the SDK for logs along, which starts threads.
-        if point.module == f"{_STANDARD}.grpc.trace_exporter":
-            from otel_torch_modules._emission.otlp.grpc import GrpcRequestExporter
-
-            return GrpcRequestExporter(values)
-        if point.module == f"{_STANDARD}.http.trace_exporter":
-            from otel_torch_modules._emission.otlp.http import HttpRequestExporter
-
-            return HttpRequestExporter(values)
-        made: SpanExporter = point.load()()
+        made: SpanExporter = _sender(point, values, TRACES) or point.load()()
         return made
 
     return _all_made(make, OTEL_TRACES_EXPORTER, values.get(OTEL_TRACES_EXPORTER, "otlp"), values)
@@ -103,14 +95,29 @@ def metric_exporters(values: Mapping[str, str]) -> list[MetricExporter | MetricR
     """Make what ``OTEL_METRICS_EXPORTER`` names; nothing where it is unset or empty."""
 
     def make(name: str) -> MetricExporter | MetricReader:
-        standard = entry_point(OTEL_METRICS_EXPORTER, name).load()
-        arguments: dict[str, Any] = {}
-        if standard.__module__.startswith(f"{_STANDARD}."):
-            arguments = metric_arguments(_OF_OTLP[name], values)
-        made: MetricExporter | MetricReader = standard(**arguments)
+        point = entry_point(OTEL_METRICS_EXPORTER, name)
+        sender = _sender(point, values, METRICS)
+        if sender is not None:
+            from otel_torch_modules._emission.otlp.metric_exporter import OtlpMetricExporter
+
+            return OtlpMetricExporter(sender, values)
+        made: MetricExporter | MetricReader = point.load()()
         return made
 
     return _all_made(make, OTEL_METRICS_EXPORTER, values.get(OTEL_METRICS_EXPORTER, "none"), values)
+
+
+def _sender(point: EntryPoint, values: Mapping[str, str], signal: Signal) -> RequestExporter | None:
+    """Return ours in place of a standard exporter, which would bring the SDK for logs along, that starts threads."""
+    if point.module.startswith(f"{_STANDARD}.grpc."):
+        from otel_torch_modules._emission.otlp.grpc import GrpcRequestExporter
+
+        return GrpcRequestExporter(values, signal)
+    if point.module.startswith(f"{_STANDARD}.http."):
+        from otel_torch_modules._emission.otlp.http import HttpRequestExporter
+
+        return HttpRequestExporter(values, signal)
+    return None
 
 
 def _all_made(

@@ -16,8 +16,8 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from otel_torch_modules._emission.otlp.columns import ColumnsEncoder
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
-from otel_torch_modules._emission.otlp.grpc import METHOD
 from otel_torch_modules._emission.otlp.protobuf import Protobuf
+from otel_torch_modules._emission.otlp.signal import TRACES
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from tests.support.backend_programs import Program, find, free_ports
@@ -44,7 +44,7 @@ class FileCollector:
     """A collector that writes a line for each request."""
 
     def __init__(self, channel: grpc.Channel, path: Path) -> None:
-        self._export = channel.unary_unary(METHOD)
+        self._export = channel.unary_unary(TRACES.method)
         self._path = path
         self._read = 0  # bytes
 

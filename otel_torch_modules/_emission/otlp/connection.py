@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+from otel_torch_modules._emission.otlp.signal import Signal
 from otel_torch_modules._entry_points import made
 from otel_torch_modules._otlp_values import GRPC, HTTP, PORTS, parsed_headers, value_of
 
 _TIMEOUT_S = 10.0
 _LONGEST_S = 1e6  # twelve days: sockets and channels have no more
-_PATHS = {"TRACES": "v1/traces", "METRICS": "v1/metrics"}
 _VARIABLES = {GRPC: "GRPC", HTTP: "HTTP"}
 
 _Credentials = TypeVar("_Credentials")
@@ -34,24 +34,24 @@ class Connection(NamedTuple):
     client_certificate: str
 
     @classmethod
-    def over_grpc(cls, values: Mapping[str, str], signal: str = "TRACES") -> Connection:
+    def over_grpc(cls, values: Mapping[str, str], signal: Signal) -> Connection:
         """Return what `values`, all of which can be read, say of a `signal` over gRPC."""
-        endpoint = value_of("ENDPOINT", values, signal) or f"http://localhost:{PORTS[GRPC]}"
+        endpoint = value_of("ENDPOINT", values, signal.name) or f"http://localhost:{PORTS[GRPC]}"
         parts = urlsplit(endpoint)
-        insecure = value_of("INSECURE", values, signal)
+        insecure = value_of("INSECURE", values, signal.name)
         plain = parts.scheme != "https" and (
             insecure == "true" or (not insecure and parts.scheme == "http")
         )
-        return cls._of(parts.netloc or endpoint, plain, values, signal)
+        return cls._of(parts.netloc or endpoint, plain, values, signal.name)
 
     @classmethod
-    def over_http(cls, values: Mapping[str, str], signal: str = "TRACES") -> Connection:
+    def over_http(cls, values: Mapping[str, str], signal: Signal) -> Connection:
         """Return the same over HTTP."""
-        endpoint = values.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+        endpoint = values.get(f"OTEL_EXPORTER_OTLP_{signal.name}_ENDPOINT")
         if not endpoint:
             base = values.get("OTEL_EXPORTER_OTLP_ENDPOINT") or f"http://localhost:{PORTS[HTTP]}"
-            endpoint = f"{base.removesuffix('/')}/{_PATHS[signal]}"
-        return cls._of(endpoint, False, values, signal)
+            endpoint = f"{base.removesuffix('/')}/{signal.path}"
+        return cls._of(endpoint, False, values, signal.name)
 
     @classmethod
     def _of(
@@ -71,11 +71,11 @@ class Connection(NamedTuple):
 
 
 def credentials(
-    protocol: str, kind: type[_Credentials], values: Mapping[str, str], signal: str = "TRACES"
+    protocol: str, kind: type[_Credentials], values: Mapping[str, str], signal: Signal
 ) -> _Credentials | None:
     """Return what the entry point makes that a variable names for it, of that `kind`; None where there is none."""
     of = f"OTEL_PYTHON_EXPORTER_OTLP_{_VARIABLES[protocol]}"
-    for variable in (f"{of}_{signal}_CREDENTIAL_PROVIDER", f"{of}_CREDENTIAL_PROVIDER"):
+    for variable in (f"{of}_{signal.name}_CREDENTIAL_PROVIDER", f"{of}_CREDENTIAL_PROVIDER"):
         name = values.get(variable)
         found: _Credentials | None = made(variable, name, kind) if name else None
         if found is not None:

@@ -19,19 +19,15 @@ from grpc import (  # type: ignore[import-untyped]
     ssl_channel_credentials,
 )
 from opentelemetry.exporter.otlp.proto.grpc.version import __version__
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otel_torch_modules._emission.otlp.connection import Connection, credentials
 from otel_torch_modules._emission.otlp.reply import Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
+from otel_torch_modules._emission.otlp.signal import TRACES, Signal
 from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._otlp_values import GRPC
 
-# https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/collector/trace/v1/trace_service.proto
-METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-
-COMPRESSIONS = {"": Compression.NoCompression, "gzip": Compression.Gzip}
-"""As `Connection` has them."""
+_COMPRESSIONS = {"": Compression.NoCompression, "gzip": Compression.Gzip}
 
 # https://opentelemetry.io/docs/specs/otlp/#failures: RESOURCE_EXHAUSTED only where the server says when.
 _AGAIN = {
@@ -53,18 +49,20 @@ class GrpcRequestExporter(RequestExporter):
 
     Args:
         values: OpenTelemetry's variables, without what cannot be read.
+        signal: what is sent.
     """
 
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self._connection = connection = Connection.over_grpc(values)
-        given = None if connection.insecure else credentials(GRPC, ChannelCredentials, values)
-        self._credentials = given or channel_credentials(connection)
+    def __init__(self, values: Mapping[str, str], signal: Signal = TRACES) -> None:
+        self._connection = connection = Connection.over_grpc(values, signal)
+        if not connection.insecure:
+            given = credentials(GRPC, ChannelCredentials, values, signal)
+            self._credentials = given or _channel_credentials(connection)
+        self.set_up(connection.endpoint.rpartition("@")[2], connection.timeout_s, signal)
         self._connect()
-        self.set_up(connection.endpoint.rpartition("@")[2], connection.timeout_s)
 
     def _connect(self) -> None:
         options: dict[str, Any] = {
-            "compression": COMPRESSIONS[self._connection.compression],
+            "compression": _COMPRESSIONS[self._connection.compression],
             "options": (("grpc.primary_user_agent", f"OTel-OTLP-Exporter-Python/{__version__}"),),
         }
         endpoint = self._connection.endpoint
@@ -73,7 +71,7 @@ class GrpcRequestExporter(RequestExporter):
         else:
             self._channel = secure_channel(endpoint, self._credentials, **options)
         self._export_call = self._channel.unary_unary(
-            METHOD, response_deserializer=ExportTraceServiceResponse.FromString
+            self.signal.method, response_deserializer=self.signal.response.FromString
         )
 
     def attempt(self, request: EncodedRequest) -> Reply:
@@ -118,7 +116,7 @@ class GrpcRequestExporter(RequestExporter):
         self._channel.close()
 
 
-def channel_credentials(connection: Connection) -> ChannelCredentials:
+def _channel_credentials(connection: Connection) -> ChannelCredentials:
     """Return what a channel needs for TLS."""
     # Of a key and its certificate gRPC ends the process where one is missing.
     pair = connection.client_key and connection.client_certificate

@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 import requests
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from opentelemetry.exporter.otlp.proto.http.version import __version__
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otel_torch_modules._emission.otlp.connection import Connection, credentials
 from otel_torch_modules._emission.otlp.reply import TAKEN, Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
+from otel_torch_modules._emission.otlp.signal import TRACES, Signal
 from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._otlp_values import HTTP
 from otel_torch_modules._texts import error_type
@@ -41,11 +41,12 @@ class HttpRequestExporter(RequestExporter):
 
     Args:
         values: OpenTelemetry's variables, without what cannot be read.
+        signal: what is sent.
     """
 
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self._connection = connection = Connection.over_http(values)
-        self._session = credentials(HTTP, requests.Session, values) or requests.Session()
+    def __init__(self, values: Mapping[str, str], signal: Signal = TRACES) -> None:
+        self._connection = connection = Connection.over_http(values, signal)
+        self._session = credentials(HTTP, requests.Session, values, signal) or requests.Session()
         self._session.verify = connection.certificate or True
         if connection.client_certificate:
             key = connection.client_key
@@ -59,7 +60,7 @@ class HttpRequestExporter(RequestExporter):
         if connection.compression:
             self._headers["content-encoding"] = connection.compression
         parts = urlsplit(connection.endpoint)  # which may hold a password
-        self.set_up(parts.netloc.rpartition("@")[2], connection.timeout_s)
+        self.set_up(parts.netloc.rpartition("@")[2], connection.timeout_s, signal)
 
     def attempt(self, request: EncodedRequest) -> Reply:
         """Send `request` once, in the time that ``OTEL_EXPORTER_OTLP_TIMEOUT`` allows."""
@@ -76,7 +77,7 @@ class HttpRequestExporter(RequestExporter):
             reason = f"{self.place} answers {status} {response.reason or ''}".rstrip()
             return Reply(str(status), reason, status in _AGAIN, _wanted_pause(response))
         with suppressed(DecodeError):  # a proxy may answer in words of its own
-            return self.taken(ExportTraceServiceResponse.FromString(response.content), request)
+            return self.taken(self.signal.response.FromString(response.content), request)
         return TAKEN
 
     def _post(self, data: bytes) -> requests.Response:

@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from otel_torch_modules._emission.otlp.language import Language
 from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.otlp.reply import ENDED, TAKEN, Reply
+from otel_torch_modules._emission.otlp.signal import TRACES, Signal
 from otel_torch_modules._emission.otlp.trouble import Trouble
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._texts import error_type
@@ -38,10 +39,10 @@ _RANDOM = SystemRandom()
 
 
 class EncodedRequest(NamedTuple):
-    """An ``ExportTraceServiceRequest`` as the bytes that are sent."""
+    """A request as the bytes that are sent."""
 
     data: bytes
-    span_count: int
+    span_count: int  # or how many points of data it has
 
 
 def pauses() -> Iterator[float]:
@@ -57,16 +58,18 @@ class RequestExporter(SpanExporter, ABC):
 
     language: Language = Protobuf()
 
-    def set_up(self, place: str, timeout_s: float) -> None:
+    def set_up(self, place: str, timeout_s: float, signal: Signal = TRACES) -> None:
         """Begin, in this process.
 
         Args:
             place: where it sends to, for people.
             timeout_s: how long it tries to send what a processor of the SDK hands it.
+            signal: what is sent.
         """
+        self.signal = signal
         self.place = place
         self.trouble = Trouble()
-        self._patience_s = timeout_s
+        self.patience_s = timeout_s
         self._one_at_a_time = threading.Lock()  # what the specification promises an exporter
         self._ended = threading.Event()
 
@@ -80,12 +83,13 @@ class RequestExporter(SpanExporter, ABC):
         """Send `request` once."""
 
     def taken(self, response: Any, request: EncodedRequest) -> Reply:
-        """Return what an ``ExportTraceServiceResponse`` says of `request`, all of which it may not have taken."""
+        """Return what the signal's `response` says of `request`, all of which it may not have taken."""
         said = response.partial_success
-        if not said.rejected_spans:
+        rejected = getattr(said, self.signal.rejected)
+        if not rejected:
             return TAKEN
         reason = (
-            f"{self.place} rejects {said.rejected_spans} of {request.span_count} spans: "
+            f"{self.place} rejects {rejected} of {request.span_count} {self.signal.items}: "
             f"{said.error_message}"
         )
         return Reply("partial_success", reason)
@@ -113,8 +117,8 @@ class RequestExporter(SpanExporter, ABC):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send what a processor of the SDK hands over, and try again for as long as the time-out says."""
-        deadline = time.monotonic() + self._patience_s
-        taken = [self._sent(request, deadline) for request in self._requests(spans)]
+        deadline = time.monotonic() + self.patience_s
+        taken = [self.send(request, deadline) for request in self._requests(spans)]
         return SpanExportResult.SUCCESS if all(taken) else SpanExportResult.FAILURE
 
     def _requests(self, spans: Sequence[ReadableSpan]) -> Iterator[EncodedRequest]:
@@ -126,7 +130,8 @@ class RequestExporter(SpanExporter, ABC):
         yield from self._requests(spans[:half])
         yield from self._requests(spans[half:])
 
-    def _sent(self, request: EncodedRequest, deadline: float) -> bool:
+    def send(self, request: EncodedRequest, deadline: float) -> bool:
+        """Return whether `request` was taken, tried again until the `deadline`, which is one of the monotonic clock."""
         for pause_s in pauses():
             answer = self.export_request(request)
             if not answer.error:

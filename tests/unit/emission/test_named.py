@@ -48,7 +48,6 @@ def test_credentials_that_cannot_be_made_cost_no_exporter(
     source: str,
 ) -> None:
     variables = {name: NAME for name in GROUPS if name.endswith("_CREDENTIAL_PROVIDER")}
-    variables = {name: value for name, value in variables.items() if "METRICS" not in name}
     write_plugin(tmp_path, {GROUPS[name] for name in variables}, source)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(_entry_points, "_logged", set())
@@ -56,12 +55,13 @@ def test_credentials_that_cannot_be_made_cost_no_exporter(
     values = {
         **variables,
         "OTEL_TRACES_EXPORTER": "otlp_proto_grpc,otlp_proto_http",
+        "OTEL_METRICS_EXPORTER": "otlp_proto_grpc,otlp_proto_http",
         "OTEL_EXPORTER_OTLP_ENDPOINT": "https://127.0.0.1:1",
     }
     for name, value in values.items():
         monkeypatch.setenv(name, value)
-    exporters = named.trace_exporters(values)
-    assert len(exporters) == 2
+    exporters = [*named.trace_exporters(values), *named.metric_exporters(values)]
+    assert len(exporters) == 4
     for exporter in exporters:
         exporter.shutdown()
     assert sorted(line.partition("=")[0] for line in caplog.messages) == sorted(variables)
