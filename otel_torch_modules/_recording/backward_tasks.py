@@ -14,7 +14,7 @@ from time import perf_counter_ns as now
 from typing import Any
 from weakref import ref
 
-from otel_torch_modules._events import TASK_END
+from otel_torch_modules._events import TASK_END, Event
 from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._recording.torch_private.autograd import queue_callback
 
@@ -67,12 +67,15 @@ class GraphTask:
         code: the least that no other has: alike in all steps, unlike the engine's numbers.
         accumulates: it leaves gradients with the leaves that it comes to, not with those alone that it was asked for.
         into: where its marks are written to.
+        begin: the event of its beginning, which goes there before them.
     """
 
     __slots__ = (
         "_end",
         "_given_up",
         "accumulates",
+        "began",
+        "begin",
         "code",
         "expected",
         "into",
@@ -80,9 +83,18 @@ class GraphTask:
         "selective",
     )
 
-    def __init__(self, number: int, code: int, accumulates: bool, into: OpenLog) -> None:
+    def __init__(
+        self,
+        number: int,
+        code: int,
+        accumulates: bool,
+        into: OpenLog,
+        begin: tuple[Event, int, int, int, int | None],
+    ) -> None:
         self.number = number
         self.code = code
+        self.began = begin[3]
+        self.begin = iter(begin)  # whoever is first writes it, at once: the others find nothing
         self.accumulates = accumulates
         # It may leave nodes out. With phases only there are so few marks that each is asked for itself.
         self.selective = into.phases_only or not accumulates

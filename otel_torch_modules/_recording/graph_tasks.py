@@ -22,7 +22,7 @@ from otel_torch_modules._recording.torch_private.autograd import (
     queue_callback,
 )
 
-_NO_TASK = GraphTask(-1, -1, accumulates=True, into=OpenLog())
+_NO_TASK = GraphTask(-1, -1, True, OpenLog(), (TASK, -1, -1, 0, None))
 
 
 class GraphTasks:
@@ -45,6 +45,7 @@ class GraphTasks:
         self.open: dict[int, GraphTask] = {}
         """By the engine's number; those that have not ended, as far as anybody has looked."""
         self._last = _NO_TASK  # that of the last mark
+        self._ended = -1  # the engine's number of the last that has; it may not be through with it
 
     def make_mark(self, thread_code: int) -> Callable[[Any], None]:
         """Return the hook of the nodes that the thread with this code makes."""
@@ -58,6 +59,7 @@ class GraphTasks:
                 task = self._last
                 if number != task.number:
                     task = self._enter(number, time)
+                    time = max(time, task.began)  # where a signal handler was first
                 log = task.into.log
                 if log is None:
                     return
@@ -80,8 +82,9 @@ class GraphTasks:
             self.settle()
         known = self.open.get(number)
         if known is not None:
-            self._last = known
-            return known
+            return self._turn_to(known)
+        if number == self._ended:
+            return _NO_TASK
         state = self.local.state
         if (state.own or self._shared).log is None:
             return _NO_TASK
@@ -93,18 +96,28 @@ class GraphTasks:
             taken = {other.code for other in list(self.open.values()) if other.into is into}
             code = next(code for code in count() if code not in taken)
         accumulates = node is None or not leaves_nodes_out(node)
-        self._last = self.open[number] = entered = GraphTask(number, code, accumulates, into)
+        begin = (TASK, state.code, code, time, state.code_if_python)
+        entered = GraphTask(number, code, accumulates, into, begin)
+        # A signal handler that has called a module in here, or another thread, was first.
+        known = self._turn_to(self.open.setdefault(number, entered))
+        if known is not entered:
+            return known
         end = TaskEnd(entered, self._ran, self._leave, self.fail)
         queue_callback(end)
         log = into.log
-        if log is not None:
-            log.extend((TASK, state.code, code, time, state.code_if_python))
-            if into.stamps is not None and not code:
-                into.stamps.put(time, into.stamps.take())
+        if log is not None and into.stamps is not None and not code:
+            into.stamps.put(time, into.stamps.take())
         # Where recompute is all that is left it may be ended early, in the middle of a backward inside
         # it. An error that is one ends the backward around it too.
         entered.watch(end, state.code, log, expected=state.attach is state.attach_in_recompute)
         return entered
+
+    def _turn_to(self, task: GraphTask) -> GraphTask:
+        log = task.into.log
+        if log is not None:
+            log.extend(task.begin)
+        self._last = task
+        return task
 
     def _ran(self, task: GraphTask) -> None:
         log = task.into.log
@@ -113,6 +126,7 @@ class GraphTasks:
 
     def _leave(self, task: GraphTask) -> None:
         """Take note that the graph task came to its end."""
+        self._ended = task.number
         known = self.open.pop(task.number, None)
         time = now()
         log = task.into.log
