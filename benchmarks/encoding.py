@@ -48,7 +48,7 @@ def measure(enough: Enough) -> dict[str, list[float]]:
     assert isinstance(columns, SpanColumns)
     columns.between = []  # as many as the machine makes
     spans = list(columns.tree().walk())
-    ids = generate_span_ids(UrandomIdGenerator(), len(spans))
+    columns.span_ids = ids = generate_span_ids(UrandomIdGenerator(), len(spans))
     for span, span_id in zip(spans, ids, strict=True):
         span.span_id = span_id
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer(semconv.SCOPE_NAME)
@@ -68,7 +68,7 @@ def measure(enough: Enough) -> dict[str, list[float]]:
 
     def of_columns() -> list[bytes]:
         heads = RecordSpans(columns.heads, decision, tracer, scope)
-        blocks = columns_encoder.encode(columns, ids, 1)
+        blocks = [block for (block,) in columns_encoder.encode([columns], 1)]
         return [
             encoder.request([encoder.encode(heads, columns.heads)], len(columns.heads)).data,
             *(encoder.request([block.data], block.span_count).data for block in blocks),

@@ -92,7 +92,7 @@ class Sending:
         columns.span_ids = generate_span_ids(self._ids, len(columns.starts))
         shared = RecordSpans(columns.heads, _DECISION, self._tracer, self._scope)
         self._encoder.encode(shared, columns.heads)
-        for _ in self._columns.encode(columns, columns.span_ids, 1):
+        for _ in self._columns.encode([columns], 1):
             pass
 
 

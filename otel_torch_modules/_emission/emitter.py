@@ -36,16 +36,17 @@ from otel_torch_modules._emission.ids import (
     generate_span_ids,
 )
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
+from otel_torch_modules._emission.otlp.gathering import Gathering
 from otel_torch_modules._emission.otlp.outbox import Outbox
 from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
 from otel_torch_modules._emission.provider import OwnTracerProvider
 from otel_torch_modules._emission.record_spans import RecordSpans, context_with_parent
 from otel_torch_modules._emission.services import ONE
 from otel_torch_modules._emission.tracers import tracer_of
+from otel_torch_modules._engine import fork
 from otel_torch_modules._engine.deliveries import Deliveries
-from otel_torch_modules._engine.pauses import pause_after
 from otel_torch_modules._job.starter import JobContext
-from otel_torch_modules._log import warn
+from otel_torch_modules._log import report, warn
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.span import Span
 
@@ -85,6 +86,13 @@ class Emitter:
         self._flushed_at = clock()
         self._outboxes: tuple[Outbox, ...] = ()
         self._services = ONE
+        self._gathering: Gathering | None = None
+        self._lost = False
+        fork.watch(self)
+
+    def after_fork_in_child(self) -> None:
+        """Forget what was gathered: the parent sends it."""
+        self._gathering = None
 
     def emit(self, tree: Span | SpanColumns, context: Context | None = None) -> bool:
         """Send `tree`; give an id to each span that has none yet. Return whether it goes out by the ids that it has.
@@ -93,6 +101,12 @@ class Emitter:
             tree: of a record.
             context: that was current when the record opened; None for one that holds its parent and nothing else.
         """
+        if self._gathering is not None:  # what is known of the first of these is true of all
+            if isinstance(tree, SpanColumns) and self._gathering.takes(tree):
+                self._job.link(tree.heads)
+                self._gathering.add(tree)
+                return True
+            self._send_gathered()
         root = tree if isinstance(tree, Span) else tree.root
         provider = self._resolve()
         tracer = self._tracer_of(provider)
@@ -127,7 +141,7 @@ class Emitter:
             and outboxes
             and outboxes[0].encoder.has_templates(decision)
         ):
-            self._send_columns(tree, decision, tracer, outboxes)
+            self._gather(tree, decision, tracer)
             return is_sampled
         spans = list((tree if isinstance(tree, Span) else tree.tree()).walk())
         self._assign_ids(spans, tracer)
@@ -135,11 +149,12 @@ class Emitter:
             tree.take_ids(spans)
         batch = RecordSpans(spans, decision, tracer, self._scope, self._services)
         if outboxes:
-            _put(batch, outboxes)
+            for outbox in outboxes:
+                outbox.put(batch)
         elif sdk.needs_started_spans(processors):
             self._send_started(batch, context)
         else:
-            self._send_finished(batch, _root_last(batch.spans), context)
+            self._send_finished(batch, context)
         return is_sampled
 
     def _send_by_api(
@@ -151,24 +166,27 @@ class Emitter:
             context = context_with_parent(root)
         api_spans.send(root, tracer, context, self._count_one)
 
-    def _send_columns(
-        self,
-        columns: SpanColumns,
-        decision: sampling.Decision,
-        tracer: Tracer,
-        outboxes: tuple[Outbox, ...],
-    ) -> None:
-        heads = columns.heads
-        generator = chosen_generator(tracer.id_generator, self._ids)
-        drawn = generate_span_ids(generator, len(columns.starts) - len(heads))
-        columns.span_ids = [*(head.span_id for head in heads), *drawn]
-        pause_after(len(drawn))
-        self._assign_ids(columns.unlaid, tracer)
-        spans = [*heads, *columns.derived, *columns.spans_apart(columns.span_ids)]
-        for outbox in outboxes:
-            outbox.put_columns(columns, columns.span_ids, decision.trace_flags)
-            pause_after(len(drawn))  # what was written goes with it
-        _put(RecordSpans(spans, decision, tracer, self._scope, self._services), outboxes)
+    def _gather(self, columns: SpanColumns, decision: sampling.Decision, tracer: Tracer) -> None:
+        services = self._services
+        self._gathering = Gathering(
+            columns.layout,
+            decision.trace_flags,
+            self._outboxes,
+            self._deliveries,
+            chosen_generator(tracer.id_generator, self._ids),
+            lambda spans: RecordSpans(spans, decision, tracer, self._scope, services),
+        )
+        self._gathering.add(columns)
+        if self._gathering.is_full:
+            self._send_gathered()
+
+    def _send_gathered(self) -> None:
+        """Encode what was gathered. An error of one record costs no other, and none that is emitted now."""
+        gathering, self._gathering = self._gathering, None
+        error = None if gathering is None else gathering.send()
+        if error is not None and not self._lost:
+            self._lost = True
+            report(_LOGGER, "Spans were lost, and further ones are only counted", error=error)
 
     @property
     def ready(self) -> bool:
@@ -177,6 +195,7 @@ class Emitter:
 
     def idle(self) -> None:
         """Flush if spans wait since `_FLUSH_INTERVAL_S`; called often, with records coming or not."""
+        self._send_gathered()
         for outbox in self._outboxes:
             outbox.idle()
         if self._unflushed and self._clock() - self._flushed_at >= _FLUSH_INTERVAL_S:
@@ -186,6 +205,7 @@ class Emitter:
         """Try to send all that there is; return False where some of it has to be tried again."""
         if self._known_tracer is None:  # nothing was sent: at exit no provider can be made for that
             return True
+        self._send_gathered()
         answered = [outbox.send() for outbox in self._outboxes]
         self._flush_provider()
         return all(answered)
@@ -250,9 +270,9 @@ class Emitter:
             if not span.span_id:
                 span.span_id = next(new_ids)
 
-    def _send_finished(self, batch: RecordSpans, spans: list[Span], context: Context) -> None:
+    def _send_finished(self, batch: RecordSpans, context: Context) -> None:
         on_end = batch.tracer.span_processor.on_end
-        for span in spans:
+        for span in batch.root_last:
             self._count_one()
             if span.notes is None:
                 on_end(batch.finished(span))
@@ -288,13 +308,3 @@ def _heads(tree: Span | SpanColumns) -> list[Span]:
     if isinstance(tree, SpanColumns):
         return tree.heads
     return [tree, *(span for span in tree.children[:1] if span.phase == semconv.PHASE_RANK)]
-
-
-def _put(batch: RecordSpans, outboxes: tuple[Outbox, ...]) -> None:
-    spans = _root_last(batch.spans)
-    for outbox in outboxes:
-        outbox.put(batch, spans)
-
-
-def _root_last(spans: list[Span]) -> list[Span]:
-    return [*spans[1:], *spans[:1]]

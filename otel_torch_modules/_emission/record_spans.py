@@ -71,6 +71,11 @@ class RecordSpans:
         self._limits = Limits.of(tracer)
         self._bind_attributes = self._limits.bind_attributes or bool(decision.attributes)
 
+    @property
+    def root_last(self) -> list[Span]:
+        """The spans in the order in which they are sent."""
+        return [*self.spans[1:], *self.spans[:1]]
+
     def context_around(self, context: Context) -> Context:
         """Return the context that the first of `spans` starts in, given the one that the record opened in."""
         root = self._root

@@ -24,7 +24,9 @@ class Delivery:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.open = 1  # its assembly, and the requests that hold some of it and were not answered
+        self.open = (
+            1  # its assembly, who holds it, and the requests with some of it that were not answered
+        )
         self.error = _SENT
 
 
@@ -43,7 +45,8 @@ class Deliveries:
         """How many of them were not sent, until now."""
         self.progress = 0
         """Grows with all that is done: a record assembled, some of its spans encoded, a request answered."""
-        self._current: Delivery | None = None
+        self.current: Delivery | None = None
+        """The record that is being assembled."""
 
     def lose(self, kind: str, error: str) -> None:
         """Count a record that was lost by `error`."""
@@ -53,24 +56,34 @@ class Deliveries:
     @contextmanager
     def assembling(self, record: Record) -> Iterator[None]:
         """Know whose the spans are that are made meanwhile; what is raised loses the record."""
-        delivery = self._current = Delivery(record.kind)
+        delivery = self.current = Delivery(record.kind)
         try:
             yield
         except Exception as error:
             delivery.error = error_type(error)
             raise
         finally:
-            self._current = None
+            self.current = None
             self.progress += 1
             self._close(delivery)
 
-    def join(self, request: list[Delivery]) -> None:
-        """Take note that the record that is being assembled has a part in `request`."""
+    def hold(self) -> Delivery | None:
+        """Return the record that is being assembled, which is not done before `let_go`: it waits to be encoded."""
+        if self.current is not None:
+            self.current.open += 1
+        return self.current
+
+    def let_go(self, delivery: Delivery | None) -> None:
+        """Take note that a record that was held waits no more."""
+        if delivery is not None:
+            self._close(delivery)
+
+    def join(self, request: list[Delivery], delivery: Delivery | None) -> None:
+        """Take note that a record has a part in `request`."""
         self.progress += 1
-        current = self._current
-        if current is not None and (not request or request[-1] is not current):
-            current.open += 1
-            request.append(current)
+        if delivery is not None and (not request or request[-1] is not delivery):
+            delivery.open += 1
+            request.append(delivery)
 
     def answered(self, request: list[Delivery], error: str) -> None:
         """Take note of what became of `request`."""

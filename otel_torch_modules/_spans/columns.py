@@ -138,7 +138,7 @@ class SpanColumns:
     @property
     def derived(self) -> list[Span]:
         """What follows from the times of its phases: the stretches between them, and the device's lane."""
-        return [*self.between, *(() if self.lane is None else self.lane.walk())]
+        return self.between if self.lane is None else [*self.between, *self.lane.walk()]
 
     @property
     def beside_phases(self) -> list[Span]:
@@ -149,7 +149,7 @@ class SpanColumns:
     @property
     def unlaid(self) -> list[Span]:
         """The spans that no layout knows of."""
-        return [*self.derived, *(span for _, span in self.passing)]
+        return [*self.derived, *[span for _, span in self.passing]]
 
     def take_ids(self, spans: Sequence[Span]) -> None:
         """Keep the ids that were given to the spans of `tree`, in its order."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from operator import add
 from typing import Any
 
@@ -108,6 +109,10 @@ class Forms:
         return form, name, attributes
 
 
+Run = tuple[bytes, int]
+"""A trace id as it is written, and how many spans have it, one after the other."""
+
+
 class SpanBlock:
     """The pieces of some spans of one form, with nothing in the holes yet.
 
@@ -148,26 +153,26 @@ class SpanBlock:
             [template.attributes for template in templates],
         )
 
-    def copy(self) -> SpanBlock:
-        """Return another one with the same in it."""
+    def copies(self, count: int) -> SpanBlock:
+        """Return one with the same in it so many times."""
         other = SpanBlock(self._form, self._language, (), (), ())
-        other.pieces = self.pieces.copy()
+        other.pieces = self.pieces * count
         return other
 
     def put_ids(
         self,
-        trace_id: bytes,
+        traces: Iterable[Run],
         own: Sequence[bytes],
         parents: Sequence[bytes],
         linked: Sequence[bytes],
     ) -> None:
         """Write ids; those of the spans that these are linked to only where there is a link."""
         pieces, form, stride = self.pieces, self._form, self._stride
-        pieces[_TRACE::stride] = [trace_id.join(form.trace)] * len(own)
+        pieces[_TRACE::stride] = _for_each(traces, form.trace)
         pieces[_SPAN_ID::stride] = own
         pieces[_PARENT_ID::stride] = parents
         if form.linked:
-            pieces[stride - 3 :: stride] = [trace_id.join(form.link)] * len(own)
+            pieces[stride - 3 :: stride] = _for_each(traces, form.link)
             pieces[stride - 2 :: stride] = linked
 
     def put_times(self, starts: Sequence[bytes], ends: Sequence[bytes]) -> None:
@@ -194,12 +199,23 @@ class SpanBlock:
                 lengths = map(add, lengths, map(len, column))
             pieces[_OPENING::stride] = self._language.openings(lengths)
 
+    def parts(self, counts: Iterable[int]) -> Iterator[list[bytes]]:
+        """Yield the pieces of the first so many spans, then of those that follow."""
+        start = 0
+        for count in counts:
+            end = start + count * self._stride
+            yield self.pieces[start:end]
+            start = end
 
-def joined(blocks: Iterable[SpanBlock], language: Language) -> bytes:
-    """Return the spans of `blocks`, which are used up; the first has nothing before it that stands between two."""
-    first, *others = blocks
-    pieces = first.pieces
-    for block in others:
-        pieces += block.pieces
+
+def _for_each(traces: Iterable[Run], around: Pieces) -> list[bytes]:
+    pieces: list[bytes] = []
+    for trace_id, count in traces:
+        pieces += repeat(trace_id.join(around), count)
+    return pieces
+
+
+def joined(pieces: list[bytes], language: Language) -> bytes:
+    """Return the spans of these pieces; the first has nothing before it that stands between two."""
     pieces[0] = pieces[0].removeprefix(language.between)
     return b"".join(pieces)

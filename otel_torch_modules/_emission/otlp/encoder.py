@@ -8,8 +8,6 @@ same in all others. Whatever the standard encoder would write is thereby what is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import repeat
-from operator import add
 from typing import Any
 
 from opentelemetry.sdk.resources import Resource
@@ -17,7 +15,15 @@ from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_torch_modules._emission.limits import Limits
-from otel_torch_modules._emission.otlp.block import Alike, Form, Forms, SpanBlock, Template, joined
+from otel_torch_modules._emission.otlp.block import (
+    Alike,
+    Form,
+    Forms,
+    Run,
+    SpanBlock,
+    Template,
+    joined,
+)
 from otel_torch_modules._emission.otlp.language import Language, cut
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest
 from otel_torch_modules._emission.otlp.specimen import Specimen
@@ -31,7 +37,7 @@ from otel_torch_modules._spans.span import SharedAttributes, Span, Trace
 
 _NO_RESOURCE = Resource.get_empty()
 _TEMPLATES_AT_ONCE = 8  # about a millisecond
-_ROW = 9  # what is known of a span, but for its values: see `_encode_known`
+_ROW = 9  # what is known of a span, but for its values: see `_rows`
 
 
 class SpanEncoder:
@@ -84,21 +90,35 @@ class SpanEncoder:
 
     def encode(self, batch: RecordSpans, spans: Sequence[Span]) -> bytes:
         """Return `spans`, all of `batch`, for `request`; the last comes last."""
-        if not self.has_templates(batch.decision):
-            return self._encode_anew(batch, spans)
-        rest: list[Span] = []
-        known = self._encode_known(batch, spans, rest)
-        if not rest:
-            return known
-        anew = self._encode_anew(batch, rest)
-        if not known:
-            return anew
-        return self.language.between.join((known, anew) if rest[-1] is spans[-1] else (anew, known))
+        (encoded,) = self.encode_all([(batch, spans)])
+        return encoded
 
-    def _encode_known(self, batch: RecordSpans, spans: Sequence[Span], rest: list[Span]) -> bytes:
-        """Return the spans that there are templates for, and put the others into `rest`."""
+    def encode_all(self, records: Sequence[tuple[RecordSpans, Sequence[Span]]]) -> list[bytes]:
+        """Return what `encode` returns of each."""
+        known, rest = [], []
+        for batch, spans in records:
+            others: list[Span] = []
+            if self.has_templates(batch.decision):
+                known.append((batch.trace, self._rows(batch, spans, others)))
+            else:
+                known.append((batch.trace, {}))
+                others += spans
+            rest.append(others)
+        written = self._written(known)
+        for place, others in enumerate(rest):
+            if others:
+                batch, spans = records[place]
+                own, anew = written[place], self._encode_anew(batch, others)
+                in_order = (own, anew) if others[-1] is spans[-1] else (anew, own)
+                written[place] = self.language.between.join(filter(None, in_order))
+        return written
+
+    def _rows(
+        self, batch: RecordSpans, spans: Sequence[Span], rest: list[Span]
+    ) -> dict[Form, list[Any]]:
+        """Return what is known of the spans that there are templates for, and put the others into `rest`."""
         trace, flags, maker = batch.trace, batch.decision.trace_flags, self._maker
-        outer, language = trace.parent, self.language
+        outer, language, offset = trace.parent, self.language, trace.clock_offset
         rows_of: dict[Form, list[Any]] = {}
         for span in spans:
             attributes, link, above = span.attributes, span.link, span.parent or outer
@@ -129,32 +149,50 @@ class SpanEncoder:
                 span.span_id,
                 0 if above is None else above.span_id,
                 0 if link is None else link.span_id,
-                span.start,
-                span.end,
+                span.start + offset,
+                span.end + offset,
             )
             rows += span.values
         if rows_of:  # the last span's comes last
             rows_of[form] = rows_of.pop(form)
-        blocks = [self._block(trace, form, rows) for form, rows in rows_of.items()]
-        return joined(blocks, language) if blocks else b""
+        return rows_of
 
-    def _block(self, trace: Trace, form: Form, rows: list[Any]) -> SpanBlock:
+    def _written(self, records: Sequence[tuple[Trace, dict[Form, list[Any]]]]) -> list[bytes]:
+        """Return the spans of each record from what is known of them: those of one form are written at once."""
+        language = self.language
+        gathered: dict[Form, tuple[list[Any], list[Run]]] = {}
+        for trace, rows_of in records:
+            trace_id = language.trace_id(trace.trace_id)
+            for form, rows in rows_of.items():
+                all_rows, traces = gathered.setdefault(form, ([], []))
+                all_rows += rows
+                traces.append((trace_id, len(rows) // _width(form)))
+        parts_of = {
+            form: self._block(form, rows, traces).parts([count for _, count in traces])
+            for form, (rows, traces) in gathered.items()
+        }
+        written = []
+        for _, rows_of in records:
+            pieces: list[bytes] = []
+            for form in rows_of:
+                pieces += next(parts_of[form])
+            written.append(joined(pieces, language) if pieces else b"")
+        return written
+
+    def _block(self, form: Form, rows: list[Any], traces: Iterable[Run]) -> SpanBlock:
         """Return spans of one form, for all of which there are templates, from what is known of each."""
-        language, offset = self.language, repeat(trace.clock_offset)
-        width = _ROW + len(form.keys)
+        language = self.language
+        width = _width(form)
         columns = [rows[place::width] for place in range(width)]
         openings, names, attributes, lengths, own, parents, linked, starts, ends, *values = columns
         block = SpanBlock(form, language, openings, names, attributes)
         block.put_ids(
-            language.trace_id(trace.trace_id),
+            traces,
             language.span_ids(own),
             [b""] * len(own) if form.outermost else language.span_ids(parents),
             language.span_ids(linked) if form.linked else (),
         )
-        block.put_times(
-            language.times([*map(add, starts, offset)]),
-            language.times([*map(add, ends, offset)]),
-        )
+        block.put_times(language.times(starts), language.times(ends))
         block.put_values(
             [
                 (place, key, self.attributes(key, column))
@@ -232,3 +270,7 @@ class SpanEncoder:
                 for span in spans
             ]
         )
+
+
+def _width(form: Form) -> int:
+    return _ROW + len(form.keys)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, repeat
 from typing import NamedTuple
 
 from opentelemetry.sdk.environment_variables import (
@@ -19,7 +20,7 @@ from opentelemetry.sdk.environment_variables import (
 
 from otel_torch_modules import semconv
 from otel_torch_modules._emission import sdk
-from otel_torch_modules._emission.otlp.columns import ColumnsEncoder
+from otel_torch_modules._emission.otlp.columns import ColumnsEncoder, EncodedBlock
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.otlp.request_exporter import (
     MOST_BYTES,
@@ -28,12 +29,12 @@ from otel_torch_modules._emission.otlp.request_exporter import (
     pauses,
 )
 from otel_torch_modules._emission.record_spans import RecordSpans
+from otel_torch_modules._emission.services import ONE
 from otel_torch_modules._engine import fork
 from otel_torch_modules._engine.deliveries import Deliveries, Delivery
-from otel_torch_modules._engine.pauses import slices
+from otel_torch_modules._engine.pauses import pause
 from otel_torch_modules._odd_values import read, whole
 from otel_torch_modules._spans.columns import SpanColumns
-from otel_torch_modules._spans.span import Span
 
 _MOST_SPANS = 2_048
 _DELAY_MS = 500
@@ -56,6 +57,14 @@ _RULES = {OTEL_BSP_SCHEDULE_DELAY: whole(1), OTEL_BSP_MAX_EXPORT_BATCH_SIZE: who
 class _Unsent(NamedTuple):
     request: EncodedRequest
     deliveries: list[Delivery]  # whose spans it holds
+
+
+class Repeated(NamedTuple):
+    """A record that is like one before it, to be encoded."""
+
+    columns: SpanColumns  # with ids
+    rest: RecordSpans  # what the columns leave to others
+    delivery: Delivery | None
 
 
 class Outbox:
@@ -85,8 +94,9 @@ class Outbox:
         given = read(os.environ, _RULES).values
         self._delay_s = int(given.get(OTEL_BSP_SCHEDULE_DELAY, _DELAY_MS)) / 1e3
         self._most_spans = int(given.get(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, _MOST_SPANS))
-        self._slice = min(_SLICE, self._most_spans)
-        self._columns_encoder = ColumnsEncoder(encoder, self._slice)
+        self.at_once = min(_SLICE, self._most_spans)
+        """How many spans are encoded at once."""
+        self._columns_encoder = ColumnsEncoder(encoder, self.at_once)
         self.after_fork_in_child()
         fork.watch(self)
 
@@ -111,36 +121,64 @@ class Outbox:
         """Whether it takes more than it has."""
         return self._waiting_bytes < _ENOUGH_BYTES
 
-    def put(self, batch: RecordSpans, spans: list[Span]) -> None:
-        """Take `spans` of `batch`."""
-        services = self.encoder.services
-        for part in services.parts:
-            those = [span for span in spans if services.part_of(span.phase) == part]
-            for some in slices(those, self._slice):
-                self._add_parts(self.encoder.encode(batch, some), len(some), part)
+    def put(self, batch: RecordSpans) -> None:
+        """Take all spans of `batch`."""
+        for (block,) in self._encode([batch]):
+            self._add(block, self._deliveries.current)
 
-    def put_columns(self, columns: SpanColumns, span_ids: list[int], flags: int) -> None:
-        """Take all spans of `columns` but the heads."""
-        for block in self._columns_encoder.encode(columns, span_ids, flags):
-            self._add_parts(*block)
+    def put_repeated(self, records: Sequence[Repeated], flags: int) -> None:
+        """Take all spans of `records`; what is raised where there are several is raised before any is taken.
 
-    def _add_parts(self, encoded: bytes, spans: int, part: str) -> None:
-        if len(encoded) <= MOST_BYTES:
-            self._add(encoded, spans, part)
+        Args:
+            records: of one layout; where there are several, each has no more spans than `at_once`.
+            flags: the trace flags.
+        """
+        blocks = chain(
+            self._columns_encoder.encode([record.columns for record in records], flags),
+            self._encode([record.rest for record in records]),
+        )
+        if len(records) == 1:  # it may be large: each block is taken before the next is written
+            for (block,) in blocks:
+                self._add(block, records[0].delivery)
             return
-        for some, count in self.encoder.language.split(encoded, spans, MOST_BYTES):
-            self._add(some, count, part)
+        for record, of_record in zip(records, list(zip(*blocks, strict=True)), strict=True):
+            for block in of_record:
+                self._add(block, record.delivery)
 
-    def _add(self, encoded: bytes, spans: int, part: str = "") -> None:
-        if self._bytes + len(encoded) > MOST_BYTES or self._spans + spans > self._most_spans:
-            self._seal()
-            self._try()
-        if not self._encoded:
-            self._since = self._clock()
-        self._deliveries.join(self._gathered)
-        self._encoded.setdefault(part, []).append(encoded)
-        self._bytes += len(encoded)
-        self._spans += spans
+    def _encode(self, batches: Sequence[RecordSpans]) -> Iterator[list[EncodedBlock]]:
+        """Yield the spans of each batch, some of each at a time."""
+        encoder, services = self.encoder, self.encoder.services
+        for part in services.parts:
+            spans_of = [
+                spans
+                if services is ONE
+                else [span for span in spans if services.part_of(span.phase) == part]
+                for spans in [batch.root_last for batch in batches]
+            ]
+            for start in range(0, max(map(len, spans_of)), self.at_once):
+                if start:
+                    pause()
+                some = [spans[start : start + self.at_once] for spans in spans_of]
+                encoded = encoder.encode_all(list(zip(batches, some, strict=True)))
+                counts = map(len, some)
+                yield list(map(EncodedBlock, encoded, counts, repeat(part)))
+
+    def _add(self, block: EncodedBlock, delivery: Delivery | None) -> None:
+        data, spans, part = block
+        if len(data) <= MOST_BYTES:
+            pieces: Iterable[tuple[bytes, int]] = ((data, spans),) if spans else ()
+        else:
+            pieces = self.encoder.language.split(data, spans, MOST_BYTES)
+        for encoded, count in pieces:
+            if self._bytes + len(encoded) > MOST_BYTES or self._spans + count > self._most_spans:
+                self._seal()
+                self._try()
+            if not self._encoded:
+                self._since = self._clock()
+            self._deliveries.join(self._gathered, delivery)
+            self._encoded.setdefault(part, []).append(encoded)
+            self._bytes += len(encoded)
+            self._spans += count
 
     def idle(self) -> None:
         """Send what has waited long enough."""

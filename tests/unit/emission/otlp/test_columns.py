@@ -42,7 +42,8 @@ def check(columns: SpanColumns, encoder: ColumnsEncoder, ids: list[int], flags: 
     """Compare with the standard encoder, and the spans that stand apart too; return the sizes of the blocks."""
     language = encoder._language
     around = SpanEncoder(tracer(), SCOPE, language)
-    blocks = list(encoder.encode(columns, ids, flags))
+    columns.span_ids = ids
+    blocks = [block for (block,) in encoder.encode([columns], flags)]
     count = sum(block.span_count for block in blocks)
     apart = columns.spans_apart(ids)
     for head, span_id in zip(columns.heads, ids, strict=False):
@@ -149,7 +150,8 @@ def test_a_value_that_is_not_known_takes_no_room(language: Language) -> None:
 def test_what_was_made_for_a_layout_goes_with_it() -> None:
     columns = repeated([simple(1000 * at, 10 * at) for at in range(3)])
     encoder = ColumnsEncoder(SpanEncoder(tracer(), SCOPE, Protobuf()), 100)
-    list(encoder.encode(columns, list(range(1, 7)), 1))
+    columns.span_ids = list(range(1, 7))
+    list(encoder.encode([columns], 1))
     (layout,) = encoder._blocks
     assert layout is columns.layout
     del columns, layout

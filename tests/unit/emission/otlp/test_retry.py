@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_torch_modules._emission import named
+from otel_torch_modules._emission.otlp.columns import EncodedBlock
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.otlp.outbox import Outbox
 from otel_torch_modules._emission.otlp.protobuf import Protobuf
@@ -132,7 +133,7 @@ def outbox(clock: HandSetClock, exporter: Asked) -> Outbox:
     provider = TracerProvider(shutdown_on_exit=False)
     encoder = SpanEncoder(provider.get_tracer("test"), InstrumentationScope("test"), Protobuf())
     outbox = Outbox(exporter, encoder, Deliveries(), clock)
-    outbox._add(b"", 1)
+    outbox._add(EncodedBlock(b"", 1), None)
     return outbox
 
 
