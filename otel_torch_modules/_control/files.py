@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._own_descriptor import opened
 
 MOST_BYTES = 1 << 20  # of a file that is read: ours have a few thousand
 
@@ -37,7 +38,7 @@ def put(path: Path, content: Mapping[str, Any]) -> None:
         OSError: it cannot be.
     """
     part = part_of(path)
-    with open(part, "w", encoding="utf-8", opener=_for_its_owner) as file:
+    with open(part, "w", encoding="utf-8", opener=_open) as file:
         json.dump(content, file)
     part.replace(path)
 
@@ -50,7 +51,7 @@ def put_new(path: Path, content: Mapping[str, Any]) -> None:
         OSError: it cannot be.
     """
     part = path.with_suffix(f".{socket.gethostname()}-{os.getpid()}")
-    with open(part, "w", encoding="utf-8", opener=_for_its_owner) as file:
+    with open(part, "w", encoding="utf-8", opener=_open) as file:
         json.dump(content, file)
     try:
         os.link(part, path)
@@ -89,7 +90,7 @@ def read(path: Path) -> dict[str, Any]:
         OSError: it cannot be read.
         ValueError: it is none of ours.
     """
-    with open(path, "rb", opener=_to_read) as file:
+    with open(path, "rb", opener=_open) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("no file")
         text = file.read(MOST_BYTES + 1)
@@ -123,9 +124,5 @@ def is_of_another_that_runs(content: Mapping[str, Any]) -> bool:
     return pid > 0
 
 
-def _for_its_owner(path: str, flags: int) -> int:
-    return os.open(path, flags | _SAFELY, 0o600)
-
-
-def _to_read(path: str, flags: int) -> int:
-    return os.open(path, flags | _SAFELY)
+def _open(path: str, flags: int) -> int:
+    return opened(path, flags | _SAFELY)

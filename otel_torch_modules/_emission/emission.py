@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 from opentelemetry import trace
@@ -84,7 +83,7 @@ class Emission:
     def file(self) -> str:
         """The path of the file that spans are written to; empty where they go elsewhere."""
         paths = [e.path for e in self._provider.exporters if isinstance(e, OtlpFileSpanExporter)]
-        return os.path.abspath(paths[0]) if paths else ""
+        return paths[0] if paths else ""
 
     @property
     def ready(self) -> bool:

@@ -62,6 +62,7 @@ PLAIN = (
     "_odd_values.py",
     "_option_texts.py",
     "_otlp_values.py",
+    "_own_descriptor.py",
     "_own_thread.py",
     "_printable.py",
     "_records.py",

@@ -21,6 +21,7 @@ from otel_torch_modules._emission.otlp.reply import TAKEN, Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._engine import fork
 from otel_torch_modules._interruption import is_interruption, suppressed
+from otel_torch_modules._own_descriptor import KeptDescriptor, opened
 from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_FILE
 
 _DEFAULT_FILE = "traces-{pid}.jsonl"
@@ -34,6 +35,9 @@ class OtlpFileSpanExporter(RequestExporter):
     processes do not share a file unless they are meant to. Folders are made. Each export is one write, so that
     lines of several processes in one file stay whole. A file that it makes is for its owner alone: exceptions and names
     in it may tell more than others should know.
+
+    A relative path is that of the folder in which the exporter is made. The file is open only while something is
+    written; a pipe, whose reader would see its end, stays open.
 
     A line that was cut off, by a full disk or the end of a process, one that shares the file too, is left as it is, and
     what follows begins a new one. A file that is gone from its path, removed or renamed, is made anew.
@@ -50,11 +54,13 @@ class OtlpFileSpanExporter(RequestExporter):
 
     def __init__(self, path: str | None = None) -> None:
         self._pattern = path or os.environ.get(OTEL_TORCH_MODULES_FILE) or _DEFAULT_FILE
+        with suppressed(OSError):  # the folder is gone: no file will be there either
+            self._pattern = os.path.abspath(self._pattern)
         self._renew()
         fork.watch(self)
 
     def _renew(self) -> None:
-        self._descriptor: int | None = None
+        self._pipe: KeptDescriptor | None = None
         self.set_up(self.path, _PATIENCE_S)
 
     def after_fork_in_child(self) -> None:
@@ -90,34 +96,33 @@ class OtlpFileSpanExporter(RequestExporter):
         return TAKEN
 
     def _write(self, line: bytes) -> None:
-        if self._descriptor is not None and not _is_at(self.path, self._descriptor):
+        path = self.path
+        if self._pipe is not None and not self._pipe.is_at(path):
             self._close()
-        if self._descriptor is None:
-            self._descriptor = _open(self.path)
-        descriptor = self._descriptor
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
+        if self._pipe is not None:
+            _append(self._pipe.number, line)
+            return
+        descriptor = _open(path)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            self._pipe = KeptDescriptor(descriptor)
             _append(descriptor, line)
             return
-        if _begins_a_line(self.path, state.st_size):
-            _append(descriptor, line)
-            end = os.lseek(descriptor, 0, os.SEEK_CUR)
-            if _begins_a_line(self.path, end - len(line)):
-                return
-            # Another process was killed within its line in this moment. What holds both is no line: once more.
-        _append(descriptor, b"\n" + line)
+        try:
+            _append_line(path, descriptor, line)
+        finally:
+            os.close(descriptor)
 
     def _close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.close()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Return True: every export is written at once."""
         return True
 
     def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
-        """Close the file, unless a write hangs in it."""
+        """Close a pipe, unless a write hangs in it."""
         super().shutdown()
         if self._one_at_a_time.acquire(blocking=False):
             self._close()
@@ -126,25 +131,26 @@ class OtlpFileSpanExporter(RequestExporter):
 
 def _open(path: str) -> int:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+    flags = os.O_WRONLY | os.O_APPEND
     try:
-        made = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        made = opened(path, flags | os.O_CREAT | os.O_EXCL)
     except FileExistsError as error:
         if is_interruption(error):
             raise
-        return os.open(path, flags)
+        return opened(path, flags)
     with suppressed(OSError):  # file systems without modes
         os.chmod(path, 0o600)  # whatever the umask
     return made
 
 
-def _is_at(path: str, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except OSError as error:
-        if is_interruption(error):
-            raise
-        return False
+def _append_line(path: str, descriptor: int, line: bytes) -> None:
+    if _begins_a_line(path, os.fstat(descriptor).st_size):
+        _append(descriptor, line)
+        end = os.lseek(descriptor, 0, os.SEEK_CUR)
+        if _begins_a_line(path, end - len(line)):
+            return
+        # Another process was killed within its line in this moment. What holds both is no line: once more.
+    _append(descriptor, b"\n" + line)
 
 
 def _append(descriptor: int, data: bytes) -> None:
@@ -157,7 +163,7 @@ def _begins_a_line(path: str, place: int) -> bool:
     if place == 0:
         return True
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=opened) as file:
             file.seek(place - 1)
             return file.read(1) == b"\n"
     except OSError as error:  # it may be written, but not read

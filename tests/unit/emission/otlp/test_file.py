@@ -69,13 +69,16 @@ def test_ids_are_lower_case_hexadecimal_and_enums_are_numbers(
     assert written[0]["status"] == {"message": "ValueError: no", "code": 2}
 
 
-def test_processes_and_ranks_have_files_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_and_ranks_have_files_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     pid = os.getpid()
-    assert OtlpFileSpanExporter().path == f"traces-{pid}.jsonl"
+    monkeypatch.chdir(tmp_path)
+    assert OtlpFileSpanExporter().path == f"{tmp_path}/traces-{pid}.jsonl"
     monkeypatch.setenv("OTEL_TORCH_MODULES_FILE", "out/{rank}/{pid}.jsonl")
-    assert OtlpFileSpanExporter().path == f"out/0/{pid}.jsonl"
+    assert OtlpFileSpanExporter().path == f"{tmp_path}/out/0/{pid}.jsonl"
     monkeypatch.setenv("RANK", "3")
-    assert OtlpFileSpanExporter().path == f"out/3/{pid}.jsonl"
+    assert OtlpFileSpanExporter().path == f"{tmp_path}/out/3/{pid}.jsonl"
 
 
 def test_an_error_is_logged_once_and_never_raised(
@@ -117,3 +120,35 @@ def test_a_remote_parent_is_named(memory: Any, small_tree: Span, tmp_path: Path)
     OtlpFileSpanExporter(str(path)).export(memory.exporter.get_finished_spans()[-1:])
     (written,) = json.loads(path.read_text())["resourceSpans"][0]["scopeSpans"][0]["spans"]
     assert written["parentSpanId"] == f"{0xF:016x}"
+
+
+def test_a_pipe_is_left_alone_whose_number_the_program_has_given_to_another_file(
+    spans: list[ReadableSpan], tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    exporter = OtlpFileSpanExporter(str(pipe))
+    with open(tmp_path / "probe", "wb") as probe:
+        number = probe.fileno()  # the next that is given
+    exporter.export(spans)
+    os.close(number)
+    with open(tmp_path / "own", "wb", buffering=0) as own:
+        assert own.fileno() == number
+        exporter.export(spans)
+        exporter.shutdown()
+        own.write(b"mine")
+    assert (tmp_path / "own").read_bytes() == b"mine"
+    sent = os.read(reader, 1 << 20).decode()
+    os.close(reader)
+    assert [parsed(line) for line in sent.splitlines()] == [encode_spans(spans)] * 2
+
+
+def test_a_file_is_open_only_while_it_is_written(spans: list[ReadableSpan], tmp_path: Path) -> None:
+    exporter = OtlpFileSpanExporter(str(tmp_path / "traces.jsonl"))
+    exporter.export(spans)
+    with open(tmp_path / "own", "wb") as own:
+        number = own.fileno()
+    exporter.export(spans)
+    with open(tmp_path / "own", "wb") as own:
+        assert own.fileno() == number
