@@ -35,7 +35,7 @@ test-properties: $(TESTABLE) ## run the tests over generated inputs with fifty t
 test-compose: $(TESTABLE) ## run the compose demo for real; needs root and what tests/deploy/compose_up.py names
 	$(VENV)/bin/python tests/deploy/compose_up.py
 
-bench: $(TESTABLE) ## measure what tracing costs, beside other tools: half an hour; `QUICK=1` for less, known less well
+bench: $(TESTABLE) ## measure what tracing costs, beside other tools: 35 minutes; `QUICK=1` for ten, known less well
 	$(VENV)/bin/python -m benchmarks.table $(if $(QUICK),--quick)
 
 soak: $(TESTABLE) ## train the demo for half an hour and see that nothing grows; `MINUTES=2` for a look

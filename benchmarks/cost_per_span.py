@@ -40,7 +40,6 @@ _CYCLE = 3
 _SCHEDULE = Schedule(wait=_CYCLE - 1, active=1)
 _BAR_US = 10
 _FLAT = 1.3
-_SECONDS = 45  # of a quick run
 
 
 class Model:
@@ -102,7 +101,7 @@ def by_size(sink: Sink, enough: Enough) -> dict[int, list[float]]:
     for model in models:
         turns.span_us(model, _WARM_UP)
     with old_objects_set_aside():
-        for _ in enough.rounds(_SECONDS, lambda: [*map(median, found.values()), _flat(found)]):
+        for _ in enough.rounds(lambda: _rows(found)):
             for model in random.sample(models, len(models)):
                 recorded = max(1, _SPANS // model.spans)
                 found[model.spans].append(turns.span_us(model, recorded))
@@ -115,10 +114,16 @@ def _flat(found: Mapping[int, Sequence[float]]) -> Figure:
     return ratio_of_medians(dearest, cheapest)
 
 
-def rows(enough: Enough) -> list[Row]:
-    """Return the rows of the table."""
+def all_threads(enough: Enough) -> list[Row]:
+    """Compare the sizes of steps."""
     with local_collector() as sink:
-        found = by_size(sink, enough)
+        return _rows(by_size(sink, enough))
+
+
+COMPARISONS = (all_threads,)
+
+
+def _rows(found: Mapping[int, Sequence[float]]) -> list[Row]:
     each = [
         Row(f"CPU time of a span, everything, {size} spans a step", _BAR_US, "µs", median(figures))
         for size, figures in found.items()
@@ -130,4 +135,4 @@ def rows(enough: Enough) -> list[Row]:
 
 
 if __name__ == "__main__":
-    print_rows(__doc__, rows)
+    print_rows(__doc__, COMPARISONS)

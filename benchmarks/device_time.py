@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 from collections import deque
+from collections.abc import Callable
 from time import thread_time_ns
 from typing import Any
 
@@ -28,7 +29,6 @@ from otel_torch_modules.schedule import Schedule
 
 _STEP_NS = 10_000_000
 _WARM_UP = 50
-_ROUNDS = 100  # of a quick run
 
 
 class _Event:
@@ -72,8 +72,14 @@ class _Stamping(DeviceEvents):
             self._nowhere.spare += [stamp.event for stamp in record.stamps._taken.values()]
 
 
-def step_ns(rounds: int, blocks: int, of_modules: bool) -> dict[bool, list[int]]:
-    """Return the nanoseconds of steps without stamps and with them, one of each a round."""
+Found = dict[bool, list[int]]
+"""Nanoseconds of steps without stamps and with them, one of each a round."""
+
+
+def step_ns(
+    enough: Enough, rows: Callable[[Found], list[Row]], blocks: int, of_modules: bool
+) -> Found:
+    """Return the nanoseconds of steps until `rows` are known."""
     stamping = _Stamping(of_modules)
     model = Toy(blocks)
     sgd = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -85,45 +91,52 @@ def step_ns(rounds: int, blocks: int, of_modules: bool) -> dict[bool, list[int]]
             steps.loop.optimizer_starts(sgd)
             steps.loop.optimizer_ends(sgd)
 
-    found: dict[bool, list[int]] = {False: [], True: []}
+    def one_round() -> None:
+        for on in found:
+            stamping.on = on
+            start = thread_time_ns()
+            train()
+            found[on].append(thread_time_ns() - start)
+
+    found: Found = {False: [], True: []}
     gc.collect()
     gc.disable()
     with recording_into(stamping.submit, device_events=stamping) as steps:
-        for at in range(_WARM_UP + rounds):
-            for on in found:
-                stamping.on = on
-                start = thread_time_ns()
-                train()
-                if at >= _WARM_UP:
-                    found[on].append(thread_time_ns() - start)
+        for _ in range(_WARM_UP):
+            one_round()
+        for times in found.values():
+            times.clear()
+        for _ in enough.rounds(lambda: rows(found)):
+            one_round()
     gc.enable()
     return found
 
 
-def rows(enough: Enough) -> list[Row]:
-    """Return the rows of this part."""
-    rounds = round(_ROUNDS * enough.longer)
-    phases = step_ns(rounds, 1, False)
-    added = median([on - off for off, on in zip(phases[False], phases[True], strict=True)])
+def phases(enough: Enough) -> list[Row]:
+    """Compare steps of which phases have the device's times."""
+    return _phase_rows(step_ns(enough, _phase_rows, 1, False))
+
+
+def modules(enough: Enough) -> list[Row]:
+    """Compare steps of which each module has the device's times."""
+    return _module_rows(step_ns(enough, _module_rows, 50, True))
+
+
+COMPARISONS = (phases, modules)
+
+
+def _phase_rows(found: Found) -> list[Row]:
+    added = median([on - off for off, on in zip(found[False], found[True], strict=True)])
     of_step = Figure(*[1 + ns / _STEP_NS for ns in (added.value, added.low, added.high)])
-    modules = step_ns(rounds // 2, 50, True)
-    return [
-        Row(
-            "the device's times of phases, in a step of 10 ms (events that do nothing)",
-            1.01,
-            "x",
-            of_step,
-            note=f"{added.value / 1e3:+.1f} µs",
-        ),
-        Row(
-            "a step in which each module has the device's times, against one without",
-            1.6,
-            "x",
-            ratio_of_medians(modules[True], modules[False]),
-            note=f"{median(modules[False]).value / 1e6:.2f} ms without, toy model",
-        ),
-    ]
+    what = "the device's times of phases, in a step of 10 ms (events that do nothing)"
+    return [Row(what, 1.01, "x", of_step, added=True, note=f"{added.value / 1e3:+.1f} µs")]
+
+
+def _module_rows(found: Found) -> list[Row]:
+    what = "a step in which each module has the device's times, against one without"
+    note = f"{median(found[False]).value / 1e6:.2f} ms without, toy model"
+    return [Row(what, 1.6, "x", ratio_of_medians(found[True], found[False]), note=note)]
 
 
 if __name__ == "__main__":
-    print_rows(__doc__, rows)
+    print_rows(__doc__, COMPARISONS)

@@ -1,8 +1,9 @@
-"""When enough has been measured: as soon as figures are known well enough, at the latest when their time is over.
+"""When enough has been measured: as soon as figures are known well enough, at the latest when no time is left.
 
 How often a comparison has to be repeated depends on what else the machine does. So rounds go on until the intervals of
-its figures are narrow, whatever the figures are: what is asked of them is not looked at. Each look is an occasion to
-stop by chance, where an interval happens to be too narrow; so looks are few, and there are none before some rounds.
+its rows are narrow, whatever the figures are: on which side of what is asked they lie is not looked at. Each look is an
+occasion to stop by chance, where an interval happens to be too narrow; so looks are few, and there are none before
+some rounds. Where the time is over first, who gave it is asked for more.
 """
 
 from __future__ import annotations
@@ -10,12 +11,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
-from benchmarks.figures import Figure
+from benchmarks.figures import Row
 
-_LEAST = 8  # rounds, if there is time for them
-_FEWEST = 2  # rounds, if there is not
+Found = TypeVar("Found")
+
+_LEAST = 8  # rounds, before they may be found enough
+_FEWEST = 5  # rounds, however long they take: between the least and the most of five lies the median in 94 of 100
 _MORE_UNTIL_NEXT_LOOK = 1.25  # times
+
+
+def _no_more(vague: float) -> float:
+    return 0
 
 
 @dataclass(frozen=True)
@@ -23,35 +31,52 @@ class Enough:
     """How well figures are to be known, and for how long to try.
 
     Args:
-        within: the share of a figure by which its interval may reach to either side of it.
-        longer: how many times as long as in a quick run that may take.
+        within: what `Row.reach` may be at most.
+        seconds: for which rounds go on at first.
+        more: returns for how many seconds they may go on when these are over; 0: not at all. Is told how many times
+            as wide as it may be the widest interval is.
     """
 
     within: float
-    longer: float
+    seconds: float
+    more: Callable[[float], float] = _no_more
 
-    def rounds(
-        self, seconds: float, figures: Callable[[], Iterable[Figure]], finer: float = 1
-    ) -> Iterator[int]:
+    def rounds(self, rows: Callable[[], Iterable[Row]]) -> Iterator[int]:
         """Yield the number of each round, from 0, until there have been enough.
 
         Args:
-            seconds: after which no other round begins, in a quick run.
-            figures: what is found of the rounds that there have been.
-            finer: how many times better these figures have to be known than others.
+            rows: what is found of the rounds that there have been.
         """
-        end = time.monotonic() + seconds * self.longer
+        end = time.monotonic() + self.seconds
         done, look = 0, float(_LEAST)
         while True:
             yield done
             done += 1
-            if done >= _FEWEST and time.monotonic() >= end:
+            over = done >= _FEWEST and time.monotonic() >= end
+            if not over and done < look:
+                continue
+            look = done * _MORE_UNTIL_NEXT_LOOK
+            vague = max(row.reach for row in rows()) / self.within
+            if done < _LEAST:
+                vague = max(vague, 1) * _LEAST / done
+            if vague <= 1:
                 return
-            if done >= look:
-                if all(figure.is_within(self.within / finer) for figure in figures()):
+            if over:
+                seconds = self.more(vague)
+                if not seconds:
                     return
-                look = done * _MORE_UNTIL_NEXT_LOOK
+                end = time.monotonic() + seconds
+
+    def until_known(
+        self, rows: Callable[[Found], Iterable[Row]]
+    ) -> Callable[[Found], Iterator[int]]:
+        """Return the rounds of a comparison: until what `rows` makes of what is found in them is known.
+
+        Args:
+            rows: given what is found so far, the rows of the table.
+        """
+        return lambda found: self.rounds(lambda: rows(found))
 
 
-QUICK = Enough(within=0.1, longer=1)
-FULL = Enough(within=0.03, longer=4)
+QUICK = Enough(within=0.15, seconds=30)
+FULL = Enough(within=0.03, seconds=120)

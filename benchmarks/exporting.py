@@ -10,7 +10,7 @@ or what is sent waited for the end of the block, the share says so. After each b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from statistics import median
 
@@ -23,7 +23,7 @@ from benchmarks.enough import Enough
 from benchmarks.figures import Row
 from benchmarks.interleaved import Size, compare
 from benchmarks.machine import keep_freed_memory, undisturbed_ns, use_one_thread
-from benchmarks.overhead import Overheads, against, per_call, report, until_known
+from benchmarks.overhead import Overheads, against, per_call, report
 from benchmarks.part import asked_for
 from benchmarks.toy import Toy, calls, training_step
 
@@ -42,7 +42,6 @@ _BLOCKS = {
     _WRITING: Size(warm_up=4, timed=6),  # is the same each time, and takes thirty times as long
 }
 _MORE = 1.1
-_SECONDS = 35  # of a quick run, for each group
 _SPANS_OF_A_STEP = (
     2 * calls() + 2
 )  # forward and backward of each call, the backward pass and the step
@@ -87,30 +86,19 @@ class Sent:
         self.meanwhile.append((at_end - at_start) / (of_a_step * self._block.timed))
 
 
-def overheads(sink: Sink, enough: Enough) -> list[tuple[Overheads, dict[str, float]]]:
-    """Return microseconds per module call, once a round, of ours and a few others each.
-
-    With each the shares that were sent while blocks were timed, of those that export.
-    """
-    profilers = {
-        _PROFILER: contenders.torch_profiler,
-        _PROFILER_GOING_ON: contenders.torch_profiler_going_on,
-    }
-    emitting = {
-        _WRITING: contenders.torch_profiler_writing,
-        _SPANS: Sent(contenders.tracked_spans_exporting, sink, _BLOCKS[_SPANS]),
-    }
-    return [_beside(others, sink, enough) for others in (profilers, emitting)]
-
-
-def _beside(
+def overheads(
     others: Mapping[str, Contender], sink: Sink, enough: Enough
 ) -> tuple[Overheads, dict[str, float]]:
+    """Return microseconds per module call, once a round, of ours and of `others`.
+
+    With them the shares that were sent while blocks were timed, of those that export.
+    """
+    keep_freed_memory()
     ours = Sent(contenders.exporting, sink, _BLOCKS[OURS])
     compared = {OURS: ours, **others}
     exporting = {name: each for name, each in compared.items() if isinstance(each, Sent)}
     train = training_step(Toy(), torch.randn(2, 4, 8))
-    rounds = until_known(OURS, _SECONDS, enough)
+    rounds = enough.until_known(lambda found: _rows(per_call(found)))
     found = compare(compared, train, rounds, _SHORT, _BLOCKS, clock=undisturbed_ns)
     # And what takes time beside modules: stretches between, the more the more else runs; collections of garbage.
     if not all(1 <= arrived / _SPANS_OF_A_STEP < _MORE for arrived in ours.of_a_step):
@@ -118,31 +106,59 @@ def _beside(
     return per_call(found), {name: median(each.meanwhile) for name, each in exporting.items()}
 
 
-def rows(enough: Enough) -> list[Row]:
-    """Return the rows of the table."""
-    keep_freed_memory()
+def _profilers(sink: Sink) -> Mapping[str, Contender]:
+    return {
+        _PROFILER: contenders.torch_profiler,
+        _PROFILER_GOING_ON: contenders.torch_profiler_going_on,
+    }
+
+
+def _emitting(sink: Sink) -> Mapping[str, Contender]:
+    return {
+        _WRITING: contenders.torch_profiler_writing,
+        _SPANS: Sent(contenders.tracked_spans_exporting, sink, _BLOCKS[_SPANS]),
+    }
+
+
+def profilers(enough: Enough) -> list[Row]:
+    """Compare with ``torch.profiler`` collecting."""
+    return _measured(_profilers, enough)
+
+
+def emitting(enough: Enough) -> list[Row]:
+    """Compare with what emits too."""
+    return _measured(_emitting, enough)
+
+
+COMPARISONS = (profilers, emitting)
+
+
+def _measured(others: Callable[[Sink], Mapping[str, Contender]], enough: Enough) -> list[Row]:
     with local_collector() as sink:
-        return [
-            Row(
-                f"everything, export going on, per module call, against {name}",
-                _BARS[name],
-                "x",
-                figure,
-                note=f"{median(found[OURS]):.1f} to {median(found[name]):.1f} µs; "
-                f"{meanwhile[OURS]:.0%} of ours sent meanwhile",
-            )
-            for found, meanwhile in overheads(sink, enough)
-            for name, figure in against(OURS, found).items()
-        ]
+        found, meanwhile = overheads(others(sink), sink, enough)
+    return _rows(found, f"; {meanwhile[OURS]:.0%} of ours sent meanwhile")
+
+
+def _rows(found: Overheads, more: str = "") -> list[Row]:
+    return [
+        Row(
+            f"everything, export going on, per module call, against {name}",
+            _BARS[name],
+            "x",
+            figure,
+            note=f"{median(found[OURS]):.1f} to {median(found[name]):.1f} µs{more}",
+        )
+        for name, figure in against(OURS, found).items()
+    ]
 
 
 def main() -> None:
     """Print the comparison."""
     enough = asked_for(__doc__)
     use_one_thread()
-    keep_freed_memory()
     with local_collector() as sink:
-        for found, meanwhile in overheads(sink, enough):
+        for others in (_profilers, _emitting):
+            found, meanwhile = overheads(others(sink), sink, enough)
             report("forward and backward", found, OURS)
             for name, share in meanwhile.items():
                 print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from collections.abc import Callable, Sequence
@@ -18,10 +19,10 @@ class Figure:
     low: float
     high: float
 
-    def is_within(self, share: float) -> bool:
-        """Return whether the interval reaches no further to either side than this share of the value."""
-        reach = max(self.high - self.value, self.value - self.low)
-        return reach <= share * abs(self.value)
+    @property
+    def reach(self) -> float:
+        """How far the interval reaches from the value, to the side where it is further."""
+        return max(self.high - self.value, self.value - self.low)
 
     def __str__(self) -> str:
         digits = 0 if abs(self.value) >= 100 else 1 if abs(self.value) >= 20 else 3
@@ -38,6 +39,7 @@ class Row:
         unit: of the bar and of the figure: `x` for a ratio.
         figure: what was found.
         at_least: the figure has to reach the bar; otherwise it has to stay at or below it.
+        added: what counts is what is added: the figure is a difference, or a ratio close to one.
         note: what else a reader should know.
     """
 
@@ -46,12 +48,28 @@ class Row:
     unit: str
     figure: Figure
     at_least: bool = False
+    added: bool = False
     note: str = ""
 
     @property
     def is_met(self) -> bool:
         """Whether the value itself, not its interval, is on the right side of the bar."""
         return self.figure.value >= self.bar if self.at_least else self.figure.value <= self.bar
+
+    @property
+    def reach(self) -> float:
+        """How far the interval reaches to a side, as a share of the figure.
+
+        Where what is added counts, of that, or of as much as may be added where that is more: nothing added is known
+        to no share of itself.
+        """
+        of = abs(self.figure.value)
+        if self.added:
+            nothing = 1 if self.unit == "x" else 0
+            of = max(abs(self.figure.value - nothing), self.bar - nothing)
+        if not self.figure.reach:
+            return 0.0
+        return self.figure.reach / of if of else math.inf
 
     def __str__(self) -> str:
         bar = f"{'>=' if self.at_least else '<='} {self.bar:g} {self.unit}"
@@ -66,10 +84,12 @@ class LeftOut:
     Args:
         what: what was not.
         why: what is missing.
+        failed: it could have been.
     """
 
     what: str
     why: str
+    failed: bool = False
 
     def __str__(self) -> str:
         return f"{self.what:<76}{'left out':>13}  {self.why}"

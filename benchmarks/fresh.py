@@ -9,7 +9,7 @@ not depend on the size of the model around.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from itertools import count
 from time import thread_time_ns
 
@@ -20,7 +20,7 @@ from benchmarks import contenders
 from benchmarks.contenders import Step
 from benchmarks.enough import Enough
 from benchmarks.figures import Row
-from benchmarks.interleaved import Found, Size, compare, ratio
+from benchmarks.interleaved import Found, Paired, Size, compare, ratio
 from benchmarks.part import print_rows
 
 _BAR = 2
@@ -29,7 +29,6 @@ _ACTIVATIONS = 200
 _BLOCK = Size(warm_up=10, timed=20, after_collection=8)
 # Of steps so short that to begin a block, where the model is large, takes as long as hundreds of them.
 _LONG_BLOCK = Size(warm_up=10, timed=150, after_collection=8)
-_SECONDS = 7  # of a quick run, for each loop
 
 
 class Mixture(nn.Module):
@@ -100,26 +99,45 @@ def _activations() -> Step:
     return run
 
 
-_LOOPS: dict[str, tuple[Callable[[], Step], int]] = {
-    "a new expert in each step, in a model of 90 000 modules": (_experts, 1),
-    "a new criterion in each step": (lambda: _criteria(0), 1),
-    "a new criterion in each step, with a model of 90 000 modules": (lambda: _criteria(_LARGE), 1),
-    f"{_ACTIVATIONS} new activations in each step": (_activations, _ACTIVATIONS),
-}
-"""What is done, and how many modules are new in each step of it."""
+def an_expert(enough: Enough) -> list[Row]:
+    """Make an expert in each step."""
+    what = "a new expert in each step, in a model of 90 000 modules"
+    return _measured(what, _experts(), 1, enough)
 
 
-def rows(enough: Enough) -> list[Row]:
-    """Return the rows of the table."""
-    return [_row(what, loop(), fresh, enough) for what, (loop, fresh) in _LOOPS.items()]
+def a_criterion(enough: Enough) -> list[Row]:
+    """Make a criterion in each step."""
+    return _measured("a new criterion in each step", _criteria(0), 1, enough)
 
 
-def _row(what: str, train: Step, fresh: int, enough: Enough) -> Row:
-    def rounds(found: Found) -> Iterator[int]:
-        return enough.rounds(_SECONDS, lambda: [ratio(found[""])], finer=2)
+def a_criterion_beside_many(enough: Enough) -> list[Row]:
+    """Make a criterion in each step of a large model."""
+    what = "a new criterion in each step, with a model of 90 000 modules"
+    return _measured(what, _criteria(_LARGE), 1, enough)
+
+
+def activations(enough: Enough) -> list[Row]:
+    """Make activations in each step."""
+    what = f"{_ACTIVATIONS} new activations in each step"
+    return _measured(what, _activations(), _ACTIVATIONS, enough)
+
+
+COMPARISONS = (an_expert, a_criterion, a_criterion_beside_many, activations)
+
+
+def _measured(what: str, train: Step, fresh: int, enough: Enough) -> list[Row]:
+    """Return the row of a loop; `fresh` modules are new in each of its steps."""
+
+    def rows(found: Found) -> list[Row]:
+        return [_row(what, fresh, found[""])]
 
     block = _LONG_BLOCK if fresh == 1 else _BLOCK
-    pairs = compare({"": contenders.recording}, train, rounds, block, clock=thread_time_ns)[""]
+    compared = {"": contenders.recording}
+    found = compare(compared, train, enough.until_known(rows), block, clock=thread_time_ns)
+    return rows(found)
+
+
+def _row(what: str, fresh: int, pairs: Sequence[Paired]) -> Row:
     added = statistics.median(pair.overhead for pair in pairs) / 1e3
     untraced = statistics.median(pair.untraced for pair in pairs) / 1e3
     note = f"{added:+.0f} µs to {untraced:.0f} µs, {added / fresh:.1f} µs for each new module, all calls included"
@@ -127,4 +145,4 @@ def _row(what: str, train: Step, fresh: int, enough: Enough) -> Row:
 
 
 if __name__ == "__main__":
-    print_rows(__doc__, rows)
+    print_rows(__doc__, COMPARISONS)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from benchmarks import contenders
 from benchmarks.contenders import Contender, Step
 from benchmarks.enough import Enough
-from benchmarks.figures import Figure, Row, median
+from benchmarks.figures import Row, median
 from benchmarks.interleaved import Size, timed_ns
 from benchmarks.machine import old_objects_set_aside
 from benchmarks.part import print_rows
@@ -27,7 +27,6 @@ from benchmarks.part import print_rows
 _MODULES = 13
 _BLOCK = Size(warm_up=20, timed=30)
 _BAR_US = 1
-_SECONDS = 20  # of a quick run
 
 
 class Lazy:
@@ -93,8 +92,8 @@ def _block(contender: Contender, train: Step) -> float:
         return timed_ns(run, train, _BLOCK, thread_time_ns)
 
 
-def rows(enough: Enough) -> list[Row]:
-    """Return the rows of the table."""
+def handed_on(enough: Enough) -> list[Row]:
+    """Compare calls that hand on things with calls that hand on a lone tensor."""
     alone = _step()
     steps = {name: _step(things) for name, things in _THINGS.items()}
     for train in (alone, *steps.values()):
@@ -102,24 +101,26 @@ def rows(enough: Enough) -> list[Row]:
     lone: list[float] = []
     handed: dict[str, list[float]] = {name: [] for name in steps}
     with old_objects_set_aside():
-        for _ in enough.rounds(
-            _SECONDS, lambda: [_more(lone, figures) for figures in handed.values()]
-        ):
+        for _ in enough.rounds(lambda: _rows(lone, handed)):
             lone.append(per_call(alone))
             for name, train in steps.items():
                 handed[name].append(per_call(train))
+    return _rows(lone, handed)
+
+
+COMPARISONS = (handed_on,)
+
+
+def _rows(lone: list[float], handed: dict[str, list[float]]) -> list[Row]:
     return [_row(name, lone, figures) for name, figures in handed.items()]
 
 
-def _more(lone: list[float], handed: list[float]) -> Figure:
-    return median([with_it - without for with_it, without in zip(handed, lone, strict=True)])
-
-
 def _row(name: str, lone: list[float], handed: list[float]) -> Row:
+    more = median([with_it - without for with_it, without in zip(handed, lone, strict=True)])
     note = f"{statistics.median(lone):.2f} to {statistics.median(handed):.2f} µs"
     what = f"a module call that hands on {name} too, beside a lone tensor"
-    return Row(what, _BAR_US, "µs", _more(lone, handed), note=note)
+    return Row(what, _BAR_US, "µs", more, added=True, note=note)
 
 
 if __name__ == "__main__":
-    print_rows(__doc__, rows)
+    print_rows(__doc__, COMPARISONS)

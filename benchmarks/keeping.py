@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
 from benchmarks.collector import local_collector
 from benchmarks.enough import Enough
-from benchmarks.figures import Figure, Row, ratio_of_medians, spread
+from benchmarks.figures import Figure, Row, median, ratio_of_medians, spread
 from benchmarks.gpt import demo_step
 from benchmarks.machine import old_objects_set_aside, use_one_thread
-from benchmarks.recorded import record_steps
+from benchmarks.recorded import recording_into
 from benchmarks.toy import Toy, training_step
 from otel_torch_modules import Config, Keep, TorchModuleInstrumentor, step
 from otel_torch_modules._assembly.assembler import Assembler
@@ -33,16 +33,15 @@ from otel_torch_modules._records import Record
 from otel_torch_modules.schedule import Schedule
 
 _BLOCKS = 166  # 999 module calls
-_RECORDS = 20  # of a quick run
 _WARM_UP = 8  # records, until it is known what they have in common
 _BAR = 0.1
 _HOW = {"all": None, "kept": Keep(slow=1.3, every=100, first=3), "phases": Keep()}
 
 
-def rows(enough: Enough) -> list[Row]:
-    """Return the row of the table."""
-    records = record_steps(_BLOCKS, _WARM_UP + round(_RECORDS * enough.longer))
-    logs = [record.log for record in records]  # to let go of one costs either way the same
+def assembling(enough: Enough) -> list[Row]:
+    """Compare assembly with phases only, and with modules."""
+    records: list[Record] = []
+    train = training_step(Toy(_BLOCKS), torch.randn(2, 4, 8))
     whole, phases, keeping, cuts = (
         Assembler(Config()),
         Assembler(Config()),
@@ -59,13 +58,35 @@ def rows(enough: Enough) -> list[Row]:
     def send_all(record: Record) -> None:
         whole.assemble(record).release()
 
-    times: list[tuple[float, float]] = []
-    with old_objects_set_aside():
-        for record in records:
-            times.append((_thread_us(send_all, record), _thread_us(send_phases, record)))
-    del logs
-    in_full, in_phases = zip(*times[_WARM_UP:], strict=True)
-    note = f"{spread(in_phases).value:.0f} of {spread(in_full).value:.0f} µs"
+    in_full: list[float] = []
+    in_phases: list[float] = []
+
+    def one_round() -> None:
+        with steps.step(None):
+            train()
+        steps.finish()
+        record, log = records[-1], records[-1].log  # to let go of it costs either way the same
+        in_full.append(_thread_us(send_all, record))
+        in_phases.append(_thread_us(send_phases, record))
+        records.clear()
+        del log
+
+    with recording_into(records.append) as steps:
+        for _ in range(_WARM_UP):
+            one_round()
+        in_full.clear()
+        in_phases.clear()
+        with old_objects_set_aside():
+            for _ in enough.rounds(lambda: _rows(in_phases, in_full)):
+                one_round()
+    return _rows(in_phases, in_full)
+
+
+COMPARISONS = (assembling,)
+
+
+def _rows(in_phases: Sequence[float], in_full: Sequence[float]) -> list[Row]:
+    note = f"{median(in_phases).value:.0f} of {median(in_full).value:.0f} µs"
     what = "assembly of a step with phases only, against one with modules, 1 000 calls"
     return [Row(what, _BAR, "x", ratio_of_medians(in_phases, in_full), note=note)]
 

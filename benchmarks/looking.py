@@ -3,18 +3,19 @@
     python -m benchmarks.looking [--quick]
 
 The worker looks five times a second. Printed is how long one look takes while a thread stands in the innermost of
-modules that are nested a dozen deep: the median of 200, in microseconds, and the most. The file is written once a
+modules that are nested a dozen deep: the median, in microseconds, and the most. The file is written once a
 second, to the folder of temporary files.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter_ns
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,6 @@ from otel_torch_modules._tracing import Tracing
 from otel_torch_modules.testing import capture_spans
 
 _DEPTH = 12
-_LOOKS = 50  # of a quick run
 _LOOK_US = 100
 _FILE_US = 2_000
 
@@ -52,83 +52,68 @@ class _Nested(nn.Module):
         return out
 
 
-def rows(enough: Enough) -> list[Row]:
-    """Return the rows of the table."""
-    looks = round(_LOOKS * enough.longer)
+def looks(enough: Enough) -> list[Row]:
+    """Look for stalls, write the file of a black box, and say where the rank stands."""
     stop = threading.Barrier(2)
     model = _Nested(_DEPTH, stop)
-    with capture_spans():
+    with capture_spans(), TemporaryDirectory() as boxes, TemporaryDirectory() as ranks:
         thread = threading.Thread(target=lambda: model(torch.ones(1, 8)).sum().backward())
         thread.start()
         stop.wait()
         tracing = TorchModuleInstrumentor()._tracing
         assert tracing is not None
         assert tracing._lookout._stalls is not None
-        times = []
-        for _ in range(looks):
-            start = perf_counter_ns()
-            tracing._lookout._stalls.look()
-            times.append((perf_counter_ns() - start) / 1e3)
-        written = _write_times(tracing._lookout._describe, looks)
-        spoken = _speak_times(tracing, looks)
+        ways = {
+            "a look for stalls, five a second": tracing._lookout._stalls.look,
+            "a black box's file, one a second": _box(tracing, Path(boxes)),
+            "a file for `top`, and a look for a request, one a second": _rank(tracing, Path(ranks)),
+        }
+        times: dict[str, list[float]] = {what: [] for what in ways}
+        for _ in enough.rounds(lambda: _rows(times)):
+            for what, way in ways.items():
+                start = perf_counter_ns()
+                way()
+                times[what].append((perf_counter_ns() - start) / 1e3)
         stop.wait()
         thread.join()
+    return _rows(times)
+
+
+COMPARISONS = (looks,)
+
+
+def _rows(times: Mapping[str, Sequence[float]]) -> list[Row]:
     return [
-        Row("a look for stalls, five a second", _LOOK_US, "µs", median(times), note=_most(times)),
-        Row(
-            "a black box's file, one a second", _FILE_US, "µs", median(written), note=_most(written)
-        ),
-        Row(
-            "a file for `top`, and a look for a request, one a second",
-            _FILE_US,
-            "µs",
-            median(spoken),
-            note=_most(spoken),
-        ),
+        Row(what, bar, "µs", median(each), note=f"at most {max(each):.0f}")
+        for (what, each), bar in zip(times.items(), (_LOOK_US, _FILE_US, _FILE_US), strict=True)
     ]
 
 
-def _most(times: list[float]) -> str:
-    return f"at most {max(times):.0f}"
+def _box(tracing: Tracing, folder: Path) -> Callable[[], object]:
+    """Return what describes where this process stands, and writes that."""
+    number = count()
+    box = BlackBox(
+        folder,
+        lambda: 0,
+        lambda: {**(tracing._lookout._describe() or {}), "number": next(number)},
+        clock=partial(next, count(step=60.0)),  # it is due whenever it is asked
+    )
+    box.left_behind()
+    return box.look
 
 
-def _write_times(describe: Callable[[], Mapping[str, Any] | None], count: int) -> list[float]:
-    """Return how long it takes to describe where a process stands and to write that."""
-    times = []
-    with TemporaryDirectory() as folder:
-        for number in range(count):
-            box = BlackBox(
-                Path(folder),
-                lambda: 0,
-                lambda number=number: {**(describe() or {}), "number": number},
-            )
-            box.left_behind()  # finds the last one's
-            start = perf_counter_ns()
-            box.look()
-            times.append((perf_counter_ns() - start) / 1e3)
-    return times
+def _rank(tracing: Tracing, folder: Path) -> Callable[[], object]:
+    """Return what says where a rank stands, and looks for a request."""
+    requests = Requests(tracing._recorder, lambda: None, lambda: None)
+    lookout = tracing._lookout
+    control = Control(folder, lookout._in_job, lookout._stand, lambda: 0, requests, lambda: None)
 
+    def look() -> None:
+        control._due = 0.0
+        control.look()
 
-def _speak_times(tracing: Tracing, count: int) -> list[float]:
-    """Return how long it takes a rank to say where it stands, and to look for a request."""
-    times = []
-    with TemporaryDirectory() as folder:
-        requests = Requests(tracing._recorder, lambda: None, lambda: None)
-        control = Control(
-            Path(folder),
-            tracing._lookout._in_job,
-            tracing._lookout._stand,
-            lambda: 0,
-            requests,
-            lambda: None,
-        )
-        for _ in range(count):
-            control._due = 0.0
-            start = perf_counter_ns()
-            control.look()
-            times.append((perf_counter_ns() - start) / 1e3)
-    return times
+    return look
 
 
 if __name__ == "__main__":
-    print_rows(__doc__, rows)
+    print_rows(__doc__, COMPARISONS)

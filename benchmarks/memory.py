@@ -14,16 +14,16 @@ import tracemalloc
 
 import torch
 
-from benchmarks.collector import ProgramMissingError, Sink, local_collector
+from benchmarks.collector import Sink, local_collector
 from benchmarks.enough import Enough
-from benchmarks.figures import LeftOut, Row, exact
+from benchmarks.figures import Row, exact
 from benchmarks.part import print_rows
 from benchmarks.recorded import record_steps, send_all
 from benchmarks.toy import Toy, calls, training_step
 from otel_torch_modules import Config, TorchModuleInstrumentor, step
 
 _FEW = 100
-_STEPS = 2_500  # of a quick run
+_HUNDREDS_A_SECOND = 3  # of steps
 _BLOCKS = 4
 _SPANS = 2 * calls(_BLOCKS) + 2
 _CALL_BAR = 400
@@ -65,25 +65,24 @@ def held_after(steps: int, sink: Sink) -> tuple[int, int]:
     return held[0], held[1]
 
 
-def rows(enough: Enough) -> list[Row | LeftOut]:
-    """Return the rows of the table."""
+def of_a_call(enough: Enough) -> list[Row]:
+    """See what a recorded call holds."""
     call = "memory of a recorded module call until its step is exported"
-    return [
-        Row(call, _CALL_BAR, "bytes", exact(bytes_of_a_call())),
-        _row_of_steps(round(_STEPS * enough.longer)),
-    ]
+    return [Row(call, _CALL_BAR, "bytes", exact(bytes_of_a_call()))]
 
 
-def _row_of_steps(steps: int) -> Row | LeftOut:
+def of_a_long_run(enough: Enough) -> list[Row]:
+    """See what the process holds after many steps."""
+    steps = 100 * round(_HUNDREDS_A_SECOND * enough.seconds)
+    with local_collector() as sink:
+        few, many = held_after(steps, sink)
     what = f"memory after {steps} steps less after {_FEW}, for each step between"
-    try:
-        with local_collector() as sink:
-            few, many = held_after(steps, sink)
-    except ProgramMissingError as missing:
-        return LeftOut(what, str(missing))
     note = f"{few / 1e3:.0f} kB, then {many / 1e3:.0f} kB"
-    return Row(what, _STEP_BAR, "bytes", exact((many - few) / (steps - _FEW)), note=note)
+    return [Row(what, _STEP_BAR, "bytes", exact((many - few) / (steps - _FEW)), note=note)]
+
+
+COMPARISONS = (of_a_call, of_a_long_run)
 
 
 if __name__ == "__main__":
-    print_rows(__doc__, rows)
+    print_rows(__doc__, COMPARISONS)

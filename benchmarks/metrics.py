@@ -7,9 +7,10 @@ Processor time of one thread. Every step is told of whole: what leaves modules o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import torch
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
@@ -17,7 +18,8 @@ from benchmarks.enough import Enough
 from benchmarks.figures import Row, median, ratio_of_medians
 from benchmarks.machine import processor_ns
 from benchmarks.part import print_rows
-from benchmarks.recorded import record_steps
+from benchmarks.recorded import recording_into
+from benchmarks.toy import Toy, training_step
 from benchmarks.varying import Sending
 from otel_torch_modules import Config
 from otel_torch_modules._emission.training_metrics import TrainingMetrics
@@ -27,7 +29,6 @@ from otel_torch_modules._spans.figures import StepFigures
 from otel_torch_modules._spans.span import Span
 
 _BLOCKS = 40  # 243 calls a forward, of 8 patterns
-_STEPS = 20  # of a quick run
 _FIRST = 5  # steps, that are read
 _BAR = 1.4
 
@@ -39,24 +40,40 @@ def _telling() -> Callable[[Record, Span | SpanColumns], None]:
     return lambda record, tree: metrics.step_ended(record, figures.of(tree, 1), sent=True)
 
 
-def rows(enough: Enough) -> list[Row]:
-    """Return the row of the table."""
+def told_of(enough: Enough) -> list[Row]:
+    """Compare sending a step with metrics and without."""
     ways = {"with": Sending(Config(), _telling()), "without": Sending(Config())}
     found: dict[str, list[float]] = {name: [] for name in ways}
-    for record in record_steps(blocks=_BLOCKS, count=round(_STEPS * enough.longer)):
+    records: list[Record] = []
+    train = training_step(Toy(_BLOCKS), torch.randn(2, 4, 8))
+
+    def one_round() -> None:
+        with steps.step(None):
+            train()
+        steps.finish()
         for name, way in ways.items():
-            found[name].append(processor_ns(partial(way.send, record)) / 1e3)
-    told, alone = found["with"][_FIRST:], found["without"][_FIRST:]
-    return [
-        Row(
-            "a step on the worker with metrics of training, against without",
-            _BAR,
-            "x",
-            ratio_of_medians(told, alone),
-            note=f"{median(told).value:.0f} and {median(alone).value:.0f} µs a step of 243 calls",
-        )
-    ]
+            found[name].append(processor_ns(partial(way.send, records[-1])) / 1e3)
+        records.clear()
+
+    with recording_into(records.append) as steps:
+        for _ in range(_FIRST):
+            one_round()
+        for figures in found.values():
+            figures.clear()
+        for _ in enough.rounds(lambda: _rows(found)):
+            one_round()
+    return _rows(found)
+
+
+COMPARISONS = (told_of,)
+
+
+def _rows(found: Mapping[str, Sequence[float]]) -> list[Row]:
+    told, alone = found["with"], found["without"]
+    what = "a step on the worker with metrics of training, against without"
+    note = f"{median(told).value:.0f} and {median(alone).value:.0f} µs a step of 243 calls"
+    return [Row(what, _BAR, "x", ratio_of_medians(told, alone), note=note)]
 
 
 if __name__ == "__main__":
-    print_rows(__doc__, rows)
+    print_rows(__doc__, COMPARISONS)

@@ -11,6 +11,7 @@ what it was for a while, and what costs a microsecond would drown in that.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from time import thread_time_ns
@@ -21,7 +22,7 @@ from benchmarks import contenders
 from benchmarks.contenders import Contender
 from benchmarks.enough import Enough
 from benchmarks.figures import Figure, Row, median, ratio_of_medians
-from benchmarks.interleaved import Paired, Rounds, Size, compare
+from benchmarks.interleaved import Paired, Size, compare
 from benchmarks.machine import keep_freed_memory, use_one_thread
 from benchmarks.part import asked_for
 from benchmarks.toy import Toy, calls, inference, training_step
@@ -47,18 +48,16 @@ _BARS = {
 _INFERENCE_BAR = 1.8
 _BLOCK = Size(warm_up=20, timed=10)
 _BLOCKS = dict.fromkeys(_TRACKERS, Size(warm_up=4, timed=6))  # such a step takes ten times as long
-_SECONDS = {"hooks": 25, "others": 20, "inference": 10}  # of a quick run
 
 Overheads = dict[str, list[float]]
 
 
-def training_overheads(
-    others: Mapping[str, Contender], seconds: float, enough: Enough
-) -> Overheads:
+def training_overheads(others: Mapping[str, Contender], enough: Enough) -> Overheads:
     """Return microseconds per module call, forward and backward, once a round, of ours and of `others`."""
+    keep_freed_memory()
     compared = {_OURS: contenders.recording, **others}
     train = training_step(Toy(), torch.randn(2, 4, 8))
-    rounds = until_known(_OURS, seconds, enough)
+    rounds = enough.until_known(lambda found: _training_rows(per_call(found)))
     return per_call(compare(compared, train, rounds, _BLOCK, _BLOCKS, clock=thread_time_ns))
 
 
@@ -66,13 +65,8 @@ def inference_overheads(enough: Enough) -> Overheads:
     """Return microseconds per module call of a forward under ``no_grad``, once a round."""
     compared = {_OURS: contenders.recording_inference, **_HOOKS}
     forward = inference(Toy().eval(), torch.randn(2, 4, 8))
-    rounds = until_known(_OURS, _SECONDS["inference"], enough)
+    rounds = enough.until_known(lambda found: _inference_rows(per_call(found)))
     return per_call(compare(compared, forward, rounds, _BLOCK, clock=thread_time_ns))
-
-
-def until_known(ours: str, seconds: float, enough: Enough) -> Rounds:
-    """Return the rounds of a comparison until it is known how `ours` compares with each other one."""
-    return lambda found: enough.rounds(seconds, lambda: against(ours, per_call(found)).values())
 
 
 def per_call(found: Mapping[str, Sequence[Paired]]) -> Overheads:
@@ -91,27 +85,47 @@ def against(ours: str, overheads: Overheads) -> dict[str, Figure]:
     }
 
 
-def rows(enough: Enough) -> list[Row]:
-    """Return the rows of the table."""
-    keep_freed_memory()
-    found = []
-    for others in (_HOOKS, _PROFILERS, _TRACKERS):
-        seconds = _SECONDS["hooks" if others is _HOOKS else "others"]
-        overheads = training_overheads(others, seconds, enough)
-        found += [
-            _row(f"recording alone, per module call, against {name}", _BARS[name], name, overheads)
-            for name in others
-        ]
-    overheads = inference_overheads(enough)
-    for name in _HOOKS:
-        what = f"inference, per module call, against {name}"
-        found.append(_row(what, _INFERENCE_BAR, name, overheads))
-    return found
+def hooks(enough: Enough) -> list[Row]:
+    """Compare with empty hooks."""
+    return _training_rows(training_overheads(_HOOKS, enough))
 
 
-def _row(what: str, bar: float, name: str, overheads: Overheads) -> Row:
+def profilers(enough: Enough) -> list[Row]:
+    """Compare with ``torch.profiler``."""
+    return _training_rows(training_overheads(_PROFILERS, enough))
+
+
+def trackers(enough: Enough) -> list[Row]:
+    """Compare with torch's ModTracker and spans made in its hooks."""
+    return _training_rows(training_overheads(_TRACKERS, enough))
+
+
+def inferring(enough: Enough) -> list[Row]:
+    """Compare forwards under ``no_grad`` with empty hooks."""
+    return _inference_rows(inference_overheads(enough))
+
+
+COMPARISONS = (hooks, profilers, trackers, inferring)
+
+
+def _training_rows(overheads: Overheads) -> list[Row]:
+    what = "recording alone, per module call, against"
+    return [
+        _row(f"{what} {name}", _BARS.get(name, math.inf), figure, name, overheads)
+        for name, figure in against(_OURS, overheads).items()
+    ]
+
+
+def _inference_rows(overheads: Overheads) -> list[Row]:
+    what = "inference, per module call, against"
+    return [
+        _row(f"{what} {name}", _INFERENCE_BAR, figure, name, overheads)
+        for name, figure in against(_OURS, overheads).items()
+    ]
+
+
+def _row(what: str, bar: float, figure: Figure, name: str, overheads: Overheads) -> Row:
     ours, theirs = (statistics.median(overheads[each]) for each in (_OURS, name))
-    figure = against(_OURS, overheads)[name]
     return Row(what, bar, "x", figure, note=f"{ours:.2f} to {theirs:.2f} µs")
 
 
@@ -129,10 +143,8 @@ def main() -> None:
     """Print both comparisons, with the profiler of modules too."""
     enough = asked_for(__doc__)
     use_one_thread()
-    keep_freed_memory()
     for others in (_HOOKS, _PROFILERS, _OF_MODULES, _TRACKERS):
-        overheads = training_overheads(others, _SECONDS["others"], enough)
-        report("forward and backward", overheads)
+        report("forward and backward", training_overheads(others, enough))
     report("forward under no_grad", inference_overheads(enough))
 
 

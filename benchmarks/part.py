@@ -1,13 +1,16 @@
-"""A part of the table that is run by itself."""
+"""A part of the table: comparisons, each of which gives some rows, and what is common to running one by itself."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks.enough import FULL, QUICK, Enough
-from benchmarks.figures import LeftOut, Row
-from benchmarks.machine import use_one_thread
+from benchmarks.figures import Row
+from benchmarks.machine import old_objects_set_aside, use_one_thread
+
+Comparison = Callable[[Enough], Sequence[Row]]
+"""Measures in this process until it is enough, and returns what it found."""
 
 
 def asked_for(what: str) -> Enough:
@@ -21,14 +24,17 @@ def asked_for(what: str) -> Enough:
     return QUICK if parser.parse_args().quick else FULL
 
 
-def print_rows(what: str, rows: Callable[[Enough], Sequence[Row | LeftOut]]) -> None:
-    """Print the rows, known as well as is asked for.
+def print_rows(what: str, comparisons: Iterable[Comparison]) -> None:
+    """Print the rows, known as well as is asked for on the command line.
 
     Args:
         what: is measured, for `--help`: its first line.
-        rows: measures them; told when there is enough.
+        comparisons: give them.
     """
     enough = asked_for(what)
     use_one_thread()
-    for row in rows(enough):
-        print(row)
+    for comparison in comparisons:
+        with old_objects_set_aside():
+            rows = comparison(enough)
+        for row in rows:
+            print(row, flush=True)

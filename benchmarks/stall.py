@@ -16,9 +16,9 @@ import time
 
 import torch
 
-from benchmarks.collector import ProgramMissingError, Sink, local_collector, local_file
+from benchmarks.collector import Sink, local_collector, local_file
 from benchmarks.enough import Enough
-from benchmarks.figures import LeftOut, Row, median
+from benchmarks.figures import Row, median
 from benchmarks.machine import processor_wait_ns
 from benchmarks.part import print_rows
 from benchmarks.toy import Toy, calls, training_step
@@ -28,7 +28,7 @@ _BLOCKS = 832  # 10 000 spans
 _SPANS = 2 * calls(_BLOCKS) + 2
 _LOOK_S = 0.5
 _LIMIT_S = 60
-_SECONDS = 12  # of a quick run, for each way
+_UNTRACED = 8  # stretches
 _WARM_UP = 2  # steps, in which all places are new
 _BAR_MS = 6
 _FILE_BAR_MS = 2
@@ -63,59 +63,56 @@ def longest_gap_until_sent_ms(sink: Sink, spans: int) -> float:
     return max(gaps)
 
 
-class Gaps:
-    """The longest gaps, milliseconds, of each step and of as many stretches without tracing, and full collections."""
+def stall(fate: str, bar_ms: int, sink: Sink, enough: Enough) -> list[Row]:
+    """Return the row of what steps stall this thread by, and beside it what the machine does without tracing."""
+    train = training_step(Toy(_BLOCKS), torch.randn(2, 4, 8))
+    traced: list[float] = []
 
-    def __init__(self, enough: Enough, sink: Sink) -> None:
-        self._train = training_step(Toy(_BLOCKS), torch.randn(2, 4, 8))
-        self._sink = sink
-        self.traced: list[float] = []
-        self.collections = 0
-        TorchModuleInstrumentor().instrument(config=Config())
-        for _ in range(_WARM_UP):
-            self._step()
-        self.traced.clear()
-        self.collections = 0
-        for _ in enough.rounds(_SECONDS, lambda: [median(self.traced)]):
-            self._step()
-        TorchModuleInstrumentor().uninstrument()
-        self.untraced = [longest_gap_ms() for _ in self.traced]
-
-    def _step(self) -> None:
-        arrived = self._sink.accepted()
+    def one_step() -> float:
+        arrived = sink.accepted()
         with step():
-            self._train()
-        before = gc.get_stats()[2]["collections"]
-        self.traced.append(longest_gap_until_sent_ms(self._sink, arrived + _SPANS))
-        self.collections += gc.get_stats()[2]["collections"] > before
+            train()
+        return longest_gap_until_sent_ms(sink, arrived + _SPANS)
 
+    def rows(more: str = "") -> list[Row]:
+        what = f"longest stall of the training thread while 10 000 spans are {fate}"
+        note = f"worst {max(traced):.1f}{more}"
+        return [Row(what, bar_ms, "ms", median(traced), added=True, note=note)]
 
-def rows(enough: Enough) -> list[Row | LeftOut]:
-    """Return the rows of the table."""
-    with local_file() as file:
-        written = _row("written to a file", _FILE_BAR_MS, Gaps(enough, file))
-    return [_exported(enough), written]
-
-
-def _exported(enough: Enough) -> Row | LeftOut:
-    try:
-        with local_collector() as sink:
-            return _row("exported", _BAR_MS, Gaps(enough, sink))
-    except ProgramMissingError as missing:
-        return LeftOut(_what("exported"), str(missing))
-
-
-def _row(fate: str, bar_ms: int, gaps: Gaps) -> Row:
-    note = (
-        f"worst {max(gaps.traced):.1f}; untraced {median(gaps.untraced).value:.1f}, worst "
-        f"{max(gaps.untraced):.1f}; {gaps.collections} of {len(gaps.traced)} saw a full collection"
+    TorchModuleInstrumentor().instrument(config=Config())
+    for _ in range(_WARM_UP):
+        one_step()
+    with_collection = 0
+    for _ in enough.rounds(rows):
+        before = _full_collections()
+        traced.append(one_step())
+        with_collection += _full_collections() > before
+    TorchModuleInstrumentor().uninstrument()
+    untraced = [longest_gap_ms() for _ in range(_UNTRACED)]
+    return rows(
+        f"; untraced {median(untraced).value:.1f}, worst {max(untraced):.1f}; "
+        f"{with_collection} of {len(traced)} saw a full collection"
     )
-    return Row(_what(fate), bar_ms, "ms", median(gaps.traced), note=note)
 
 
-def _what(fate: str) -> str:
-    return f"longest stall of the training thread while 10 000 spans are {fate}"
+def _full_collections() -> int:
+    return gc.get_stats()[2]["collections"]
+
+
+def exporting(enough: Enough) -> list[Row]:
+    """Look at the clock while spans go to a collector."""
+    with local_collector() as sink:
+        return stall("exported", _BAR_MS, sink, enough)
+
+
+def writing(enough: Enough) -> list[Row]:
+    """Look at the clock while spans go to a file."""
+    with local_file() as file:
+        return stall("written to a file", _FILE_BAR_MS, file, enough)
+
+
+COMPARISONS = (exporting, writing)
 
 
 if __name__ == "__main__":
-    print_rows(__doc__, rows)
+    print_rows(__doc__, COMPARISONS)

@@ -9,7 +9,7 @@ found from its optimizer, at a width and a batch with which it takes more than 2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from time import thread_time_ns
 
 import torch
@@ -19,9 +19,9 @@ from benchmarks import contenders
 from benchmarks.collector import ProgramMissingError, local_collector
 from benchmarks.contenders import Contender, Step
 from benchmarks.enough import Enough
-from benchmarks.figures import LeftOut, Row, median
+from benchmarks.figures import Row, median
 from benchmarks.gpt import demo_step
-from benchmarks.interleaved import Paired, Rounds, Size, compare, ratio
+from benchmarks.interleaved import Found, Rounds, Size, compare, ratio
 from benchmarks.machine import keep_freed_memory, undisturbed_ns
 from benchmarks.part import print_rows
 from benchmarks.toy import Toy, training_step
@@ -36,66 +36,69 @@ _MIDDLE = Size(warm_up=10, timed=40)
 _LARGE = Size(warm_up=2, timed=4)
 _LARGE_STEP = {"width": 256, "batch_size": 12}
 _LEAST_LARGE_MS = 200
-_FINER = 20  # ratios close to one have to be known to half a percent where others have to a tenth
+_ROUNDS_FOR_A_NOTE = 8
 _TRACED = "traced"
 
 
-def left_out(enough: Enough) -> Row:
-    """Return the row of the step that the schedule leaves out."""
-    rounds = _until_known(15, enough)
-    pairs = _pairs(contenders.leaving_out, _toy_step(), rounds, _LEFT_OUT, thread_time_ns)
-    return _row("a step left out by the schedule, against no tracing, toy model", 1.02, pairs)
+def left_out(enough: Enough) -> list[Row]:
+    """Compare a step that the schedule leaves out."""
+
+    def rows(found: Found) -> list[Row]:
+        what = "a step left out by the schedule, against no tracing, toy model"
+        return [_row(what, 1.02, found)]
+
+    rounds = enough.until_known(rows)
+    return rows(_pairs(contenders.leaving_out, _toy_step(), rounds, _LEFT_OUT, thread_time_ns))
 
 
-def phases_only(enough: Enough) -> Row:
-    """Return the row of the step without modules; its note says what export adds."""
-    rounds = _until_known(15, enough)
-    recorded = _pairs(contenders.recording_phases_only, _toy_step(), rounds, _PHASES)
+def phases_only(enough: Enough) -> list[Row]:
+    """Compare a step without modules; the note says what export adds."""
     try:
         with local_collector():
-            pairs = _pairs(contenders.phases_only, _toy_step(), rounds, _EXPORTED_PHASES)
-        exported = str(ratio(pairs))
+            pairs = _pairs(contenders.phases_only, _toy_step(), _few, _EXPORTED_PHASES)
+        exported = str(ratio(pairs[_TRACED]))
     except ProgramMissingError as missing:
         exported = f"left out, {missing}"
-    return _row(
-        "a step recorded with phases only, against no tracing, toy model",
-        1.05,
-        recorded,
-        f"; exported too: {exported}",
-    )
+
+    def rows(found: Found) -> list[Row]:
+        what = "a step recorded with phases only, against no tracing, toy model"
+        return [_row(what, 1.05, found, f"; exported too: {exported}")]
+
+    rounds = enough.until_known(rows)
+    return rows(_pairs(contenders.recording_phases_only, _toy_step(), rounds, _PHASES))
 
 
-def large(enough: Enough) -> Row:
-    """Return the row of the demo's step."""
-    rounds = _until_known(45, enough)
+def middle(enough: Enough) -> list[Row]:
+    """Compare a step with few calls, of the thread's own time; the note says what that is on the clock."""
     with local_collector():
-        pairs = _pairs(contenders.exporting_a_loop, demo_step(**_LARGE_STEP), rounds, _LARGE)
-    row = _row("a step of the demo GPT, recorded and exported, against no tracing", 1.01, pairs)
-    least = min(pair.untraced for pair in pairs) / 1e6
+        compared, train = contenders.exporting_a_loop, middle_step()
+        on_the_clock = ratio(_pairs(compared, train, _few, _MIDDLE)[_TRACED])
+
+        def rows(found: Found) -> list[Row]:
+            what = "two encoder layers of width 64, recorded and exported, against no tracing"
+            note = f" of the thread's own time; on the clock {on_the_clock}"
+            return [_row(what, 1.02, found, note)]
+
+        return rows(_pairs(compared, train, enough.until_known(rows), _MIDDLE, thread_time_ns))
+
+
+def large(enough: Enough) -> list[Row]:
+    """Compare the demo's step."""
+
+    def rows(found: Found) -> list[Row]:
+        what = "a step of the demo GPT, recorded and exported, against no tracing"
+        return [_row(what, 1.01, found)]
+
+    train, rounds = demo_step(**_LARGE_STEP), enough.until_known(rows)
+    with local_collector():
+        found = _pairs(contenders.exporting_a_loop, train, rounds, _LARGE)
+    least = min(pair.untraced for pair in found[_TRACED]) / 1e6
     if least < _LEAST_LARGE_MS:
         raise AssertionError(f"a step takes {least:.0f} ms: raise _LARGE_STEP on this machine")
-    return row
+    return rows(found)
 
 
-def middle(enough: Enough) -> Row:
-    """Return the row of a step with few calls, of the thread's own time; its note says what that is on the clock."""
-    with local_collector():
-        pairs = _pairs(
-            contenders.exporting_a_loop,
-            middle_step(),
-            _until_known(25, enough),
-            _MIDDLE,
-            thread_time_ns,
-        )
-        on_the_clock = _pairs(
-            contenders.exporting_a_loop, middle_step(), _until_known(10, enough), _MIDDLE
-        )
-    return _row(
-        "two encoder layers of width 64, recorded and exported, against no tracing",
-        1.02,
-        pairs,
-        f" of the thread's own time; on the clock {ratio(on_the_clock)}",
-    )
+COMPARISONS = (left_out, phases_only, middle, large)
 
 
 def middle_step() -> Step:
@@ -117,8 +120,9 @@ def _toy_step() -> Step:
     return training_step(Toy(), torch.randn(2, 4, 8))
 
 
-def _until_known(seconds: float, enough: Enough) -> Rounds:
-    return lambda found: enough.rounds(seconds, lambda: [ratio(found[_TRACED])], finer=_FINER)
+def _few(found: Found) -> Iterable[object]:
+    """The rounds of what is said in a note."""
+    return range(_ROUNDS_FOR_A_NOTE)
 
 
 def _pairs(
@@ -127,29 +131,18 @@ def _pairs(
     rounds: Rounds,
     size: Size,
     clock: Callable[[], int] = undisturbed_ns,
-) -> list[Paired]:
-    return compare({_TRACED: contender}, train, rounds, size, clock=clock)[_TRACED]
+) -> Found:
+    keep_freed_memory()
+    return compare({_TRACED: contender}, train, rounds, size, clock=clock)
 
 
-def _row(what: str, bar: float, pairs: Sequence[Paired], more: str = "") -> Row:
+def _row(what: str, bar: float, found: Found, more: str = "") -> Row:
+    pairs = found[_TRACED]
     step_ms = median([pair.untraced for pair in pairs]).value / 1e6
     added_us = median([pair.overhead for pair in pairs]).value / 1e3
     note = f"{added_us:+.0f} µs to {step_ms:.2f} ms{more}"
-    return Row(what, bar, "x", ratio(pairs), note=note)
-
-
-def rows(enough: Enough) -> list[Row | LeftOut]:
-    """Return the rows of the table."""
-    keep_freed_memory()
-    exported: list[Row | LeftOut]
-    try:
-        exported = [middle(enough), large(enough)]
-    except ProgramMissingError as missing:
-        exported = [
-            LeftOut("steps that are recorded and exported, against no tracing", str(missing))
-        ]
-    return [left_out(enough), phases_only(enough), *exported]
+    return Row(what, bar, "x", ratio(pairs), added=True, note=note)
 
 
 if __name__ == "__main__":
-    print_rows(__doc__, rows)
+    print_rows(__doc__, COMPARISONS)

@@ -2,24 +2,24 @@
 
     python -m benchmarks.table [--quick] [--only PART ...]
 
-Each part is measured in a process of its own, one after the other. A figure is a median; the interval beside it is
-where that median is expected in nine of ten repetitions, or, where there are only a few rounds, the least and the
-most.
+Each comparison is measured in a process of its own, one at a time, and those whose figures are vague have more turns.
+A figure is a median; the interval beside it is where that median is expected in nine of ten repetitions.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
+import sys
 import time
-from importlib import import_module
 
-from benchmarks.collector import ProgramMissingError
-from benchmarks.enough import FULL, QUICK, Enough
+from benchmarks.apart import Apart, comparisons
+from benchmarks.enough import FULL, QUICK
 from benchmarks.figures import LeftOut, Row
-from benchmarks.machine import describe, use_one_thread
+from benchmarks.machine import describe
+from benchmarks.turns import take_turns
 
-_KNOWN_WITHIN = 0.2  # of a figure, to either side
+_KNOWN_WITHIN = 0.2  # what `Row.reach` is at most
+_MINUTES = {QUICK: 10, FULL: 35}  # for the whole table
 _PARTS = (
     "overhead",
     "handed",
@@ -38,41 +38,47 @@ _PARTS = (
 )
 
 
-def measure(part: str, enough: Enough) -> list[Row | LeftOut]:
-    """Return the rows of a part, measured in this process, or the one that says what it needs and is missing."""
-    use_one_thread()
-    try:
-        rows: list[Row | LeftOut] = import_module(f"benchmarks.{part}").rows(enough)
-    except ProgramMissingError as missing:
-        return [LeftOut(f"all of `{part}`", str(missing))]
-    return rows
-
-
 def main() -> None:
-    """Print the table as it grows."""
+    """Print what was measured, and on stderr meanwhile what is being measured."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--quick", action="store_true", help="in a quarter of the time, known less well"
-    )
+    parser.add_argument("--quick", action="store_true", help="in ten minutes, known less well")
     parser.add_argument("--only", nargs="+", choices=_PARTS, default=_PARTS, metavar="PART")
     arguments = parser.parse_args()
     print(describe(), flush=True)
-    print(f"{'what':<76}{'asked':>13}  {'measured':<28}", flush=True)
-    started, found = time.monotonic(), []
     enough = QUICK if arguments.quick else FULL
-    for part in arguments.only:
-        with multiprocessing.get_context("spawn").Pool(1) as process:
-            for row in process.apply(measure, (part, enough)):
-                if isinstance(row, Row):
-                    found.append(row)
-                print(row, flush=True)
+    started = time.monotonic()
+
+    def tell(comparison: Apart) -> None:
+        known = "known" if comparison.is_over else f"{comparison.vague:.1f} times too wide"
+        print(
+            f"{time.monotonic() - started:6.0f} s  {comparison.name}: {known}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    all_of_them = {part: comparisons(part) for part in _PARTS}
+    measured = [
+        Apart(name, comparison, enough.within)
+        for part in arguments.only
+        for name, comparison in all_of_them[part].items()
+    ]
+    share = len(measured) / sum(map(len, all_of_them.values()))
+    seconds = _MINUTES[enough] * 60 * share
+    take_turns(measured, seconds, tell=tell)
+    print(f"{'what':<76}{'asked':>13}  {'measured':<28}")
+    lines = [line for comparison in measured for line in comparison.rows or ()]
+    for line in lines:
+        print(line)
+    rows = [line for line in lines if isinstance(line, Row)]
     minutes = (time.monotonic() - started) / 60
-    met = sum(row.is_met for row in found)
-    vague = sum(not row.figure.is_within(_KNOWN_WITHIN) for row in found)
+    met = sum(row.is_met for row in rows)
+    vague = sum(row.reach > _KNOWN_WITHIN for row in rows)
     print(
-        f"{met} of {len(found)} are met, {vague} are not known to within {_KNOWN_WITHIN:.0%}; "
+        f"{met} of {len(rows)} are met, {vague} are not known to within {_KNOWN_WITHIN:.0%}; "
         f"measured in {minutes:.1f} minutes"
     )
+    if any(isinstance(line, LeftOut) and line.failed for line in lines):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ collector is off while the clock runs. What is compared takes turns.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
+from statistics import fmean
 
 import torch
 from opentelemetry.sdk.trace import Tracer, TracerProvider
@@ -32,16 +33,14 @@ from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
 from otel_torch_modules._events import Varying
-from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules._records import Record
 from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.span import Span
 
 _BLOCK = 512  # spans, as many as the outbox has encoded at once
 _CALLS = 10_000
-_STEPS = 10
-_TIME_S = 10  # of a quick run, for each comparison
-_LENGTHS = 30  # of a quick run
+_LENGTHS = 15  # steps of a block, each of another length
+_UNTIL_KNOWN = 5  # of them, in which places are seen for the first time and layouts are made
 _DECISION = Decision(1, None)
 
 _BYTES = Varying("torch.bytes", int)
@@ -114,7 +113,7 @@ def encoding_us(enough: Enough) -> dict[str, list[float]]:
         }
         ways[name] = _encoding(Sending(Config()), columns)
     figures: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in enough.rounds(_TIME_S, lambda: [_beside(figures)]):
+    for _ in enough.rounds(lambda: _encoding_rows(figures)):
         for name, way in ways.items():
             figures[name].append(processor_ns(way) / spans / 1e3)
     return figures
@@ -132,12 +131,12 @@ def _encoding(sending: Sending, columns: SpanColumns) -> Callable[[], None]:
     return encode
 
 
-def steps_ns(train: Callable[[], object], steps: int, config: Config) -> Iterator[int]:
-    """Yield what each step takes, recorded and sent."""
+def steps_ns(train: Callable[[], object], steps: int, config: Config) -> list[int]:
+    """Return what each step takes, recorded and sent; nothing else is recorded meanwhile, and nothing afterwards."""
     records: list[Record] = []
     sending = Sending(config)
 
-    def whole(recording: Steps) -> None:
+    def whole() -> None:
         with recording.step(None):
             train()
         recording.finish()
@@ -145,28 +144,31 @@ def steps_ns(train: Callable[[], object], steps: int, config: Config) -> Iterato
             sending.send(records.pop(0))
 
     with recording_into(records.append, config) as recording:
-        for _ in range(steps):
-            yield processor_ns(lambda: whole(recording))
+        return [processor_ns(whole) for _ in range(steps)]
 
 
-def shapes_ns(steps: int) -> dict[str, list[float]]:
+def shapes_ns(enough: Enough) -> dict[str, list[float]]:
     """Return what tracing adds to a step whose tensors have a new length each time, without shapes and with them."""
     model = Toy(blocks=50)
+    ways = {"without": Config(), "with": Config(record_shapes=True)}
 
     def training() -> Callable[[], None]:
         lengths = count(2)
         return lambda: model(torch.randn(2, next(lengths), 8)).sum().backward()
 
-    ways = {
-        "without": steps_ns(training(), steps, Config()),
-        "with": steps_ns(training(), steps, Config(record_shapes=True)),
-    }
-    untraced = training()
+    def untraced_ns() -> float:
+        train = training()
+        return fmean([processor_ns(train) for _ in range(_LENGTHS)][_UNTIL_KNOWN:])
+
+    def added_ns(config: Config) -> float:
+        before = untraced_ns()
+        own = fmean(steps_ns(training(), _LENGTHS, config)[_UNTIL_KNOWN:])
+        return own - (before + untraced_ns()) / 2
+
     found: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(steps):
-        alone = processor_ns(untraced)
-        for name, way in ways.items():
-            found[name].append(next(way) - alone)
+    for _ in enough.rounds(lambda: _shape_rows(found)):
+        for name, config in ways.items():
+            found[name].append(added_ns(config))
     return found
 
 
@@ -186,49 +188,51 @@ class Cell(nn.Module):
 
 
 def cell_ns(enough: Enough) -> tuple[list[float], list[float]]:
-    """Return what the second and what the tenth step takes, once a round."""
+    """Return what the second and what the sixth step takes, once a round."""
     second: list[float] = []
-    tenth: list[float] = []
-    for _ in enough.rounds(_TIME_S, lambda: [ratio_of_medians(second, tenth)]):
-        taken = list(steps_ns(training_step(Cell(), torch.randn(2, 8)), _STEPS, Config()))
-        second.append(float(taken[1]))
-        tenth.append(float(taken[_STEPS - 1]))
-    return second, tenth
+    sixth: list[float] = []
+    for _ in enough.rounds(lambda: _cell_rows(second, sixth)):
+        _, taken, *_, last = steps_ns(training_step(Cell(), torch.randn(2, 8)), 6, Config())
+        second.append(taken)
+        sixth.append(last)
+    return second, sixth
 
 
-def rows(enough: Enough) -> list[Row]:
-    """Return the rows of the table."""
-    encoding = encoding_us(enough)
-    shapes = shapes_ns(round(_LENGTHS * enough.longer))
-    for figures in shapes.values():
-        del figures[:5]  # places are seen for the first time, layouts are made
-    second, tenth = cell_ns(enough)
-    return [
-        Row(
-            "encoding a span with two values that vary, beside one without",
-            1.5,
-            "x",
-            _beside(encoding),
-            note=" and ".join(f"{median(encoding[name]).value:.2f}" for name in encoding)
-            + " µs a span",
-        ),
-        Row(
-            "tracing steps of new lengths with RECORD_SHAPES, beside without",
-            3,
-            "x",
-            _beside(shapes),
-            note=" and ".join(f"{median(shapes[name]).value / 1e6:.1f}" for name in shapes)
-            + " ms a step",
-        ),
-        Row(
-            f"{_CALLS} calls of one cell: the second step beside the tenth",
-            2,
-            "x",
-            ratio_of_medians(second, tenth),
-            note=f"{median(second).value / 1e6:.0f} and {median(tenth).value / 1e6:.0f} ms",
-        ),
-    ]
+def encoding(enough: Enough) -> list[Row]:
+    """Compare encoding with values that vary and without."""
+    return _encoding_rows(encoding_us(enough))
+
+
+def shapes(enough: Enough) -> list[Row]:
+    """Compare steps with shapes and without."""
+    return _shape_rows(shapes_ns(enough))
+
+
+def one_cell(enough: Enough) -> list[Row]:
+    """Compare the second step of many calls of a cell with the sixth."""
+    return _cell_rows(*cell_ns(enough))
+
+
+COMPARISONS = (encoding, shapes, one_cell)
+
+
+def _encoding_rows(found: Mapping[str, Sequence[float]]) -> list[Row]:
+    what = "encoding a span with two values that vary, beside one without"
+    each = (f"{median(figures).value:.2f}" for figures in found.values())
+    return [Row(what, 1.5, "x", _beside(found), note=" and ".join(each) + " µs a span")]
+
+
+def _shape_rows(found: Mapping[str, Sequence[float]]) -> list[Row]:
+    what = "tracing steps of new lengths with RECORD_SHAPES, beside without"
+    each = (f"{median(figures).value / 1e6:.1f}" for figures in found.values())
+    return [Row(what, 3, "x", _beside(found), note=" and ".join(each) + " ms a step")]
+
+
+def _cell_rows(second: Sequence[float], sixth: Sequence[float]) -> list[Row]:
+    what = f"{_CALLS} calls of one cell: the second step beside the sixth"
+    note = f"{median(second).value / 1e6:.0f} and {median(sixth).value / 1e6:.0f} ms"
+    return [Row(what, 2, "x", ratio_of_medians(second, sixth), note=note)]
 
 
 if __name__ == "__main__":
-    print_rows(__doc__, rows)
+    print_rows(__doc__, COMPARISONS)

@@ -1,0 +1,110 @@
+"""A comparison in a process of its own, which stands still while others have their turn.
+
+The processes are forks of this one, which has torch and the parts imported and runs nothing: to begin takes no time of
+the measurement. They are not `multiprocessing`'s, for a child of that is a worker to the package, and no rank.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+
+from benchmarks.collector import ProgramMissingError
+from benchmarks.enough import Enough
+from benchmarks.figures import LeftOut, Row
+from benchmarks.machine import old_objects_set_aside, use_one_thread
+from benchmarks.part import Comparison
+
+_NO_TIME = 0.0
+
+
+class Apart:
+    """A comparison of which a process is made when it has its first turn.
+
+    Args:
+        name: what it is called where it finds nothing.
+        comparison: what is measured.
+        within: how well its rows are to be known.
+    """
+
+    def __init__(self, name: str, comparison: Comparison, within: float) -> None:
+        self.name = name
+        self.vague = math.inf
+        """How many times as wide as it may be its widest interval is."""
+        self.rows: Sequence[Row | LeftOut] | None = None
+        """What it found, when it is over."""
+        self._comparison = comparison
+        self._within = within
+        self._process: int | None = None
+        self._connection: Connection
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has said what it found."""
+        return self.rows is not None
+
+    def go_on(self, seconds: float) -> None:
+        """Have it measure for so long, or until its rows are known; with 0 it says what it has found."""
+        if self._process is None:
+            self._process = self._begin(seconds)
+        else:
+            self._connection.send(seconds)
+        try:
+            said = self._connection.recv()
+        except EOFError:
+            said = [LeftOut(self.name, "its process has ended with an error", failed=True)]
+        if isinstance(said, float):
+            self.vague = said
+        else:
+            self.rows = said
+            os.waitpid(self._process, 0)
+
+    def end(self) -> None:
+        """Have it say what it has found so far."""
+        if self._process is None:
+            self.rows = [LeftOut(self.name, "there was no time left for it")]
+        else:
+            self.go_on(_NO_TIME)
+
+    def _begin(self, seconds: float) -> int:
+        self._connection, its_end = Pipe()
+        process = os.fork()
+        if process == 0:
+            os._exit(self._measure(seconds, its_end))
+        its_end.close()
+        return process
+
+    def _measure(self, seconds: float, connection: Connection) -> int:
+        """Measure in this process, and say to the other one what was found, or how vague it is: then ask for time."""
+
+        def more(vague: float) -> float:
+            connection.send(vague)
+            answer: float = connection.recv()
+            return answer
+
+        rows: Sequence[Row | LeftOut]
+        try:
+            use_one_thread()
+            with old_objects_set_aside():
+                rows = self._comparison(Enough(self._within, seconds, more))
+        except ProgramMissingError as missing:
+            rows = [LeftOut(self.name, str(missing))]
+        except BaseException:  # the process ends here, whatever it is
+            traceback.print_exc()
+            return 1
+        connection.send(rows)
+        return 0
+
+
+def comparisons(part: str) -> dict[str, Comparison]:
+    """Return those of a part of the table, each with its name."""
+    found: Sequence[Comparison] = import_module(f"benchmarks.{part}").COMPARISONS
+    return {
+        f"{part}: {comparison.__name__.replace('_', ' ').strip()}": comparison
+        for comparison in found
+    }

@@ -1,0 +1,66 @@
+"""How the time of a table is given to its comparisons: a turn to each, then turns to those that are still vague."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+_FIRST_TURNS = 0.4  # of the time; what a comparison does before its first round comes on top
+_FOR_THE_LAST_ROUND = 0.03  # of the time: a turn ends with the round in which it is over
+
+
+class TakesTurns(Protocol):
+    """A comparison that stands still until it has a turn."""
+
+    vague: float
+    """How many times as wide as it may be its widest interval is."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it needs no more."""
+
+    def go_on(self, seconds: float) -> None:
+        """Measure for so long, or until enough is known."""
+
+    def end(self) -> None:
+        """Be over, with what is known."""
+
+
+def take_turns(
+    comparisons: Sequence[TakesTurns],
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+    tell: Callable[[TakesTurns], object] = lambda comparison: None,
+) -> None:
+    """Measure until everything is known, at the latest until the time is over.
+
+    Intervals narrow as the root of the time does. So it can be told how many more turns a comparison needs, and the
+    next is for the one that needs the fewest: of what can be known in the time, as much is as can be.
+
+    Args:
+        comparisons: what is measured, one at a time.
+        seconds: for all of it.
+        clock: seconds.
+        tell: is told after each turn whose it was.
+    """
+    end = clock() + seconds * (1 - _FOR_THE_LAST_ROUND)
+    turn = seconds * _FIRST_TURNS / len(comparisons)
+    turns = {}
+    for number, comparison in enumerate(comparisons):
+        if (left := end - clock()) <= 0:
+            break
+        comparison.go_on(min(turn, _FIRST_TURNS * left / (len(comparisons) - number)))
+        turns[comparison] = 1
+        tell(comparison)
+    while (left := end - clock()) > 0:
+        waiting = [comparison for comparison in comparisons if not comparison.is_over]
+        if not waiting:
+            return
+        soonest = min(waiting, key=lambda each: turns[each] * (each.vague**2 - 1))
+        soonest.go_on(min(turn, left))
+        turns[soonest] += 1
+        tell(soonest)
+    for comparison in comparisons:
+        if not comparison.is_over:
+            comparison.end()

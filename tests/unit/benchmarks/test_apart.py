@@ -1,0 +1,69 @@
+"""A comparison in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+
+import pytest
+
+from benchmarks.apart import Apart
+from benchmarks.collector import ProgramMissingError
+from benchmarks.enough import Enough
+from benchmarks.figures import Figure, LeftOut, Row, exact
+
+
+def in_turns(enough: Enough) -> Sequence[Row]:
+    """Have three turns, and say how many rounds there were and in what process."""
+    taken = 0
+
+    def rows() -> list[Row]:
+        return [Row("", 1, "x", Figure(1, 0.8, 1))]
+
+    for _ in enough.rounds(rows):
+        taken += 1
+    child = multiprocessing.parent_process() is not None
+    return [Row(f"{os.getpid() != TESTS} {child}", 1, "rounds", exact(taken))]
+
+
+TESTS = os.getpid()
+
+
+def test_it_stands_still_until_it_may_go_on_and_then_says_what_it_has_found() -> None:
+    apart = Apart("part: in turns", in_turns, within=0.1)
+    apart.go_on(0)
+    assert (apart.vague, apart.is_over) == (pytest.approx(2 * 8 / 5), False)
+    apart.go_on(1e-9)
+    assert (apart.vague, apart.is_over) == (pytest.approx(2 * 8 / 6), False)
+    apart.end()
+    assert apart.rows == [Row("True False", 1, "rounds", exact(6))]
+
+
+def test_one_that_needs_a_program_that_is_missing_is_left_out() -> None:
+    def needs(enough: Enough) -> Sequence[Row]:
+        raise ProgramMissingError("no such program")
+
+    apart = Apart("part: needs", needs, within=0.1)
+    apart.go_on(0)
+    assert apart.rows == [LeftOut("part: needs", "no such program")]
+
+
+def test_one_that_has_had_no_turn_when_the_time_is_over_says_so() -> None:
+    apart = Apart("part: late", in_turns, within=0.1)
+    apart.end()
+    assert apart.rows == [LeftOut("part: late", "there was no time left for it")]
+
+
+def test_one_that_fails_costs_its_own_rows_and_is_no_silent_loss(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def fails(enough: Enough) -> Sequence[Row]:
+        raise ValueError("what went wrong")
+
+    apart = Apart("part: fails", fails, within=0.1)
+    apart.go_on(0)
+    assert apart.rows == [
+        LeftOut("part: fails", "its process has ended with an error", failed=True)
+    ]
+    assert "ValueError: what went wrong" in capfd.readouterr().err

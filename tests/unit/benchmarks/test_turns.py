@@ -1,0 +1,101 @@
+"""How the time of a table is shared out."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from benchmarks.turns import take_turns
+
+
+class Watch:
+    """A clock that goes on when something is measured."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Narrowing:
+    """A comparison whose widest interval narrows as the root of the time it has had.
+
+    Args:
+        watch: what it moves on.
+        vague: how wide it is after one second.
+        before: seconds that it takes before its first round.
+        floor: what it becomes no narrower than.
+    """
+
+    def __init__(self, watch: Watch, vague: float, before: float = 0, floor: float = 0) -> None:
+        self.vague = math.inf
+        self.had = 0.0
+        self.ends = 0
+        self._watch = watch
+        self._after_a_second = vague
+        self._before = before
+        self._floor = floor
+
+    @property
+    def is_over(self) -> bool:
+        return self.vague <= 1 or self.ends > 0
+
+    def go_on(self, seconds: float) -> None:
+        assert not self.is_over
+        self._watch.now += seconds if self.had else self._before + seconds
+        self.had += seconds
+        self.vague = max(self._floor, self._after_a_second / math.sqrt(self.had or 0.01))
+
+    def end(self) -> None:
+        self.ends += 1
+
+
+def test_each_has_a_turn_and_the_time_that_is_left_goes_where_figures_are_vague() -> None:
+    watch = Watch()
+    clear, vague, vaguer = (Narrowing(watch, width) for width in (1, 8, 12))
+    others = [Narrowing(watch, 1) for _ in range(7)]
+    take_turns([vague, clear, vaguer, *others], 600, watch)
+    assert all(each.vague <= 1 for each in (clear, vague, vaguer))
+    assert clear.had < vague.had < vaguer.had
+    assert watch.now < 600
+
+
+def test_nothing_is_measured_any_more_when_the_time_is_over() -> None:
+    watch = Watch()
+    never = [Narrowing(watch, 1e6) for _ in range(4)]
+    take_turns(never, 600, watch)
+    assert watch.now == pytest.approx(600 * 0.97)
+    assert [each.ends for each in never] == [1, 1, 1, 1]
+
+
+def test_one_that_becomes_no_clearer_does_not_take_the_time_of_the_others() -> None:
+    watch = Watch()
+    hopeless = Narrowing(watch, 50, floor=30)
+    others = [Narrowing(watch, 12) for _ in range(3)]
+    take_turns([hopeless, *others], 600, watch)
+    assert all(each.vague <= 1 for each in others)
+    assert hopeless.ends == 1
+
+
+def test_where_beginning_takes_the_time_first_turns_are_shorter_and_each_has_one() -> None:
+    watch = Watch()
+    slow = [Narrowing(watch, 50, before=30) for _ in range(12)]
+    take_turns(slow, 600, watch)
+    assert all(each.had for each in slow)
+    assert slow[-1].had < slow[0].had
+    assert watch.now <= 600
+
+
+def test_what_has_not_begun_when_the_time_is_over_does_not_begin() -> None:
+    watch = Watch()
+    slow = [Narrowing(watch, 50, before=290) for _ in range(4)]
+    take_turns(slow, 600, watch)
+    assert [each.had > 0 for each in slow] == [True, True, False, False]
+    assert [each.ends for each in slow] == [1, 1, 1, 1]
+
+
+def test_with_time_enough_for_all_it_is_not_used_up() -> None:
+    watch = Watch()
+    take_turns([Narrowing(watch, 0.5) for _ in range(5)], 600, watch)
+    assert watch.now <= 600 / 2
