@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,9 @@ from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._own_descriptor import KeptDescriptor, opened
 from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_FILE
 
+if sys.platform != "win32":
+    import fcntl
+
 _DEFAULT_FILE = "traces-{pid}.jsonl"
 _PATIENCE_S = 10.0
 
@@ -32,9 +37,9 @@ class OtlpFileSpanExporter(RequestExporter):
     """Appends to the file that ``OTEL_TORCH_MODULES_FILE`` names; by default ``traces-{pid}.jsonl`` right here.
 
     ``{pid}`` stands for the process id and ``{rank}`` for the launcher's ``RANK``, 0 where there is none, so that
-    processes do not share a file unless they are meant to. Folders are made. Each export is one write, so that
-    lines of several processes in one file stay whole. A file that it makes is for its owner alone: exceptions and names
-    in it may tell more than others should know.
+    processes do not share a file unless they are meant to. Folders are made. Each export is one write, with a lock on
+    the file, so that lines of several processes in one file stay whole. A file that it makes is for its owner alone:
+    exceptions and names in it may tell more than others should know.
 
     A relative path is that of the folder in which the exporter is made. The file is open only while something is
     written; a pipe, whose reader would see its end, stays open.
@@ -108,7 +113,8 @@ class OtlpFileSpanExporter(RequestExporter):
             _append(descriptor, line)
             return
         try:
-            _append_line(path, descriptor, line)
+            with _others_kept_off(descriptor):
+                _append_line(path, descriptor, line)
         finally:
             os.close(descriptor)
 
@@ -151,6 +157,24 @@ def _append_line(path: str, descriptor: int, line: bytes) -> None:
             return
         # Another process was killed within its line in this moment. What holds both is no line: once more.
     _append(descriptor, b"\n" + line)
+
+
+@contextmanager
+def _others_kept_off(descriptor: int) -> Iterator[None]:
+    """Let no other process append meanwhile: half of its line would look like one that was cut off.
+
+    The lock of one that dies is gone with it. A file system without locks is written to all the same.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    with suppressed(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        with suppressed(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _append(descriptor: int, data: bytes) -> None:

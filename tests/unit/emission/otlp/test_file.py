@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,31 @@ def test_processes_and_ranks_have_files_of_their_own(
     assert OtlpFileSpanExporter().path == f"{tmp_path}/out/0/{pid}.jsonl"
     monkeypatch.setenv("RANK", "3")
     assert OtlpFileSpanExporter().path == f"{tmp_path}/out/3/{pid}.jsonl"
+
+
+WRITER = """
+import sys
+from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
+from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest
+
+path, writer, lines = sys.argv[1], sys.argv[2], int(sys.argv[3])
+exporter = OtlpFileSpanExporter(path)
+for line in range(lines):
+    text = f"{writer} {line} " + writer * 100_000  # of more pages than one
+    exporter.attempt(EncodedRequest(text.encode() + b"\\n", 1))
+"""
+
+
+def test_lines_of_several_writers_are_all_there_and_none_is_empty(tmp_path: Path) -> None:
+    path, lines = tmp_path / "shared.jsonl", 200
+    commands = [[sys.executable, "-c", WRITER, str(path), writer, str(lines)] for writer in "abcd"]
+    processes = [subprocess.Popen(command) for command in commands]
+    assert [process.wait() for process in processes] == [0] * 4
+    written = path.read_text().split("\n")
+    assert written.pop() == ""
+    assert sorted(written) == sorted(
+        f"{writer} {line} " + writer * 100_000 for writer in "abcd" for line in range(lines)
+    )
 
 
 def test_an_error_is_logged_once_and_never_raised(
