@@ -351,5 +351,4 @@ def test_all_that_runs_is_tried() -> None:
         "Evaluations.root_opens",
         "RecordContext.attach",
         "Worker.put",
-        "Tracing._put",
     }
