@@ -115,7 +115,7 @@ class LazyTracerProvider:
         # Without the lock: `resolve` may hold it long, and this is the training thread.
         if self._preparation is None and self._provider is None:
             self._service_name = service_name()  # the main module forgets its file at its end
-            thread = OwnThread(target=self.resolve, name="otel-torch-modules-provider")
+            thread = OwnThread(target=self._begin, name="otel-torch-modules-provider")
             thread.start()
             self._preparation = thread
 
@@ -132,6 +132,14 @@ class LazyTracerProvider:
                     self._settle(self._given or program_provider() or self._open_ours())
             assert self._provider is not None
             return self._provider
+
+    def _begin(self) -> None:
+        try:
+            self.resolve()
+        except Exception as error:  # what leaves a thread goes to a hook of the program's, which may end the process
+            if is_interruption(error):
+                raise
+            report(_LOGGER, "Sending could not begin; training goes on", error=error)
 
     def _open_ours(self) -> trace.TracerProvider:
         try:

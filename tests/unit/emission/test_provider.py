@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.trace import NoOpTracerProvider
 
+from otel_torch_modules._emission.provider import LazyTracerProvider
 from tests.support.training_program import said
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -320,3 +323,19 @@ print(os.getpid(), child)
         ({"intValue": child}, ["step 2"]),
         ({"intValue": parent}, ["step 1", "step 3"]),
     ]
+
+
+def test_no_hook_of_the_programs_hears_that_sending_could_not_begin(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("can't start new thread")
+
+    heard: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", heard.append)
+    provider = LazyTracerProvider(NoOpTracerProvider(), on_found=fail)
+    provider.prepare()
+    provider.wait(60)
+    provider.close()
+    assert heard == []
+    assert caplog.messages == ["Sending could not begin; training goes on"]
