@@ -20,6 +20,8 @@ PROTOCOL: Final = choice(GRPC, HTTP)
 PORTS: Final = {GRPC: 4317, HTTP: 4318}
 """That are meant where none is given."""
 
+_POLLING: Final = ("all", "epoll1", "poll")
+
 _PREFIX: Final = "OTEL_EXPORTER_OTLP_"
 _FIXED: Final = {"otlp_proto_grpc": GRPC, "otlp_proto_http": HTTP}
 OTLP_EXPORTERS: Final = ("otlp", *_FIXED)
@@ -50,6 +52,21 @@ def protocol_of(exporter: str, values: Mapping[str, str], signal: str = "TRACES"
 def value_of(field: str, values: Mapping[str, str], signal: str = "TRACES") -> str:
     """Return what the variables say of a `field` for a `signal`; empty where they say nothing."""
     return values.get(f"{_PREFIX}{signal}_{field}") or values.get(f"{_PREFIX}{field}") or ""
+
+
+def ends_grpc(environ: Mapping[str, str]) -> str:
+    """Return what is wrong with a value at which gRPC ends the process; empty where nothing is.
+
+    Example:
+        >>> ends_grpc({"GRPC_POLL_STRATEGY": "epollex"})
+        "GRPC_POLL_STRATEGY: 'epollex' is not allowed; it must be all, epoll1 or poll"
+    """
+    name = "GRPC_POLL_STRATEGY"
+    value = environ.get(name, "")
+    if not value or any(item in _POLLING for item in value.split(",")):
+        return ""
+    *others, last = _POLLING
+    return refused(name, value, f"{', '.join(others)} or {last}").complaint
 
 
 def _is_over_http(name: str, values: Mapping[str, str]) -> bool:
@@ -127,6 +144,20 @@ def _header(item: str) -> tuple[str, str] | None:
 def certificate(name: str, value: str, values: Mapping[str, str]) -> Left:
     """Leave a file with certificates, or over HTTP a folder."""
     if _is_over_http(name, values) and os.path.isdir(value):
+        return Left(value)
+    return pem(name, value, values)
+
+
+def bundle(name: str, value: str, values: Mapping[str, str]) -> Left:
+    """Leave what is none only where nobody reads it: `requests` does, over TLS."""
+    over_tls = any(
+        protocol_of(exporter, values, signal) == HTTP
+        and value_of("ENDPOINT", values, signal).lower().startswith("https:")
+        for signal in ("TRACES", "METRICS")
+        for exporter in values.get(f"OTEL_{signal}_EXPORTER", "otlp").split(",")
+        if exporter in OTLP_EXPORTERS
+    )
+    if os.path.isdir(value) or not over_tls:
         return Left(value)
     return pem(name, value, values)
 

@@ -148,6 +148,8 @@ _RULES: Final[dict[str, Rule]] = {
     **_otlp_rules(""),
     **_otlp_rules("TRACES_"),
     **_otlp_rules("METRICS_"),
+    "REQUESTS_CA_BUNDLE": otlp.bundle,
+    "CURL_CA_BUNDLE": otlp.bundle,
     "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": choice("CUMULATIVE", "DELTA", "LOWMEMORY"),
     "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": choice(
         "explicit_bucket_histogram", "base2_exponential_bucket_histogram"

@@ -14,9 +14,11 @@ from otel_torch_modules._otlp_values import (
     OF_GRPC,
     OTLP_EXPORTERS,
     PORTS,
+    ends_grpc,
     protocol_of,
     value_of,
 )
+from otel_torch_modules._proxies import Proxy, proxy_of
 from otel_torch_modules.cli.examined import Examined
 from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_FILE
 
@@ -24,6 +26,7 @@ DEFAULT_FILE = "traces-{pid}.jsonl"
 
 _EXPORTERS = "OTEL_TRACES_EXPORTER"
 _TIMEOUT_S = 2.0
+_PROXY_PORT = 80
 
 
 def examine_exporters(environ: Mapping[str, str], odd: Collection[str]) -> Iterator[Examined]:
@@ -57,7 +60,33 @@ def _examine_otlp(name: str, environ: Mapping[str, str], odd: Collection[str]) -
     state = f"{name}, {protocol}, {endpoint}"
     if any(variable.endswith("_ENDPOINT") for variable in odd):  # another one was meant
         return Examined("exporter", f"{state}; not examined")
+    wrong = ends_grpc(environ) if protocol == GRPC else ""
+    if wrong:
+        return Examined("exporter", f"{state}: not sent to", wrong)
+    proxy = proxy_of(protocol, endpoint, environ)
+    if proxy is not None:
+        return _examine_proxy(f"{state} by {proxy}", proxy, urlsplit(endpoint).hostname or endpoint)
     return _examine_endpoint(state, endpoint, port)
+
+
+def _examine_proxy(state: str, proxy: Proxy, host: str) -> Examined:
+    url = proxy.value if "//" in proxy.value else f"//{proxy.value}"
+    try:
+        parts = urlsplit(url)
+        address = parts.hostname or "", parts.port or _PROXY_PORT
+        socket.create_connection(address, timeout=_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        reason = _reason(error) if isinstance(error, OSError) else "no URL that can be read"
+        return Examined(
+            "exporter",
+            f"{state}: no answer",
+            f"{proxy} does not answer ({reason}); name {host} in no_proxy to do without it",
+        )
+    return Examined("exporter", f"{state}: the proxy answers")
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
 def _examine_endpoint(state: str, endpoint: str, default_port: int) -> Examined:
@@ -71,7 +100,7 @@ def _examine_endpoint(state: str, endpoint: str, default_port: int) -> Examined:
     except (OSError, UnicodeError) as error:
         reason = "no host can have this name"
         if isinstance(error, OSError):
-            reason = (error.strerror or str(error)).lower()
+            reason = _reason(error)
         return Examined(
             "exporter",
             f"{state}: no answer",
@@ -102,6 +131,6 @@ def _examine_file(environ: Mapping[str, str]) -> Examined:
         else:
             TemporaryFile(dir=place).close()
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = _reason(error)
         fault = f"{OTEL_TORCH_MODULES_FILE}={pattern}: nothing can be written to {place} ({reason})"
     return Examined("exporter", f"otlp_file, {pattern}", fault)

@@ -65,6 +65,7 @@ PLAIN = (
     "_own_descriptor.py",
     "_own_thread.py",
     "_printable.py",
+    "_proxies.py",
     "_records.py",
     "_secrets.py",
     "_shape.py",

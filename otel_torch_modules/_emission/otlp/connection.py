@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from otel_torch_modules._emission.otlp.signal import Signal
 from otel_torch_modules._entry_points import made
 from otel_torch_modules._otlp_values import GRPC, HTTP, PORTS, parsed_headers, value_of
+from otel_torch_modules._proxies import proxy_of
 
 _TIMEOUT_S = 10.0
 _LONGEST_S = 1e6  # twelve days: sockets and channels have no more
@@ -25,6 +26,7 @@ class Connection(NamedTuple):
     """Where to, and how."""
 
     endpoint: str  # over HTTP the whole URL
+    place: str  # that it is, for people, with a proxy on the way to it
     headers: Mapping[str, str]
     timeout_s: float
     compression: str  # empty: none
@@ -42,7 +44,9 @@ class Connection(NamedTuple):
         plain = parts.scheme != "https" and (
             insecure == "true" or (not insecure and parts.scheme == "http")
         )
-        return cls._of(parts.netloc or endpoint, plain, values, signal.name)
+        host = parts.netloc or endpoint
+        place = _place(GRPC, host, endpoint, values)
+        return cls._of(host, place, plain, values, signal.name)
 
     @classmethod
     def over_http(cls, values: Mapping[str, str], signal: Signal) -> Connection:
@@ -51,15 +55,17 @@ class Connection(NamedTuple):
         if not endpoint:
             base = values.get("OTEL_EXPORTER_OTLP_ENDPOINT") or f"http://localhost:{PORTS[HTTP]}"
             endpoint = f"{base.removesuffix('/')}/{signal.path}"
-        return cls._of(endpoint, False, values, signal.name)
+        place = _place(HTTP, urlsplit(endpoint).netloc, endpoint, values)
+        return cls._of(endpoint, place, False, values, signal.name)
 
     @classmethod
     def _of(
-        cls, endpoint: str, insecure: bool, values: Mapping[str, str], signal: str
+        cls, endpoint: str, place: str, insecure: bool, values: Mapping[str, str], signal: str
     ) -> Connection:
         compression = value_of("COMPRESSION", values, signal)
         return cls(
             endpoint,
+            place,
             parsed_headers(value_of("HEADERS", values, signal)),
             min(float(value_of("TIMEOUT", values, signal) or _TIMEOUT_S), _LONGEST_S),
             "" if compression == "none" else compression,
@@ -68,6 +74,12 @@ class Connection(NamedTuple):
             value_of("CLIENT_KEY", values, signal),
             value_of("CLIENT_CERTIFICATE", values, signal),
         )
+
+
+def _place(protocol: str, host: str, endpoint: str, values: Mapping[str, str]) -> str:
+    host = host.rpartition("@")[2]  # what is before it may be a password
+    proxy = proxy_of(protocol, endpoint, values)
+    return host if proxy is None else f"{host} by {proxy}"
 
 
 def credentials(

@@ -25,7 +25,7 @@ from otel_torch_modules._emission.otlp.reply import Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._emission.otlp.signal import TRACES, Signal
 from otel_torch_modules._interruption import is_interruption, suppressed
-from otel_torch_modules._otlp_values import GRPC
+from otel_torch_modules._otlp_values import GRPC, ends_grpc
 
 _COMPRESSIONS = {"": Compression.NoCompression, "gzip": Compression.Gzip}
 
@@ -50,14 +50,20 @@ class GrpcRequestExporter(RequestExporter):
     Args:
         values: OpenTelemetry's variables, without what cannot be read.
         signal: what is sent.
+
+    Raises:
+        ValueError: gRPC would end the process.
     """
 
     def __init__(self, values: Mapping[str, str], signal: Signal = TRACES) -> None:
+        wrong = ends_grpc(values)
+        if wrong:
+            raise ValueError(wrong)
         self._connection = connection = Connection.over_grpc(values, signal)
         if not connection.insecure:
             given = credentials(GRPC, ChannelCredentials, values, signal)
             self._credentials = given or _channel_credentials(connection)
-        self.set_up(connection.endpoint.rpartition("@")[2], connection.timeout_s, signal)
+        self.set_up(connection.place, connection.timeout_s, signal)
         self._connect()
 
     def _connect(self) -> None:

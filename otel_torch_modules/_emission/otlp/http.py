@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -46,8 +45,10 @@ class HttpRequestExporter(RequestExporter):
 
     def __init__(self, values: Mapping[str, str], signal: Signal = TRACES) -> None:
         self._connection = connection = Connection.over_http(values, signal)
-        self._session = credentials(HTTP, requests.Session, values, signal) or requests.Session()
-        self._session.verify = connection.certificate or True
+        given = credentials(HTTP, requests.Session, values, signal)
+        self._session = given or requests.Session()
+        # Said with each request: the session's own, and True, give way to what variables of `requests` say.
+        self._verify = connection.certificate or (None if given else _bundle(values))
         if connection.client_certificate:
             key = connection.client_key
             pair = (connection.client_certificate, key)
@@ -59,8 +60,7 @@ class HttpRequestExporter(RequestExporter):
         }
         if connection.compression:
             self._headers["content-encoding"] = connection.compression
-        parts = urlsplit(connection.endpoint)  # which may hold a password
-        self.set_up(parts.netloc.rpartition("@")[2], connection.timeout_s, signal)
+        self.set_up(connection.place, connection.timeout_s, signal)
 
     def attempt(self, request: EncodedRequest) -> Reply:
         """Send `request` once, in the time that ``OTEL_EXPORTER_OTLP_TIMEOUT`` allows."""
@@ -97,6 +97,7 @@ class HttpRequestExporter(RequestExporter):
             self._connection.endpoint,
             data=data,
             headers=self._headers,
+            verify=self._verify,
             timeout=timeout_s,
             allow_redirects=False,
         )
@@ -105,6 +106,12 @@ class HttpRequestExporter(RequestExporter):
         """Break off what is being tried, and close the session."""
         super().shutdown(timeout_millis)
         self._session.close()
+
+
+def _bundle(values: Mapping[str, str]) -> str:
+    """Return the certificates that receivers are checked by where OpenTelemetry's variables name none."""
+    named = values.get("REQUESTS_CA_BUNDLE") or values.get("CURL_CA_BUNDLE")
+    return named or requests.utils.DEFAULT_CA_BUNDLE_PATH
 
 
 def _wanted_pause(response: requests.Response) -> float:
