@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
@@ -20,7 +21,8 @@ from benchmarks.figures import LeftOut, Row
 from benchmarks.machine import old_objects_set_aside, use_one_thread
 from benchmarks.part import Comparison
 
-_NO_TIME = 0.0
+_NO_MORE = 0.0  # seconds
+_NO_TIME_LEFT = "there was no time left for it"
 
 
 class Apart:
@@ -48,12 +50,39 @@ class Apart:
         """Whether it has said what it found."""
         return self.rows is not None
 
+    def begin(self, seconds: float, at_most: float) -> None:
+        """Have it measure for so long, or until its rows are known.
+
+        Args:
+            seconds: beside what it does before its first round.
+            at_most: seconds for both; where that is too little nothing is known of it.
+        """
+        self._connection, its_end = Pipe()
+        self._process = os.fork()
+        if self._process == 0:
+            os._exit(self._measure(seconds, its_end))
+        its_end.close()
+        if self._connection.poll(at_most):
+            self._listen()
+            return
+        os.kill(self._process, signal.SIGINT)  # it ends the programs that it has started
+        os.waitpid(self._process, 0)
+        self.rows = [LeftOut(self.name, _NO_TIME_LEFT)]
+
     def go_on(self, seconds: float) -> None:
-        """Have it measure for so long, or until its rows are known; with 0 it says what it has found."""
+        """Have it measure for so long again."""
+        self._connection.send(seconds)
+        self._listen()
+
+    def end(self) -> None:
+        """Have it say what it has found so far."""
         if self._process is None:
-            self._process = self._begin(seconds)
+            self.rows = [LeftOut(self.name, _NO_TIME_LEFT)]
         else:
-            self._connection.send(seconds)
+            self.go_on(_NO_MORE)
+
+    def _listen(self) -> None:
+        assert self._process is not None
         try:
             said = self._connection.recv()
         except EOFError:
@@ -63,21 +92,6 @@ class Apart:
         else:
             self.rows = said
             os.waitpid(self._process, 0)
-
-    def end(self) -> None:
-        """Have it say what it has found so far."""
-        if self._process is None:
-            self.rows = [LeftOut(self.name, "there was no time left for it")]
-        else:
-            self.go_on(_NO_TIME)
-
-    def _begin(self, seconds: float) -> int:
-        self._connection, its_end = Pipe()
-        process = os.fork()
-        if process == 0:
-            os._exit(self._measure(seconds, its_end))
-        its_end.close()
-        return process
 
     def _measure(self, seconds: float, connection: Connection) -> int:
         """Measure in this process, and say to the other one what was found, or how vague it is: then ask for time."""
@@ -94,6 +108,8 @@ class Apart:
                 rows = self._comparison(Enough(self._within, seconds, more))
         except ProgramMissingError as missing:
             rows = [LeftOut(self.name, str(missing))]
+        except KeyboardInterrupt:
+            return 1
         except BaseException:  # the process ends here, whatever it is
             traceback.print_exc()
             return 1

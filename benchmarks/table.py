@@ -49,7 +49,7 @@ def main() -> None:
     started = time.monotonic()
 
     def tell(comparison: Apart) -> None:
-        known = "known" if comparison.is_over else f"{comparison.vague:.1f} times too wide"
+        known = "over" if comparison.is_over else f"{comparison.vague:.1f} times too wide"
         print(
             f"{time.monotonic() - started:6.0f} s  {comparison.name}: {known}",
             file=sys.stderr,

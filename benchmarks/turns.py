@@ -20,8 +20,11 @@ class TakesTurns(Protocol):
     def is_over(self) -> bool:
         """Whether it needs no more."""
 
+    def begin(self, seconds: float, at_most: float) -> None:
+        """Measure for so long, or until enough is known; be over if that is not done `at_most` seconds from now."""
+
     def go_on(self, seconds: float) -> None:
-        """Measure for so long, or until enough is known."""
+        """Measure for so long again."""
 
     def end(self) -> None:
         """Be over, with what is known."""
@@ -50,7 +53,8 @@ def take_turns(
     for number, comparison in enumerate(comparisons):
         if (left := end - clock()) <= 0:
             break
-        comparison.go_on(min(turn, _FIRST_TURNS * left / (len(comparisons) - number)))
+        seconds = min(turn, _FIRST_TURNS * left / (len(comparisons) - number))
+        comparison.begin(seconds, at_most=left)
         turns[comparison] = 1
         tell(comparison)
     while (left := end - clock()) > 0:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -28,11 +30,12 @@ def in_turns(enough: Enough) -> Sequence[Row]:
 
 
 TESTS = os.getpid()
+FOR_EVER = 1e6
 
 
 def test_it_stands_still_until_it_may_go_on_and_then_says_what_it_has_found() -> None:
     apart = Apart("part: in turns", in_turns, within=0.1)
-    apart.go_on(0)
+    apart.begin(0, at_most=FOR_EVER)
     assert (apart.vague, apart.is_over) == (pytest.approx(2 * 8 / 5), False)
     apart.go_on(1e-9)
     assert (apart.vague, apart.is_over) == (pytest.approx(2 * 8 / 6), False)
@@ -45,7 +48,7 @@ def test_one_that_needs_a_program_that_is_missing_is_left_out() -> None:
         raise ProgramMissingError("no such program")
 
     apart = Apart("part: needs", needs, within=0.1)
-    apart.go_on(0)
+    apart.begin(0, at_most=FOR_EVER)
     assert apart.rows == [LeftOut("part: needs", "no such program")]
 
 
@@ -55,6 +58,28 @@ def test_one_that_has_had_no_turn_when_the_time_is_over_says_so() -> None:
     assert apart.rows == [LeftOut("part: late", "there was no time left for it")]
 
 
+def test_one_that_has_not_done_its_first_turn_by_then_is_ended_with_what_it_has_opened(
+    tmp_path: Path,
+) -> None:
+    opened, closed = tmp_path / "opened", tmp_path / "closed"
+    os.mkfifo(opened)
+
+    def never(enough: Enough) -> Sequence[Row]:
+        try:
+            opened.open("w").close()
+            signal.pause()
+        finally:
+            closed.touch()
+        return []
+
+    apart = Apart("part: never", never, within=0.1)
+    reader = os.open(opened, os.O_RDONLY | os.O_NONBLOCK)
+    apart.begin(0, at_most=0.5)
+    os.close(reader)
+    assert apart.rows == [LeftOut("part: never", "there was no time left for it")]
+    assert closed.exists()
+
+
 def test_one_that_fails_costs_its_own_rows_and_is_no_silent_loss(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -62,7 +87,7 @@ def test_one_that_fails_costs_its_own_rows_and_is_no_silent_loss(
         raise ValueError("what went wrong")
 
     apart = Apart("part: fails", fails, within=0.1)
-    apart.go_on(0)
+    apart.begin(0, at_most=FOR_EVER)
     assert apart.rows == [
         LeftOut("part: fails", "its process has ended with an error", failed=True)
     ]
