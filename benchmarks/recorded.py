@@ -20,7 +20,10 @@ from otel_torch_modules._recording.device_events import DeviceEvents
 from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
-from otel_torch_modules._recording.torch_private.process_group import rank_and_world_size
+from otel_torch_modules._recording.torch_private.process_group import (
+    process_groups,
+    rank_and_world_size,
+)
 from otel_torch_modules._records import Record
 from otel_torch_modules._step_context import StepContext
 
@@ -92,7 +95,7 @@ def recording_phases() -> Iterator[Steps]:
     config = Config(detail_ranks="1")  # this process is rank 0
     recorder = Recorder(config)
     provider = LazyTracerProvider(TracerProvider(shutdown_on_exit=False), on_found=_do_nothing)
-    identity = JobIdentity(config, {}, rank_and_world_size)
+    identity = JobIdentity(config, {}, rank_and_world_size, process_groups)
     context = RecordContext(recorder, provider, provider.prepare, identity)
     deliveries = Deliveries()
     worker = Worker(_Drops(), deliveries, _drop, _do_nothing, _do_nothing, capacity=64_000_000)

@@ -38,7 +38,10 @@ from otel_torch_modules._recording.loop.steps import Steps
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.requests import Requests
-from otel_torch_modules._recording.torch_private.process_group import rank_and_world_size
+from otel_torch_modules._recording.torch_private.process_group import (
+    process_groups,
+    rank_and_world_size,
+)
 from otel_torch_modules._recording.torch_private.version import is_unchecked
 from otel_torch_modules._records import Record
 from otel_torch_modules.config import Config
@@ -68,7 +71,7 @@ class Tracing:
         self._cuts = KnownCuts()
         self._keeping = None if config.keep is None else Keeping(config.keep, config.schedule)
         self._job_context = JobContext(os.environ)
-        self._identity = JobIdentity(config, os.environ, rank_and_world_size)
+        self._identity = JobIdentity(config, os.environ, rank_and_world_size, process_groups)
         self._deliveries = Deliveries()
         self._emission = Emission(
             open_span=self._recorder,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import multiprocessing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from otel_torch_modules._control.request import RunStart
@@ -96,6 +96,7 @@ class JobIdentity:
         config: the run's name and which ranks record what.
         environ: the process's environment, read when the first record opens: some launchers set it late.
         process_group: rank and world size of ``torch.distributed``, None while it is not initialised.
+        process_groups: those that there are; where that is none it is not initialised.
     """
 
     def __init__(
@@ -103,10 +104,12 @@ class JobIdentity:
         config: Config,
         environ: Mapping[str, str],
         process_group: Callable[[], tuple[int, int] | None],
+        process_groups: Collection[object] = (None,),
     ) -> None:
         self._config = config
         self._environ = environ
         self._process_group = process_group
+        self._process_groups = process_groups
         self._ranks = Ranks(config.ranks)
         self._detail_ranks = Ranks(config.detail_ranks)
         self._part: Part | None = None
@@ -225,7 +228,7 @@ class JobIdentity:
         processes that these start.
         """
         if self._place is None:
-            group = self._process_group()
+            group = self._process_group() if self._process_groups else None
             if group is None:
                 # Looking through the environment takes longer than all else that a step's opening does.
                 if len(self._environ) != self._environ_length:

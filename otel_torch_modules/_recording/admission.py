@@ -78,10 +78,12 @@ class Admission:
                 record.requested
                 or ("train" in self._config.phases and self._config.schedule.records(record.index))
             )
-            and self._open(record)
+            and self.context.open(record)
         )
         if not recorded:
             return False
+        if self._short_of_room():
+            record.phases_only = record.truncated = True
         if request is not None and self._requests is not None:
             has_modules = not record.truncated and self._requests.records_modules(request)
             record.phases_only = not has_modules
@@ -128,11 +130,15 @@ class Admission:
         """Return whether `record`, an evaluation that opens, is recorded."""
         for look in self._causes.on_opening:
             look()
-        return self._open(record)
+        if not self.context.open(record):
+            return False
+        if self._short_of_room():
+            record.phases_only = record.truncated = True
+        return True
 
     def send_apart(self, record: Record) -> None:
         """Send off what lies between two steps, if that is recorded."""
-        if self._open(record):
+        if self.context.open(record):
             self.close(record)
 
     def open_forward(self, record: Record) -> None:
@@ -144,10 +150,3 @@ class Admission:
         """Take note that a forward of an evaluation is over that holds so many events; None where it has no modules."""
         if self._spending is not None:
             self._spending.evaluation_closes(events, self._causes.take_launched())
-
-    def _open(self, record: Record) -> bool:
-        if not self.context.open(record):
-            return False
-        if self._short_of_room():
-            record.phases_only = record.truncated = True
-        return True

@@ -1,4 +1,4 @@
-"""How the end of a backward is seen, whichever way it ends.
+"""The backward passes that run, and how it is seen that one was given up.
 
 The engine calls what is queued when all nodes have run. Where an error ends the graph task it lets go of it without a
 word: then a weak reference tells. Its callback is made of functions of C alone, for Python runs it where an exception
@@ -16,47 +16,6 @@ from weakref import ref
 
 from otel_torch_modules._events import TASK_END, Event
 from otel_torch_modules._recording.open_log import OpenLog
-from otel_torch_modules._recording.torch_private.autograd import queue_callback
-
-
-class TaskEnd:
-    """Called by the engine when `task`, a graph task, has run all nodes.
-
-    Args:
-        task: that has.
-        on_ran: called when all nodes have run.
-        on_end: called when the task has come to its end.
-        fail: see `Recorder.fail`.
-    """
-
-    __slots__ = ("__weakref__", "_again", "_fail", "_on_end", "_on_ran", "_task")
-
-    def __init__(
-        self,
-        task: GraphTask,
-        on_ran: Callable[[GraphTask], None],
-        on_end: Callable[[GraphTask], None],
-        fail: Callable[[str], bool],
-    ) -> None:
-        self._task = task
-        self._on_ran = on_ran
-        self._on_end = on_end
-        self._fail = fail
-        self._again = True
-
-    def __call__(self) -> None:
-        try:
-            if self._again:
-                # Callbacks run in the order in which they were queued, also those queued meanwhile: now
-                # the wait of DistributedDataParallel for its all-reduce comes before the end, not after it.
-                self._again = False
-                queue_callback(self)
-                self._on_ran(self._task)
-            else:
-                self._on_end(self._task)
-        except BaseException:
-            if self._fail("at the end of backward"):
-                raise
 
 
 class GraphTask:
@@ -100,11 +59,13 @@ class GraphTask:
         self.selective = into.phases_only or not accumulates
         self.into = into
         self.expected = False  # where it is given up, that is no error
-        self._end: ref[TaskEnd] | None = None
+        self._end: ref[Callable[[], None]] | None = None
         self._given_up: Any = None
 
-    def watch(self, end: TaskEnd, thread: int, log: list[Any] | None, expected: bool) -> None:
-        """Write into `log` at once when `end` is let go of."""
+    def watch(
+        self, end: Callable[[], None], thread: int, log: list[Any] | None, expected: bool
+    ) -> None:
+        """Write into `log` at once when `end`, which nobody but the engine has, is let go of."""
         self.expected = expected
         event = zip(
             repeat(TASK_END), repeat(thread), repeat(self.code), iter(now, None), repeat(expected)

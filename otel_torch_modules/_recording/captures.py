@@ -24,34 +24,37 @@ def leaves_nodes_out(node: Node) -> bool:
     Args:
         node: the node that the engine is at.
     """
-    following = _following(node)
+    following = node.next_functions
     for _ in range(_MOST_LOOKED_AT):
         try:
-            if not all(map(executes, following)):
-                return True
+            for after, _ in following:
+                if after is not None and not executes(after):
+                    return True
         except RuntimeError as error:  # a leaf by name
             if is_interruption(error):
                 raise
             return True
         # Each node's are asked for once: that makes objects of Python.
         last = -1
-        for node in reversed(following):  # parameters come last, and one is enough
-            behind = node.next_functions
+        for after, _ in reversed(following):  # parameters come last, and one is enough
+            if after is None:
+                continue
+            behind = after.next_functions
             if not behind:
                 return False  # a leaf that nobody named gets its gradient
-            number = node._sequence_nr()
+            number = after._sequence_nr()
             if number > last:  # into the last module, not along a residual
-                last, made_last, further = number, node, behind
+                last, made_last, further = number, after, behind
         if last < 0:
             return False
         count_seen(made_last)
-        following = [after for after, _ in further if after is not None]
+        following = further
     return False
 
 
 def stops_at(node: Node) -> bool:
     """Return whether a backward that leaves nodes out ends at `node`: nothing behind it runs, so neither does it."""
-    following = _following(node)
+    following = [after for after, _ in node.next_functions if after is not None]
     for after in following:
         count_seen(after)
     try:
@@ -76,7 +79,3 @@ def sparing_the_executed(attach: Callable[[Node], None]) -> Callable[[Node], Non
         attach(node)
 
     return attach_unless_executed
-
-
-def _following(node: Node) -> list[Node]:
-    return [after for after, _ in node.next_functions if after is not None]

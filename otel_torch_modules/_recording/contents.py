@@ -122,7 +122,10 @@ def wants_gradient(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     if torch_function_modes():
         return False
     values = (*args[:MOST_MET], *islice(kwargs.values(), MOST_MET))
-    return any(type(value) is Tensor and value.requires_grad for value in values)
+    for value in values:  # noqa: SIM110 - a generator would be a function more
+        if type(value) is Tensor and value.requires_grad:
+            return True
+    return False
 
 
 def output_tensors(value: Any, site: Site) -> list[Tensor]:

@@ -10,7 +10,6 @@ from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.step_stamps import StampedDevice, StepStamps
 from otel_torch_modules._recording.stream_captures import StreamCaptures
 from otel_torch_modules._recording.torch_private.devices import (
-    accelerator,
     device_in_use,
     stream_captures,
 )
@@ -56,7 +55,7 @@ class DeviceEvents:
 
         It has none where no device is in use, its stream captures, or too many steps have not been read yet.
         """
-        device = None if accelerator() is None else device_in_use()
+        device = device_in_use()
         if device is None:
             return
         while self._given and ((stamps := self._given[0]()) is None or stamps.over):

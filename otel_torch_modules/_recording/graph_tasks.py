@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from time import perf_counter_ns as now
 from typing import Any
@@ -11,7 +12,7 @@ from torch.autograd.graph import Node
 from torch.compiler import is_dynamo_compiling
 
 from otel_torch_modules._events import MARK, TASK, TASK_END
-from otel_torch_modules._recording.backward_tasks import GraphTask, TaskEnd
+from otel_torch_modules._recording.backward_tasks import GraphTask
 from otel_torch_modules._recording.boundary import Boundary
 from otel_torch_modules._recording.captures import leaves_nodes_out, stops_at
 from otel_torch_modules._recording.open_log import OpenLog
@@ -102,7 +103,7 @@ class GraphTasks:
         known = self._turn_to(self.open.setdefault(number, entered))
         if known is not entered:
             return known
-        end = TaskEnd(entered, self._ran, self._leave, self.fail)
+        end = partial(self._ran, entered)
         queue_callback(end)
         log = into.log
         if log is not None and into.stamps is not None and not code:
@@ -120,21 +121,32 @@ class GraphTasks:
         return task
 
     def _ran(self, task: GraphTask) -> None:
-        log = task.into.log
-        if log is not None:
-            log.extend((TASK_END, self.local.state.code, task.code, now(), None))
+        try:
+            # Callbacks run in the order in which they were queued, also those queued meanwhile: now
+            # the wait of DistributedDataParallel for its all-reduce comes before the end, not after it.
+            queue_callback(partial(self._leave, task))
+            log = task.into.log
+            if log is not None:
+                log.extend((TASK_END, self.local.state.code, task.code, now(), None))
+        except BaseException:
+            if self.fail("at the end of backward"):
+                raise
 
     def _leave(self, task: GraphTask) -> None:
         """Take note that the graph task came to its end."""
-        self._ended = task.number
-        known = self.open.pop(task.number, None)
-        time = now()
-        log = task.into.log
-        if log is not None and known is not None:
-            log.extend((TASK_END, self.local.state.code, task.code, time, True))
-            if task.into.stamps is not None and not task.code:
-                task.into.stamps.backward_ended(time)
-        self._end(task, time, failed=False)
+        try:
+            self._ended = task.number
+            known = self.open.pop(task.number, None)
+            time = now()
+            log = task.into.log
+            if log is not None and known is not None:
+                log.extend((TASK_END, self.local.state.code, task.code, time, True))
+                if task.into.stamps is not None and not task.code:
+                    task.into.stamps.backward_ended(time)
+            self._end(task, time, failed=False)
+        except BaseException:
+            if self.fail("at the end of backward"):
+                raise
 
     def settle(self) -> None:
         """Take note of the graph tasks that were given up: that was written down, but nobody told."""

@@ -58,7 +58,7 @@ class Compilation:
 
     def record_opens(self) -> None:
         """Watch Dynamo where it has come since, or has dropped all callbacks: that is a part of its reset."""
-        handler = compilation_callbacks()
+        handler = self._handler or compilation_callbacks()
         if handler is not None and self._on_start not in handler.start_callbacks:
             self._handler = handler
             handler.register_start_callback(self._on_start)

@@ -22,6 +22,7 @@ from otel_torch_modules._recording.loop.open_optimizers import OpenOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.loop.pauses import Pauses
 from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._recording.torch_private.devices import accelerator
 from otel_torch_modules._recording.wall_clock import clock_offset
 from otel_torch_modules._records import Record
 
@@ -111,7 +112,7 @@ class CurrentStep:
         self._thread = step.thread
         self.spoiled = False
         step.recorded = self._admission.open_step(record)
-        if step.recorded and self._device_events is not None:
+        if step.recorded and self._device_events is not None and accelerator() is not None:
             self._device_events.step_opens(record)
         self.has_modules = not record.phases_only
         self.recorder.step.turn_to(record if step.recorded else None)
@@ -124,6 +125,7 @@ class CurrentStep:
         if not self.by_hand:
             step.ended = True
             self._admission.context.detach(step.record)
+            step.detached_in = threading.get_ident()
             if step.recorded:
                 self.measures.step_ends(step.record, self.end)
             if not step.released:
@@ -192,7 +194,8 @@ class CurrentStep:
         if step is not None and step.released:
             step = self.reclaim()
         if step is not None:
-            self._admission.context.detach(step.record)
+            if step.detached_in != threading.get_ident():
+                self._admission.context.detach(step.record)
             if self.recorder.step.record is step.record:
                 self.recorder.step.turn_to(None)
                 if tasks.open:

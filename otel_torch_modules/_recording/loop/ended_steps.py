@@ -7,19 +7,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from weakref import ref
 
 from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._recording.thread_state import ThreadState
 from otel_torch_modules._records import Record
 
-
-@dataclass(slots=True, eq=False)
-class _Ended:
-    record: Record
-    thread: ref[ThreadState]
-    """In which it has ended: while that lives, it may go on with it."""
+_Ended = tuple[Record, ref[ThreadState]]
+"""And the thread in which it has ended: while that lives, it may go on with it."""
 
 
 class EndedSteps:
@@ -43,7 +38,7 @@ class EndedSteps:
         known = self._thread
         if known is None or known() is not thread:
             known = self._thread = ref(thread, self._hurry())
-        self._ended.append(_Ended(record, known))
+        self._ended.append((record, known))
 
     def take_back(self) -> bool:
         """Return whether the last one is the loop's again: the worker has not had it."""
@@ -68,10 +63,10 @@ class EndedSteps:
     def send_idle(self, is_idle: Callable[[], bool]) -> None:
         """Send off what nobody goes on with: all is idle, or it has ended in a thread that is gone."""
         for ended in list(self._ended):  # first: what is put here meanwhile is not idle
-            if is_idle() or ended.thread() is None:
+            if is_idle() or ended[1]() is None:
                 self._send_off(ended)
 
     def _send_off(self, ended: _Ended) -> None:
         with suppressed(ValueError):  # somebody else has it
             self._ended.remove(ended)
-            self._send(ended.record)
+            self._send(ended[0])

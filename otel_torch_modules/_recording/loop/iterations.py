@@ -48,6 +48,8 @@ class Iterations:
         self._has_told_of_updates = False
         self._has_told_of_none = False
         self._is_seen = False  # an optimizer's step has been
+        self.looks_closer = True
+        """Whether to be told of each backward."""
         self.optimizer_compiled = False
         """Dynamo has compiled an optimizer's step: of such steps no hook is told."""
         self.by_forward = False
@@ -63,16 +65,19 @@ class Iterations:
         if step.stepped:
             self._micro_batches.append(step.record.micro_batches)
 
-    def optimizer_stepped(self, optimizer: Optimizer, root: nn.Module | None) -> None:
-        """Take note that `optimizer` has stepped in a step of `root`."""
-        self._optimizers.stepped(optimizer, root)
-        self._used_gradients.stepped(optimizer)
+    def optimizer_stepped(self, optimizer: Optimizer, step: OpenStep) -> None:
+        """Take note that `optimizer` has stepped in `step`."""
+        root = step.roots[0].module if step.roots else None
+        known = self._optimizers
+        if known.root is not root or known.optimizer is None or known.optimizer() is not optimizer:
+            known.stepped(optimizer, root)
+        self._used_gradients.remember(optimizer)
         self._is_seen = True
+        self.looks_closer = self._undone
         self.by_forward = False
 
-    def backward_ended(self, step: OpenStep, accumulates: bool) -> None:
+    def backward_ended(self, step: OpenStep) -> None:
         """Take note of a backward in `step`; one that comes to what was before it says that it opened too late."""
-        step.backward_ended(accumulates)
         if not self._is_seen:
             self._unseen_updates.remember(step.root)
         if self._undone and step.reached_what_was_before:
@@ -94,7 +99,8 @@ class Iterations:
             and not step.backwards
             and step.record.micro_batches >= max(self._patience, *self._micro_batches, 0)
         )
-        self._undone |= none
+        if none:
+            self._undone = self.looks_closer = True
         return none
 
     def gives_up(self, step: OpenStep) -> bool:
@@ -104,7 +110,7 @@ class Iterations:
         """
         had = step.gradients
         step.gradients = False
-        return had and not self._used_gradients.used()
+        return had and not self._used_gradients.changed()
 
     def skips(self, step: OpenStep) -> bool:
         """Return whether `step`, whose root is called once more, was skipped: its gradients were dropped."""

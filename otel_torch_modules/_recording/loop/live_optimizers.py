@@ -25,17 +25,18 @@ class LiveOptimizers:
     """Looks for them where that cannot be helped, for it takes 50 ms where there are a million objects."""
 
     def __init__(self) -> None:
-        # Of the root that was asked for last, or that has been trained last.
-        self._root: weakref.ref[nn.Module] | None = None
-        self._optimizer: weakref.ref[Optimizer] | None = None
+        self.root: weakref.ref[nn.Module] | None = None
+        """The root that was asked for last, or that has been trained last."""
+        self.optimizer: weakref.ref[Optimizer] | None = None
+        """The one that holds its parameters, or has trained it."""
         self._known: list[weakref.ref[Optimizer]] | None = None  # None until they are looked for
         # What `train` has answered, and which optimizers held how many parameters then.
         self._trained = WeakTable[nn.Module, tuple[_Held, bool]]()
 
-    def stepped(self, optimizer: Optimizer, root: nn.Module | None) -> None:
+    def stepped(self, optimizer: Optimizer, root: weakref.ref[nn.Module] | None) -> None:
         """Take note that `optimizer` has stepped in a step of `root`."""
         if root is not None:
-            self._root, self._optimizer = weakref.ref(root), weakref.ref(optimizer)
+            self.root, self.optimizer = root, weakref.ref(optimizer)
         if self._known is not None and all(one() is not optimizer for one in self._known):
             self._known = [one for one in self._known if one() is not None]
             self._known.append(weakref.ref(optimizer))
@@ -47,10 +48,10 @@ class LiveOptimizers:
         loop: it is those that one may hold.
         """
         if (
-            self._root is not None
-            and self._root() is root
-            and self._optimizer is not None
-            and self._optimizer() is not None
+            self.root is not None
+            and self.root() is root
+            and self.optimizer is not None
+            and self.optimizer() is not None
         ):
             return True
         if _are_computed(root.parameters()):
@@ -59,7 +60,7 @@ class LiveOptimizers:
         self._known = [weakref.ref(optimizer) for optimizer in found]
         holder = _holder(root, found)
         if holder is not None:
-            self._root, self._optimizer = weakref.ref(root), weakref.ref(holder)
+            self.root, self.optimizer = weakref.ref(root), weakref.ref(holder)
         return holder is not None
 
     def train(self, module: nn.Module) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from otel_torch_modules._events import OPTIMIZER
+from otel_torch_modules._events import OPTIMIZED, OPTIMIZER
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.step_stamps import Stamp, StepStamps
 from otel_torch_modules._recording.torch_private.loop import optimizer_step_code
@@ -81,17 +81,21 @@ class OpenOptimizers:
                 return True
         return False
 
-    def ends(self, optimizer: Optimizer, end: int, stamps: StepStamps | None) -> bool:
-        """Take note that the step of `optimizer`, which has begun, ends, and with it those inside it that raised.
+    def ends(self, optimizer: Optimizer, recorder: Recorder, stamps: StepStamps | None) -> bool:
+        """Write down that the step of `optimizer`, which has begun, ends, and with it those inside it that raised.
 
         Return whether there is none around it.
 
         Args:
             optimizer: what has stepped.
-            end: when (ns), as the log has it.
-            stamps: of the step that it belongs to.
+            recorder: has the log of the step that it belongs to.
+            stamps: of that step.
         """
         thread = self._thread
+        log, end = recorder.step.log, now()
+        if log is not None:
+            _log(thread.open, recorder)
+            log.extend((OPTIMIZED, recorder.local.state.code, None, end, None))
         outermost = thread.open[0]
         while thread.open.pop().optimizer_id != id(optimizer):
             pass

@@ -44,6 +44,7 @@ class OpenStep:
 
     __slots__ = (
         "backwards",
+        "detached_in",
         "dropped",
         "ended",
         "first_reached",
@@ -71,6 +72,7 @@ class OpenStep:
         self.stepped = False  # an optimizer has, or a scaler kept it from it
         self.raised = False  # an optimizer's step did
         self.ended = False  # the next root forward in training opens another one
+        self.detached_in = 0  # the thread in which it is no span of the program's any more
         self.released = False  # it has been put where the worker may take it
 
     @property
@@ -78,16 +80,22 @@ class OpenStep:
         """The module whose forward is the first of the step."""
         return self.roots[0].module() if self.roots else None
 
-    def root_opens(self, module: nn.Module, wants_gradient: bool) -> None:
-        """Take note of a root forward, and whether it was given what a backward may bring a gradient."""
-        if not self.roots:
+    def root_opens(self, module: nn.Module, wants_gradient: bool) -> bool:
+        """Take note of a root forward, and whether it was given what a backward may bring a gradient.
+
+        Return whether it is one of the step's root.
+        """
+        roots = self.roots
+        if not roots:
             self.training = module.training
-        elif not self.recorded or self.record.truncated:  # there is no use for more
-            return
-        place = len(self.record.log)
-        self.roots.append(
-            RootForward(weakref.ref(module), now(), place, self.backwards, wants_gradient)
-        )
+        if not roots or (
+            self.recorded and not self.record.truncated
+        ):  # else there is no use for it
+            place = len(self.record.log)
+            roots.append(
+                RootForward(weakref.ref(module), now(), place, self.backwards, wants_gradient)
+            )
+        return roots[0].module() is module
 
     def backward_ended(self, accumulates: bool) -> None:
         """Take note of it, whether it has left gradients, and of the first root forward that any has come to."""

@@ -7,6 +7,7 @@ by hand. A root forward outside a step (evaluation, inference) is a record of it
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,7 +15,6 @@ from time import perf_counter_ns as now
 from typing import Any
 
 from torch import nn
-from torch.utils.data import get_worker_info
 
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.admission import Admission
@@ -39,7 +39,8 @@ from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.requests import Requests
 from otel_torch_modules._recording.torch_private.autograd import current_number
-from otel_torch_modules._recording.torch_private.modules import infers_shapes
+from otel_torch_modules._recording.torch_private.loop import data_worker
+from otel_torch_modules._recording.torch_private.modules import PIPELINE_STAGES, infers_shapes
 from otel_torch_modules._records import Record
 from otel_torch_modules._step_context import StepContext
 from otel_torch_modules.config import Config
@@ -119,10 +120,10 @@ class Steps:
             self._evaluations.forget()
         if self._fetches.at_work:
             return self._dataset_root()
-        in_worker = get_worker_info() is not None
+        in_worker = data_worker._worker_info is not None
         if in_worker and not self._admission.admits_worker_processes:
             return False
-        if infers_shapes():
+        if PIPELINE_STAGES in sys.modules and infers_shapes():
             return False
         if current.optimizers.threads:
             current.leave_raised(None)
@@ -177,7 +178,9 @@ class Steps:
         if step is None:
             return
         current.end = max(current.end, time)
-        self._iterations.backward_ended(step, accumulates)
+        step.backward_ended(accumulates)
+        if self._iterations.looks_closer:
+            self._iterations.backward_ended(step)
         if failed:
             current.break_off(step)
         elif step.ended or self._iterations.by_forward:
@@ -288,10 +291,9 @@ class Steps:
                 step = self._opening.open_at_forward(module)
             elif step.recorded:
                 self._admission.context.attach(step.record)
-            step.root_opens(module, wants_gradient)
-            if step.root is module:
+            if step.root_opens(module, wants_gradient):
                 step.record.micro_batches += 1
-                if not step.recorded:
+                if self._iterations.looks_closer and not step.recorded:
                     self._iterations.left_out_root_opens(step)
         if current.optimizers.threads:
             current.optimizers.log(self._recorder)

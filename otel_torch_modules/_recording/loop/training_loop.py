@@ -10,7 +10,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.utils.data import get_worker_info
 
-from otel_torch_modules._events import OPTIMIZED, Stretch
+from otel_torch_modules._events import Stretch
 from otel_torch_modules._log import warn
 from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.current_step import CurrentStep
@@ -110,13 +110,10 @@ class TrainingLoop:
         if step is not None and step.released:
             step = current.reclaim()
         fetches = self.fetches.take() if self.fetches.last_end else []
-        end, stamps = 0, None
-        if step is not None:
-            if fetches:
-                current.log_waits(fetches)  # this step goes on
-            self.optimizers.log(self.recorder)
-            end, stamps = current.log(OPTIMIZED), step.record.stamps
-        if not self.optimizers.ends(optimizer, end, stamps):
+        if fetches:
+            current.log_waits(fetches)  # this step goes on
+        stamps = None if step is None else step.record.stamps
+        if not self.optimizers.ends(optimizer, self.recorder, stamps):
             return
         if self._border.unsure is not None and self._border.optimizer_steps():
             current.index += 1  # of a step that is not recorded
@@ -124,7 +121,7 @@ class TrainingLoop:
             self._say_that_nothing_is_called(optimizer)
         if step is not None:
             self._bare_updates = 0
-            self._iterations.optimizer_stepped(optimizer, step.root)
+            self._iterations.optimizer_stepped(optimizer, step)
             current.end = now()
             current.end_by_optimizer(step)
 

@@ -14,25 +14,16 @@ from torch import nn
 from torch.optim import Optimizer
 
 from otel_torch_modules._recording.loop.watched_parameters import WatchedParameters, trained
-from otel_torch_modules._recording.torch_private.tensors import torch_function_modes
 
 _LOOKED_AT: Final = 32  # of an optimizer's parameters
 _WATCHED: Final = 4  # of these
 
 
-class UsedGradients:
-    """Remembers how the last optimizer left some of its parameters."""
+class UsedGradients(WatchedParameters[Optimizer]):
+    """Remembers how the optimizer that has stepped last left some of its parameters."""
 
     def __init__(self) -> None:
-        self._parameters = WatchedParameters(_watched)
-
-    def stepped(self, optimizer: Optimizer) -> None:
-        """Take note that `optimizer` has."""
-        self._parameters.remember(optimizer)
-
-    def used(self) -> bool:
-        """Return whether parameters were changed since an optimizer has stepped."""
-        return not torch_function_modes() and self._parameters.changed()
+        super().__init__(_watched)
 
 
 def _watched(optimizer: Optimizer) -> Iterator[nn.Parameter]:

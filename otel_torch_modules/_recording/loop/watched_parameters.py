@@ -37,7 +37,7 @@ class WatchedParameters(Generic[_Owner]):
 
     def changed(self) -> bool:
         """Return whether they are other ones since."""
-        return versions_of(self._watched) > self._version
+        return not torch_function_modes() and versions_of(self._watched) > self._version
 
 
 def trained(parameters: Iterable[Tensor]) -> Iterator[nn.Parameter]:

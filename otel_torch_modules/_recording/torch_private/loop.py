@@ -6,6 +6,7 @@ from types import CodeType
 from typing import Any, Final
 
 from torch.optim import Optimizer
+from torch.utils.data._utils import worker
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 optimizer_step_code: CodeType = Optimizer.profile_hook_step(lambda: None).__code__
@@ -13,6 +14,11 @@ optimizer_step_code: CodeType = Optimizer.profile_hook_step(lambda: None).__code
 
 LOADER_ITERATOR: Final = _BaseDataLoaderIter
 """Whose ``__next__`` gives a loop each batch of a data loader."""
+
+
+data_worker: Final[Any] = worker
+"""Its ``_worker_info`` is what `get_worker_info` returns, after one more function."""
+data_worker._worker_info  # noqa: B018 - it is there
 
 
 def batches_given(iterator: Any) -> int:

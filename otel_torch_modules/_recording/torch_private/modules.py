@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
+from typing import Any, Final
 
 from torch import nn
 from torch.nn.modules import module as torch_module
@@ -14,7 +13,9 @@ from torch.utils.hooks import RemovableHandle
 from otel_torch_modules._recording.class_attributes import class_attribute
 from otel_torch_modules._recording.frames import program_frame
 
-_STAGES = "torch.distributed.pipelining.stage"
+PIPELINE_STAGES: Final = "torch.distributed.pipelining.stage"
+"""The module without which none is a pipeline's stage."""
+
 _STAGE_FORWARD = "forward_maybe_with_nosync"
 
 
@@ -55,11 +56,9 @@ def infers_shapes() -> bool:
     Checked on 2.13, and read in 2.6: that is in training mode, with gradients on, and on some ranks has a backward; but
     what trains is called from one method.
     """
-    if _STAGES not in sys.modules:
-        return False
     frame = program_frame()
     return (
         frame is not None
-        and frame.f_globals.get("__name__") == _STAGES
+        and frame.f_globals.get("__name__") == PIPELINE_STAGES
         and frame.f_code.co_name != _STAGE_FORWARD
     )

@@ -6,11 +6,12 @@ import inspect
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 from otel_torch_modules._recording.torch_private.loop import (
     LOADER_ITERATOR,
     batches_given,
+    data_worker,
     index_sampler_id,
     optimizer_step_code,
 )
@@ -30,6 +31,16 @@ def test_optimizer_step_code() -> None:
 
     optimizer.step(closure)
     assert frames == [optimizer]
+
+
+def told(_: object) -> bool:
+    return data_worker._worker_info is get_worker_info() is not None
+
+
+def test_data_worker() -> None:
+    assert data_worker._worker_info is None
+    loader = DataLoader([0], num_workers=1, collate_fn=told)  # type: ignore[arg-type]
+    assert [*loader] == [True]
 
 
 def test_batches_given() -> None:

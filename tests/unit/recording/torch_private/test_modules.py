@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.pipelining import stage as pipeline_stage
 
 from otel_torch_modules._recording.torch_private.modules import (
+    PIPELINE_STAGES,
     forget_keywords,
     infers_shapes,
     is_torch_call,
@@ -51,7 +52,7 @@ def test_forget_keywords() -> None:
         assert not vars(hooks).get("_global_forward_hooks_with_kwargs")
 
 
-def test_infers_shapes() -> None:
+def test_pipeline_stages_and_infers_shapes() -> None:
     namespace: dict[str, Any] = {
         "__name__": pipeline_stage.__name__,
         "infers": infers_shapes,
@@ -61,5 +62,6 @@ def test_infers_shapes() -> None:
         namespace,
     )
     trains, other = namespace["forward_maybe_with_nosync"], namespace["_other"]
+    assert pipeline_stage.__name__ == PIPELINE_STAGES
     assert (trains(), other(), infers_shapes()) == (False, True, False)
     assert callable(getattr(pipeline_stage.PipelineStage, trains.__name__))
