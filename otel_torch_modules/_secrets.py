@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 HIDDEN = "***"
 
-_SECRET = re.compile(r"header|key|token|passw|secret|credential|auth|cookie", re.IGNORECASE)
+_WORDS = "header|key|token|pass|pwd|secret|credential|auth|cookie|dsn"
+_SECRET = re.compile(_WORDS, re.IGNORECASE)
 _ENDPOINT = re.compile(r"_(ENDPOINT|PROXY|URL)$", re.IGNORECASE)  # may do without `scheme://`
 _ATTRIBUTES = re.compile(r"_ATTRIBUTES$", re.IGNORECASE)
 _USERINFO = re.compile(r"[^/?#]*@")
@@ -20,7 +21,12 @@ _FURTHER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)")
 _PARAMETERS = re.compile(r"[?#].*", re.DOTALL)
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]+)")
 _QUERY = re.compile(r"\?[^\s'\"=?]+=[^\s'\")]*")
-_PAIR = re.compile(r"([^,=]+=)([^,]*)")
+_ATTRIBUTE = re.compile(rf"(?:^|,)[^,=]*(?:{_WORDS})[^,=]*=", re.IGNORECASE)
+_ASSIGNED = re.compile(
+    r"([\w.-]*(?:token|passw|secret|api[._-]?key|authorization|cookie)[\w.-]*=)[^\s'\"]+",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(r"\b((?:Bearer|Basic) )[\w+/=.~-]{8,}", re.IGNORECASE)
 
 
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
@@ -39,27 +45,39 @@ def is_secret(name: str) -> bool:
 
 
 def text_without_secrets(text: str) -> str:
-    """Return a sentence as it may be shown: without what is secret in the URLs and the parameters in it.
+    """Return a sentence as it may be shown: without what is secret in URLs, parameters, pairs and headers in it.
 
     Example:
         >>> text_without_secrets("cannot reach 'http://me:pass@host/v1?key=1'")
         "cannot reach 'http://***@host/v1?***'"
     """
     text = _URL.sub(lambda url: url[1] + _shown_url(url[2]), text)
-    return _QUERY.sub(f"?{HIDDEN}", text)
+    text = _QUERY.sub(f"?{HIDDEN}", text)
+    text = _ASSIGNED.sub(rf"\1{HIDDEN}", text)
+    return _BEARER.sub(rf"\1{HIDDEN}", text)
 
 
 def _without_secrets(name: str, value: str) -> str:
     if is_secret(name):
         return "(set)" if value.strip() else value
+    if _ATTRIBUTES.search(name):
+        return _shown_attributes(value)
     scheme = _SCHEME.match(value)
     if scheme:
         value = scheme[0] + _shown_url(value[scheme.end() :])
     elif "://" in value or _ENDPOINT.search(name):
         value = _shown_url(value)
-    if _ATTRIBUTES.search(name):
-        return _PAIR.sub(lambda of: of[1] + HIDDEN if _SECRET.search(of[1]) else of[0], value)
     return value
+
+
+def _shown_attributes(value: str) -> str:
+    """Return pairs with commas up to the first that is secret: where that ends nobody knows, as it may have commas."""
+    secret = _ATTRIBUTE.search(value)
+    shown = value[: secret.end()] if secret else value
+    scheme = _SCHEME.search(shown)
+    if scheme:
+        shown = shown[: scheme.end()] + _shown_url(shown[scheme.end() :])
+    return shown + HIDDEN if secret else shown
 
 
 def _shown_url(rest: str) -> str:

@@ -52,8 +52,18 @@ secret_values = st.one_of(
         st.builds("{}:x{}@{}:1".format, words, secrets, words),
     ),
     st.tuples(
-        st.just("OTEL_RESOURCE_ATTRIBUTES"),
-        st.builds("team=a,{}={},x=y".format, st.sampled_from(("api.key", "auth-token")), encoded),
+        st.sampled_from(("OTEL_RESOURCE_ATTRIBUTES", "OTEL_OF_OTHERS_ATTRIBUTES")),
+        st.builds(
+            "{}{}={}{}".format,
+            st.sampled_from(("", "team=a,", "url=http://host/v1,", "mail=me@host,", ",", "a,b=")),
+            st.sampled_from(("api.key", "auth-token", "db.password", "DB_PWD", "smtp.pass", "dsn")),
+            # Commas are not encoded either as people write it, and what follows looks like another pair.
+            encoded | secrets | st.builds("{},{}".format, words, secrets),
+            st.sampled_from(("", ",x=y", ",url=http://host")),
+        ),
+    ),
+    st.tuples(
+        st.just("OTEL_RESOURCE_ATTRIBUTES"), st.builds("team=a,db.url={},x=y".format, urls())
     ),
 )
 
@@ -69,6 +79,31 @@ def test_no_secret_is_left_of_a_value(variable: tuple[str, str]) -> None:
 def test_no_secret_is_left_in_a_sentence(url: str, before: str, after: str) -> None:
     url = "".join(url.split()).replace("'", "").replace('"', "").replace("<", "").replace(">", "")
     assert SECRET not in text_without_secrets(f"{before} {url}{after}")
+
+
+@given(
+    name=st.sampled_from(("authorization", "x-api-key", "api_token", "password", "Set-Cookie")),
+    value=st.builds("{}{}0123".format, words, st.just(SECRET)),
+    form=st.sampled_from(
+        ("refused {}={}", "bad header '{}={}' (400)", "{}=Bearer%20{}", "{}: Bearer {} is refused")
+    ),
+)
+@settings(max_examples=examples(100), deadline=None)
+def test_no_header_is_left_in_a_sentence(name: str, value: str, form: str) -> None:
+    assert SECRET not in text_without_secrets(form.format(name, value))
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "KeyError: 'x'; it is ignored",
+        "OTEL_EXPORTER_OTLP_HEADERS: what it is set to (not shown) is not allowed",
+        "OTEL_PYTHON_EXPORTER_OTLP_GRPC_CREDENTIAL_PROVIDER=acme is not installed; there are: none",
+        "no token, no bearer and Basic things",
+    ],
+)
+def test_what_is_no_secret_is_left_in_a_sentence(sentence: str) -> None:
+    assert text_without_secrets(sentence) == sentence
 
 
 def test_what_others_say_is_logged_on_one_line_without_secrets(
@@ -116,6 +151,7 @@ def _refuse(*_: object, **__: object) -> None:
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=x", "(set)"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "", ""),
         ("OTEL_RESOURCE_ATTRIBUTES", "a=b,db.password=x", "a=b,db.password=***"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "a=b,db.password=x,y,c=d", "a=b,db.password=***"),
         *(
             (name, harmless, harmless)
             for name, harmless in (
