@@ -11,7 +11,10 @@ import os
 from collections.abc import Callable
 
 from opentelemetry import metrics
-from opentelemetry.environment_variables import OTEL_METRICS_EXPORTER
+from opentelemetry.environment_variables import (
+    OTEL_METRICS_EXPORTER,
+    OTEL_PYTHON_METER_PROVIDER,
+)
 from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
@@ -55,10 +58,11 @@ class LazyMeterProvider:
         """Make one anew when it is needed: the parent's exporters are the parent's."""
         self._ours: MeterProvider | None = None
         self._asked = is_asked_for()
+        self._chosen = OTEL_PYTHON_METER_PROVIDER in os.environ
 
     def peek(self) -> metrics.MeterProvider | None:
         """Return the provider; None where there is none. Cheap but for the time when ours is made."""
-        theirs = meter_provider()
+        theirs = meter_provider() if self._chosen or sdk.meter_provider_is_set() else None
         if theirs is not None and not sdk.is_no_meter_provider(theirs):  # it may come to it late
             self.close()
             return theirs

@@ -7,6 +7,7 @@ the difference: a processor with an ``on_start``, or a span on which the program
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from opentelemetry import trace
@@ -68,8 +69,14 @@ class RecordSpans:
         self._flags = TraceFlags(decision.trace_flags)
         self._contexts: dict[Span, SpanContext] = {}
         self._root = root
-        self._limits = Limits.of(tracer)
-        self._bind_attributes = self._limits.bind_attributes or bool(decision.attributes)
+
+    @cached_property
+    def _limits(self) -> Limits:
+        return Limits.of(self.tracer)
+
+    @cached_property
+    def _bind_attributes(self) -> bool:
+        return self._limits.bind_attributes or bool(self.decision.attributes)
 
     @property
     def root_last(self) -> list[Span]:

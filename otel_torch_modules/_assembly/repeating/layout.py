@@ -184,6 +184,8 @@ class _Points:
     def of(self, slots: list[Any]) -> dict[int, list[Happening]]:
         """Return them by the places of their spans."""
         found: dict[int, list[Happening]] = {}
+        if not self._of_places:
+            return found
         for (place, like), time in zip(self._of_places, self._times.of(slots), strict=True):
             attributes = {
                 name: slots[value.slot].values[value.at] if isinstance(value, Placed) else value

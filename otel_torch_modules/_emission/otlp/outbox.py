@@ -29,7 +29,6 @@ from otel_torch_modules._emission.otlp.request_exporter import (
     pauses,
 )
 from otel_torch_modules._emission.record_spans import RecordSpans
-from otel_torch_modules._emission.services import ONE
 from otel_torch_modules._engine import fork
 from otel_torch_modules._engine.deliveries import Deliveries, Delivery
 from otel_torch_modules._engine.pauses import pause
@@ -151,7 +150,7 @@ class Outbox:
         for part in services.parts:
             spans_of = [
                 spans
-                if services is ONE
+                if len(services.parts) == 1
                 else [span for span in spans if services.part_of(span.phase) == part]
                 for spans in [batch.root_last for batch in batches]
             ]

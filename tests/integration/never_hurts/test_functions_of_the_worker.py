@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 from collections import Counter
 from types import FrameType
 
@@ -24,8 +25,10 @@ from otel_torch_modules.config import Config
 
 BATCH = 16
 SPANS = 49  # of a step, and those of long stretches of the loop's own
-MOST = 240
+MOST = 200
 """Of Python, for each step."""
+LONGEST = 2_500
+"""Of Python and C, between two pauses."""
 
 
 class Taking(RequestExporter):
@@ -64,9 +67,15 @@ def test_a_step_that_repeats_calls_few_functions(monkeypatch: pytest.MonkeyPatch
         worker._handle_what_waits()
         emission.idle()
 
-    def count(frame: FrameType, event: str, _: object) -> None:
+    stretches = [0]
+
+    def count(frame: FrameType, event: str, function: object) -> None:
         if event == "call":
             called[frame.f_code.co_name] += 1
+        if event == "c_call" and function is time.sleep:
+            stretches.append(0)
+        elif event in ("call", "c_call"):
+            stretches[-1] += 1
 
     tracing.start()
     try:
@@ -89,4 +98,5 @@ def test_a_step_that_repeats_calls_few_functions(monkeypatch: pytest.MonkeyPatch
         emission.close()  # the worker would
     assert called["_repeat"] == BATCH
     assert called.total() <= BATCH * MOST, called.most_common()
+    assert max(stretches) <= LONGEST, stretches
     assert exporter.spans >= (4 + BATCH) * SPANS
