@@ -24,7 +24,7 @@ from time import process_time_ns, thread_time_ns
 import torch
 
 from benchmarks.collector import Sink, local_collector
-from benchmarks.enough import Enough
+from benchmarks.enough import LONGER_THAN_A_TABLE_S, Enough
 from benchmarks.figures import Figure, Row, median, ratio_of_medians
 from benchmarks.machine import old_objects_set_aside
 from benchmarks.part import print_rows
@@ -96,7 +96,7 @@ def by_size(sink: Sink, enough: Enough) -> dict[int, list[float]]:
     models = [Model(spans) for spans in _SIZES]
     found: dict[int, list[float]] = {model.spans: [] for model in models}
     instrumentor = TorchModuleInstrumentor()
-    instrumentor.instrument(config=Config(schedule=_SCHEDULE))
+    instrumentor.instrument(config=Config(schedule=_SCHEDULE, stall_timeout=LONGER_THAN_A_TABLE_S))
     turns = Turns(sink)
     for model in models:
         turns.span_us(model, _WARM_UP)

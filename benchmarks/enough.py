@@ -78,5 +78,8 @@ class Enough:
         return lambda found: self.rounds(lambda: rows(found))
 
 
+LONGER_THAN_A_TABLE_S = 7_200.0
+"""A ``stall_timeout`` for what is traced from turn to turn: to stand still between them is no stall."""
+
 QUICK = Enough(within=0.15, seconds=30)
 FULL = Enough(within=0.03, seconds=120)

@@ -20,10 +20,10 @@ from time import perf_counter_ns
 import torch
 from torch import Tensor, nn
 
-from benchmarks.enough import Enough
+from benchmarks.enough import LONGER_THAN_A_TABLE_S, Enough
 from benchmarks.figures import Row, median
 from benchmarks.part import print_rows
-from otel_torch_modules import TorchModuleInstrumentor
+from otel_torch_modules import Config, TorchModuleInstrumentor
 from otel_torch_modules._engine.black_box import BlackBox
 from otel_torch_modules._engine.control import Control
 from otel_torch_modules._recording.requests import Requests
@@ -56,7 +56,8 @@ def looks(enough: Enough) -> list[Row]:
     """Look for stalls, write the file of a black box, and say where the rank stands."""
     stop = threading.Barrier(2)
     model = _Nested(_DEPTH, stop)
-    with capture_spans(), TemporaryDirectory() as boxes, TemporaryDirectory() as ranks:
+    config = Config(stall_timeout=LONGER_THAN_A_TABLE_S)
+    with capture_spans(config), TemporaryDirectory() as boxes, TemporaryDirectory() as ranks:
         thread = threading.Thread(target=lambda: model(torch.ones(1, 8)).sum().backward())
         thread.start()
         stop.wait()

@@ -17,7 +17,7 @@ import time
 import torch
 
 from benchmarks.collector import Sink, local_collector, local_file
-from benchmarks.enough import Enough
+from benchmarks.enough import LONGER_THAN_A_TABLE_S, Enough
 from benchmarks.figures import Row, median
 from benchmarks.machine import processor_wait_ns
 from benchmarks.part import print_rows
@@ -79,7 +79,7 @@ def stall(fate: str, bar_ms: int, sink: Sink, enough: Enough) -> list[Row]:
         note = f"worst {max(traced):.1f}{more}"
         return [Row(what, bar_ms, "ms", median(traced), added=True, note=note)]
 
-    TorchModuleInstrumentor().instrument(config=Config())
+    TorchModuleInstrumentor().instrument(config=Config(stall_timeout=LONGER_THAN_A_TABLE_S))
     for _ in range(_WARM_UP):
         one_step()
     with_collection = 0
