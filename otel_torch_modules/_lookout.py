@@ -4,9 +4,9 @@ were killed now, and what a user asks of it while it runs.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import time_ns
 from typing import Any
 
 from otel_torch_modules._assembly.assembler import Assembler
@@ -124,7 +124,7 @@ class Lookout:
         begun, standing = self._standing.begun, self._standing.describe()
         if begun is None or standing is None:
             return None
-        since = max(time.time_ns() - standing["began"], 0) / 1e9
+        since = max(time_ns() - standing["began"], 0) / 1e9
         return Stand(standing["step"], *begun, standing["place"], since, self._standing.recorded)
 
     def _describe(self) -> Mapping[str, Any] | None:

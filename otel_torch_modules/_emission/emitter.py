@@ -17,9 +17,9 @@ a small part of the cost; the program's own spans still go through them.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from importlib.metadata import version
+from time import monotonic
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -72,7 +72,7 @@ class Emitter:
         job: JobContext,
         *,
         deliveries: Deliveries | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._deliveries = deliveries or Deliveries()
         self._resolve = resolve

@@ -6,8 +6,8 @@ millisecond a step: so their own times are left out of steps that come too fast 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
+from time import perf_counter_ns, thread_time_ns
 from typing import Any
 
 from opentelemetry import trace
@@ -53,8 +53,8 @@ class TrainingMetrics:
         self,
         meter: Meter,
         *,
-        clock: Callable[[], int] = time.perf_counter_ns,
-        cpu: Callable[[], int] = time.thread_time_ns,
+        clock: Callable[[], int] = perf_counter_ns,
+        cpu: Callable[[], int] = thread_time_ns,
     ) -> None:
         self._clock = clock
         self._cpu = cpu

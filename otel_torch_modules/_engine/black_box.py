@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import monotonic, time_ns
 from typing import Any
 
 from otel_torch_modules._control import files
@@ -38,7 +38,7 @@ class BlackBox:
         folder: Path,
         rank: Callable[[], int | None],
         describe: Callable[[], Mapping[str, Any] | None],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._folder = folder
         self._rank = rank
@@ -87,9 +87,7 @@ class BlackBox:
                 if not self._closed:
                     self._written = standing
                     files.make_folder(self._folder)
-                    files.put(
-                        self._path, {**standing, **files.this_process(), "time": time.time_ns()}
-                    )
+                    files.put(self._path, {**standing, **files.this_process(), "time": time_ns()})
         except OSError as error:
             if is_interruption(error):
                 raise

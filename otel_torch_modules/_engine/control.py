@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic, time_ns
 from typing import NamedTuple
 
 from otel_torch_modules._control import files
@@ -78,7 +78,7 @@ class Control:
         next_step: Callable[[], int],
         requests: Requests,
         prepare: Callable[[], None],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._folder = folder
         self._rank = rank
@@ -176,7 +176,7 @@ class Control:
             recorded=stand.recorded,
             look=self._look_s,
             answer=self.asked.answer,
-            time=time.time_ns(),
+            time=time_ns(),
         )
 
     def close(self) -> None:

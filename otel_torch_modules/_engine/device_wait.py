@@ -6,7 +6,7 @@ Nobody waits on the device: it is asked now and then, and a device that hangs co
 from __future__ import annotations
 
 import logging
-import time
+from time import monotonic
 from time import perf_counter_ns as now
 from typing import Final
 
@@ -31,7 +31,7 @@ class DeviceWait:
         if not hurried:
             self._hurried_since = None
         elif self._hurried_since is None:
-            self._hurried_since = time.monotonic()
+            self._hurried_since = monotonic()
 
     def holds(self, record: Record) -> bool:
         """Return whether `record` has to wait; where that is too long it is without the device's times from now on."""
@@ -40,7 +40,7 @@ class DeviceWait:
             return False
         hurried = self._hurried_since
         waited = now() - record.end
-        if waited < _MOST_NS and (hurried is None or time.monotonic() - hurried < _MOST_HURRIED_S):
+        if waited < _MOST_NS and (hurried is None or monotonic() - hurried < _MOST_HURRIED_S):
             return True
         stamps.lose()
         if not self._warned:

@@ -7,8 +7,8 @@ of none takes the lock back before the thread that waits has woken up.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from time import sleep
 from typing import TypeVar
 
 _PAUSE_S = 50e-6
@@ -43,4 +43,4 @@ progress = _Progress()
 def pause() -> None:
     """Let another thread have the interpreter lock."""
     progress.slices += 1
-    time.sleep(_PAUSE_S)
+    sleep(_PAUSE_S)

@@ -7,9 +7,9 @@ requests and a program in a debugger wait for nobody. The threads that are looke
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
+from time import monotonic
 from typing import Protocol
 
 from otel_torch_modules import semconv
@@ -64,7 +64,7 @@ class Stalls:
         send: Callable[[Record, Stall, Callable[[str, float], None]], None],
         rank: Callable[[], int | None],
         collectives: Callable[[], tuple[str, ...]],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._standing = standing
         self._send = send

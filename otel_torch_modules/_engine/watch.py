@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable, Mapping
+from time import monotonic
 from typing import NamedTuple
 
 
@@ -50,7 +50,7 @@ class Watch:
         clock: seconds; tests hand in their own.
     """
 
-    def __init__(self, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, timeout_s: float, clock: Callable[[], float] = monotonic) -> None:
         self._timeout_s = timeout_s
         self._clock = clock
         self.forget()

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any, Protocol
 
 from otel_torch_modules import semconv
@@ -204,12 +204,16 @@ class Worker:
         return not self._broken_off
 
     def _wait(self, goes_on: Callable[[], bool], timeout_s: float) -> bool:
-        """Wait while `goes_on`, which takes a moment to say so; return False when nothing is done for `timeout_s`."""
-        done, since = self._done(), time.monotonic()
+        """Wait while `goes_on`, which takes `_LOOK_S` to say so; return False when nothing is done for `timeout_s`.
+
+        Looks are counted too: a program may have stopped its clocks, and would never end.
+        """
+        done, since, looks = self._done(), monotonic(), 0
         while goes_on():
+            looks += 1
             if self._done() != done:
-                done, since = self._done(), time.monotonic()
-            elif time.monotonic() - since >= timeout_s:
+                done, since, looks = self._done(), monotonic(), 0
+            elif max(monotonic() - since, looks * _LOOK_S) >= timeout_s:
                 return False
         return True
 

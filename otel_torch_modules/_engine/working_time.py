@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from time import perf_counter_ns
 
 from otel_torch_modules._records import STEP_TRACING_TIME, Record
 
@@ -22,7 +22,7 @@ class WorkingTime:
         clock: nanoseconds, the records' own.
     """
 
-    def __init__(self, clock: Callable[[], int] = time.perf_counter_ns) -> None:
+    def __init__(self, clock: Callable[[], int] = perf_counter_ns) -> None:
         self._clock = clock
         self._stretches: deque[tuple[int, int]] = deque(maxlen=_MOST)
         self._began = clock()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import time
 import zlib
 from collections.abc import Callable, Mapping
 from datetime import timezone
@@ -14,6 +13,7 @@ import requests
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from opentelemetry.exporter.otlp.proto.http.version import __version__
 
+from otel_torch_modules._emission.clocks import monotonic, seconds_since_epoch
 from otel_torch_modules._emission.otlp.connection import Connection, credentials
 from otel_torch_modules._emission.otlp.reply import TAKEN, Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
@@ -81,13 +81,13 @@ class HttpRequestExporter(RequestExporter):
         return TAKEN
 
     def _post(self, data: bytes) -> requests.Response:
-        deadline = time.monotonic() + self._connection.timeout_s
+        deadline = monotonic() + self._connection.timeout_s
         try:
             return self._once(data, self._connection.timeout_s)
         except _LOST as error:
             if is_interruption(error):
                 raise
-            left_s = deadline - time.monotonic()
+            left_s = deadline - monotonic()
             if left_s <= 0:
                 raise
             return self._once(data, left_s)  # the connection may have been an old one
@@ -120,5 +120,8 @@ def _wanted_pause(response: requests.Response) -> float:
     if text.isdecimal():
         return float(text)
     with suppressed(TypeError, ValueError):
-        return parsedate_to_datetime(text).replace(tzinfo=timezone.utc).timestamp() - time.time()
+        return (
+            parsedate_to_datetime(text).replace(tzinfo=timezone.utc).timestamp()
+            - seconds_since_epoch()
+        )
     return 0.0

@@ -7,7 +7,6 @@ why a receiver takes nothing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.view import Aggregation, ExponentialBucketHistogramAggregation
 
+from otel_torch_modules._emission.clocks import monotonic
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 
 # https://opentelemetry.io/docs/specs/otel/metrics/sdk_exporters/otlp/: the others are cumulative.
@@ -74,7 +74,7 @@ class OtlpMetricExporter(MetricExporter):
             for metric in scope.metrics
         )
         timeout_s = min(timeout_millis / 1e3, self._sender.patience_s)
-        taken = self._sender.send(EncodedRequest(data, count), time.monotonic() + timeout_s)
+        taken = self._sender.send(EncodedRequest(data, count), monotonic() + timeout_s)
         return MetricExportResult.SUCCESS if taken else MetricExportResult.FAILURE
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:

@@ -7,10 +7,10 @@ that fills it also empties it, and takes no further record while requests wait f
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, repeat
+from time import monotonic
 from typing import NamedTuple
 
 from opentelemetry.sdk.environment_variables import (
@@ -84,7 +84,7 @@ class Outbox:
         exporter: RequestExporter,
         encoder: SpanEncoder,
         deliveries: Deliveries,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self.exporter = exporter
         self.encoder = encoder

@@ -7,7 +7,6 @@ draw their pauses from Python's global `random`, whose numbers are the program's
 from __future__ import annotations
 
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from random import SystemRandom
@@ -17,6 +16,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from otel_torch_modules._emission.clocks import monotonic
 from otel_torch_modules._emission.otlp.language import Language
 from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.otlp.reply import ENDED, TAKEN, Reply
@@ -117,7 +117,7 @@ class RequestExporter(SpanExporter, ABC):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send what a processor of the SDK hands over, and try again for as long as the time-out says."""
-        deadline = time.monotonic() + self.patience_s
+        deadline = monotonic() + self.patience_s
         taken = [self.send(request, deadline) for request in self._requests(spans)]
         return SpanExportResult.SUCCESS if all(taken) else SpanExportResult.FAILURE
 
@@ -137,7 +137,7 @@ class RequestExporter(SpanExporter, ABC):
             if not answer.error:
                 return True
             pause_s = max(pause_s, answer.after_s)
-            if not answer.again or time.monotonic() + pause_s > deadline:
+            if not answer.again or monotonic() + pause_s > deadline:
                 break
             self._ended.wait(pause_s)
         return False

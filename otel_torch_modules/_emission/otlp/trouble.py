@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
+from time import monotonic
 
 from otel_torch_modules._emission.otlp.reply import Reply
 from otel_torch_modules._log import warn
@@ -22,7 +22,7 @@ class Trouble:
         clock: seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._failures = 0
         self._since = 0.0
