@@ -14,8 +14,12 @@ from typing import Any, Final
 
 from opentelemetry import trace
 
-# A warning that the SDK's filter leaves out: asking for it shows nothing.
-_LEFT_OUT: Final = "You should use InstrumentationScope. Deprecated since version 1.11.1."
+# Warnings that the SDK's filter leaves out, now and in early versions: asking for them shows nothing.
+_LEFT_OUT: Final = (
+    "You should use InstrumentationScope. Deprecated since version 1.11.1.",
+    "Call to deprecated method __init__. (You should use InstrumentationScope) "
+    "-- Deprecated since version 1.11.1.",
+)
 _MODULE: Final = "opentelemetry.sdk.trace"
 
 # Where a module has what it has shown, and there, after how many changes of the filters that was.
@@ -28,8 +32,10 @@ def tracer_of(provider: trace.TracerProvider, *scope: Any) -> trace.Tracer:
     before = _front()
     tracer = provider.get_tracer(*scope)
     after = _front()
-    if after is not before and _is_the_sdks(after):
-        _keep_shown()
+    if after is not before:
+        for left_out in _LEFT_OUT:
+            if _leaves_out(after, left_out):
+                _keep_shown(left_out)
     return tracer
 
 
@@ -37,16 +43,16 @@ def _front() -> Any:
     return warnings.filters[0] if warnings.filters else None
 
 
-def _is_the_sdks(front: Any) -> bool:
+def _leaves_out(front: Any, text: str) -> bool:
     action, message, *_ = front
-    return action == "ignore" and isinstance(message, re.Pattern) and bool(message.match(_LEFT_OUT))
+    return action == "ignore" and isinstance(message, re.Pattern) and bool(message.match(text))
 
 
-def _keep_shown() -> None:
+def _keep_shown(left_out: str) -> None:
     """Have what was shown before the last change of the filters count as shown after it."""
     registry: dict[str | tuple[str, type[Warning], int], int] = {}
     warnings.warn_explicit(
-        _LEFT_OUT, DeprecationWarning, __file__, 1, module=_MODULE, registry=registry
+        left_out, DeprecationWarning, __file__, 1, module=_MODULE, registry=registry
     )
     changes = registry.get(_CHANGES)
     if changes is None:

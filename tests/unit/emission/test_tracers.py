@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import Tracer, TracerProvider
 
 from otel_torch_modules._emission.tracers import tracer_of
 from tests.support.training_program import ENABLED, run
@@ -54,7 +54,12 @@ def test_it_is_shown_once(warn: Warns, make: Callable[[], trace.TracerProvider])
 
 def test_the_tracer_is_the_providers() -> None:
     provider = TracerProvider(shutdown_on_exit=False)
-    assert tracer_of(provider, "scope", "1") is provider.get_tracer("scope", "1")
+    found, own = tracer_of(provider, "scope", "1"), provider.get_tracer("scope", "1")
+    assert isinstance(found, Tracer)
+    assert isinstance(own, Tracer)
+    # Early versions make another one each time.
+    assert found.instrumentation_info == own.instrumentation_info
+    assert found.resource is own.resource
 
 
 @pytest.mark.parametrize("action", ["default", "always", "error"])
