@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 from opentelemetry import trace
@@ -58,7 +57,7 @@ class Emission:
         self.wait, self.prepare = self._provider.wait, self._provider.prepare
         self.measures_anyway = is_asked_for()
         """Whether there are metrics though no step may ever be recorded."""
-        self._measurement = Measurement(self._resource)
+        self._measurement = Measurement(self._resource, lambda: self._provider.environ)
         self.measure = self._measurement.step_ended
         self.measure_modules_left_out = self._measurement.modules_left_out
         self.measure_left_out = self._measurement.left_out_step_ended
@@ -68,7 +67,7 @@ class Emission:
         resource: Resource | None = getattr(self._provider.resolve(), "resource", None)
         if resource is not None:
             return resource
-        return build_resource(service_name(), read_standard(os.environ).values)
+        return build_resource(service_name(), read_standard(self._provider.environ).values)
 
     def close(self) -> None:
         try:

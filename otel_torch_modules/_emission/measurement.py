@@ -32,10 +32,13 @@ class Measurement:
 
     Args:
         resource: says what a meter provider of ours tells of.
+        environ: returns the variables by which it is made.
     """
 
-    def __init__(self, resource: Callable[[], Resource]) -> None:
-        self._provider = LazyMeterProvider(resource)
+    def __init__(
+        self, resource: Callable[[], Resource], environ: Callable[[], Mapping[str, str]]
+    ) -> None:
+        self._provider = LazyMeterProvider(resource, environ)
         self._figures = StepFigures()
         self._failed = False
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from opentelemetry import metrics
 from opentelemetry.environment_variables import (
@@ -47,10 +47,16 @@ class LazyMeterProvider:
 
     Args:
         resource: says what a provider of ours tells of.
+        environ: returns the variables.
     """
 
-    def __init__(self, resource: Callable[[], Resource]) -> None:
+    def __init__(
+        self,
+        resource: Callable[[], Resource],
+        environ: Callable[[], Mapping[str, str]] = lambda: os.environ,
+    ) -> None:
         self._resource = resource
+        self._environ = environ
         self.after_fork_in_child()
         fork.watch(self)
 
@@ -85,7 +91,7 @@ class LazyMeterProvider:
         return self._ours is not None
 
     def _build(self) -> MeterProvider | None:
-        readable = read_standard(os.environ)
+        readable = read_standard(self._environ())
         _odd_values.log(one for one in readable.odd if is_of_metrics(one.name))
         readers = [
             made if isinstance(made, MetricReader) else ExportingReader(made, readable.values)

@@ -46,6 +46,7 @@ from opentelemetry.sdk.trace.sampling import (
 )
 
 from otel_torch_modules._emission.global_providers import given_meter_provider
+from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
 from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
 from otel_torch_modules._emission.otlp.signal import METRICS, TRACES, Signal
 from otel_torch_modules._entry_points import entry_point, made, setting_up
@@ -108,7 +109,12 @@ def metric_exporters(values: Mapping[str, str]) -> list[MetricExporter | MetricR
 
 
 def _sender(point: EntryPoint, values: Mapping[str, str], signal: Signal) -> RequestExporter | None:
-    """Return ours in place of a standard exporter, which would bring the SDK for logs along, that starts threads."""
+    """Return ours in place of a standard exporter, which would bring the SDK for logs along, that starts threads.
+
+    What writes files is told the variables, which the environment may not hold any more.
+    """
+    if point.module == OtlpFileSpanExporter.__module__:
+        return OtlpFileSpanExporter(environ=values)
     if point.module.startswith(f"{_STANDARD}.grpc."):
         from otel_torch_modules._emission.otlp.grpc import GrpcRequestExporter
 

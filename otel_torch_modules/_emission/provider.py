@@ -71,6 +71,8 @@ class LazyTracerProvider:
         self._tracer_of: trace.TracerProvider | None = None
         self._tracer: trace.Tracer | None = None
         self._service_name: str | None = None
+        self.environ: Mapping[str, str] = os.environ
+        """The variables as they were when it was first needed: a program may clear them while a provider is made."""
         self._on_found = on_found
         self._ours: OwnTracerProvider | None = None
         self._stand_down: Callable[[], None] = lambda: None
@@ -115,6 +117,7 @@ class LazyTracerProvider:
         # Without the lock: `resolve` may hold it long, and this is the training thread.
         if self._preparation is None and self._provider is None:
             self._service_name = service_name()  # the main module forgets its file at its end
+            self.environ = dict(os.environ)
             thread = OwnThread(target=self._begin, name="otel-torch-modules-provider")
             thread.start()
             self._preparation = thread
@@ -144,7 +147,7 @@ class LazyTracerProvider:
     def _open_ours(self) -> trace.TracerProvider:
         try:
             if self._ours is None:
-                return _build(self._service_name or service_name(), self._services)
+                return _build(self._service_name or service_name(), self._services, self.environ)
             self._ours.open()  # in a forked child
         except Exception as error:
             if is_interruption(error):
@@ -270,8 +273,8 @@ class OwnTracerProvider(TracerProvider):
                 exporter.shutdown()
 
 
-def _build(service: str, services: Services) -> trace.TracerProvider:
-    readable = read_standard(os.environ)
+def _build(service: str, services: Services, environ: Mapping[str, str]) -> trace.TracerProvider:
+    readable = read_standard(environ)
     _odd_values.log(one for one in readable.odd if is_of_traces(one.name))
     values = readable.values
     if values.get(OTEL_SDK_DISABLED) == "true":

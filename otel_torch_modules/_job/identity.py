@@ -233,7 +233,7 @@ class JobIdentity:
                 # Looking through the environment takes longer than all else that a step's opening does.
                 if len(self._environ) != self._environ_length:
                     self._environ_length = len(self._environ)
-                    self._launched_place = launchers.place(self._environ) or JobPlace(0, 1)
+                    self._launched_place = launchers.place(self._environ) or self._launched_place
                 return self._launched_place
             self._place = JobPlace(*group)
         return self._place

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from opentelemetry.sdk.environment_variables import OTEL_SERVICE_NAME
 from opentelemetry.sdk.resources import (
     SERVICE_NAME,
     TELEMETRY_SDK_LANGUAGE,
@@ -20,7 +21,7 @@ from opentelemetry.sdk.resources import (
 
 from otel_torch_modules._entry_points import entry_point, names, setting_up
 from otel_torch_modules._interruption import is_interruption
-from otel_torch_modules._job.resource_detector import TorchDistributedResourceDetector
+from otel_torch_modules._job.resource_detector import distributed_resource
 from otel_torch_modules._texts import encodable_attributes
 
 _DETECTORS: Final = "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS"
@@ -44,9 +45,14 @@ def build_resource(service: str, values: Mapping[str, str]) -> Resource:
         values: OpenTelemetry's variables, without what cannot be read.
     """
     found = _detect(values)
-    if str(found.attributes.get(SERVICE_NAME, "unknown_service")).startswith("unknown_service"):
-        found = found.merge(Resource({SERVICE_NAME: service}))
-    whole = TorchDistributedResourceDetector().detect().merge(found)
+    name = values.get(
+        OTEL_SERVICE_NAME
+    )  # the SDK's detector asks the environment, which may not say it any more
+    if name or str(found.attributes.get(SERVICE_NAME, "unknown_service")).startswith(
+        "unknown_service"
+    ):
+        found = found.merge(Resource({SERVICE_NAME: name or service}))
+    whole = distributed_resource(values).merge(found)
     return Resource(encodable_attributes(whole.attributes), whole.schema_url)
 
 

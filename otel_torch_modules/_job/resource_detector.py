@@ -41,14 +41,19 @@ class TorchDistributedResourceDetector(ResourceDetector):
 
     def detect(self) -> Resource:
         """Return what is known now; a job of one process has no rank."""
-        attributes: dict[str, str | int] = {HOST_NAME: socket.gethostname()}
-        with suppressed(PackageNotFoundError):  # a torch built in place has no metadata
-            attributes[semconv.TORCH_VERSION] = version("torch")
-        accelerator = _accelerator()
-        if accelerator:
-            attributes[semconv.ACCELERATOR] = accelerator
-        attributes.update(_place_in_job(os.environ))
-        return Resource(encodable_attributes(attributes)).merge(process_resource())
+        return distributed_resource(os.environ)
+
+
+def distributed_resource(environ: Mapping[str, str]) -> Resource:
+    """Return what `TorchDistributedResourceDetector` detects, by the launcher's variables in `environ`."""
+    attributes: dict[str, str | int] = {HOST_NAME: socket.gethostname()}
+    with suppressed(PackageNotFoundError):  # a torch built in place has no metadata
+        attributes[semconv.TORCH_VERSION] = version("torch")
+    accelerator = _accelerator()
+    if accelerator:
+        attributes[semconv.ACCELERATOR] = accelerator
+    attributes.update(_place_in_job(environ))
+    return Resource(encodable_attributes(attributes)).merge(process_resource())
 
 
 def process_resource() -> Resource:

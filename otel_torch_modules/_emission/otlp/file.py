@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class OtlpFileSpanExporter(RequestExporter):
 
     Args:
         path: used instead of the variable.
+        environ: the variables.
 
     Example:
         >>> OtlpFileSpanExporter("/tmp/traces-{rank}.jsonl").path
@@ -57,8 +58,9 @@ class OtlpFileSpanExporter(RequestExporter):
 
     language = Json()
 
-    def __init__(self, path: str | None = None) -> None:
-        self._pattern = path or os.environ.get(OTEL_TORCH_MODULES_FILE) or _DEFAULT_FILE
+    def __init__(self, path: str | None = None, environ: Mapping[str, str] = os.environ) -> None:
+        self._environ = environ
+        self._pattern = path or environ.get(OTEL_TORCH_MODULES_FILE) or _DEFAULT_FILE
         with suppressed(OSError):  # the folder is gone: no file will be there either
             self._pattern = os.path.abspath(self._pattern)
         self._renew()
@@ -69,7 +71,8 @@ class OtlpFileSpanExporter(RequestExporter):
         self.set_up(self.path, _PATIENCE_S)
 
     def after_fork_in_child(self) -> None:
-        """Open a file of the child's own at its next export."""
+        """Open a file of the child's own at its next export; it may have a rank of its own, too."""
+        self._environ = os.environ
         self._close()
         self._renew()
 
@@ -77,7 +80,7 @@ class OtlpFileSpanExporter(RequestExporter):
     def path(self) -> str:
         """Where this process writes."""
         return self._pattern.replace("{pid}", str(os.getpid())).replace(
-            "{rank}", os.environ.get("RANK", "0")
+            "{rank}", self._environ.get("RANK", "0")
         )
 
     @property
