@@ -78,7 +78,7 @@ class Assembler:
         return self._repeat(seen, seen.plan, record) or self._read(record)
 
     def _assemble_without_passing(self, record: Record) -> Span | SpanColumns:
-        whole = record.log
+        columns, whole = None, record.log
         record.log, passing = without_passing(whole)
         seen = self._find(record)
         if seen is not None and seen.plan is None and seen.tries:
@@ -87,10 +87,8 @@ class Assembler:
             self._order = order
         elif seen is not None and seen.plan is not None:
             columns = self._repeat(seen, seen.plan, record, passing)
-            if columns is not None:
-                return columns
-        record.log = whole
-        return self._read(record)
+        record.log = whole  # others look at the record too
+        return columns or self._read(record)
 
     def read_snapshot(self, record: Record) -> Snapshot:
         """Return the tree of `record`, a stall: it is like no other, and none after it has to do with it."""
@@ -188,7 +186,7 @@ class Assembler:
         for place, points in columns.points.items():
             if place < len(spans):
                 spans[place].points = points
-        unfold = partial(self._unfold, record, columns, self._order)
+        unfold = partial(self._unfold, record, record.log, columns, self._order)
         self._order += pattern.calls
         calls = _RepeatedCalls(pattern.thread, (first, first + seen.numbers), unfold)
         pause_after(pattern.calls)
@@ -196,10 +194,12 @@ class Assembler:
         pause_after(pattern.calls)  # of an earlier record, that goes with it
         return columns
 
-    def _unfold(self, record: Record, columns: SpanColumns, order: int) -> ReadCalls:
+    def _unfold(
+        self, record: Record, log: list[Any], columns: SpanColumns, order: int
+    ) -> ReadCalls:
         """Return the calls of a record that was not read, with the spans that were sent."""
         tree = self._open(record, order, History())
-        tree.read(record.log)
+        tree.read(log)
         root = tree.finish()
         enclose(root)
         for span, span_id in zip(root.walk(), columns.span_ids or (), strict=False):

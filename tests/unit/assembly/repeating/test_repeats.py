@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_torch_modules._assembly.assembler import Assembler
-from otel_torch_modules._events import EXIT, MARK, NOTE, TASK, TASK_END, WIDTH
+from otel_torch_modules._events import COLLECTION, EXIT, MARK, NOTE, TASK, TASK_END, WIDTH, Detail
 from otel_torch_modules._records import Raised, Record, SharedStep
 from otel_torch_modules._site import Site
 from otel_torch_modules._spans.columns import SpanColumns
@@ -321,3 +321,16 @@ def test_few_patterns_are_kept() -> None:
         record.log[0] = Site(f"Root{at}", "Root")
         assembler.assemble(record)
     assert len(assembler._seen) == 8
+
+
+def test_the_log_of_a_repeated_record_is_whole_afterwards() -> None:
+    """Where a step is sent with its phases only, what passes in it is in its log still."""
+    assembler = Assembler(Config())
+    for at in range(4):
+        record = simple(1_000 * at, 10 * at)
+        record.passing = True
+        event = [COLLECTION, 0, 1_000 * at + 1, 1_000 * at + 2, Detail(None, (0, 7))]
+        record.log[WIDTH:WIDTH] = event
+        before = record.log.copy()
+        assert repeated(assembler, record) is (at >= 2)
+        assert record.log == before
