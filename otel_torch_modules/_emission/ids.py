@@ -6,9 +6,9 @@ every run and on every rank, and each draw would change the numbers that the pro
 
 from __future__ import annotations
 
-import os
 import struct
 from hashlib import blake2b
+from os import urandom
 
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 
@@ -81,12 +81,12 @@ class RecordIds:
     """
 
     def __init__(self) -> None:
-        self._keys = [(0, os.urandom(32))]  # each with the first number that it is for
+        self._keys = [(0, urandom(32))]  # each with the first number that it is for
         fork.watch(self)
 
     def after_fork_in_child(self) -> None:
         """Have other ids for the records that open here: those that are open have their parent's."""
-        self._keys.append((next_number(), os.urandom(32)))
+        self._keys.append((next_number(), urandom(32)))
 
     def of(self, number: int) -> tuple[int, int]:
         """Return a trace id and a span id."""
@@ -96,7 +96,7 @@ class RecordIds:
 
 
 def _random_numbers(count: int) -> list[int]:
-    return list(struct.unpack(f"{count}Q", os.urandom(8 * count)))
+    return list(struct.unpack(f"{count}Q", urandom(8 * count)))
 
 
 def generate_ids(generator: IdGenerator) -> tuple[int, int]:

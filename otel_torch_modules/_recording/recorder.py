@@ -10,10 +10,10 @@ Everything below a root only extends a list: `module_call.py`. What backward doe
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from itertools import count
+from os import urandom
 from time import perf_counter_ns as now
 from types import CodeType
 from typing import Any
@@ -239,7 +239,7 @@ class Recorder:
             return record.span_id
         minted = state.minted.get(depth)
         if minted is None:
-            minted = state.minted[depth] = int.from_bytes(os.urandom(8), "big") or 1
+            minted = state.minted[depth] = int.from_bytes(urandom(8), "big") or 1
             log.extend((SPAN_ID, state.code, minted, now(), None))
         return minted
 

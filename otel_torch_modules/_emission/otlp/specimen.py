@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from itertools import chain
+from os import urandom
 from typing import Any
 
 from otel_torch_modules._emission.otlp.language import Language
@@ -22,7 +22,7 @@ class Specimen:
     """
 
     def __init__(self, like: Prototype, above: bool | None = False) -> None:
-        trace_id, span_id, parent_id, start, end = map(os.urandom, (16, 8, 8, 8, 8))
+        trace_id, span_id, parent_id, start, end = map(urandom, (16, 8, 8, 8, 8))
         trace = Trace(int.from_bytes(trace_id, "big"), 0, 0, None, None)
         self.parent: Span | None = None
         if above is not None:
@@ -50,7 +50,7 @@ class Specimen:
     def add_link(self) -> None:
         """Link the span to another one of its trace."""
         self.span.link = Span(self.span.trace, None, "", "", 0, 1, 1, {})
-        self.span.link.span_id = int.from_bytes(os.urandom(8), "big")
+        self.span.link.span_id = int.from_bytes(urandom(8), "big")
 
     def varies(
         self, language: Language, attributes: Callable[[Varying, Sequence[Any]], list[bytes]]
@@ -80,7 +80,7 @@ class Specimen:
 def _value(kind: type) -> Any:
     if kind is bool:
         return True
-    number = int.from_bytes(os.urandom(7), "big")
+    number = int.from_bytes(urandom(7), "big")
     if kind is int:
         return number - (1 << 63)  # it takes all bytes that there may be
     if kind is float:

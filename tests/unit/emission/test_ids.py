@@ -6,6 +6,8 @@ import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from otel_torch_modules._emission.ids import UrandomIdGenerator, generate_span_ids
 
 
@@ -44,3 +46,13 @@ def test_a_forked_child_has_other_ids_than_its_parent() -> None:
     os.close(writer)
     with open(reader, "rb") as pipe:
         assert int.from_bytes(pipe.read(), "big") != ids.generate_span_id()
+
+
+def test_what_the_program_puts_in_place_of_the_systems_numbers_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def asked(_: int) -> bytes:
+        raise AssertionError("these numbers are the program's")
+
+    monkeypatch.setattr(os, "urandom", asked)
+    assert UrandomIdGenerator().generate_trace_id()
