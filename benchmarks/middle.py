@@ -7,8 +7,8 @@ that changes, and is compared with untraced steps right before or after: so the 
 Processor time of the thread; the mean without the lowest and the highest eighth, and where it is expected nine times
 in ten.
 
-The floor is what no tool in Python that sees forward and backward can do without: a function around each call and a
-hook on the node of its result, both of which do nothing, the hook in C.
+The floor is what no tool in Python that sees forward and backward can do without: a function around each call, and a
+hook on the node of its result that all nodes share, as ours do. Both do nothing, the hook in C.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from benchmarks.recorded import recording_into
 from benchmarks.step_time import middle_step
 from otel_torch_modules._recording.live_marks import live_marks
 from otel_torch_modules._recording.loop.steps import Steps
+from otel_torch_modules._recording.torch_private.node_marks import mark_carrier, marks_by
 
 _IN_A_ROW = 16  # steps
 _NOT_COUNTED = 4  # the first of them: what `nn.Module.__call__` is has changed, and the interpreter specialises anew
@@ -50,14 +51,14 @@ def _untraced(steps: Steps) -> Iterator[None]:
 
 @contextmanager
 def _floor(steps: Steps) -> Iterator[None]:
-    does_nothing = deque[object](maxlen=0).append
+    mark = marks_by(mark_carrier(deque[object](maxlen=0).append))
     original = nn.Module.__call__
 
     def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         result = original(module, *args, **kwargs)
         node = (result[0] if type(result) is tuple else result).grad_fn
         if node is not None:
-            node.register_prehook(does_nothing)
+            mark(node)
         return result
 
     with _untraced(steps), patch.object(nn.Module, "__call__", call):

@@ -51,11 +51,6 @@ class Admission:
         self._requests = requests
         self.context = context
 
-    def spend(self, ns: int) -> None:
-        """Take note of the time that the training thread was busy with where a record begins or ends."""
-        if self._spending is not None:
-            self._spending.spend(ns)
-
     def admits_step(self, index: int) -> bool:
         """Return whether the step of this number is one of those that are recorded."""
         if self._requests is not None and self._requests.asks_for(index):

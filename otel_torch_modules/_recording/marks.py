@@ -32,6 +32,15 @@ _requires_grad = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 
 def input_nodes(args: tuple[Any, ...], kwargs: dict[str, Any], site: Site) -> list[Node]:
     """Return the nodes that made the tensors that a call at `site` is given, and those of their bases, each once."""
+    if (
+        len(args) == 1
+        and not kwargs
+        and type(args[0]) is Tensor
+        and not torch_function_modes()
+        and not args[0].requires_grad
+        and args[0]._base is None
+    ):  # as a batch is: nothing has made it
+        return []
     found = input_tensors(args, kwargs, site)
     if not found:
         return []

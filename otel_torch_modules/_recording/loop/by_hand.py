@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from time import perf_counter_ns as now
 
-from otel_torch_modules._recording.admission import Admission
+from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.iterations import Iterations
 from otel_torch_modules._recording.loop.open_step import OpenStep
@@ -20,7 +20,7 @@ class StepsByHand:
 
     Args:
         current: the step.
-        admission: told of the time that this takes.
+        spending: told of the time that this takes; None where there is no budget.
         iterations: know whether a compiled optimizer has stepped.
         losses: knows when to record nothing more.
         open_step: begins a step at a time (ns), with a number or the next.
@@ -29,13 +29,13 @@ class StepsByHand:
     def __init__(
         self,
         current: CurrentStep,
-        admission: Admission,
+        spending: Spending | None,
         iterations: Iterations,
         losses: Losses,
         open_step: Callable[[int, int | None], OpenStep],
     ) -> None:
         self._current = current
-        self._admission = admission
+        self._spending = spending
         self._iterations = iterations
         self._losses = losses
         self._open_step = open_step
@@ -60,7 +60,8 @@ class StepsByHand:
                 raise
             current.step = OpenStep(Record("step", index, now(), 0, lost=True), recorded=False)
         finally:
-            self._admission.spend(now() - start)
+            if self._spending is not None:
+                self._spending.spend(now() - start)
 
     def close(self, failed: bool) -> None:
         """End it."""
@@ -77,7 +78,8 @@ class StepsByHand:
             if current.recorder.fail("where a step ends that is set by hand"):
                 raise
         finally:
-            self._admission.spend(now() - start)
+            if self._spending is not None:
+                self._spending.spend(now() - start)
 
 
 class _StepByHand(AbstractContextManager[None]):

@@ -48,9 +48,12 @@ class LoopHooks:
     def install(self) -> None:
         """Put the hooks on."""
         self._handles = [
-            register_optimizer_step_pre_hook(self._where_it_is_compiled()),
             register_optimizer_step_pre_hook(
-                self._guarded(self._loop.optimizer_starts, "before an optimizer's step")
+                self._guarded(
+                    self._loop.optimizer_starts,
+                    "before an optimizer's step",
+                    told_by_dynamo(self._loop.optimizer_is_compiled),
+                )
             ),
             register_optimizer_step_post_hook(
                 self._guarded(self._loop.optimizer_ends, "after an optimizer's step")
@@ -67,12 +70,19 @@ class LoopHooks:
         for wrapped in self._wrapped:
             wrapped.uninstall()
 
-    def _guarded(self, hook: Callable[..., None], where: str) -> Callable[..., None]:
+    def _guarded(
+        self, hook: Callable[..., None], where: str, traced: Callable[[], None] | None = None
+    ) -> Callable[..., None]:
+        """Return `hook` so that an error of ours in it stays ours; where Dynamo traces it, `traced` is called."""
         spend = self._spend
 
         def guarded(*arguments: Any) -> None:
             # The step of an optimizer inside compiled code: no graph breaks for our sake.
-            if is_dynamo_compiling() or compiler._is_compiling_flag:
+            if is_dynamo_compiling():
+                if traced is not None:
+                    traced()
+                return
+            if compiler._is_compiling_flag:
                 return
             start = 0 if spend is None else now()
             try:
@@ -84,15 +94,6 @@ class LoopHooks:
                 spend(now() - start)
 
         return guarded
-
-    def _where_it_is_compiled(self) -> Callable[..., None]:
-        compiled = told_by_dynamo(self._loop.optimizer_is_compiled)
-
-        def trace(*_: Any) -> None:
-            if is_dynamo_compiling():
-                compiled()
-
-        return trace
 
     def _around_fetch(self, original: Function) -> Function:
         fetches = self._loop.fetches

@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from time import perf_counter_ns as now
 from typing import Any
 
@@ -107,8 +106,10 @@ class Steps:
             losses,
         )
         self._by_hand = StepsByHand(
-            self._current, self._admission, self._iterations, losses, self._opening.open
+            self._current, spending, self._iterations, losses, self._opening.open
         )
+        self.step = self._by_hand.step
+        """Makes what happens inside one step; from then on no step is found automatically."""
         recorder.boundary = self if spending is None else TimedBoundary(self, spending.spend)
 
     # Root calls and backward passes, from the recorder.
@@ -204,11 +205,7 @@ class Steps:
             if lost is not False:
                 self._losses.add(error, where)
 
-    # By hand, and at the end.
-
-    def step(self, index: int | None) -> AbstractContextManager[None]:
-        """Make what happens inside one step; from now on no step is found automatically."""
-        return self._by_hand.step(index)
+    # At the end.
 
     @property
     def current(self) -> CurrentStep:

@@ -75,9 +75,10 @@ class ModuleSites:
 
         It is looked for what has changed there, as often as costs less than half a percent of the time.
         """
-        root = self._root(module)
-        top = root.module()
-        if top is not None and root.looks_changed(self._clock):
+        if self.died:
+            self.bury()
+        root = self._roots.get(id(module)) or self._root(module)
+        if root.looks_changed(self._clock) and (top := root.module()) is not None:
             self._walk(root, top)
         elif root.shares and root is not self._front:
             self._front = root

@@ -99,16 +99,13 @@ class Root:
         if not self.parents:
             return False
         if not self._many:
-            return self._has_changed()
+            return bool(changed(list(self.parents)))
         time = clock()
         if not self._looks.are_due(time):
             return False
-        changed = self._has_changed()
+        has_changed = bool(changed(list(self.parents)))
         self._looks.took(time, clock())
-        return changed
-
-    def _has_changed(self) -> bool:
-        return bool(changed(list(self.parents)))
+        return has_changed
 
     def walk(self, module: nn.Module) -> None:
         """Give a place to the root `module` and to each module below it, by the first way to it."""
