@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from torch.autograd.graph import Node
 
-from otel_torch_modules._interruption import is_interruption, suppressed
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.live_marks import count_seen
 from otel_torch_modules._recording.torch_private.autograd import executes
 
@@ -73,9 +73,12 @@ def sparing_the_executed(attach: Callable[[Node], None]) -> Callable[[Node], Non
     """
 
     def attach_unless_executed(node: Node) -> None:
-        with suppressed(RuntimeError):
+        try:  # not `suppressed`: a recompute comes by here for each of its modules
             if executes(node):
                 return
+        except RuntimeError as error:
+            if is_interruption(error):
+                raise
         attach(node)
 
     return attach_unless_executed

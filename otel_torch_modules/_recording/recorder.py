@@ -31,7 +31,7 @@ from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._recording.own_frames import leave_out
 from otel_torch_modules._recording.root_call import call_root
 from otel_torch_modules._recording.thread_state import KnownThreads, Threads, ThreadState
-from otel_torch_modules._recording.torch_private.autograd import graph_task_id
+from otel_torch_modules._recording.torch_private.autograd import RECOMPUTED, graph_task_id
 from otel_torch_modules._records import Record
 from otel_torch_modules._site import Site
 from otel_torch_modules.config import Config
@@ -207,7 +207,8 @@ class Recorder:
 
     def _leave_us_out(self, error: BaseException) -> None:
         try:
-            leave_out(self._codes, error)
+            if not isinstance(error, RECOMPUTED):  # torch takes that one, and nobody sees it
+                leave_out(self._codes, error)
         except BaseException:
             if self.fail("where a root module's call raised"):
                 raise
