@@ -37,7 +37,7 @@ from otel_torch_modules._emission.ids import (
 )
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.otlp.gathering import Gathering
-from otel_torch_modules._emission.otlp.outbox import Outbox
+from otel_torch_modules._emission.otlp.outbox import Outbox, answering_first
 from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
 from otel_torch_modules._emission.provider import OwnTracerProvider
 from otel_torch_modules._emission.record_spans import RecordSpans, context_with_parent
@@ -196,7 +196,7 @@ class Emitter:
     def idle(self) -> None:
         """Flush if spans wait since `_FLUSH_INTERVAL_S`; called often, with records coming or not."""
         self._send_gathered()
-        for outbox in self._outboxes:
+        for outbox in answering_first(self._outboxes):
             outbox.idle()
         if self._unflushed and self._clock() - self._flushed_at >= _FLUSH_INTERVAL_S:
             self._flush_provider()
@@ -206,7 +206,7 @@ class Emitter:
         if self._known_tracer is None:  # nothing was sent: at exit no provider can be made for that
             return True
         self._send_gathered()
-        answered = [outbox.send() for outbox in self._outboxes]
+        answered = [outbox.send() for outbox in answering_first(self._outboxes)]
         self._flush_provider()
         return all(answered)
 

@@ -33,13 +33,15 @@ def say_last_words(deliveries: Deliveries, exporters: Sequence[RequestExporter])
             reasons.append(f"{count} lost by {error}")
             left -= count
     reasons += _reasons(exporters, hangs=left > 0)
-    if not any(sent.values()) and reasons and reasons[-1].startswith(NO_ANSWER):
+    to_all = f" to all of {', '.join(each.place for each in exporters)}" if exporters[1:] else ""
+    if not (to_all or any(sent.values())) and reasons and reasons[-1].startswith(NO_ANSWER):
         reasons[-1] += f". {_WITHOUT_A_COLLECTOR}"
     warn(
         _LOGGER,
-        "%s recorded, %s sent: %s",
+        "%s recorded, %s sent%s: %s",
         _names(recorded),
         _numbers(sent),
+        to_all,
         "; ".join(reasons) or _TOO_SLOW,
     )
 
@@ -61,6 +63,6 @@ def _reasons(exporters: Sequence[RequestExporter], *, hangs: bool) -> list[str]:
     for exporter in exporters:
         if exporter.trouble.last is not None:
             reasons.append(exporter.trouble.last.reason)
-        elif hangs:
+        elif hangs and exporter.waits:
             reasons.append(exporter.silence)
     return reasons

@@ -69,6 +69,7 @@ class OtlpFileSpanExporter(RequestExporter):
     def _renew(self) -> None:
         self._pipe: KeptDescriptor | None = None
         self.set_up(self.path, _PATIENCE_S)
+        self.answers = True
 
     def after_fork_in_child(self) -> None:
         """Open a file of the child's own at its next export; it may have a rank of its own, too."""

@@ -219,3 +219,8 @@ class Outbox:
         request, deliveries = self._waiting.popleft()
         self._waiting_bytes -= len(request.data)
         self._deliveries.answered(deliveries, error)
+
+
+def answering_first(outboxes: Iterable[Outbox]) -> list[Outbox]:
+    """Return `outboxes` in an order in which none waits for a receiver that is silent, as far as that is known."""
+    return sorted(outboxes, key=lambda outbox: not outbox.exporter.answers)

@@ -58,6 +58,12 @@ class RequestExporter(SpanExporter, ABC):
 
     language: Language = Protobuf()
 
+    waits: bool
+    """Whether it is not known what became of the last request."""
+
+    answers: bool
+    """Whether a request is expected to be taken at once: where one has to wait, others go first."""
+
     def set_up(self, place: str, timeout_s: float, signal: Signal = TRACES) -> None:
         """Begin, in this process.
 
@@ -69,6 +75,7 @@ class RequestExporter(SpanExporter, ABC):
         self.signal = signal
         self.place = place
         self.trouble = Trouble()
+        self.waits = self.answers = False
         self.patience_s = timeout_s
         self._one_at_a_time = threading.Lock()  # what the specification promises an exporter
         self._ended = threading.Event()
@@ -104,6 +111,7 @@ class RequestExporter(SpanExporter, ABC):
         if self._ended.is_set():
             return ENDED
         with self._one_at_a_time:
+            self.waits = True
             try:
                 answer = self.attempt(request)
             except Exception as error:
@@ -112,6 +120,8 @@ class RequestExporter(SpanExporter, ABC):
                 answer = Reply(error_type(error), f"{self.place}: {error}")
         if self._ended.is_set() and answer.error:
             return ENDED
+        self.waits = False
+        self.answers = not answer.error
         self.trouble.heard(answer)
         return answer
 
