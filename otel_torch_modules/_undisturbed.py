@@ -8,7 +8,7 @@ from contextvars import copy_context
 from typing import Final, TypeVar
 
 from otel_torch_modules._interruption import is_interruption, suppressed
-from otel_torch_modules._own_thread import OwnThread
+from otel_torch_modules._own_thread import StandIn
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ def undisturbed(call: Callable[[], T]) -> T | None:
     if threading.current_thread() is not threading.main_thread():
         run()
         return found[0] if found else None
-    thread = OwnThread(target=run, name="otel-torch-modules undisturbed", daemon=True)
+    thread = StandIn(target=run, name="otel-torch-modules undisturbed", daemon=True)
     try:
         thread.start()
     except RuntimeError as error:  # at the end of the process Python starts none
