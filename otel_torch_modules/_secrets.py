@@ -21,7 +21,7 @@ _FURTHER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)")
 _PARAMETERS = re.compile(r"[?#].*", re.DOTALL)
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]+)")
 _QUERY = re.compile(r"\?[^\s'\"=?]+=[^\s'\")]*")
-_ATTRIBUTE = re.compile(rf"(?:^|,)[^,=]*(?:{_WORDS})[^,=]*=", re.IGNORECASE)
+_ATTRIBUTE = re.compile(rf"(?:{_WORDS})[^,=]*=", re.IGNORECASE)  # in a value too: "a,b=key=…"
 _ASSIGNED = re.compile(
     r"([\w.-]*(?:token|passw|secret|api[._-]?key|authorization|cookie)[\w.-]*=)[^\s'\"]+",
     re.IGNORECASE,

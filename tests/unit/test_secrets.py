@@ -152,6 +152,7 @@ def _refuse(*_: object, **__: object) -> None:
         ("OTEL_EXPORTER_OTLP_HEADERS", "", ""),
         ("OTEL_RESOURCE_ATTRIBUTES", "a=b,db.password=x", "a=b,db.password=***"),
         ("OTEL_RESOURCE_ATTRIBUTES", "a=b,db.password=x,y,c=d", "a=b,db.password=***"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "a,b=api.key=x", "a,b=api.key=***"),
         *(
             (name, harmless, harmless)
             for name, harmless in (
