@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 _RESAMPLES = 1_000
 
+_OF_ONE = 0.1  # of a ratio close to one: a fifth of that is two hundredths
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -61,12 +63,13 @@ class Row:
         """How far the interval reaches to a side, as a share of the figure.
 
         Where what is added counts, of that, or of as much as may be added where that is more: nothing added is known
-        to no share of itself.
+        to no share of itself. Of a ratio close to one it is a tenth at least.
         """
         of = abs(self.figure.value)
-        if self.added:
-            nothing = 1 if self.unit == "x" else 0
-            of = max(abs(self.figure.value - nothing), self.bar - nothing)
+        if self.added and self.unit == "x":
+            of = max(of - 1, self.bar - 1, _OF_ONE)
+        elif self.added:
+            of = max(of, self.bar)
         if not self.figure.reach:
             return 0.0
         return self.figure.reach / of if of else math.inf

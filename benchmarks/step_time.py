@@ -36,7 +36,7 @@ _MIDDLE = Size(warm_up=10, timed=40)
 _LARGE = Size(warm_up=2, timed=4)
 _LARGE_STEP = {"width": 256, "batch_size": 12}
 _LEAST_LARGE_MS = 200
-_ROUNDS_FOR_A_NOTE = 5
+_ROUNDS_FOR_A_NOTE = 3
 _TRACED = "traced"
 
 

@@ -18,6 +18,7 @@ FIGURE = Figure(1.3, 1.2, 1.33)
         (Row("an amount", 0.5, "µs", FIGURE), 0.1 / 1.3),
         (Row("a ratio close to one, more than asked", 1.02, "x", FIGURE, added=True), 0.1 / 0.3),
         (Row("the same, less than asked", 1.5, "x", FIGURE, added=True), 0.1 / 0.5),
+        (Row("one that is all but one", 1.02, "x", Figure(1.01, 0.99, 1.02), added=True), 0.2),
         (Row("a difference, less than asked", 2, "µs", FIGURE, added=True), 0.1 / 2),
         (Row("a difference, more than asked", 1, "µs", FIGURE, added=True), 0.1 / 1.3),
         (Row("a difference below zero", 1, "µs", Figure(-0.1, -0.3, 0.1), added=True), 0.2),
