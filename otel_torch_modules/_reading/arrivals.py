@@ -86,10 +86,10 @@ class Columns:
             if len(self.measures) == _MOST_MEASURES:
                 return False
             column = self.measures[key] = array("d")
-        missing = at - len(column)
+        missing = at + 1 - len(column)
         if missing > 0:
             column.extend([nan] * missing)
-        column[at:] = array("d", (value,))
+        column[at] = value
         return True
 
     def add(self, block: Columns) -> None:

@@ -101,6 +101,19 @@ def test_numbers_that_vary_are_columns_wherever_they_stand(values: list[float], 
     assert repr(in_bulk(lines)) == repr(one_by_one(lines))
 
 
+def test_a_number_that_is_there_twice_takes_none_from_a_later_span() -> None:
+    lag = _double("torch.device.lag", 1.5)
+    lines = [_line([PHASE, lag, lag], [PHASE, lag], [PHASE], [PHASE, lag])]
+    ((_, spans),) = in_bulk(lines)[0].items()
+    assert [attributes.get("torch.device.lag") for _, attributes, _ in spans] == [
+        1.5,
+        1.5,
+        None,
+        1.5,
+    ]
+    assert repr(in_bulk(lines)) == repr(one_by_one(lines))
+
+
 def test_more_kinds_of_numbers_than_columns_are_kept_as_attributes() -> None:
     pairs = [_double(f"torch.k{number}", number + 0.5) for number in range(40)]
     lines = [_line(pairs)]
