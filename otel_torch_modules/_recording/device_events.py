@@ -100,6 +100,8 @@ class StampedLog(list[Any]):
         self._stamp = stamps.stamp
 
     def extend(self, event: Any) -> None:
-        """Add an event that happens now."""
+        """Add an event that happens now, unless nothing is left of it: an iterator, which another was first to take."""
+        place = len(self)
         list.extend(self, event)
-        self._stamp(event[3])
+        if len(self) > place:
+            self._stamp(self[place + 3])
