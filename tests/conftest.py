@@ -88,9 +88,18 @@ def no_pauses_of_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def the_worlds_clock_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each record reads it for itself, and what sets it meanwhile would part them: here it goes as the other one."""
-    offset = wall_clock.clock_offset()
+    """Each record reads it for itself, and what sets it meanwhile would part them: here it goes as the other one.
+
+    Spans of the program's read it too, so it begins as right as can be.
+    """
+    monkeypatch.setattr(wall_clock, "_offset", offset := _offset())
     monkeypatch.setattr(wall_clock, "time_ns", lambda: time.perf_counter_ns() + offset)
+
+
+def _offset() -> int:
+    readings = [(time.perf_counter_ns(), time.time_ns(), time.perf_counter_ns()) for _ in range(20)]
+    before, wall, after = min(readings, key=lambda reading: reading[2] - reading[0])
+    return wall - (before + after) // 2
 
 
 @pytest.fixture(params=["closed port", "no answer"])
