@@ -23,6 +23,7 @@ _NOT_THERE = (
     "backward/test_functions.py::test_an_exception_in_backward_that_the_program_survives_within_a_step",
     "backward/test_functions.py::test_an_exception_in_backward_ends_what_is_open_and_the_next_step_is_whole",
     "backward/test_checkpoint.py::test_an_exception_in_recompute",
+    "backward/test_times.py::test_an_exception_in_backward_ends_spans_when_it_is_raised",
     # A trace function sees one thread alone.
     "backward/test_handlers.py::test_each_backward_is_there_once",
     # A limit that `docs/limits.md` names: what a backward makes has numbers of the engine's thread.
