@@ -18,7 +18,7 @@ from weakref import ref
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._recording.torch_private.node_marks import MarkHooks
 
 _BYTES_A_NODE: Final = 768
@@ -66,7 +66,8 @@ class LiveMarks:
         for watched in list(self._hooks):
             hooks = watched()
             if hooks is None:
-                self._hooks.remove(watched)
+                with suppressed(ValueError):  # another thread was as fast
+                    self._hooks.remove(watched)
             else:
                 seen += getrefcount(hooks) - self._held_by_none
         return min(self._most, (_stack_of_new_threads() or _LARGEST_STACK) // _BYTES_A_NODE) - seen
