@@ -24,9 +24,8 @@ class Delivery:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.open = (
-            1  # its assembly, who holds it, and the requests with some of it that were not answered
-        )
+        # Its assembly, who holds it, and the requests with some of it that were not answered.
+        self.open = 1
         self.error = _SENT
 
 

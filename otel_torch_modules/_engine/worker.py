@@ -35,9 +35,8 @@ _LOGGER = logging.getLogger(__name__)
 _WAKING_RECORDS = 32
 _WAKING_SLOTS = 8_192
 
-_RECORDS_IN_A_ROW = (
-    8  # without a pause: small ones, which make none of their own, take about a millisecond
-)
+# Without a pause: small ones, which make none of their own, take about a millisecond.
+_RECORDS_IN_A_ROW = 8
 
 _LOOK_S = 0.05  # between two looks at what the thread does, or still has to do, while somebody waits for it
 

@@ -45,12 +45,10 @@ def build_resource(service: str, values: Mapping[str, str]) -> Resource:
         values: OpenTelemetry's variables, without what cannot be read.
     """
     found = _detect(values)
-    name = values.get(
-        OTEL_SERVICE_NAME
-    )  # the SDK's detector asks the environment, which may not say it any more
-    if name or str(found.attributes.get(SERVICE_NAME, "unknown_service")).startswith(
-        "unknown_service"
-    ):
+    # The SDK's detector asks the environment, which may not say it any more.
+    name = values.get(OTEL_SERVICE_NAME)
+    known = str(found.attributes.get(SERVICE_NAME, "unknown_service"))
+    if name or known.startswith("unknown_service"):
         found = found.merge(Resource({SERVICE_NAME: name or service}))
     whole = distributed_resource(values).merge(found)
     return Resource(encodable_attributes(whole.attributes), whole.schema_url)

@@ -9,10 +9,7 @@ from weakref import ref
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.step_stamps import StampedDevice, StepStamps
 from otel_torch_modules._recording.stream_captures import StreamCaptures
-from otel_torch_modules._recording.torch_private.devices import (
-    device_in_use,
-    stream_captures,
-)
+from otel_torch_modules._recording.torch_private.devices import device_in_use, stream_captures
 from otel_torch_modules._records import Record
 from otel_torch_modules.schedule import Schedule
 

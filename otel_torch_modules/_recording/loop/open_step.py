@@ -88,9 +88,8 @@ class OpenStep:
         roots = self.roots
         if not roots:
             self.training = module.training
-        if not roots or (
-            self.recorded and not self.record.truncated
-        ):  # else there is no use for it
+        # Of a step that is left out, or was cut off, there is no use for more than the first.
+        if not roots or (self.recorded and not self.record.truncated):
             place = len(self.record.log)
             roots.append(
                 RootForward(weakref.ref(module), now(), place, self.backwards, wants_gradient)
