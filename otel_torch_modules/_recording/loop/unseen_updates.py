@@ -6,31 +6,55 @@ Dynamo traces through the hooks of optimizers, which then leave nothing in what 
 from __future__ import annotations
 
 from typing import Final
+from weakref import ref
 
 from torch import nn
 
 from otel_torch_modules._recording.loop.watched_parameters import WatchedParameters, trained
+from otel_torch_modules._recording.modules.module_tree import parameters_of
 from otel_torch_modules._recording.torch_private.compilation import dynamo_is_there
+from otel_torch_modules._recording.torch_private.tensors import torch_function_modes
 
 _WATCHED: Final = 8  # parameters: one of them may be in no optimizer
+
+_Places = list[tuple[ref[nn.Module], str]]
 
 
 class UnseenUpdates:
     """Remembers how some of a module's parameters were, while Dynamo is there."""
 
     def __init__(self) -> None:
-        self._parameters = WatchedParameters(_watched)
+        self._root: ref[nn.Module] | None = None
+        self._places: _Places = []
+        self._parameters = WatchedParameters()
 
     def remember(self, root: nn.Module | None) -> None:
         """Take note of how the parameters of `root` are now."""
-        self._parameters.remember(root if dynamo_is_there() else None)
+        if root is None or torch_function_modes() or not dynamo_is_there():
+            self._root, self._places = None, []
+        elif self._root is None or self._root() is not root:
+            self._root, self._places = ref(root), _places(root)
+        self._parameters.remember(self._watched())
 
     def updated(self) -> bool:
         """Return whether they are other ones since."""
-        return self._parameters.changed()
+        return not torch_function_modes() and self._parameters.changed(self._watched())
+
+    def _watched(self) -> list[nn.Parameter]:
+        there = [(place(), name) for place, name in self._places]
+        return trained(
+            [parameters_of(module).get(name) for module, name in there if module is not None]
+        )
 
 
-def _watched(root: nn.Module) -> list[nn.Parameter]:
-    found = [*trained(root.parameters())]
-    found.sort(key=lambda one: one.grad is None)  # what has no gradient may never have one
-    return found[:_WATCHED]
+def _places(root: nn.Module) -> _Places:
+    """Return where the parameters of `root` are that are looked at."""
+    found = [
+        (one.grad is None, ref(module), name)
+        for module in root.modules()
+        for name, held in parameters_of(module).items()
+        for one in trained([held])
+    ]
+    # What has no gradient may never have one.
+    found.sort(key=lambda place: place[0])
+    return [(module, name) for _, module, name in found[:_WATCHED]]

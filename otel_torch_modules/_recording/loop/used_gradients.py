@@ -6,26 +6,40 @@ passes a step, and gradients dropped between.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Final
+from weakref import ref
 
 from torch import nn
 from torch.optim import Optimizer
 
 from otel_torch_modules._recording.loop.watched_parameters import WatchedParameters, trained
+from otel_torch_modules._recording.torch_private.tensors import torch_function_modes
 
 _LOOKED_AT: Final = 32  # of an optimizer's parameters
 _WATCHED: Final = 4  # of these
 
 
-class UsedGradients(WatchedParameters[Optimizer]):
+class UsedGradients:
     """Remembers how the optimizer that has stepped last left some of its parameters."""
 
     def __init__(self) -> None:
-        super().__init__(_watched)
+        self._optimizer: ref[Optimizer] | None = None
+        self._parameters = WatchedParameters()
+
+    def remember(self, optimizer: Optimizer) -> None:
+        """Take note of how the parameters of `optimizer`, which has stepped, are now."""
+        self._optimizer = ref(optimizer)
+        self._parameters.remember(_watched(optimizer))
+
+    def changed(self) -> bool:
+        """Return whether they are other ones since."""
+        optimizer = None if self._optimizer is None else self._optimizer()
+        return optimizer is not None and self._parameters.changed(_watched(optimizer))
 
 
-def _watched(optimizer: Optimizer) -> Iterator[nn.Parameter]:
-    held = chain.from_iterable(group["params"] for group in optimizer.param_groups)
-    return islice(trained(islice(held, _LOOKED_AT)), _WATCHED)
+def _watched(optimizer: Optimizer) -> list[nn.Parameter]:
+    if torch_function_modes():
+        return []
+    held = chain.from_iterable([group["params"] for group in optimizer.param_groups])
+    return trained(islice(held, _LOOKED_AT))[:_WATCHED]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
-from weakref import ref
 
 import torch
 from torch import Tensor
@@ -36,17 +35,15 @@ def _untraced(tracing: Any) -> Iterator[None]:
         torch._C._set_tracing_state(tracing)  # type: ignore[attr-defined]
 
 
-def versions_of(tensors: Iterable[ref[Tensor]]) -> int:
-    """Return how often those of `tensors` that live were changed in place, all together."""
-    found = 0
-    for known in tensors:
-        tensor = known()
-        if tensor is not None:
-            try:
-                found += tensor._version
-            except RuntimeError as error:  # of one of inference mode, which does not count
-                if is_interruption(error):
-                    raise
+def versions_of(tensors: Iterable[Tensor]) -> dict[int, int]:
+    """Return by the ids of `tensors` how often each was changed in place."""
+    found = {}
+    for tensor in tensors:
+        try:
+            found[id(tensor)] = tensor._version
+        except RuntimeError as error:  # of one of inference mode, which does not count
+            if is_interruption(error):
+                raise
     return found
 
 

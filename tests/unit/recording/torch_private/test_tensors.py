@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from weakref import ref
 
 import torch
 from torch import Tensor
@@ -31,15 +30,9 @@ def test_torch_function_modes() -> None:
 def test_versions_of() -> None:
     with torch.inference_mode():
         uncounted = torch.ones(1)
-    tensor, gone = torch.ones(1), torch.ones(1)
-    known = [ref(uncounted), ref(gone), ref(tensor)]
-    versions = [versions_of(known)]
+    tensor, other = torch.ones(1), torch.ones(1)
     tensor += 1
-    gone += 1
-    versions.append(versions_of(known))
-    del gone
-    versions.append(versions_of(known))
-    assert versions == [0, 2, 1]
+    assert versions_of([uncounted, tensor, other]) == {id(tensor): 1, id(other): 0}
 
 
 def test_pytree_flattener() -> None:
