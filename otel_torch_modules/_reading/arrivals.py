@@ -17,7 +17,7 @@ from otel_torch_modules._shape import Site
 from otel_torch_modules._trace import Remark
 
 # What is the same whenever the place is passed. All else varies from span to span, or may.
-_OF_A_SITE = frozenset(
+OF_A_SITE = frozenset(
     (
         semconv.PHASE,
         semconv.PHASE_PARENT,
@@ -92,6 +92,11 @@ class Columns:
         column[at] = value
         return True
 
+    def measure_or_say(self, at: int, key: str, value: float) -> None:
+        """Note a number of the span numbered `at`, wherever there is room."""
+        if not self.measure(at, key, value):
+            self.say(at, key, value)
+
     def add(self, block: Columns) -> None:
         """Add the spans of `block` behind those that there are, but for their remarks."""
         first = len(self)
@@ -156,8 +161,8 @@ class Arrivals:
 
     def site(self, name: str, attributes: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Return the number of the place that spans of this name and these attributes have, and what is not of it."""
-        of_site = {key: attributes[key] for key in attributes if key in _OF_A_SITE}
-        others = {key: attributes[key] for key in attributes if key not in _OF_A_SITE}
+        of_site = {key: attributes[key] for key in attributes if key in OF_A_SITE}
+        others = {key: attributes[key] for key in attributes if key not in OF_A_SITE}
         known = (name, *((key, repr(value)) for key, value in of_site.items()))
         number = self._numbers.setdefault(known, len(self.sites))
         if number == len(self.sites):
@@ -223,7 +228,9 @@ class Arrivals:
 
 def are_measures(keys: Sequence[str]) -> bool:
     """Return whether attributes of these names that are numbers are columns."""
-    return len(keys) <= _MOST_MEASURES and all(key.startswith(_MEASURE) for key in keys)
+    return len(keys) <= _MOST_MEASURES and all(
+        key.startswith(_MEASURE) and key not in OF_A_SITE for key in keys
+    )
 
 
 def id_number(text: str) -> int:

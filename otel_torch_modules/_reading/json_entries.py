@@ -20,6 +20,7 @@ from otel_torch_modules._trace import Remark
 
 STATUS_ERROR = 2
 _INTEGER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
+_WHOLE = re.compile(r"-?[0-9]{1,20}(\.0*)?([eE]\+?[0-9]{1,2})?", re.ASCII)
 _MOST_NS = 1 << 64
 # What a line that was torn, or glued to another one, still says of the spans in it.
 _REQUEST = re.compile(r'(?=\{\s*"resourceSpans")')
@@ -31,11 +32,25 @@ class MalformedError(Exception):
     """This is not OTLP."""
 
 
+def loads(text: str | bytes) -> Any:
+    """Return what JSON says, whatever numbers it has: in a field that nobody reads a long one does no harm.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    return json.loads(text, parse_int=_any_length)
+
+
+def _any_length(digits: str) -> float:
+    # Python refuses to read thousands of digits, but not as what is no whole number.
+    return int(digits) if _INTEGER.fullmatch(digits) else float(digits)
+
+
 def read_entries(number: int, line: bytes, arrivals: Arrivals, damage: Damage) -> None:
     """Read the request that is the one numbered `number` of its source."""
     text = line.decode("utf-8", "replace")
     try:
-        entries = list(_entries(json.loads(text)))
+        entries = list(_entries(loads(text)))
     except (ValueError, RecursionError, MalformedError):
         damage.requests.append(number)
         damage.cut_off = not text.endswith("\n")
@@ -224,9 +239,11 @@ def _time(of: Any, key: str) -> int:
 
 
 def _integer(value: Any) -> int:
-    """Return a 64-bit integer: a string, or a number of JSON's."""
+    """Return a 64-bit integer: a number of JSON's, or one in a string."""
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         return int(value)
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        value = float(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):

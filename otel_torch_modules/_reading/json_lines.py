@@ -7,7 +7,6 @@ the same bytes have nearly always been read before. Any other is read once more,
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 import msgspec
@@ -20,6 +19,7 @@ from otel_torch_modules._reading.json_entries import (
     attributes_of,
     end_of,
     link_of,
+    loads,
     read_entries,
     resource_of,
 )
@@ -101,7 +101,7 @@ class JsonReader:
     def _process(self, resource: bytes) -> int:
         number = self._processes.get(resource)
         if number is None:
-            about = resource_of({} if resource in _NO_OBJECT else json.loads(resource) or {})
+            about = resource_of({} if resource in _NO_OBJECT else loads(resource) or {})
             number = self._processes[resource] = self._arrivals.process(about)
         return number
 
@@ -125,7 +125,7 @@ class JsonReader:
                 site, double = usual
                 columns.sites.append(site)
                 if double:
-                    columns.measure(at, double, float(number))
+                    columns.measure_or_say(at, double, float(number))
             links = bytes(span.links)
             if links not in _NO_LIST:
                 link_id = _link_of(links, span.traceId)
@@ -140,7 +140,7 @@ class JsonReader:
         key = (name, pieces)
         known = self._known[key] if key in self._known else self._learn(key)
         if known is None:
-            site, varying = self._arrivals.site(printable(name), attributes_of(json.loads(content)))
+            site, varying = self._arrivals.site(printable(name), attributes_of(loads(content)))
             columns.sites.append(site)
             columns.remarks[at] = Remark(varying)
             return
@@ -148,15 +148,14 @@ class JsonReader:
         if known.remark is not None:
             columns.remarks[at] = known.remark
         for double, number in zip(known.doubles, numbers, strict=True):
-            if not columns.measure(at, double, number):
-                columns.say(at, double, number)
+            columns.measure_or_say(at, double, number)
 
     def _learn(self, key: tuple[str, tuple[bytes, ...]]) -> _Known | None:
         """Find out what these attributes say, with the numbers 0, 1, 2 … where numbers stand."""
         name, (first, *others) = key
         numbered = [b"%b%d}%b" % (_DOUBLE, at, rest) for at, rest in enumerate(others)]
         content = b"".join([first, *numbered])
-        attributes = {} if content in _NO_LIST else attributes_of(json.loads(content))
+        attributes = {} if content in _NO_LIST else attributes_of(loads(content))
         doubles = [key for key, value in attributes.items() if isinstance(value, float)]
         values = [attributes.pop(key) for key in doubles]
         known = None
@@ -208,13 +207,13 @@ def _link_of(content: bytes, trace_id: str) -> int:
     start, _, rest = content.partition(b'"spanId":"')
     if start == b'[{"traceId":"%b",' % trace_id.encode() and rest[16:17] == b'"':
         return id_number(rest[:16].decode())
-    return link_of(json.loads(content), trace_id)
+    return link_of(loads(content), trace_id)
 
 
 def _with_end(remark: Remark | None, span: _Span) -> Remark:
     """Return the remark of a span that has a status or events."""
     status, events = (
-        None if raw in nothing else json.loads(raw)
+        None if raw in nothing else loads(raw)
         for raw, nothing in (
             (bytes(span.status), _NO_OBJECT),
             (bytes(span.events), _NO_LIST),

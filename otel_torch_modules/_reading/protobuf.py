@@ -9,12 +9,12 @@ from typing import Any
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_torch_modules import semconv
 from otel_torch_modules._printable import printable
-from otel_torch_modules._reading.arrivals import Arrivals
+from otel_torch_modules._reading.arrivals import OF_A_SITE, Arrivals
 from otel_torch_modules._reading.damage import Damage, MissingSpan
 from otel_torch_modules._reading.json_entries import STATUS_ERROR, exception_text
 from otel_torch_modules._trace import Remark
@@ -75,11 +75,9 @@ class ProtobufReader:
 
     def _site(self, span: Span) -> tuple[int, dict[str, Any]]:
         # A number that varies would make all attributes of each span new: it is read by itself.
-        numbers = [pair for pair in span.attributes if pair.value.HasField("double_value")]
+        numbers = [pair for pair in span.attributes if _varies(pair)]
         others = (
-            [pair for pair in span.attributes if not pair.value.HasField("double_value")]
-            if numbers
-            else span.attributes
+            [pair for pair in span.attributes if not _varies(pair)] if numbers else span.attributes
         )
         key = (span.name, b"".join([pair.SerializeToString() for pair in others]))
         found = self._known.get(key)
@@ -90,6 +88,10 @@ class ProtobufReader:
             self._known[key] = found
         site, varying = found
         return site, {**varying, **_attributes(numbers)} if numbers else varying
+
+
+def _varies(pair: KeyValue) -> bool:
+    return pair.value.HasField("double_value") and pair.key not in OF_A_SITE
 
 
 def _exception(span: Span) -> str:

@@ -71,7 +71,9 @@ strange = st.recursive(
     | st.integers(-5, 1 << 70)
     | st.floats()
     | evil_texts
-    | st.sampled_from((NESTED, HUGE, INFINITE, "", "0" * 16, "9" * 4300, "step", "rank", "٣")),
+    | st.sampled_from(
+        (NESTED, HUGE, INFINITE, "", "0" * 16, "9" * 4300, "1.0", "2e3", "step", "rank", "٣")
+    ),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import threading
+from array import array
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,11 @@ import pytest
 from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from otel_torch_modules._reading.arrivals import OF_A_SITE, Arrivals
 from otel_torch_modules._reading.content import zstd  # type: ignore[attr-defined]
+from otel_torch_modules._reading.damage import Damage
+from otel_torch_modules._reading.json_lines import JsonReader
+from otel_torch_modules._reading.protobuf import ProtobufReader
 from otel_torch_modules._reading.source_error import SourceError
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules._trace import Span
@@ -113,6 +118,32 @@ def test_every_encoding_in_every_packing_is_the_same_run(
     assert sum(bool(span.link_id) for root in expected.roots for span in root.walk()) == 16
     assert [*map(whole, read.roots)] == [*map(whole, expected.roots)]
     assert list(read.losses()) == []
+
+
+@pytest.mark.parametrize("key", sorted(OF_A_SITE))
+def test_a_number_that_a_place_says_is_the_places_in_every_encoding(key: str) -> None:
+    readers: list[tuple[Any, Callable[[str], bytes]]] = [
+        (JsonReader, str.encode),
+        (ProtobufReader, protobuf),
+    ]
+    for reader, encoded in readers:
+        arrivals = Arrivals()
+        for value in (1.5, 2.5):
+            attributes = [
+                {"key": name, "value": {"doubleValue": value}} for name in ("torch.self_time", key)
+            ]
+            span = {
+                "traceId": "a" * 32,
+                "spanId": "b" * 16,
+                "startTimeUnixNano": "1",
+                "endTimeUnixNano": "2",
+                "attributes": attributes,
+            }
+            request = {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
+            reader(arrivals, Damage("file")).read(1, encoded(json.dumps(request)))
+        assert [site.attributes for site in arrivals.sites] == [{key: 1.5}, {key: 2.5}]
+        (trace,) = arrivals.traces.values()
+        assert dict(trace.measures) == {"torch.self_time": array("d", [1.5, 2.5])}
 
 
 @pytest.mark.parametrize("packing", PACKINGS)

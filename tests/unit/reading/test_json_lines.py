@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -101,6 +102,38 @@ def test_numbers_that_vary_are_columns_wherever_they_stand(values: list[float], 
     assert repr(in_bulk(lines)) == repr(one_by_one(lines))
 
 
+def _spans(entry: str) -> list[bytes]:
+    span = '"traceId":"a","spanId":"1","startTimeUnixNano":"10","endTimeUnixNano":"20"'
+    other = '{"traceId":"a","spanId":"2","startTimeUnixNano":"10","endTimeUnixNano":"20"}'
+    spans = f'{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{{span},{entry}}},{other}]}}]}}]}}'
+    return [spans.encode()]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        '"kind":%s',
+        '"attributes":[{"key":"torch.self_time","value":{"doubleValue":%s}}]',
+        '"attributes":[{"key":"torch.step","value":{"intValue":%s}}]',
+        '"attributes":[{"key":"k","value":{"stringValue":"s"},"index":%s}]',
+        '"events":[{"timeUnixNano":%s}]',
+        '"links":[{"traceId":"a","spanId":"2","flags":%s}]',
+        '"status":{"code":%s}',
+        '"startTimeUnixNano":%s',
+        '"endTimeUnixNano":%s',
+    ],
+)
+@pytest.mark.parametrize(
+    "number", ["9" * 5000, "-" + "9" * 5000, "9" * 400, "9" * 21, '"9"', '"9.0"', "9.0", "9e0"]
+)
+def test_a_number_harms_no_more_than_the_span_it_stands_in(entry: str, number: str) -> None:
+    lines = _spans(entry % number)
+    assert repr(in_bulk(lines)) == repr(one_by_one(lines))
+    arrivals, damage = Arrivals(), Damage("file")
+    read_entries(1, lines[0], arrivals, damage)
+    assert (damage.requests, arrivals.count + damage.spans) == ([], 2)
+
+
 def test_a_number_that_is_there_twice_takes_none_from_a_later_span() -> None:
     lag = _double("torch.device.lag", 1.5)
     lines = [_line([PHASE, lag, lag], [PHASE, lag], [PHASE], [PHASE, lag])]
@@ -119,3 +152,13 @@ def test_more_kinds_of_numbers_than_columns_are_kept_as_attributes() -> None:
     lines = [_line(pairs)]
     ((_, (span,)),) = in_bulk(lines)[0].items()
     assert span[1] == {f"torch.k{number}": number + 0.5 for number in range(40)}
+
+
+def test_so_they_are_where_the_same_attributes_have_been_read_before() -> None:
+    first = _line(*([_double(f"torch.k{number}", number + 0.5)] for number in range(40)))
+    lines = [first, first.replace(b"a" * 32, b"b" * 32)]
+    for spans in in_bulk(lines)[0].values():
+        assert [span[1] for span in spans] == [
+            {f"torch.k{number}": number + 0.5} for number in range(40)
+        ]
+    assert repr(in_bulk(lines)) == repr(one_by_one(lines))
