@@ -11,6 +11,7 @@ from typing import Any
 from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._printable import printable
 from otel_torch_modules._secrets import text_without_secrets
+from otel_torch_modules._stack_trace import stack_trace
 from otel_torch_modules._undisturbed import undisturbed
 
 
@@ -27,7 +28,10 @@ def warn(logger: logging.Logger, message: str, *arguments: Any) -> None:
 def report(
     logger: logging.Logger, message: str, *arguments: Any, error: BaseException | None = None
 ) -> None:
-    """Do the same as an error, with the traceback of `error`."""
+    """Do the same as an error, followed by the traceback of `error`, which is without secrets too.
+
+    It is text: who is given the exception prints what it says, and some what variables held.
+    """
     _log(logger, logging.ERROR, message, arguments, error)
 
 
@@ -41,6 +45,12 @@ def _log(
     if not logger.isEnabledFor(level):
         return
     with suppressed(Exception):
-        text = message % arguments if arguments else message
-        line = printable(text_without_secrets(text))
-        undisturbed(lambda: logger.log(level, "%s", line, exc_info=error))
+        text = _shown(message % arguments if arguments else message)
+        line = logger.makeRecord(logger.name, level, __file__, 0, "%s", (text,), None)
+        if error is not None:
+            line.exc_text = "\n".join(map(_shown, stack_trace(error).splitlines()))
+        undisturbed(lambda: logger.handle(line))
+
+
+def _shown(text: str) -> str:
+    return printable(text_without_secrets(text))

@@ -5,11 +5,14 @@ A password may stand anywhere where a URL may, so every value is looked at, not 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 HIDDEN = "***"
 
+_SHORTEST = 6  # characters of a header's value that stand for nothing else
 _WORDS = "header|key|token|pass|pwd|secret|credential|auth|cookie|dsn"
 _SECRET = re.compile(_WORDS, re.IGNORECASE)
 _ENDPOINT = re.compile(r"_(ENDPOINT|PROXY|URL)$", re.IGNORECASE)  # may do without `scheme://`
@@ -22,10 +25,12 @@ _PARAMETERS = re.compile(r"[?#].*", re.DOTALL)
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]+)")
 _QUERY = re.compile(r"\?[^\s'\"=?]+=[^\s'\")]*")
 _ATTRIBUTE = re.compile(rf"(?:{_WORDS})[^,=]*=", re.IGNORECASE)  # in a value too: "a,b=key=…"
-_ASSIGNED = re.compile(
-    r"([\w.-]*(?:token|passw|secret|api[._-]?key|authorization|cookie)[\w.-]*=)[^\s'\"]+",
-    re.IGNORECASE,
-)
+_NAME = r"[\w.-]*(?:token|passw|secret|api[._-]?key|authorization|cookie)[\w.-]*"
+_ASSIGNED = re.compile(rf"({_NAME}=)[^\s'\"]+", re.IGNORECASE)
+_HEADER = re.compile(rf"({_NAME}: )[^'\"]+", re.IGNORECASE)  # it may have blanks
+_PAIR = re.compile(
+    rf"({_NAME}['\"][:,] ?b?['\"])[^'\"]+", re.IGNORECASE
+)  # of a dictionary, a tuple
 _BEARER = re.compile(r"\b((?:Bearer|Basic) )[\w+/=.~-]{8,}", re.IGNORECASE)
 
 
@@ -51,10 +56,26 @@ def text_without_secrets(text: str) -> str:
         >>> text_without_secrets("cannot reach 'http://me:pass@host/v1?key=1'")
         "cannot reach 'http://***@host/v1?***'"
     """
+    for value in _header_values(os.environ):
+        text = text.replace(value, HIDDEN)
     text = _URL.sub(lambda url: url[1] + _shown_url(url[2]), text)
     text = _QUERY.sub(f"?{HIDDEN}", text)
-    text = _ASSIGNED.sub(rf"\1{HIDDEN}", text)
-    return _BEARER.sub(rf"\1{HIDDEN}", text)
+    for follows in (_ASSIGNED, _BEARER, _HEADER, _PAIR):
+        text = follows.sub(rf"\1{HIDDEN}", text)
+    return text
+
+
+def _header_values(environ: Mapping[str, str]) -> list[str]:
+    """Return what variables say that headers have, the longest first, as it stands there and decoded."""
+    pairs = [
+        pair
+        for name, value in environ.items()
+        if name.upper().endswith("_HEADERS")
+        for pair in value.split(",")
+    ]
+    values = {pair.partition("=")[2].strip() for pair in pairs}
+    values |= set(map(unquote, values))
+    return sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True)
 
 
 def _without_secrets(name: str, value: str) -> str:

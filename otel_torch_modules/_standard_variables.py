@@ -6,7 +6,9 @@ In an order: what a variable may say can depend on those above it. Those of logs
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from otel_torch_modules import _otlp_values as otlp
@@ -38,12 +40,20 @@ SAMPLERS: Final = (
     *RATIO_SAMPLERS,
 )
 
+# Earlier versions of the SDK would go by the other variables, those of logs too.
+_READS_FILES: Final = (1, 43)
 _QUEUE: Final = "OTEL_BSP_MAX_QUEUE_SIZE"
 _SECONDS: Final = positive("seconds", "10")
 _MILLISECONDS: Final = positive("milliseconds", "30000")
 
 
 def _config_file(name: str, value: str, _: Mapping[str, str]) -> Left:
+    with suppressed(PackageNotFoundError):  # `doctor` is asked there too
+        sdk = version("opentelemetry-sdk")
+        if tuple(map(int, re.findall(r"\d+", sdk)[:2])) < _READS_FILES:
+            return Left(
+                "", f"{name} is not known to opentelemetry-sdk {sdk}, but to 1.43 and later"
+            )
     if os.path.isfile(value) and os.access(value, os.R_OK):
         return Left(value)
     return Left("", f"{name}={shown(name, value)[1:-1]} is no file that can be read")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_torch_modules._log import warn
+from otel_torch_modules._log import report, warn
 from otel_torch_modules._misspelt import OURS, STANDARD
 from otel_torch_modules._secrets import text_without_secrets, without_secrets
 from otel_torch_modules.cli.doctor import examine
@@ -85,7 +85,15 @@ def test_no_secret_is_left_in_a_sentence(url: str, before: str, after: str) -> N
     name=st.sampled_from(("authorization", "x-api-key", "api_token", "password", "Set-Cookie")),
     value=st.builds("{}{}0123".format, words, st.just(SECRET)),
     form=st.sampled_from(
-        ("refused {}={}", "bad header '{}={}' (400)", "{}=Bearer%20{}", "{}: Bearer {} is refused")
+        (
+            "refused {}={}",
+            "bad header '{}={}' (400)",
+            "{}=Bearer%20{}",
+            "{}: Bearer {} is refused",
+            "{}: a {}",
+            "metadata was invalid: [('{}', 'a {}')]",
+            "{{'{}': b'a {}'}}",
+        )
     ),
 )
 @settings(max_examples=examples(100), deadline=None)
@@ -116,6 +124,27 @@ def test_what_others_say_is_logged_on_one_line_without_secrets(
     assert caplog.messages == [
         "3 spans: Max retries exceeded with url: /v1/traces?*** (Caused by \\x1b[2J)\\n'http://***@h/'"
     ]
+
+
+def test_an_error_is_logged_with_its_traceback_without_secrets(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-team=team%20s3cr3t, tenant=4")
+    try:
+        try:
+            raise ValueError("bad header value: 'team s3cr3t'")
+        except ValueError as error:
+            raise OSError("cannot reach http://u:s3cr3t@h/v1\x1b[2J of tenant 4") from error
+    except OSError as error:
+        report(logging.getLogger("otel_torch_modules"), "Spans were lost", error=error)
+    (record,) = caplog.records
+    assert record.exc_info is None  # some print the variables of its frames
+    first, *lines, last = caplog.handler.format(record).splitlines()
+    assert first.endswith("Spans were lost")
+    assert lines[0] == "Traceback (most recent call last):"
+    assert "ValueError: bad header value: '***'" in lines
+    assert last == "OSError: cannot reach http://***@h/v1\\x1b[2J of tenant 4"
+    assert SECRET not in "".join(line for line in lines if "raise " not in line)
 
 
 @given(variable=secret_values)

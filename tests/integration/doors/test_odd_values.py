@@ -57,7 +57,7 @@ for name, value in json.loads(sys.stdin.read()):
     lazy = provider.LazyTracerProvider(on_found=lambda: None)
     lazy.resolve().get_tracer("test").start_span("sent").end()
     lazy.close()
-    if is_of_metrics(name):
+    if is_of_metrics(name) or "METER" in name:
         of_metrics = meter_provider.LazyMeterProvider(lambda: Resource({}))
         of_metrics.peek()
         of_metrics.close()

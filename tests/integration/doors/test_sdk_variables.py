@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.otlp_receivers import RECEIVERS, grpc_receiver, http_receiver
 from tests.support.side_by_side import side_by_side
-from tests.support.training_program import ENABLED, STEP, TRAIN, outlines, run, said, traces
+from tests.support.training_program import BIN, ENABLED, STEP, TRAIN, outlines, run, said, traces
 
 
 @pytest.mark.parametrize("protocol", RECEIVERS)
@@ -119,6 +119,23 @@ tracer_provider:
         said(run(tmp_path, TRAIN + "train()", **ENABLED, OTEL_CONFIG_FILE=str(file)))
     assert receiver.outlines() == [STEP, STEP]
     assert {root.resource["service.name"] for root in receiver.traces()} == {"from a file"}
+
+
+def test_a_configuration_file_that_the_sdk_would_not_read_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "otel.yaml"
+    file.write_text("file_format: '1.0'")
+    old = tmp_path / "old" / "opentelemetry_sdk-1.30.0.dist-info"
+    old.mkdir(parents=True)
+    (old / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: opentelemetry-sdk\nVersion: 1.30.0\n"
+    )
+    variables = {**ENABLED, "OTEL_CONFIG_FILE": str(file), "PYTHONPATH": str(old.parent)}
+    line = "OTEL_CONFIG_FILE is not known to opentelemetry-sdk 1.30.0, but to 1.43 and later"
+    done = run(tmp_path, f"{TRAIN}\ntrain()", **variables)
+    assert (done.returncode, done.stderr) == (0, f"{line}; it is ignored\n")
+    assert outlines(tmp_path) == [STEP, STEP]
+    examined = run(tmp_path, "", command=[str(BIN / "otel-torch-modules"), "doctor"], **variables)
+    assert f"✗ {line}" in examined.stdout.splitlines()
 
 
 def test_spans_obey_the_limits_of_spans(tmp_path: Path) -> None:

@@ -306,7 +306,7 @@ def faults_of(seam: Seam, occasion: str, caplog: pytest.LogCaptureFixture) -> li
     if len(stops) != (not hooked) or (lost != 5 if stops else lost > 2 * STEPS):
         wrong.append(f"hooks on: {hooked} after {lost}")
     if bool(errors) != bool(fault.struck) or not all(
-        entry.exc_info for entry in errors if entry not in stops
+        entry.exc_text for entry in errors if entry not in stops
     ):
         wrong.append("not told of with a traceback")
     return [f"{seam}: {what}" for what in wrong]

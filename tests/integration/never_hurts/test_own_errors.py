@@ -74,9 +74,9 @@ def failing(original: Callable[..., Any], after: int) -> Callable[..., Any]:
 def errors(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
     """Return what was logged as an error with a traceback: its message and the type of the exception."""
     return [
-        (record.getMessage(), record.exc_info[0].__name__)
+        (record.getMessage(), record.exc_text.splitlines()[-1].partition(":")[0].rpartition(".")[2])
         for record in caplog.records
-        if record.levelno >= logging.ERROR and record.exc_info and record.exc_info[0]
+        if record.levelno >= logging.ERROR and record.exc_text
     ]
 
 
@@ -112,7 +112,7 @@ def test_hooks_come_off_when_five_records_in_a_row_are_lost(
     assert last.getMessage() == (
         "Tracing stops: 5 records in a row were lost to errors of otel-torch-modules; training goes on"
     )
-    assert (bool(first.exc_info), bool(last.exc_info)) == (True, False)
+    assert (bool(first.exc_text), bool(last.exc_text)) == (True, False)
     assert at_the_end.getMessage().startswith("13 steps and 2 evaluations recorded, 0 and 2 sent: ")
     with capture_spans() as again:  # and it can be put on again
         losses()

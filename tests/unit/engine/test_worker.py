@@ -192,7 +192,7 @@ def test_an_error_is_logged_once_with_its_traceback_and_the_thread_goes_on(
         worker.put(record(index))
     assert worker.flush(SOON)
     assert handled == [1, 3]
-    assert [(r.levelno, r.exc_info is not None) for r in caplog.records] == [(logging.ERROR, True)]
+    assert [(r.levelno, bool(r.exc_text)) for r in caplog.records] == [(logging.ERROR, True)]
     assert worker.outcomes() == {"": 2, "queue_full": 0, "ValueError": 2}
 
 
