@@ -7,6 +7,11 @@ INSTALLED := $(VENV)/.installed
 CHECKABLE := $(VENV)/.checkable
 TESTABLE := $(VENV)/.testable
 
+# Two processes, for two cores and 8 GB: tests start programs, and each imports torch. A file stays in one of them, which
+# makes once what its tests share.
+AT_ONCE := -n 2 --dist loadfile -m 'not device and not alone'
+COVERED := tests/unit tests/integration/steps tests/integration/causes
+
 .PHONY: help demo check test test-properties test-compose bench soak scale frameworks test-versions clean
 .DEFAULT_GOAL := help
 
@@ -26,8 +31,9 @@ test: $(TESTABLE) ## check style and types, run the tests, measure which branche
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest --cov=otel_torch_modules tests/unit tests/integration/steps tests/integration/causes
-	$(VENV)/bin/pytest --ignore=tests/unit --ignore=tests/integration/steps --ignore=tests/integration/causes
+	$(VENV)/bin/pytest $(AT_ONCE) --cov=otel_torch_modules $(COVERED)
+	$(VENV)/bin/pytest $(AT_ONCE) $(COVERED:%=--ignore=%)
+	$(VENV)/bin/pytest -m 'alone and not device'
 
 test-properties: $(TESTABLE) ## run the tests over generated inputs with fifty times as many of them
 	$(VENV)/bin/pytest --timeout=0 --hypothesis-profile=thorough $$(grep -rl 'from hypothesis' tests --include='test_*.py')

@@ -1,4 +1,4 @@
-"""The programs that spread a model over four ranks, run once with and once without tracing for all tests that ask."""
+"""The programs that spread a model over four ranks, run once with tracing, and once without for tests that compare."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ STEPS = 2  # of each scenario
 
 
 class Runs(NamedTuple):
-    """What a program did, with and without tracing."""
+    """What a program did with tracing."""
 
     losses: dict[str, object]  # by scenario, in their order
-    losses_untraced: dict[str, object]
     traces: list[Trace]
 
     def steps_of(self, scenario: str) -> list[Trace]:
@@ -35,5 +34,11 @@ def runs_of(program: str) -> Runs:
     causes = {"OTEL_TORCH_MODULES_CAUSES": "compile,checkpoint,collective"}
     with TemporaryDirectory() as folder:
         file = Path(folder, "traces.jsonl")
-        traced = json.loads(run(command(program), file, **causes))
-        return Runs(traced, json.loads(run(command(program), None)), read(file))
+        return Runs(json.loads(run(command(program), file, **causes)), read(file))
+
+
+@cache
+def losses_untraced(program: str) -> dict[str, object]:
+    """Return what the scenarios of `program` come to without tracing."""
+    losses: dict[str, object] = json.loads(run(command(program), None))
+    return losses

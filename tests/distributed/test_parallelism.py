@@ -6,7 +6,7 @@ from textwrap import indent
 
 import pytest
 
-from tests.distributed.parallel_runs import RANKS, STEPS, Runs, runs_of
+from tests.distributed.parallel_runs import RANKS, STEPS, Runs, losses_untraced, runs_of
 
 pytestmark = pytest.mark.slow
 
@@ -128,5 +128,5 @@ def test_names_are_those_of_the_model_without_wrappers(scenario: tuple[str, str,
 
 
 def test_losses_are_those_of_an_untraced_run(scenario: tuple[str, str, Runs]) -> None:
-    _, name, runs = scenario
-    assert runs.losses[name] == runs.losses_untraced[name]
+    program, name, runs = scenario
+    assert runs.losses[name] == losses_untraced(program)[name]

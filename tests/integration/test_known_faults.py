@@ -28,6 +28,8 @@ from otel_torch_modules.config import Config
 from otel_torch_modules.instrumentor import TorchModuleInstrumentor
 from tests.distributed.launch import command, run
 
+pytestmark = pytest.mark.alone  # a neighbour may well be what a step was slow for
+
 STEPS = 60
 BLOCKS = 4
 
