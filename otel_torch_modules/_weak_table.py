@@ -17,6 +17,8 @@ V = TypeVar("V")
 class WeakTable(Generic[K, V]):
     """A value for each of a few keys, which are told apart by identity. What is gone is let go of by the next `put`.
 
+    No value may hold its key: both would stay.
+
     Example:
         >>> table = WeakTable[type, str]()
         >>> table.put(int, "a number")

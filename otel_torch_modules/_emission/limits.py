@@ -7,6 +7,7 @@ https://opentelemetry.io/docs/specs/otel/trace/sdk/#span-limits. As it does, the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from opentelemetry.attributes import BoundedAttributes
@@ -30,7 +31,7 @@ class Limits:
     """
 
     def __init__(self, limits: SpanLimits) -> None:
-        self._limits = limits
+        self._limits = copy(limits)  # these are a key of the table that this stands in
         most, length = limits.max_span_attributes, limits.max_span_attribute_length
         self.leave_attributes = most is None or most >= _MOST_ATTRIBUTES
         """Whether no span of ours can have too many attributes."""
