@@ -11,12 +11,13 @@ import os
 import signal
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
 from benchmarks.collector import ProgramMissingError
-from benchmarks.enough import Enough
+from benchmarks.enough import Enough, Vague
 from benchmarks.figures import LeftOut, Row
 from benchmarks.machine import old_objects_set_aside, use_one_thread
 from benchmarks.part import Comparison
@@ -31,17 +32,17 @@ class Apart:
     Args:
         name: what it is called where it finds nothing.
         comparison: what is measured.
-        within: how well its rows are to be known.
+        enough: when it has been measured enough, but for how long.
     """
 
-    def __init__(self, name: str, comparison: Comparison, within: float) -> None:
+    def __init__(self, name: str, comparison: Comparison, enough: Enough) -> None:
         self.name = name
-        self.vague = math.inf
-        """How many times as wide as it may be its widest interval is."""
+        self.vague = Vague(math.inf, math.inf)
+        """How vague its rows are."""
         self.rows: Sequence[Row | LeftOut] | None = None
         """What it found, when it is over."""
         self._comparison = comparison
-        self._within = within
+        self._enough = enough
         self._process: int | None = None
         self._connection: Connection
 
@@ -87,7 +88,7 @@ class Apart:
             said = self._connection.recv()
         except EOFError:
             said = [LeftOut(self.name, "its process has ended with an error", failed=True)]
-        if isinstance(said, float):
+        if isinstance(said, Vague):
             self.vague = said
         else:
             self.rows = said
@@ -96,7 +97,7 @@ class Apart:
     def _measure(self, seconds: float, connection: Connection) -> int:
         """Measure in this process, and say to the other one what was found, or how vague it is: then ask for time."""
 
-        def more(vague: float) -> float:
+        def more(vague: Vague) -> float:
             connection.send(vague)
             answer: float = connection.recv()
             return answer
@@ -105,7 +106,7 @@ class Apart:
         try:
             use_one_thread()
             with old_objects_set_aside():
-                rows = self._comparison(Enough(self._within, seconds, more))
+                rows = self._comparison(replace(self._enough, seconds=seconds, more=more))
         except ProgramMissingError as missing:
             rows = [LeftOut(self.name, str(missing))]
         except KeyboardInterrupt:

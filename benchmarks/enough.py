@@ -9,9 +9,9 @@ some rounds. Where the time is over first, who gave it is asked for more.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from benchmarks.figures import Row
 
@@ -22,7 +22,22 @@ _FEWEST = 5  # rounds, however long they take: between the least and the most of
 _MORE_UNTIL_NEXT_LOOK = 1.25  # times
 
 
-def _no_more(vague: float) -> float:
+class Vague(NamedTuple):
+    """How many times as wide as it may be the widest interval of some rows is."""
+
+    figures: float
+    """As shares of figures."""
+    added: float
+    """Of what they add, where that counts: never less."""
+
+    def of_rounds(self, done: int) -> Vague:
+        """Return what is to be said after so many rounds: where they are few, that at least."""
+        if done >= _LEAST:
+            return self
+        return Vague(*(max(each, 1) * _LEAST / done for each in self))
+
+
+def _no_more(vague: Vague) -> float:
     return 0
 
 
@@ -31,15 +46,17 @@ class Enough:
     """How well figures are to be known, and for how long to try.
 
     Args:
-        within: what `Row.reach` may be at most.
+        within: what `Row.reach_of_added` may be at most.
         seconds: for which rounds go on at first.
-        more: returns for how many seconds they may go on when these are over; 0: not at all. Is told how many times
-            as wide as it may be the widest interval is.
+        more: returns for how many seconds they may go on when these are over; 0: not at all. Is told how
+            vague the rows are.
+        notes: whether there is time for what is only said in a note.
     """
 
     within: float
     seconds: float
-    more: Callable[[float], float] = _no_more
+    more: Callable[[Vague], float] = _no_more
+    notes: bool = True
 
     def rounds(self, rows: Callable[[], Iterable[Row]]) -> Iterator[int]:
         """Yield the number of each round, from 0, until there have been enough.
@@ -56,16 +73,20 @@ class Enough:
             if not over and done < look:
                 continue
             look = done * _MORE_UNTIL_NEXT_LOOK
-            vague = max(row.reach for row in rows()) / self.within
-            if done < _LEAST:
-                vague = max(vague, 1) * _LEAST / done
-            if vague <= 1:
+            vague = self._vague(list(rows())).of_rounds(done)
+            if vague.added <= 1:
                 return
             if over:
                 seconds = self.more(vague)
                 if not seconds:
                     return
                 end = time.monotonic() + seconds
+
+    def _vague(self, rows: Sequence[Row]) -> Vague:
+        return Vague(
+            max(row.reach for row in rows) / self.within,
+            max(row.reach_of_added for row in rows) / self.within,
+        )
 
     def until_known(
         self, rows: Callable[[Found], Iterable[Row]]
@@ -81,5 +102,5 @@ class Enough:
 LONGER_THAN_A_TABLE_S = 7_200.0
 """A ``stall_timeout`` for what is traced from turn to turn: to stand still between them is no stall."""
 
-QUICK = Enough(within=0.15, seconds=30)
+QUICK = Enough(within=0.15, seconds=30, notes=False)
 FULL = Enough(within=0.03, seconds=120)

@@ -62,14 +62,22 @@ class Row:
     def reach(self) -> float:
         """How far the interval reaches to a side, as a share of the figure.
 
-        Where what is added counts, of that, or of as much as may be added where that is more: nothing added is known
-        to no share of itself. Of a ratio close to one it is a tenth at least.
+        Of a difference it is a share of what may be added, where that is more: nothing is no share of itself.
         """
-        of = abs(self.figure.value)
-        if self.added and self.unit == "x":
-            of = max(of - 1, self.bar - 1, _OF_ONE)
-        elif self.added:
-            of = max(of, self.bar)
+        is_difference = self.added and self.unit != "x"
+        return self._share(max(abs(self.figure.value), self.bar if is_difference else 0))
+
+    @property
+    def reach_of_added(self) -> float:
+        """The same where what counts is what is added: of a ratio close to one, as a share of that.
+
+        Or of what may be added, or of a tenth, where that is more.
+        """
+        if not self.added or self.unit != "x":
+            return self.reach
+        return self._share(max(self.figure.value - 1, self.bar - 1, _OF_ONE))
+
+    def _share(self, of: float) -> float:
         if not self.figure.reach:
             return 0.0
         return self.figure.reach / of if of else math.inf
@@ -127,9 +135,13 @@ def exact(value: float) -> Figure:
 
 
 def _resampled(count: int, estimate: Callable[[Sequence[int]], float]) -> Figure:
-    """Bootstrap: the 5th and the 95th percentile of `estimate` over rounds drawn with replacement."""
+    """Bootstrap: the 5th and the 95th percentile of `estimate` over rounds drawn with replacement.
+
+    One less is drawn than there are: with all, intervals of few rounds are too narrow.
+    """
     draw = random.Random(0)
-    found = sorted(estimate(draw.choices(range(count), k=count)) for _ in range(_RESAMPLES))
+    drawn = max(1, count - 1)
+    found = sorted(estimate(draw.choices(range(count), k=drawn)) for _ in range(_RESAMPLES))
     return Figure(
         estimate(range(count)), found[_RESAMPLES // 20], found[_RESAMPLES - 1 - _RESAMPLES // 20]
     )

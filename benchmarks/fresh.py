@@ -8,10 +8,8 @@ not depend on the size of the model around.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from itertools import count
-from time import thread_time_ns
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +18,16 @@ from benchmarks import contenders
 from benchmarks.contenders import Step
 from benchmarks.enough import Enough
 from benchmarks.figures import Row
-from benchmarks.interleaved import Found, Paired, Size, compare, ratio
+from benchmarks.interleaved import Found, Paired, Size, compare, ratio, untraced_ns
 from benchmarks.part import print_rows
 
 _BAR = 2
-_LARGE = 30_000  # blocks of three modules each
+# Blocks of three modules each: to look through them would take a millisecond, ten times as long as a step.
+_LARGE = 3_000
 _ACTIVATIONS = 200
-_BLOCK = Size(warm_up=10, timed=20, after_collection=8)
+_BLOCK = Size(warm_up=4, timed=6, after_collection=4)
 # Of steps so short that to begin a block, where the model is large, takes as long as hundreds of them.
-_LONG_BLOCK = Size(warm_up=10, timed=150, after_collection=8)
+_LONG_BLOCK = Size(warm_up=10, timed=60, after_collection=8)
 
 
 class Mixture(nn.Module):
@@ -101,7 +100,7 @@ def _activations() -> Step:
 
 def an_expert(enough: Enough) -> list[Row]:
     """Make an expert in each step."""
-    what = "a new expert in each step, in a model of 90 000 modules"
+    what = "a new expert in each step, in a model of 9 000 modules"
     return _measured(what, _experts(), 1, enough)
 
 
@@ -112,7 +111,7 @@ def a_criterion(enough: Enough) -> list[Row]:
 
 def a_criterion_beside_many(enough: Enough) -> list[Row]:
     """Make a criterion in each step of a large model."""
-    what = "a new criterion in each step, with a model of 90 000 modules"
+    what = "a new criterion in each step, with a model of 9 000 modules"
     return _measured(what, _criteria(_LARGE), 1, enough)
 
 
@@ -133,15 +132,15 @@ def _measured(what: str, train: Step, fresh: int, enough: Enough) -> list[Row]:
 
     block = _LONG_BLOCK if fresh == 1 else _BLOCK
     compared = {"": contenders.recording}
-    found = compare(compared, train, enough.until_known(rows), block, clock=thread_time_ns)
+    found = compare(compared, train, enough.until_known(rows), block)
     return rows(found)
 
 
 def _row(what: str, fresh: int, pairs: Sequence[Paired]) -> Row:
-    added = statistics.median(pair.overhead for pair in pairs) / 1e3
-    untraced = statistics.median(pair.untraced for pair in pairs) / 1e3
+    times, untraced = ratio(pairs), untraced_ns(pairs) / 1e3
+    added = (times.value - 1) * untraced
     note = f"{added:+.0f} µs to {untraced:.0f} µs, {added / fresh:.1f} µs for each new module, all calls included"
-    return Row(what, _BAR, "x", ratio(pairs), note=note)
+    return Row(what, _BAR, "x", times, note=note)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,7 @@ Thirteen modules hand on a tensor and what is told; the same with the tensor alo
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
-from time import thread_time_ns
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,12 +19,13 @@ from benchmarks import contenders
 from benchmarks.contenders import Contender, Step
 from benchmarks.enough import Enough
 from benchmarks.figures import Row, median
-from benchmarks.interleaved import Size, timed_ns
+from benchmarks.interleaved import Found, Paired, Size, own_time, timed_ns, untraced_ns
 from benchmarks.machine import old_objects_set_aside
 from benchmarks.part import print_rows
 
 _MODULES = 13
-_BLOCK = Size(warm_up=20, timed=30)
+_BLOCK = Size(warm_up=12, timed=18)
+_ALONE = "a lone tensor"
 _BAR_US = 1
 
 
@@ -79,40 +79,42 @@ def _step(*things: Any) -> Step:
     return run
 
 
-def per_call(train: Step) -> float:
-    """Return microseconds that tracing adds to a call, forward and backward, now."""
+def per_call(pairs: Sequence[Paired]) -> list[float]:
+    """Return microseconds that tracing adds to a call, forward and backward, once a round."""
+    untraced = untraced_ns(pairs)
+    return [pair.overhead(untraced) / _MODULES / 1e3 for pair in pairs]
+
+
+def _pair(train: Step) -> Paired:
     before = _block(contenders.nothing, train)
     own = _block(contenders.recording, train)
-    after = _block(contenders.nothing, train)
-    return (own - (before + after) / 2) / _MODULES / 1e3
+    return Paired(own, (before + _block(contenders.nothing, train)) / 2)
 
 
 def _block(contender: Contender, train: Step) -> float:
     with contender() as run:
-        return timed_ns(run, train, _BLOCK, thread_time_ns)
+        return timed_ns(run, train, _BLOCK, own_time)
 
 
 def handed_on(enough: Enough) -> list[Row]:
     """Compare calls that hand on things with calls that hand on a lone tensor."""
-    alone = _step()
-    steps = {name: _step(things) for name, things in _THINGS.items()}
-    for train in (alone, *steps.values()):
-        per_call(train)  # in which everything is done for the first time
-    lone: list[float] = []
-    handed: dict[str, list[float]] = {name: [] for name in steps}
+    steps = {_ALONE: _step(), **{name: _step(things) for name, things in _THINGS.items()}}
+    found: Found = {name: [] for name in steps}
+    for train in steps.values():
+        _pair(train)  # in which everything is done for the first time
     with old_objects_set_aside():
-        for _ in enough.rounds(lambda: _rows(lone, handed)):
-            lone.append(per_call(alone))
+        for _ in enough.rounds(lambda: _rows(found)):
             for name, train in steps.items():
-                handed[name].append(per_call(train))
-    return _rows(lone, handed)
+                found[name].append(_pair(train))
+    return _rows(found)
 
 
 COMPARISONS = (handed_on,)
 
 
-def _rows(lone: list[float], handed: dict[str, list[float]]) -> list[Row]:
-    return [_row(name, lone, figures) for name, figures in handed.items()]
+def _rows(found: Found) -> list[Row]:
+    lone = per_call(found[_ALONE])
+    return [_row(name, lone, per_call(found[name])) for name in _THINGS]
 
 
 def _row(name: str, lone: list[float], handed: list[float]) -> Row:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import gc
 import random
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from time import perf_counter_ns
+from time import thread_time_ns
 
 from benchmarks.contenders import Contender, Run, Step, nothing
 from benchmarks.figures import Figure, median
-from benchmarks.machine import old_objects_set_aside
+from benchmarks.machine import old_objects_set_aside, undisturbed_ns
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,21 @@ class Paired:
     untraced: float
 
     @property
-    def overhead(self) -> float:
-        """What was added to a step, nanoseconds."""
-        return self.own - self.untraced
-
-    @property
     def ratio(self) -> float:
         """How many times as long a step takes."""
         return self.own / self.untraced
+
+    def overhead(self, untraced: float) -> float:
+        """Return what is added to a step, nanoseconds, at the pace at which it takes so long `untraced`.
+
+        That is another one in each round, and what is added goes with it.
+        """
+        return (self.ratio - 1) * untraced
+
+
+def untraced_ns(pairs: Iterable[Paired]) -> float:
+    """Return nanoseconds of a step without tracing: the median."""
+    return statistics.median(pair.untraced for pair in pairs)
 
 
 def ratio(pairs: Sequence[Paired]) -> Figure:
@@ -54,17 +62,51 @@ def ratio(pairs: Sequence[Paired]) -> Figure:
     return median([pair.ratio for pair in pairs])
 
 
-def timed_ns(run: Run, train: Step, size: Size, clock: Callable[[], int]) -> float:
-    """Return the nanoseconds of `clock` that each of a block's steps takes."""
+Stopwatch = Callable[[Run, Step, int], float]
+"""Runs so many steps, and returns how many nanoseconds one takes."""
+
+
+def own_time(run: Run, train: Step, steps: int) -> float:
+    """Return the processor time of this thread that a step takes where it is left alone: the mean of the quicker half.
+
+    For where it waits for no other. After another program was there nothing is left of it in the processor's caches,
+    and a step takes twice as long.
+    """
+    taken = []
+    for _ in range(steps):
+        start = thread_time_ns()
+        run(train)
+        taken.append(thread_time_ns() - start)
+    return statistics.fmean(sorted(taken)[: (steps + 1) // 2])
+
+
+def own_time_of_all(run: Run, train: Step, steps: int) -> float:
+    """Return the mean processor time of this thread that a step takes: where some have more to do than others."""
+    start = thread_time_ns()
+    for _ in range(steps):
+        run(train)
+    return (thread_time_ns() - start) / steps
+
+
+def time_of_all(run: Run, train: Step, steps: int) -> float:
+    """Return the mean time of a step, without that in which this thread waited for a processor.
+
+    For where others work meanwhile, for some steps and not for others.
+    """
+    start = undisturbed_ns()
+    for _ in range(steps):
+        run(train)
+    return (undisturbed_ns() - start) / steps
+
+
+def timed_ns(run: Run, train: Step, size: Size, stopwatch: Stopwatch) -> float:
+    """Return the nanoseconds that a step of a block takes."""
     for _ in range(size.warm_up):
         run(train)
     gc.collect()
     for _ in range(size.after_collection):
         run(train)
-    start = clock()
-    for _ in range(size.timed):
-        run(train)
-    return (clock() - start) / size.timed
+    return stopwatch(run, train, size.timed)
 
 
 Found = dict[str, list[Paired]]
@@ -80,7 +122,7 @@ def compare(
     rounds: Rounds,
     size: Size,
     sizes: Mapping[str, Size] | None = None,
-    clock: Callable[[], int] = perf_counter_ns,
+    stopwatch: Stopwatch = own_time,
 ) -> Found:
     """Return what each contender took, once a round.
 
@@ -93,20 +135,19 @@ def compare(
         rounds: how often each has its turn.
         size: of a block.
         sizes: of the blocks of contenders for which it is another.
-        clock: `thread_time_ns` where the training thread waits for no other: what else runs on the machine then counts
-            less.
+        stopwatch: which time counts.
     """
 
     def untraced() -> float:
         with nothing() as run:
-            return timed_ns(run, train, size, clock)
+            return timed_ns(run, train, size, stopwatch)
 
     def one_round() -> None:
         random.shuffle(order)
         before = untraced()
         for name in order:
             with contenders[name]() as run:
-                own = timed_ns(run, train, (sizes or {}).get(name, size), clock)
+                own = timed_ns(run, train, (sizes or {}).get(name, size), stopwatch)
             after = untraced()
             found[name].append(Paired(own, (before + after) / 2))
             before = after

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from time import thread_time_ns
 
 import torch
 
@@ -22,7 +21,7 @@ from benchmarks import contenders
 from benchmarks.contenders import Contender
 from benchmarks.enough import Enough
 from benchmarks.figures import Figure, Row, median, ratio_of_medians
-from benchmarks.interleaved import Paired, Size, compare
+from benchmarks.interleaved import Paired, Size, compare, untraced_ns
 from benchmarks.machine import keep_freed_memory, use_one_thread
 from benchmarks.part import asked_for
 from benchmarks.toy import Toy, calls, inference, training_step
@@ -46,8 +45,11 @@ _BARS = {
     "empty global hooks": 3.5,
 }
 _INFERENCE_BAR = 1.8
-_BLOCK = Size(warm_up=20, timed=10)
-_BLOCKS = dict.fromkeys(_TRACKERS, Size(warm_up=4, timed=6))  # such a step takes ten times as long
+_BLOCK = Size(warm_up=6, timed=6)
+_BLOCKS = {
+    **dict.fromkeys(_TRACKERS, Size(warm_up=3, timed=4)),  # such a step takes ten times as long
+    **dict.fromkeys(_PROFILERS, Size(warm_up=4, timed=6)),  # to end takes as long as all steps
+}
 
 Overheads = dict[str, list[float]]
 
@@ -58,7 +60,7 @@ def training_overheads(others: Mapping[str, Contender], enough: Enough) -> Overh
     compared = {_OURS: contenders.recording, **others}
     train = training_step(Toy(), torch.randn(2, 4, 8))
     rounds = enough.until_known(lambda found: _training_rows(per_call(found)))
-    return per_call(compare(compared, train, rounds, _BLOCK, _BLOCKS, clock=thread_time_ns))
+    return per_call(compare(compared, train, rounds, _BLOCK, _BLOCKS))
 
 
 def inference_overheads(enough: Enough) -> Overheads:
@@ -66,13 +68,15 @@ def inference_overheads(enough: Enough) -> Overheads:
     compared = {_OURS: contenders.recording_inference, **_HOOKS}
     forward = inference(Toy().eval(), torch.randn(2, 4, 8))
     rounds = enough.until_known(lambda found: _inference_rows(per_call(found)))
-    return per_call(compare(compared, forward, rounds, _BLOCK, clock=thread_time_ns))
+    return per_call(compare(compared, forward, rounds, _BLOCK))
 
 
 def per_call(found: Mapping[str, Sequence[Paired]]) -> Overheads:
     """Return the overheads of steps of the toy model as microseconds for each of its module calls."""
+    untraced = untraced_ns(pair for pairs in found.values() for pair in pairs)
     return {
-        name: [pair.overhead / calls() / 1e3 for pair in pairs] for name, pairs in found.items()
+        name: [pair.overhead(untraced) / calls() / 1e3 for pair in pairs]
+        for name, pairs in found.items()
     }
 
 

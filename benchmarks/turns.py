@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from benchmarks.enough import Vague
+
 _FIRST_TURNS = 0.4  # of the time; what a comparison does before its first round comes on top
 _FOR_THE_LAST_ROUND = 0.03  # of the time: a turn ends with the round in which it is over
 
@@ -13,8 +15,8 @@ _FOR_THE_LAST_ROUND = 0.03  # of the time: a turn ends with the round in which i
 class TakesTurns(Protocol):
     """A comparison that stands still until it has a turn."""
 
-    vague: float
-    """How many times as wide as it may be its widest interval is."""
+    vague: Vague
+    """How vague its rows are."""
 
     @property
     def is_over(self) -> bool:
@@ -39,7 +41,8 @@ def take_turns(
     """Measure until everything is known, at the latest until the time is over.
 
     Intervals narrow as the root of the time does. So it can be told how many more turns a comparison needs, and the
-    next is for the one that needs the fewest: of what can be known in the time, as much is as can be.
+    next is for the one that needs the fewest: of what can be known in the time, as much is as can be. First until the
+    figures are known, then until what they add is, which of a ratio close to one asks for more.
 
     Args:
         comparisons: what is measured, one at a time.
@@ -61,10 +64,16 @@ def take_turns(
         waiting = [comparison for comparison in comparisons if not comparison.is_over]
         if not waiting:
             return
-        soonest = min(waiting, key=lambda each: turns[each] * (each.vague**2 - 1))
+        soonest = min(waiting, key=lambda each: _needs(each.vague, turns[each]))
         soonest.go_on(min(turn, left))
         turns[soonest] += 1
         tell(soonest)
     for comparison in comparisons:
         if not comparison.is_over:
             comparison.end()
+
+
+def _needs(vague: Vague, turns: int) -> tuple[bool, float]:
+    """Return whether figures are known, and how many more turns it takes until they are, or else what they add."""
+    known = vague.figures <= 1
+    return known, turns * ((vague.added if known else vague.figures) ** 2 - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -34,11 +35,11 @@ FOR_EVER = 1e6
 
 
 def test_it_stands_still_until_it_may_go_on_and_then_says_what_it_has_found() -> None:
-    apart = Apart("part: in turns", in_turns, within=0.1)
+    apart = Apart("part: in turns", in_turns, Enough(0.1, math.inf))
     apart.begin(0, at_most=FOR_EVER)
-    assert (apart.vague, apart.is_over) == (pytest.approx(2 * 8 / 5), False)
+    assert (apart.vague, apart.is_over) == (pytest.approx((2 * 8 / 5,) * 2), False)
     apart.go_on(1e-9)
-    assert (apart.vague, apart.is_over) == (pytest.approx(2 * 8 / 6), False)
+    assert (apart.vague, apart.is_over) == (pytest.approx((2 * 8 / 6,) * 2), False)
     apart.end()
     assert apart.rows == [Row("True False", 1, "rounds", exact(6))]
 
@@ -47,13 +48,13 @@ def test_one_that_needs_a_program_that_is_missing_is_left_out() -> None:
     def needs(enough: Enough) -> Sequence[Row]:
         raise ProgramMissingError("no such program")
 
-    apart = Apart("part: needs", needs, within=0.1)
+    apart = Apart("part: needs", needs, Enough(0.1, math.inf))
     apart.begin(0, at_most=FOR_EVER)
     assert apart.rows == [LeftOut("part: needs", "no such program")]
 
 
 def test_one_that_has_had_no_turn_when_the_time_is_over_says_so() -> None:
-    apart = Apart("part: late", in_turns, within=0.1)
+    apart = Apart("part: late", in_turns, Enough(0.1, math.inf))
     apart.end()
     assert apart.rows == [LeftOut("part: late", "there was no time left for it")]
 
@@ -72,7 +73,7 @@ def test_one_that_has_not_done_its_first_turn_by_then_is_ended_with_what_it_has_
             closed.touch()
         return []
 
-    apart = Apart("part: never", never, within=0.1)
+    apart = Apart("part: never", never, Enough(0.1, math.inf))
     reader = os.open(opened, os.O_RDONLY | os.O_NONBLOCK)
     apart.begin(0, at_most=0.5)
     os.close(reader)
@@ -86,7 +87,7 @@ def test_one_that_fails_costs_its_own_rows_and_is_no_silent_loss(
     def fails(enough: Enough) -> Sequence[Row]:
         raise ValueError("what went wrong")
 
-    apart = Apart("part: fails", fails, within=0.1)
+    apart = Apart("part: fails", fails, Enough(0.1, math.inf))
     apart.begin(0, at_most=FOR_EVER)
     assert apart.rows == [
         LeftOut("part: fails", "its process has ended with an error", failed=True)

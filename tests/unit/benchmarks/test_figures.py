@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 
-from benchmarks.figures import Figure, Row, exact
+from benchmarks.figures import Figure, Row, exact, median
 
 FIGURE = Figure(1.3, 1.2, 1.33)
 
@@ -30,4 +31,21 @@ FIGURE = Figure(1.3, 1.2, 1.33)
 def test_a_row_is_known_to_a_share_of_its_figure_or_of_what_may_be_added(
     row: Row, reach: float
 ) -> None:
-    assert row.reach == pytest.approx(reach)
+    assert row.reach_of_added == pytest.approx(reach)
+
+
+@pytest.mark.parametrize("value", [0.5, 1.0, 1.013, 7.0])
+def test_a_ratio_is_known_to_a_share_of_itself_whether_or_not_what_is_added_counts(
+    value: float,
+) -> None:
+    for added in (False, True):
+        row = Row("", 1.02, "x", Figure(value, 0.8 * value, 1.1 * value), added=added)
+        assert row.reach == pytest.approx(0.2)
+        assert row.reach_of_added >= row.reach
+
+
+def test_intervals_of_few_rounds_are_wide_enough() -> None:
+    draw = random.Random(0)
+    samples = [[draw.gauss(10, 1) for _ in range(8)] for _ in range(200)]
+    missed = sum(not figure.low <= 10 <= figure.high for figure in map(median, samples))
+    assert missed <= 0.1 * len(samples)

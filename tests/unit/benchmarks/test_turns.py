@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from benchmarks.enough import Vague
 from benchmarks.turns import take_turns
 
 
@@ -26,20 +27,24 @@ class Narrowing:
         vague: how wide it is after one second.
         before: seconds that it takes before its first round.
         floor: what it becomes no narrower than.
+        added: how many times as wide it is for what is added.
     """
 
-    def __init__(self, watch: Watch, vague: float, before: float = 0, floor: float = 0) -> None:
-        self.vague = math.inf
+    def __init__(
+        self, watch: Watch, vague: float, before: float = 0, floor: float = 0, added: float = 1
+    ) -> None:
+        self.vague = Vague(math.inf, math.inf)
         self.had = 0.0
         self.ends = 0
         self._watch = watch
         self._after_a_second = vague
         self._before = before
         self._floor = floor
+        self._added = added
 
     @property
     def is_over(self) -> bool:
-        return self.vague <= 1 or self.ends > 0
+        return self.vague.added <= 1 or self.ends > 0
 
     def begin(self, seconds: float, at_most: float) -> None:
         assert not self.had
@@ -54,7 +59,8 @@ class Narrowing:
         assert not self.is_over
         self._watch.now += seconds
         self.had += seconds
-        self.vague = max(self._floor, self._after_a_second / math.sqrt(self.had))
+        vague = max(self._floor, self._after_a_second / math.sqrt(self.had))
+        self.vague = Vague(vague, vague * self._added)
 
     def end(self) -> None:
         self.ends += 1
@@ -65,7 +71,7 @@ def test_each_has_a_turn_and_the_time_that_is_left_goes_where_figures_are_vague(
     clear, vague, vaguer = (Narrowing(watch, width) for width in (1, 8, 12))
     others = [Narrowing(watch, 1) for _ in range(7)]
     take_turns([vague, clear, vaguer, *others], 600, watch)
-    assert all(each.vague <= 1 for each in (clear, vague, vaguer))
+    assert all(each.is_over for each in (clear, vague, vaguer))
     assert clear.had < vague.had < vaguer.had
     assert watch.now < 600
 
@@ -83,7 +89,7 @@ def test_one_that_becomes_no_clearer_does_not_take_the_time_of_the_others() -> N
     hopeless = Narrowing(watch, 50, floor=30)
     others = [Narrowing(watch, 12) for _ in range(3)]
     take_turns([hopeless, *others], 600, watch)
-    assert all(each.vague <= 1 for each in others)
+    assert all(each.ends == 0 and each.is_over for each in others)
     assert hopeless.ends == 1
 
 
@@ -108,3 +114,15 @@ def test_with_time_enough_for_all_it_is_not_used_up() -> None:
     watch = Watch()
     take_turns([Narrowing(watch, 0.5) for _ in range(5)], 600, watch)
     assert watch.now <= 600 / 2
+
+
+def test_figures_are_known_before_what_they_add_is_asked_for() -> None:
+    watch = Watch()
+    vague = [Narrowing(watch, 10) for _ in range(3)]
+    close = [Narrowing(watch, 2, added=4) for _ in range(3)]
+    turns: list[object] = []
+    take_turns([*close, *vague], 600, watch, turns.append)
+    assert all(each.is_over and each.ends == 0 for each in vague)
+    after_first = turns[6:]
+    last_of_vague = max(after_first.index(each) for each in vague)
+    assert min(turns.index(each, 6) - 6 for each in close if each in after_first) > last_of_vague
