@@ -81,24 +81,28 @@ class Made:
 _SITES = [Site("Root", "Root")] + [Site(f"Root.m{index}", "Module") for index in range(6)]
 
 
+_ABOVE = (0, 0, 0, 0, 1, 1, 2, 3)  # a call is more often below the last one than far above it
+
+
 def modules() -> st.SearchStrategy[Module]:
     """Modules with children; some of the same site, some checkpointed, some without nodes."""
-    site = st.sampled_from(_SITES[1:])
-    leaf = st.builds(Module, site, st.just([]), *([st.booleans()] * 4))
-    inner = st.recursive(
-        leaf,
-        lambda below: st.builds(Module, site, st.lists(below, max_size=4), *([st.booleans()] * 4)),
-        max_leaves=12,
-    )
-    return st.builds(
-        Module,
-        st.just(_SITES[0]),
-        st.lists(inner, max_size=4),
-        st.booleans(),
-        st.just(False),
-        st.booleans(),
-        st.booleans(),
-    )
+    # Drawn as bytes, two for each call: a draw for each of its fields takes longer than what is tested.
+    calls = st.binary(max_size=16) | st.binary(min_size=16, max_size=96)
+    return st.builds(_tree, st.integers(0, 7), calls)
+
+
+def _tree(root: int, calls: bytes) -> Module:
+    """Return the root, which is never checkpointed, with calls below: each says how far above the last one it is."""
+    around = [Module(_SITES[0], [], bool(root & 1), False, bool(root & 2), bool(root & 4))]
+    for place, flags in zip(calls[::2], calls[1::2], strict=False):
+        number, above = divmod(place, 8)
+        del around[max(1, len(around) - _ABOVE[above]) :]
+        alike = number % 4 == 3 and len(around) > 1
+        site = around[-1].site if alike else _SITES[1 + number % 6]
+        module = Module(site, [], *(bool(flags & 1 << bit) for bit in range(4)))
+        around[-1].children.append(module)
+        around.append(module)
+    return around[0]
 
 
 class Program:
