@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
 from time import process_time_ns, thread_time_ns
+from typing import NamedTuple
 
 import torch
 
@@ -33,7 +34,8 @@ from benchmarks.toy import Toy, calls, training_step
 from otel_torch_modules import Config, Schedule, TorchModuleInstrumentor, step
 
 _SIZES = (100, 1_000, 10_000, 50_000)  # spans a step
-_SPANS = 20_000  # of a turn
+_SPANS = 30_000  # of a turn, for as many steps as that are
+_MOST_STEPS = 100  # of a turn
 _LARGEST_MODEL = 10_000  # spans; larger steps are made of several micro-batches
 _WARM_UP = 3  # steps
 _CYCLE = 3
@@ -57,6 +59,17 @@ class Model:
             self._micro_batch()
 
 
+class Taken(NamedTuple):
+    """Nanoseconds that a recorded step takes more, of all threads, and those of one that is left out."""
+
+    added: float
+    left_out: float
+
+
+Found = dict[int, list[Taken]]
+"""By how many spans a step has."""
+
+
 class Turns:
     """Steps of models in turn, in a process that is traced.
 
@@ -69,20 +82,17 @@ class Turns:
         self._numbers = count()
         self._made = 0
 
-    def span_us(self, model: Model, recorded: int) -> float:
-        """Return microseconds for each span of so many steps that are recorded."""
+    def take(self, model: Model, recorded: int) -> Taken:
+        """Return what so many steps that are recorded take."""
         process, thread = process_time_ns(), thread_time_ns()
-        added = sum(self._added_ns(model) for _ in range(recorded))
+        steps = [[self._step_ns(model) for _ in range(_CYCLE)] for _ in range(recorded)]
         self._made += recorded * model.spans
         send_all()
         self._sink.wait_for(self._made)  # none was dropped
         others = process_time_ns() - process - (thread_time_ns() - thread)
-        return (added + others) / recorded / model.spans / 1e3
-
-    def _added_ns(self, model: Model) -> int:
-        """Return what a recorded step adds to this thread's time: to its own, and where it ends, in the step after."""
-        ends_another, left_out, recorded = (self._step_ns(model) for _ in range(_CYCLE))
-        return recorded + ends_another - 2 * left_out
+        # A step adds to this thread's time its own, and where it ends, in the step after.
+        ends_another, left_out, own = (sum(each) / recorded for each in zip(*steps, strict=True))
+        return Taken(own + ends_another - 2 * left_out + others / recorded, left_out)
 
     def _step_ns(self, model: Model) -> int:
         start = thread_time_ns()
@@ -91,26 +101,26 @@ class Turns:
         return thread_time_ns() - start
 
 
-def by_size(sink: Sink, enough: Enough) -> dict[int, list[float]]:
-    """Return microseconds for each span, one figure a round, for each number of spans in a step."""
+def by_size(sink: Sink, enough: Enough) -> Found:
+    """Return what was taken, once a round, for each number of spans in a step."""
     models = [Model(spans) for spans in _SIZES]
-    found: dict[int, list[float]] = {model.spans: [] for model in models}
+    found: Found = {model.spans: [] for model in models}
     instrumentor = TorchModuleInstrumentor()
     instrumentor.instrument(config=Config(schedule=_SCHEDULE, stall_timeout=LONGER_THAN_A_TABLE_S))
     turns = Turns(sink)
     for model in models:
-        turns.span_us(model, _WARM_UP)
+        turns.take(model, _WARM_UP)
     with old_objects_set_aside():
         for _ in enough.rounds(lambda: _rows(found)):
             for model in random.sample(models, len(models)):
-                recorded = max(1, _SPANS // model.spans)
-                found[model.spans].append(turns.span_us(model, recorded))
+                recorded = min(max(1, _SPANS // model.spans), _MOST_STEPS)
+                found[model.spans].append(turns.take(model, recorded))
     instrumentor.uninstrument()
     return found
 
 
-def _flat(found: Mapping[int, Sequence[float]]) -> Figure:
-    cheapest, *_, dearest = sorted(found.values(), key=statistics.median)
+def _flat(figures: Iterable[Sequence[float]]) -> Figure:
+    cheapest, *_, dearest = sorted(figures, key=statistics.median)
     return ratio_of_medians(dearest, cheapest)
 
 
@@ -123,14 +133,21 @@ def all_threads(enough: Enough) -> list[Row]:
 COMPARISONS = (all_threads,)
 
 
-def _rows(found: Mapping[int, Sequence[float]]) -> list[Row]:
+def _span_us(taken: Sequence[Taken], spans: int) -> list[float]:
+    """Return microseconds for each span, once a round, all at the pace at which steps are left out in the median."""
+    pace = statistics.median(each.left_out for each in taken)
+    return [each.added * pace / each.left_out / spans / 1e3 for each in taken]
+
+
+def _rows(found: Found) -> list[Row]:
+    us = {size: _span_us(taken, size) for size, taken in found.items()}
     each = [
         Row(f"CPU time of a span, everything, {size} spans a step", _BAR_US, "µs", median(figures))
-        for size, figures in found.items()
+        for size, figures in us.items()
     ]
     return [
         *each,
-        Row("the dearest of these sizes against the cheapest", _FLAT, "x", _flat(found)),
+        Row("the dearest of these sizes against the cheapest", _FLAT, "x", _flat(us.values())),
     ]
 
 

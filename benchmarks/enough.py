@@ -102,5 +102,5 @@ class Enough:
 LONGER_THAN_A_TABLE_S = 7_200.0
 """A ``stall_timeout`` for what is traced from turn to turn: to stand still between them is no stall."""
 
-QUICK = Enough(within=0.15, seconds=30, notes=False)
+QUICK = Enough(within=0.18, seconds=30, notes=False)
 FULL = Enough(within=0.03, seconds=120)

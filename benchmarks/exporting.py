@@ -21,8 +21,8 @@ from benchmarks.collector import Sink, local_collector
 from benchmarks.contenders import Contender, Run, Step
 from benchmarks.enough import Enough
 from benchmarks.figures import Row
-from benchmarks.interleaved import Size, compare, time_of_all
-from benchmarks.machine import keep_freed_memory, use_one_thread
+from benchmarks.interleaved import Size, compare
+from benchmarks.machine import keep_freed_memory, undisturbed_ns, use_one_thread
 from benchmarks.overhead import Overheads, against, per_call, report
 from benchmarks.part import asked_for
 from benchmarks.toy import Toy, calls, training_step
@@ -34,14 +34,14 @@ _WRITING = "torch.profiler, writing each step"
 _SPANS = "ModTracker + SDK spans, exporting"
 _BARS = {_PROFILER: 1.5, _PROFILER_GOING_ON: 1.5, _WRITING: 0.2, _SPANS: 0.15}
 
-# Warmed up until the interpreter has specialised what the contender before had it specialise otherwise.
-_SHORT = Size(warm_up=40, timed=20)
+# A request holds the spans of eight steps: so many are timed together.
+_SHORT = Size(warm_up=12, timed=16, together=8)
 _BLOCKS = {
-    OURS: Size(warm_up=24, timed=40),  # a request holds the spans of eight steps
-    _PROFILER: Size(warm_up=4, timed=20),  # to end takes as long as all steps
-    _PROFILER_GOING_ON: Size(warm_up=4, timed=20),
-    _SPANS: Size(warm_up=6, timed=12),  # and there one of two; such a step takes ten times as long
-    _WRITING: Size(warm_up=4, timed=6),  # is the same each time, and takes thirty times as long
+    OURS: Size(warm_up=16, timed=48, together=8),
+    _PROFILER: Size(warm_up=4, timed=16, together=8),  # to end takes as long as all steps
+    _PROFILER_GOING_ON: Size(warm_up=4, timed=16, together=8),
+    _SPANS: Size(warm_up=4, timed=16, together=8),  # such a step takes ten times as long
+    _WRITING: Size(warm_up=2, timed=6),  # is the same each time, and takes thirty times as long
 }
 _MORE = 1.1
 _SPANS_OF_A_STEP = (
@@ -101,7 +101,7 @@ def overheads(
     exporting = {name: each for name, each in compared.items() if isinstance(each, Sent)}
     train = training_step(Toy(), torch.randn(2, 4, 8))
     rounds = enough.until_known(lambda found: _rows(per_call(found)))
-    found = compare(compared, train, rounds, _SHORT, _BLOCKS, stopwatch=time_of_all)
+    found = compare(compared, train, rounds, _SHORT, _BLOCKS, clock=undisturbed_ns)
     # And what takes time beside modules: stretches between, the more the more else runs; collections of garbage.
     if not all(1 <= arrived / _SPANS_OF_A_STEP < _MORE for arrived in ours.of_a_step):
         raise AssertionError(f"spans of a step that have arrived: {ours.of_a_step}")

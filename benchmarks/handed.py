@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
+from time import thread_time_ns
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from benchmarks import contenders
 from benchmarks.contenders import Contender, Step
 from benchmarks.enough import Enough
 from benchmarks.figures import Row, median
-from benchmarks.interleaved import Found, Paired, Size, own_time, timed_ns, untraced_ns
+from benchmarks.interleaved import Found, Paired, Size, timed_ns, untraced_ns
 from benchmarks.machine import old_objects_set_aside
 from benchmarks.part import print_rows
 
@@ -93,7 +94,7 @@ def _pair(train: Step) -> Paired:
 
 def _block(contender: Contender, train: Step) -> float:
     with contender() as run:
-        return timed_ns(run, train, _BLOCK, own_time)
+        return timed_ns(run, train, _BLOCK, thread_time_ns)
 
 
 def handed_on(enough: Enough) -> list[Row]:

@@ -16,7 +16,7 @@ from time import thread_time_ns
 
 from benchmarks.contenders import Contender, Run, Step, nothing
 from benchmarks.figures import Figure, median
-from benchmarks.machine import old_objects_set_aside, undisturbed_ns
+from benchmarks.machine import old_objects_set_aside
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,13 @@ class Size:
     """Of a block: steps that are timed, and steps before them that are not.
 
     Garbage is collected before what is timed. Where that has much to look at, a few more steps bring back what it has
-    displaced from the processor's caches.
+    displaced from the processor's caches. Where something is done once in some steps, so many are timed together.
     """
 
     warm_up: int
     timed: int
     after_collection: int = 0
+    together: int = 1
 
 
 @dataclass(frozen=True)
@@ -62,51 +63,24 @@ def ratio(pairs: Sequence[Paired]) -> Figure:
     return median([pair.ratio for pair in pairs])
 
 
-Stopwatch = Callable[[Run, Step, int], float]
-"""Runs so many steps, and returns how many nanoseconds one takes."""
+def timed_ns(run: Run, train: Step, size: Size, clock: Callable[[], int]) -> float:
+    """Return the nanoseconds of `clock` that a step of a block takes where it is left alone.
 
-
-def own_time(run: Run, train: Step, steps: int) -> float:
-    """Return the processor time of this thread that a step takes where it is left alone: the mean of the quicker half.
-
-    For where it waits for no other. After another program was there nothing is left of it in the processor's caches,
-    and a step takes twice as long.
+    After another program was there a step takes twice as long, for nothing is left of it in the processor's caches. So
+    it is the quicker half of what is timed together that counts.
     """
-    taken = []
-    for _ in range(steps):
-        start = thread_time_ns()
-        run(train)
-        taken.append(thread_time_ns() - start)
-    return statistics.fmean(sorted(taken)[: (steps + 1) // 2])
-
-
-def own_time_of_all(run: Run, train: Step, steps: int) -> float:
-    """Return the mean processor time of this thread that a step takes: where some have more to do than others."""
-    start = thread_time_ns()
-    for _ in range(steps):
-        run(train)
-    return (thread_time_ns() - start) / steps
-
-
-def time_of_all(run: Run, train: Step, steps: int) -> float:
-    """Return the mean time of a step, without that in which this thread waited for a processor.
-
-    For where others work meanwhile, for some steps and not for others.
-    """
-    start = undisturbed_ns()
-    for _ in range(steps):
-        run(train)
-    return (undisturbed_ns() - start) / steps
-
-
-def timed_ns(run: Run, train: Step, size: Size, stopwatch: Stopwatch) -> float:
-    """Return the nanoseconds that a step of a block takes."""
     for _ in range(size.warm_up):
         run(train)
     gc.collect()
     for _ in range(size.after_collection):
         run(train)
-    return stopwatch(run, train, size.timed)
+    taken = []
+    for _ in range(size.timed // size.together):
+        start = clock()
+        for _ in range(size.together):
+            run(train)
+        taken.append((clock() - start) / size.together)
+    return statistics.fmean(sorted(taken)[: (len(taken) + 1) // 2])
 
 
 Found = dict[str, list[Paired]]
@@ -122,7 +96,7 @@ def compare(
     rounds: Rounds,
     size: Size,
     sizes: Mapping[str, Size] | None = None,
-    stopwatch: Stopwatch = own_time,
+    clock: Callable[[], int] = thread_time_ns,
 ) -> Found:
     """Return what each contender took, once a round.
 
@@ -135,19 +109,19 @@ def compare(
         rounds: how often each has its turn.
         size: of a block.
         sizes: of the blocks of contenders for which it is another.
-        stopwatch: which time counts.
+        clock: `undisturbed_ns` where the training thread waits for others of its process.
     """
 
     def untraced() -> float:
         with nothing() as run:
-            return timed_ns(run, train, size, stopwatch)
+            return timed_ns(run, train, size, clock)
 
     def one_round() -> None:
         random.shuffle(order)
         before = untraced()
         for name in order:
             with contenders[name]() as run:
-                own = timed_ns(run, train, (sizes or {}).get(name, size), stopwatch)
+                own = timed_ns(run, train, (sizes or {}).get(name, size), clock)
             after = untraced()
             found[name].append(Paired(own, (before + after) / 2))
             before = after

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from time import perf_counter_ns
 
 import torch
 from opentelemetry.sdk.trace import TracerProvider
@@ -131,6 +133,20 @@ def _recording(
         steps.finish()
     finally:
         recorder.uninstall()
+
+
+def fill_what_has_a_bound() -> None:
+    """Fill what this process, which is traced, keeps of the worker's last stretches of work."""
+    tracing = TorchModuleInstrumentor()._tracing
+    assert tracing is not None
+    stretches = tracing._engine.worker.working_time._stretches
+    assert stretches.maxlen is not None
+    stretches.extend((perf_counter_ns(), perf_counter_ns()) for _ in range(stretches.maxlen))
+
+
+def forget_formats() -> None:
+    """Empty the cache of Python's `struct`, which has up to a hundred of the formats that columns were written in."""
+    struct._clearcache()  # type: ignore[attr-defined]
 
 
 def send_all() -> None:

@@ -9,7 +9,7 @@ found from its optimizer, with a batch with which it takes more than 200 ms.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import thread_time_ns
 
 import torch
@@ -21,28 +21,17 @@ from benchmarks.contenders import Contender, Step
 from benchmarks.enough import Enough
 from benchmarks.figures import Figure, Row
 from benchmarks.gpt import demo_step
-from benchmarks.interleaved import (
-    Found,
-    Rounds,
-    Size,
-    Stopwatch,
-    compare,
-    own_time,
-    own_time_of_all,
-    ratio,
-    time_of_all,
-    untraced_ns,
-)
-from benchmarks.machine import keep_freed_memory
+from benchmarks.interleaved import Found, Rounds, Size, compare, ratio, untraced_ns
+from benchmarks.machine import keep_freed_memory, undisturbed_ns
 from benchmarks.part import print_rows
 from benchmarks.toy import Toy, training_step
 
 # Long enough for the interpreter to specialise what it runs anew, which it does where `nn.Module.__call__` changes.
 _LEFT_OUT = Size(warm_up=12, timed=12)
-_PHASES = Size(warm_up=64, timed=64)  # twice as many as the worker takes at once
+_PHASES = Size(warm_up=32, timed=64, together=32)  # as many as the worker takes at once
 # Longer than spans wait before they are sent, and timed as long: a request falls into the timed part of each block.
-_EXPORTED_PHASES = Size(warm_up=300, timed=300)
-_MIDDLE = Size(warm_up=10, timed=24)
+_EXPORTED_PHASES = Size(warm_up=300, timed=300, together=300)
+_MIDDLE = Size(warm_up=10, timed=32, together=16)  # as many as the worker takes at once
 # The first steps after tracing is put on are dearer: shorter blocks, of three steps, found a hundredth more.
 _LARGE = Size(warm_up=2, timed=4)
 _LARGE_WIDTH = 256
@@ -59,7 +48,7 @@ def left_out(enough: Enough) -> list[Row]:
         return [_row(what, 1.02, found)]
 
     rounds = enough.until_known(rows)
-    return rows(_pairs(contenders.leaving_out, _toy_step(), rounds, _LEFT_OUT, own_time))
+    return rows(_pairs(contenders.leaving_out, _toy_step(), rounds, _LEFT_OUT, thread_time_ns))
 
 
 def phases_only(enough: Enough) -> list[Row]:
@@ -87,7 +76,7 @@ def middle(enough: Enough) -> list[Row]:
             return [_row(what, 1.02, found, note)]
 
         rounds = enough.until_known(rows)
-        return rows(_pairs(compared, train, rounds, _MIDDLE, own_time_of_all))
+        return rows(_pairs(compared, train, rounds, _MIDDLE, thread_time_ns))
 
 
 def large(enough: Enough) -> list[Row]:
@@ -122,9 +111,9 @@ def middle_step() -> Step:
 
 def _large_step() -> Step:
     """Return the demo's step with as large a batch as it takes to be a large one on this machine."""
-    batch_size, taken = 2, 0
+    batch_size, taken = 0, 0
     while taken < _LARGE_NS:
-        batch_size += 2
+        batch_size += 1
         train = demo_step(_LARGE_WIDTH, batch_size)
         train()
         start = thread_time_ns()
@@ -156,10 +145,10 @@ def _pairs(
     train: Step,
     rounds: Rounds,
     size: Size,
-    stopwatch: Stopwatch = time_of_all,
+    clock: Callable[[], int] = undisturbed_ns,
 ) -> Found:
     keep_freed_memory()
-    return compare({_TRACED: contender}, train, rounds, size, stopwatch=stopwatch)
+    return compare({_TRACED: contender}, train, rounds, size, clock=clock)
 
 
 def _row(what: str, bar: float, found: Found, more: str = "") -> Row:
