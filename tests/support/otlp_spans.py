@@ -65,6 +65,9 @@ notes = st.one_of(
     st.builds(Note, st.just("update_name"), st.tuples(texts), times),
     st.builds(Note, st.just("set_status"), st.tuples(statuses), times),
 )
+lists_of_points = st.lists(points, max_size=2)
+lists_of_notes = st.lists(notes, min_size=1, max_size=3)
+choices = st.binary(min_size=7, max_size=7)
 traces = st.builds(Trace, trace_ids, st.integers(0, 2**62), flags, states, parents, of_sampler)
 
 
@@ -81,27 +84,33 @@ def records(
     elsewhere.span_id = draw(span_ids)
     spans: list[Span] = []
     for _ in range(draw(st.integers(1, 12))):
-        parent = draw(st.sampled_from(spans)) if spans else None
+        # In one draw what is chosen among a few: each by itself takes longer than encoding the span.
+        of_parent, of_name, of_kind, of_place, of_link, odd, said_keys = draw(choices)
+        linked = [None, *spans, elsewhere]
         span = Span(
             trace,
-            parent,
-            draw(st.sampled_from(names)),
+            spans[of_parent % len(spans)] if spans else None,
+            names[of_name % len(names)],
             "forward",
-            draw(st.sampled_from([0, 3, 4])),
+            (0, 3, 4)[of_kind % 3],
             draw(times),
             draw(times),
-            draw(st.sampled_from(places) | attributes),
+            draw(attributes) if of_place % 4 == 3 else places[of_place % len(places)],
         )
         span.span_id = draw(span_ids)
-        span.link = draw(st.none() | st.sampled_from([*spans, elsewhere]))
-        if draw(st.integers(0, 9)) == 0:
+        span.link = linked[of_link % len(linked)]
+        if odd % 10 == 1:
             span.error = Raised(draw(texts), draw(texts), draw(texts))
-        said = draw(st.fixed_dictionaries({}, optional=VALUES))
+        said = {
+            key: draw(value)
+            for bit, (key, value) in enumerate(VALUES.items())
+            if said_keys & 1 << bit
+        }
         span.say((*said,), (*said.values(),))
-        if draw(st.integers(0, 9)) == 0:
-            span.points = draw(st.lists(points, max_size=2))
-        if draw(st.integers(0, 9)) == 0:
-            span.notes = draw(st.lists(notes, min_size=1, max_size=3))
+        if odd // 10 % 5 == 1:
+            span.points = draw(lists_of_points)
+        if odd // 50 == 1:
+            span.notes = draw(lists_of_notes)
         spans.append(span)
     spans[0].remote = draw(st.booleans())
     decision = Decision(trace.trace_flags, trace.trace_state, trace.attributes)

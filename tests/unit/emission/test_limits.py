@@ -28,6 +28,7 @@ from otel_torch_modules.semconv import PHASE, STEP_INDEX
 from tests.support.examples import examples
 from tests.support.otlp_spans import SCOPE, attributes, by_id, ours, records, standard, texts
 
+RESOURCE = Resource({"service.name": "test"})  # `create` looks for all detectors
 counts = st.sampled_from([SpanLimits.UNSET, 0, 1, 2, 3, 5])
 limits = st.builds(
     SpanLimits,
@@ -49,7 +50,7 @@ steps = st.builds(
 
 def tracer(span_limits: SpanLimits) -> Tracer:
     provider = TracerProvider(
-        resource=Resource.create({"service.name": "test"}),
+        resource=RESOURCE,
         span_limits=span_limits,
         shutdown_on_exit=False,
     )
