@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import gzip
 import io
 import json
@@ -21,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otel_torch_modules._misspelt import OURS, STANDARD
+from otel_torch_modules.cli.command_line import parser
 from otel_torch_modules.cli.main import main
 from tests.support.examples import examples
 from tests.support.package_source import PACKAGE, trees_in
@@ -197,6 +199,14 @@ def mutated_files(draw: st.DrawFn) -> bytes:
         at = draw(st.integers(0, len(content)))
         return content[:at] + draw(st.binary(max_size=20)) + content[at:]
     return gzip.compress(content) if harm == "gzip" else content
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _parsers_made_once() -> Iterator[None]:
+    """It takes half of the time of a command on a small file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("otel_torch_modules.cli.main.parser", functools.cache(parser))
+        yield
 
 
 def run(*arguments: str) -> tuple[int | str | None, str, str]:
