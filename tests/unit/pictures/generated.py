@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections import defaultdict
 from typing import Any
@@ -73,6 +74,9 @@ class Made:
         return Span(trace, 0)
 
 
+_OF_A_SPAN = st.binary(min_size=7, max_size=7)
+
+
 @st.composite
 def runs(draw: st.DrawFn, *, overlapping: bool, most: int = 12) -> list[Span]:
     """Return steps in order of time; `overlapping`: spans beside each other may be open at the same time, steps too."""
@@ -105,15 +109,14 @@ def _grow(draw: st.DrawFn, made: Made, top: int, count: int, overlapping: bool) 
             last = [at for at, above in enumerate(made.parents) if above == parent]
             if last:
                 earliest = made.starts[last[-1]] if overlapping else made.ends[last[-1]]
-            begin = draw(st.integers(earliest, end))
-            over = 50 if overlapping and draw(st.booleans()) else 0
-            child = made.add(
-                parent,
-                draw(st.sampled_from(MODULES)),
-                begin,
-                draw(st.integers(begin, max(begin, end)) if not over else st.just(end + over)),
-            )
-            below = draw(st.integers(0, left - 1))
+            # In one draw: one for each of them takes longer than writing the span.
+            after, lasting, about, over, below = struct.unpack(">HHBBB", draw(_OF_A_SPAN))
+            begin = earliest + (end - earliest) * after // 0xFFFF
+            over = overlapping and over % 2
+            within = begin + max(0, end - begin) * lasting // 0xFFFF
+            module = MODULES[about % len(MODULES)]
+            child = made.add(parent, module, begin, end + 50 if over else within)
+            below %= left
             waiting += [(parent, left - 1 - below), (child, below)]
 
 
