@@ -33,9 +33,12 @@ from benchmarks.recorded import send_all
 from benchmarks.toy import Toy, calls, training_step
 from otel_torch_modules import Config, Schedule, TorchModuleInstrumentor, step
 
-_SIZES = (100, 1_000, 10_000, 50_000)  # spans a step
-_SPANS = 30_000  # of a turn, for as many steps as that are
-_MOST_STEPS = 100  # of a turn
+_SIZES = {
+    100: 100,
+    1_000: 10,
+    10_000: 2,
+    50_000: 1,
+}  # spans a step, and steps of a turn that are recorded
 _LARGEST_MODEL = 10_000  # spans; larger steps are made of several micro-batches
 _WARM_UP = 3  # steps
 _CYCLE = 3
@@ -103,7 +106,7 @@ class Turns:
 
 def by_size(sink: Sink, enough: Enough) -> Found:
     """Return what was taken, once a round, for each number of spans in a step."""
-    models = [Model(spans) for spans in _SIZES]
+    models = {Model(spans): recorded for spans, recorded in _SIZES.items()}
     found: Found = {model.spans: [] for model in models}
     instrumentor = TorchModuleInstrumentor()
     instrumentor.instrument(config=Config(schedule=_SCHEDULE, stall_timeout=LONGER_THAN_A_TABLE_S))
@@ -112,9 +115,8 @@ def by_size(sink: Sink, enough: Enough) -> Found:
         turns.take(model, _WARM_UP)
     with old_objects_set_aside():
         for _ in enough.rounds(lambda: _rows(found)):
-            for model in random.sample(models, len(models)):
-                recorded = min(max(1, _SPANS // model.spans), _MOST_STEPS)
-                found[model.spans].append(turns.take(model, recorded))
+            for model in random.sample(list(models), len(models)):
+                found[model.spans].append(turns.take(model, models[model]))
     instrumentor.uninstrument()
     return found
 

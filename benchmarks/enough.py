@@ -50,13 +50,13 @@ class Enough:
         seconds: for which rounds go on at first.
         more: returns for how many seconds they may go on when these are over; 0: not at all. Is told how
             vague the rows are.
-        notes: whether there is time for what is only said in a note.
+        thorough: whether there is time for what is only said in a note, and for the largest models.
     """
 
     within: float
     seconds: float
     more: Callable[[Vague], float] = _no_more
-    notes: bool = True
+    thorough: bool = True
 
     def rounds(self, rows: Callable[[], Iterable[Row]]) -> Iterator[int]:
         """Yield the number of each round, from 0, until there have been enough.
@@ -102,5 +102,5 @@ class Enough:
 LONGER_THAN_A_TABLE_S = 7_200.0
 """A ``stall_timeout`` for what is traced from turn to turn: to stand still between them is no stall."""
 
-QUICK = Enough(within=0.18, seconds=30, notes=False)
+QUICK = Enough(within=0.18, seconds=30, thorough=False)
 FULL = Enough(within=0.03, seconds=120)

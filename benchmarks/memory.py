@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 
 from benchmarks.collector import local_collector
-from benchmarks.enough import Enough
+from benchmarks.enough import LONGER_THAN_A_TABLE_S, Enough
 from benchmarks.figures import Row, exact, median
 from benchmarks.part import print_rows
 from benchmarks.recorded import fill_what_has_a_bound, forget_formats, record_steps, send_all
@@ -61,7 +61,7 @@ def of_a_long_run(enough: Enough) -> list[Row]:
 
     with local_collector() as sink:
         tracemalloc.start()
-        instrumentor.instrument(config=Config())
+        instrumentor.instrument(config=Config(stall_timeout=LONGER_THAN_A_TABLE_S))
         hundred_steps(0)
         fill_what_has_a_bound()
         for number in enough.rounds(lambda: _growth_rows(held)):
@@ -83,9 +83,6 @@ def _growth_rows(held: Sequence[int]) -> list[Row]:
     grown = [(later - before) / steps for before, later in zip(held, held[half:], strict=False)]
     what = "what a process holds more after each step of a long run"
     note = f"{min(held) / 1e3:.0f} to {max(held) / 1e3:.0f} kB in {len(held) * _HUNDRED} steps"
-    import sys
-
-    print([h - held[0] for h in held], file=sys.stderr)
     return [Row(what, _STEP_BAR, "bytes", median(grown), added=True, note=note)]
 
 

@@ -88,7 +88,7 @@ def stall(fate: str, bar_ms: int, sink: Sink, enough: Enough) -> list[Row]:
         traced.append(one_step())
         with_collection += _full_collections() > before
     TorchModuleInstrumentor().uninstrument()
-    if not enough.notes:
+    if not enough.thorough:
         return rows()
     untraced = [longest_gap_ms() for _ in range(_UNTRACED)]
     return rows(

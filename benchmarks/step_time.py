@@ -53,7 +53,7 @@ def left_out(enough: Enough) -> list[Row]:
 
 def phases_only(enough: Enough) -> list[Row]:
     """Compare a step without modules; the note says what export adds."""
-    exported = f"; exported too: {_phases_exported()}" if enough.notes else ""
+    exported = f"; exported too: {_phases_exported()}" if enough.thorough else ""
 
     def rows(found: Found) -> list[Row]:
         what = "a step recorded with phases only, against no tracing, toy model"
@@ -68,7 +68,7 @@ def middle(enough: Enough) -> list[Row]:
     with local_collector():
         compared, train = contenders.exporting_a_loop, middle_step()
         note = " of the thread's own time"
-        if enough.notes:
+        if enough.thorough:
             note += f"; on the clock {ratio(_pairs(compared, train, _few, _MIDDLE)[_TRACED])}"
 
         def rows(found: Found) -> list[Row]:

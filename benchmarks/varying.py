@@ -39,6 +39,7 @@ from otel_torch_modules._spans.span import Span
 
 _BLOCK = 512  # spans, as many as the outbox has encoded at once
 _CALLS = 10_000
+_FEWER_CALLS = 2_000  # where there is no time for so many
 _LENGTHS = 15  # steps of a block, each of another length
 _UNTIL_KNOWN = 5  # of them, in which places are seen for the first time and layouts are made
 _DECISION = Decision(1, None)
@@ -173,29 +174,19 @@ def shapes_ns(enough: Enough) -> dict[str, list[float]]:
 
 
 class Cell(nn.Module):
-    """Calls one recurrent cell again and again."""
+    """Calls one recurrent cell so many times."""
 
-    def __init__(self) -> None:
+    def __init__(self, calls: int) -> None:
         super().__init__()
+        self.calls = calls
         self.cell = nn.GRUCell(8, 8)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the last state."""
         state = torch.zeros_like(x)
-        for _ in range(_CALLS):
+        for _ in range(self.calls):
             state = self.cell(x, state)
         return state
-
-
-def cell_ns(enough: Enough) -> tuple[list[float], list[float]]:
-    """Return what the second and what the sixth step takes, once a round."""
-    second: list[float] = []
-    sixth: list[float] = []
-    for _ in enough.rounds(lambda: _cell_rows(second, sixth)):
-        _, taken, *_, last = steps_ns(training_step(Cell(), torch.randn(2, 8)), 6, Config())
-        second.append(taken)
-        sixth.append(last)
-    return second, sixth
 
 
 def encoding(enough: Enough) -> list[Row]:
@@ -210,7 +201,20 @@ def shapes(enough: Enough) -> list[Row]:
 
 def one_cell(enough: Enough) -> list[Row]:
     """Compare the second step of many calls of a cell with the sixth."""
-    return _cell_rows(*cell_ns(enough))
+    calls = _CALLS if enough.thorough else _FEWER_CALLS
+    second: list[float] = []
+    sixth: list[float] = []
+
+    def rows() -> list[Row]:
+        what = f"{calls} calls of one cell: the second step beside the sixth"
+        note = f"{median(second).value / 1e6:.0f} and {median(sixth).value / 1e6:.0f} ms"
+        return [Row(what, 2, "x", ratio_of_medians(second, sixth), note=note)]
+
+    for _ in enough.rounds(rows):
+        _, taken, *_, last = steps_ns(training_step(Cell(calls), torch.randn(2, 8)), 6, Config())
+        second.append(taken)
+        sixth.append(last)
+    return rows()
 
 
 COMPARISONS = (encoding, shapes, one_cell)
@@ -226,12 +230,6 @@ def _shape_rows(found: Mapping[str, Sequence[float]]) -> list[Row]:
     what = "tracing steps of new lengths with RECORD_SHAPES, beside without"
     each = (f"{median(figures).value / 1e6:.1f}" for figures in found.values())
     return [Row(what, 3, "x", _beside(found), note=" and ".join(each) + " ms a step")]
-
-
-def _cell_rows(second: Sequence[float], sixth: Sequence[float]) -> list[Row]:
-    what = f"{_CALLS} calls of one cell: the second step beside the sixth"
-    note = f"{median(second).value / 1e6:.0f} and {median(sixth).value / 1e6:.0f} ms"
-    return [Row(what, 2, "x", ratio_of_medians(second, sixth), note=note)]
 
 
 if __name__ == "__main__":
