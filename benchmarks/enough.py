@@ -28,13 +28,7 @@ class Vague(NamedTuple):
     figures: float
     """As shares of figures."""
     added: float
-    """Of what they add, where that counts: never less."""
-
-    def of_rounds(self, done: int) -> Vague:
-        """Return what is to be said after so many rounds: where they are few, that at least."""
-        if done >= _LEAST:
-            return self
-        return Vague(*(max(each, 1) * _LEAST / done for each in self))
+    """Of what they add, where that counts: never less. Where there are few rounds, that at least."""
 
 
 def _no_more(vague: Vague) -> float:
@@ -73,7 +67,7 @@ class Enough:
             if not over and done < look:
                 continue
             look = done * _MORE_UNTIL_NEXT_LOOK
-            vague = self._vague(list(rows())).of_rounds(done)
+            vague = self._vague(list(rows()), done)
             if vague.added <= 1:
                 return
             if over:
@@ -82,11 +76,12 @@ class Enough:
                     return
                 end = time.monotonic() + seconds
 
-    def _vague(self, rows: Sequence[Row]) -> Vague:
-        return Vague(
-            max(row.reach for row in rows) / self.within,
-            max(row.reach_of_added for row in rows) / self.within,
+    def _vague(self, rows: Sequence[Row], done: int) -> Vague:
+        figures, added = (
+            max(reaches) / self.within
+            for reaches in zip(*((row.reach, row.reach_of_added) for row in rows), strict=True)
         )
+        return Vague(figures, max(added, 1) * _LEAST / done if done < _LEAST else added)
 
     def until_known(
         self, rows: Callable[[Found], Iterable[Row]]

@@ -9,9 +9,9 @@ collector is off while the clock runs. What is compared takes turns.
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from statistics import fmean
 
 import torch
 from opentelemetry.sdk.trace import Tracer, TracerProvider
@@ -148,8 +148,11 @@ def steps_ns(train: Callable[[], object], steps: int, config: Config) -> list[in
         return [processor_ns(whole) for _ in range(steps)]
 
 
-def shapes_ns(enough: Enough) -> dict[str, list[float]]:
-    """Return what tracing adds to a step whose tensors have a new length each time, without shapes and with them."""
+def shapes_added(enough: Enough) -> dict[str, list[float]]:
+    """Return how many times an untraced step what tracing adds is, without shapes and with them, once a round.
+
+    Each step's tensors have a new length, the same ones each time; of the steps the median counts.
+    """
     model = Toy(blocks=50)
     ways = {"without": Config(), "with": Config(record_shapes=True)}
 
@@ -157,19 +160,19 @@ def shapes_ns(enough: Enough) -> dict[str, list[float]]:
         lengths = count(2)
         return lambda: model(torch.randn(2, next(lengths), 8)).sum().backward()
 
-    def untraced_ns() -> float:
+    def untraced_ns() -> list[int]:
         train = training()
-        return fmean([processor_ns(train) for _ in range(_LENGTHS)][_UNTIL_KNOWN:])
+        return [processor_ns(train) for _ in range(_LENGTHS)]
 
-    def added_ns(config: Config) -> float:
-        before = untraced_ns()
-        own = fmean(steps_ns(training(), _LENGTHS, config)[_UNTIL_KNOWN:])
-        return own - (before + untraced_ns()) / 2
+    def added(config: Config) -> float:
+        before, own, after = untraced_ns(), steps_ns(training(), _LENGTHS, config), untraced_ns()
+        each = [2 * ns / sum(pair) - 1 for ns, *pair in zip(own, before, after, strict=True)]
+        return statistics.median(each[_UNTIL_KNOWN:])
 
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in enough.rounds(lambda: _shape_rows(found)):
         for name, config in ways.items():
-            found[name].append(added_ns(config))
+            found[name].append(added(config))
     return found
 
 
@@ -196,7 +199,7 @@ def encoding(enough: Enough) -> list[Row]:
 
 def shapes(enough: Enough) -> list[Row]:
     """Compare steps with shapes and without."""
-    return _shape_rows(shapes_ns(enough))
+    return _shape_rows(shapes_added(enough))
 
 
 def one_cell(enough: Enough) -> list[Row]:
@@ -228,8 +231,8 @@ def _encoding_rows(found: Mapping[str, Sequence[float]]) -> list[Row]:
 
 def _shape_rows(found: Mapping[str, Sequence[float]]) -> list[Row]:
     what = "tracing steps of new lengths with RECORD_SHAPES, beside without"
-    each = (f"{median(figures).value / 1e6:.1f}" for figures in found.values())
-    return [Row(what, 3, "x", _beside(found), note=" and ".join(each) + " ms a step")]
+    each = (f"{median(figures).value:.2f}" for figures in found.values())
+    return [Row(what, 3, "x", _beside(found), note=" and ".join(each) + " untraced steps")]
 
 
 if __name__ == "__main__":
