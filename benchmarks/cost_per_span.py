@@ -33,12 +33,10 @@ from benchmarks.recorded import send_all
 from benchmarks.toy import Toy, calls, training_step
 from otel_torch_modules import Config, Schedule, TorchModuleInstrumentor, step
 
-_SIZES = {
-    100: 100,
-    1_000: 10,
-    10_000: 2,
-    50_000: 1,
-}  # spans a step, and steps of a turn that are recorded
+# Spans a step, and steps of a turn that are recorded.
+_SIZES = {100: 100, 1_000: 10, 10_000: 2}
+_LARGEST = {50_000: 1}
+_LESS = {20_000: 1}  # where there is no time for the largest
 _LARGEST_MODEL = 10_000  # spans; larger steps are made of several micro-batches
 _WARM_UP = 3  # steps
 _CYCLE = 3
@@ -106,7 +104,8 @@ class Turns:
 
 def by_size(sink: Sink, enough: Enough) -> Found:
     """Return what was taken, once a round, for each number of spans in a step."""
-    models = {Model(spans): recorded for spans, recorded in _SIZES.items()}
+    sizes = _SIZES | (_LARGEST if enough.thorough else _LESS)
+    models = {Model(spans): recorded for spans, recorded in sizes.items()}
     found: Found = {model.spans: [] for model in models}
     instrumentor = TorchModuleInstrumentor()
     instrumentor.instrument(config=Config(schedule=_SCHEDULE, stall_timeout=LONGER_THAN_A_TABLE_S))

@@ -40,8 +40,8 @@ _BLOCKS = {
     OURS: Size(warm_up=16, timed=48, together=8),
     _PROFILER: Size(warm_up=4, timed=16, together=8),  # to end takes as long as all steps
     _PROFILER_GOING_ON: Size(warm_up=4, timed=16, together=8),
-    _SPANS: Size(warm_up=4, timed=16, together=8),  # such a step takes ten times as long
-    _WRITING: Size(warm_up=2, timed=6),  # is the same each time, and takes thirty times as long
+    _SPANS: Size(warm_up=4, timed=8, together=4),  # of two; such a step takes ten times as long
+    _WRITING: Size(warm_up=1, timed=4),  # is the same each time, and takes thirty times as long
 }
 _MORE = 1.1
 _SPANS_OF_A_STEP = (

@@ -47,7 +47,7 @@ _BARS = {
 _INFERENCE_BAR = 1.8
 _BLOCK = Size(warm_up=6, timed=6)
 _BLOCKS = {
-    **dict.fromkeys(_TRACKERS, Size(warm_up=3, timed=4)),  # such a step takes ten times as long
+    **dict.fromkeys(_TRACKERS, Size(warm_up=2, timed=3)),  # such a step takes ten times as long
     **dict.fromkeys(_PROFILERS, Size(warm_up=4, timed=6)),  # to end takes as long as all steps
 }
 
