@@ -35,7 +35,7 @@ test: $(TESTABLE) ## check style and types, run the tests, measure which branche
 	$(VENV)/bin/pytest $(AT_ONCE) $(COVERED:%=--ignore=%)
 	$(VENV)/bin/pytest -m 'alone and not device'
 
-test-properties: $(TESTABLE) ## run the tests over generated inputs with fifty times as many of them
+test-properties: $(TESTABLE) ## run the tests over generated inputs with fifty times as many of them: hours
 	$(VENV)/bin/pytest --timeout=0 --hypothesis-profile=thorough $$(grep -rl 'from hypothesis' tests --include='test_*.py')
 
 test-compose: $(TESTABLE) ## run the compose demo for real; needs root and what tests/deploy/compose_up.py names
