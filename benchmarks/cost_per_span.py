@@ -7,10 +7,11 @@ of the training thread's processor time than the one before it, and the one afte
 to what all other threads take until its spans are at the collector: the worker's and gRPC's. So what is compared lies
 next to each other; what a step that is left out takes more than an untraced one is not in it: see `step_time`.
 
-Models of several sizes take turns; the first steps of each, in which places are seen for the first time, are not
-counted. The collector is a process of its own and not counted either. The garbage collector is on but for what was
-there before: a full collection looks at hundreds of thousands of objects of torch, takes a quarter of a second, and
-comes once in a while with tracing and without.
+All is told at the pace at which steps that are left out take as long as in the median. Models of several sizes take
+turns; the first steps of each, in which places are seen for the first time, are not counted. The collector is a process
+of its own and not counted either. The garbage collector is on but for what was there before: a full collection looks at
+hundreds of thousands of objects of torch, takes a quarter of a second, and comes once in a while with tracing and
+without.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Contenders in turn within one process, in short blocks, each between two blocks of nothing.
 
-On a shared machine everything slows down and speeds up from one second to the next. What a contender costs is the
-difference of its block to the blocks right before and right after it, so that what changes slowly cancels out; many
-such differences are taken, in an order that changes, and their median counts.
+On a shared machine everything slows down and speeds up from one second to the next. What a contender costs is how many
+times as long as the blocks right before and right after it its own takes, so that what changes slowly cancels out; many
+such ratios are taken, in an order that changes, and their median counts.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Protocol
 from benchmarks.enough import Vague
 
 _FIRST_TURNS = 0.4  # of the time; what a comparison does before its first round comes on top
+_WIDE = 3.0  # times as wide as it may be
 _FOR_THE_LAST_ROUND = 0.03  # of the time: a turn ends with the round in which it is over
 
 
@@ -74,6 +75,10 @@ def take_turns(
 
 
 def _needs(vague: Vague, turns: int) -> tuple[bool, float]:
-    """Return whether figures are known, and how many more turns it takes until they are, or else what they add."""
+    """Return whether figures are known, and how many more turns it takes until they are, or else what they add.
+
+    How wide a very wide interval is says little: with it alone one whose first turn was a bad one would have no other.
+    """
     known = vague.figures <= 1
-    return known, turns * ((vague.added if known else vague.figures) ** 2 - 1)
+    wide = min(vague.added if known else vague.figures, _WIDE)
+    return known, turns * (wide**2 - 1)

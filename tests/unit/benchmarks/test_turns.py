@@ -126,3 +126,16 @@ def test_figures_are_known_before_what_they_add_is_asked_for() -> None:
     after_first = turns[6:]
     last_of_vague = max(after_first.index(each) for each in vague)
     assert min(turns.index(each, 6) - 6 for each in close if each in after_first) > last_of_vague
+
+
+def test_one_whose_first_turn_was_bad_has_another_before_others_have_had_many() -> None:
+    class Unlucky(Narrowing):
+        def go_on(self, seconds: float) -> None:
+            super().go_on(seconds)
+            if self.had == seconds:
+                self.vague = Vague(50, 50)
+
+    watch = Watch()
+    unlucky, *slow = Unlucky(watch, 8), *(Narrowing(watch, 20, floor=1.9) for _ in range(2))
+    take_turns([*slow, unlucky, *(Narrowing(watch, 1) for _ in range(5))], 600, watch)
+    assert unlucky.ends == 0
