@@ -1,5 +1,8 @@
 """What OpenTelemetry's variables name by entry points. Others wrote it: what one raises costs that one alone.
 
+One may also never come back: a detector that asks a network, an exporter that waits for a licence. So it works in a
+thread that can be left behind.
+
 Which group of entry points a variable takes names of is said here, and nowhere else.
 """
 
@@ -7,16 +10,25 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from contextvars import copy_context
 from importlib.metadata import EntryPoint, entry_points
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import warn
+from otel_torch_modules._own_thread import OwnThread
 
 _LOGGER = logging.getLogger("otel_torch_modules")
 _logged: set[str] = set()
+
+_Made = TypeVar("_Made")
+
+_PATIENCE_S: Final = 10.0
+_PATIENCE_AT_EXIT_S: Final = 3.0  # less than a process that ends waits for all there is
+_LOOK_S: Final = 0.05
 
 GROUPS: Final = {
     "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "opentelemetry_resource_detector",
@@ -54,14 +66,78 @@ def entry_point(variable: str, name: str) -> EntryPoint:
     raise LookupError(f"{name} is not installed")
 
 
+class Use(Generic[_Made]):
+    """One at work, from now on, in a thread of its own.
+
+    Args:
+        variable: which names it.
+        name: of the entry point.
+        work: what is done with it.
+
+    Example:
+        >>> Use("OTEL_TRACES_EXPORTER", "console", lambda: "made").result()
+        'made'
+    """
+
+    def __init__(self, variable: str, name: str, work: Callable[[], _Made]) -> None:
+        self._variable = variable
+        self._name = name
+        self._work = work
+        self._made: _Made | None = None
+        self._context = copy_context()
+        self._thread = OwnThread(target=self._run, name=f"otel-torch-modules {name}", daemon=True)
+        _under_way.append(self)
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # at the end of the process Python starts none
+            if is_interruption(error):
+                raise
+            self._run()
+
+    def _run(self) -> None:
+        try:
+            with setting_up(self._variable, self._name):
+                self._made = self._context.run(self._work)
+        finally:
+            _under_way.remove(self)
+
+    def result(self) -> _Made | None:
+        """Return what the work returns; None, after a line of log, where it raises or takes long."""
+        looks = 0
+        while self in _under_way:
+            at_exit = not threading.main_thread().is_alive()
+            patience_s = _PATIENCE_AT_EXIT_S if at_exit else _PATIENCE_S
+            if (
+                looks * _LOOK_S >= patience_s
+            ):  # not by the clock, which the program may have stopped
+                _say(unusable(self._variable, self._name, TimeoutError("it does not come back")))
+                return None
+            self._thread.join(_LOOK_S)
+            looks += 1
+        return self._made
+
+    def __str__(self) -> str:
+        return f"{self._variable}={self._name}{_distribution(self._variable, self._name)}"
+
+
+_under_way: Final[list[Use[Any]]] = []
+
+
+def under_way() -> list[str]:
+    """Return the names of those that are at work."""
+    return list(map(str, _under_way))
+
+
 def made(variable: str, name: str, kind: type, *arguments: Any) -> Any:
     """Return what the entry point makes; None, after a line of log, where it makes none of that `kind`."""
-    with setting_up(variable, name):
+
+    def make() -> Any:
         found = entry_point(variable, name).load()(*arguments)
         if isinstance(found, kind):
             return found
         raise TypeError(f"{type(found).__name__} is no {kind.__name__}")
-    return None
+
+    return Use(variable, name, make).result()
 
 
 class setting_up(AbstractContextManager[None]):  # noqa: N801 - as `suppressed`, which it is but for the line
@@ -88,11 +164,14 @@ class setting_up(AbstractContextManager[None]):  # noqa: N801 - as `suppressed`,
     ) -> bool:
         if error is None or _is_of_the_program(error):
             return False
-        sentence = unusable(self._variable, self._name, error)
-        if sentence not in _logged:
-            _logged.add(sentence)
-            warn(_LOGGER, "%s; it is ignored", sentence)
+        _say(unusable(self._variable, self._name, error))
         return True
+
+
+def _say(sentence: str) -> None:
+    if sentence not in _logged:
+        _logged.add(sentence)
+        warn(_LOGGER, "%s; it is ignored", sentence)
 
 
 def unusable(variable: str, name: str, error: BaseException) -> str:

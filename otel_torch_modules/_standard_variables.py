@@ -50,7 +50,7 @@ _MILLISECONDS: Final = positive("milliseconds", "30000")
 def _config_file(name: str, value: str, _: Mapping[str, str]) -> Left:
     with suppressed(PackageNotFoundError):  # `doctor` is asked there too
         sdk = version("opentelemetry-sdk")
-        if tuple(map(int, re.findall(r"\d+", sdk)[:2])) < _READS_FILES:
+        if tuple([int(number) for number in re.findall(r"\d+", sdk)[:2]]) < _READS_FILES:
             return Left(
                 "", f"{name} is not known to opentelemetry-sdk {sdk}, but to 1.43 and later"
             )

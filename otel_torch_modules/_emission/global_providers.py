@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from otel_torch_modules import _odd_values
 from otel_torch_modules._emission import sdk
-from otel_torch_modules._entry_points import setting_up
+from otel_torch_modules._entry_points import Use
 from otel_torch_modules._heard_already import heard_already
 from otel_torch_modules._standard_variables import PROVIDER_RULES
 
@@ -81,7 +81,8 @@ def _asked(variable: str, ask: Callable[[], _Provider]) -> _Provider | None:
         _odd_values.log(read.odd)
         _usable[key] = variable in read.values
     if _usable[key]:
-        with setting_up(variable, name), heard_already():
-            return ask()
-        _usable[key] = False
+        with heard_already():
+            found = Use(variable, name, ask).result()
+        _usable[key] = found is not None
+        return found
     return None

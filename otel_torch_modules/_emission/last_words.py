@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from otel_torch_modules._emission.otlp.reply import ENDED
 from otel_torch_modules._emission.otlp.request_exporter import NO_ANSWER, RequestExporter
 from otel_torch_modules._engine.deliveries import Deliveries
+from otel_torch_modules._entry_points import under_way
 from otel_torch_modules._log import warn
 
 _LOGGER = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ def say_last_words(deliveries: Deliveries, exporters: Sequence[RequestExporter])
             reasons.append(f"{count} lost by {error}")
             left -= count
     reasons += _reasons(exporters, hangs=left > 0)
+    if left > 0 and not exporters:
+        reasons += [f"{name} does not come back" for name in under_way()]
     to_all = f" to all of {', '.join(each.place for each in exporters)}" if exporters[1:] else ""
     if not (to_all or any(sent.values())) and reasons and reasons[-1].startswith(NO_ANSWER):
         reasons[-1] += f". {_WITHOUT_A_COLLECTOR}"

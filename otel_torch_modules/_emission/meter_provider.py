@@ -42,6 +42,10 @@ def is_asked_for() -> bool:
     return named_there not in ("", "none") and not disabled
 
 
+class _OwnMeterProvider(sdk.AsksNoDetectorInChild, MeterProvider):
+    """The SDK's, but for that."""
+
+
 class LazyMeterProvider:
     """A meter provider that is found, or made, when there is something to tell. For the worker's thread alone.
 
@@ -99,7 +103,7 @@ class LazyMeterProvider:
         ]
         if not readers:
             return None
-        return MeterProvider(
+        return _OwnMeterProvider(
             readers,
             self._resource(),
             exemplar_filter=named.exemplar_filter(readable.values),

@@ -49,7 +49,7 @@ from otel_torch_modules._emission.global_providers import given_meter_provider
 from otel_torch_modules._emission.otlp.file import OtlpFileSpanExporter
 from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
 from otel_torch_modules._emission.otlp.signal import METRICS, TRACES, Signal
-from otel_torch_modules._entry_points import entry_point, made, setting_up
+from otel_torch_modules._entry_points import Use, entry_point, made, setting_up
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._otlp_values import GRPC, HTTP, protocol_of
 
@@ -84,10 +84,10 @@ _RATIO_SAMPLERS: Final[dict[str, Callable[[float], Sampler]]] = {
 def trace_exporters(values: Mapping[str, str]) -> list[SpanExporter]:
     """Make the exporters that ``OTEL_TRACES_EXPORTER`` names; ``otlp`` where it is unset or empty."""
 
-    def make(name: str) -> SpanExporter:
+    def make(name: str) -> SpanExporter | None:
         point = entry_point(OTEL_TRACES_EXPORTER, name)
-        made: SpanExporter = _sender(point, values, TRACES) or point.load()()
-        return made
+        sender = _sender(point, values, TRACES)
+        return sender or Use(OTEL_TRACES_EXPORTER, name, lambda: point.load()()).result()
 
     return _all_made(make, OTEL_TRACES_EXPORTER, values.get(OTEL_TRACES_EXPORTER, "otlp"), values)
 
@@ -95,15 +95,14 @@ def trace_exporters(values: Mapping[str, str]) -> list[SpanExporter]:
 def metric_exporters(values: Mapping[str, str]) -> list[MetricExporter | MetricReader]:
     """Make what ``OTEL_METRICS_EXPORTER`` names; nothing where it is unset or empty."""
 
-    def make(name: str) -> MetricExporter | MetricReader:
+    def make(name: str) -> MetricExporter | MetricReader | None:
         point = entry_point(OTEL_METRICS_EXPORTER, name)
         sender = _sender(point, values, METRICS)
         if sender is not None:
             from otel_torch_modules._emission.otlp.metric_exporter import OtlpMetricExporter
 
             return OtlpMetricExporter(sender, values)
-        made: MetricExporter | MetricReader = point.load()()
-        return made
+        return Use(OTEL_METRICS_EXPORTER, name, lambda: point.load()()).result()
 
     return _all_made(make, OTEL_METRICS_EXPORTER, values.get(OTEL_METRICS_EXPORTER, "none"), values)
 
@@ -127,7 +126,7 @@ def _sender(point: EntryPoint, values: Mapping[str, str], signal: Signal) -> Req
 
 
 def _all_made(
-    make: Callable[[str], _Made], variable: str, names: str, values: Mapping[str, str]
+    make: Callable[[str], _Made | None], variable: str, names: str, values: Mapping[str, str]
 ) -> list[_Made]:
     if names == "none":
         return []
@@ -137,7 +136,7 @@ def _all_made(
         meant = _OTLP[protocol_of(name, values, signal)] if name == "otlp" else name
         with setting_up(variable, meant):
             made.append(make(meant))
-    return made
+    return [one for one in made if one is not None]
 
 
 def sampler(values: Mapping[str, str]) -> Sampler:

@@ -35,8 +35,9 @@ from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
 from otel_torch_modules._emission.services import ONE, Services
 from otel_torch_modules._emission.tracers import tracer_of
 from otel_torch_modules._engine import fork
+from otel_torch_modules._engine.engine import EXIT_TIMEOUT_S
 from otel_torch_modules._heard_already import heard_already
-from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._job.resource import build_resource, service_name
 from otel_torch_modules._job.resource_detector import process_resource
 from otel_torch_modules._log import report
@@ -46,6 +47,7 @@ from otel_torch_modules.semconv import SCOPE_NAME
 
 _LOGGER = logging.getLogger(__name__)
 
+_LOOK_S = 0.05
 _OTEL_CONFIG_FILE = "OTEL_CONFIG_FILE"  # a constant of the SDK only in later versions
 
 
@@ -78,6 +80,7 @@ class LazyTracerProvider:
         self._stand_down: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._preparation: threading.Thread | None = None
+        self._is_given_up = False
         fork.watch(self)
 
     def after_fork_in_child(self) -> None:
@@ -112,20 +115,26 @@ class LazyTracerProvider:
     def prepare(self) -> None:
         """Begin to find or make the provider, in a thread of its own.
 
-        The thread is no daemon: a program whose first step is its last waits for it, and makes its provider in time.
+        A program whose first step is its last waits for it, and makes its provider in time; but not for ever.
         """
         # Without the lock: `resolve` may hold it long, and this is the training thread.
         if self._preparation is None and self._provider is None:
             self._service_name = service_name()  # the main module forgets its file at its end
             self.environ = dict(os.environ)
-            thread = OwnThread(target=self._begin, name="otel-torch-modules-provider")
+            thread = OwnThread(target=self._begin, name="otel-torch-modules-provider", daemon=True)
             thread.start()
             self._preparation = thread
+            with suppressed(RuntimeError):  # there are too many
+                OwnThread(target=self._hold_exit_up, name="otel-torch-modules-exit").start()
 
-    def wait(self, timeout_s: float) -> None:
-        """Wait for what `prepare` began."""
-        if self._preparation is not None:
-            self._preparation.join(timeout_s)
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for what `prepare` began; return False where it takes too long."""
+        preparation = self._preparation
+        if preparation is None:
+            return True
+        if not self._is_given_up:
+            preparation.join(timeout_s)
+        return not preparation.is_alive()
 
     def resolve(self) -> trace.TracerProvider:
         """Return the provider, made now if need be. May take a second: never call it in the training thread."""
@@ -135,6 +144,16 @@ class LazyTracerProvider:
                     self._settle(self._given or program_provider() or self._open_ours())
             assert self._provider is not None
             return self._provider
+
+    def _hold_exit_up(self) -> None:
+        """Python ends when this does, and before what is registered there: at exit, it starts no thread any more."""
+        looks = 0
+        while self._preparation is not None and self._preparation.is_alive():
+            self._preparation.join(_LOOK_S)
+            looks += not threading.main_thread().is_alive()
+            if looks * _LOOK_S >= EXIT_TIMEOUT_S:
+                self._is_given_up = True
+                return
 
     def _begin(self) -> None:
         try:
@@ -187,7 +206,7 @@ class LazyTracerProvider:
             self._ours.abort()
 
 
-class OwnTracerProvider(TracerProvider):
+class OwnTracerProvider(sdk.AsksNoDetectorInChild, TracerProvider):
     """A provider that we made because the program had none.
 
     It is not the process's global provider, which can be set only once: that place is the program's, who may come to it

@@ -10,12 +10,14 @@ Checked with opentelemetry-sdk 1.30.0 and 1.45.2. Where a later version renames 
 - `stand_in`: spans that a program makes without a provider of its own are not sent.
 - `current_context`, `make_current`: two calls more at each boundary of a step.
 - `uninstrumented`: every traced HTTP client makes spans of our own exports.
+- `AsksNoDetectorInChild`: a forked child asks all detectors again, and waits for one that does not come back.
 - `update_resource`: a forked child keeps its parent's process id in the resource.
 - `is_no_meter_provider`, `meter_provider_is_set`, `preferences`: there are no metrics of training; an error is logged.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast
@@ -24,6 +26,7 @@ from opentelemetry import context as context_api
 from opentelemetry import metrics, trace
 from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.metrics import _internal as metrics_internal
+from opentelemetry.sdk.environment_variables import OTEL_EXPERIMENTAL_RESOURCE_DETECTORS
 from opentelemetry.sdk.metrics.export import MetricExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import (
@@ -213,6 +216,21 @@ def configure_from_file() -> None:
 def replace_span_processors(provider: TracerProvider, processors: Sequence[SpanProcessor]) -> None:
     """Give `provider` these processors in place of those it has."""
     provider._active_span_processor._span_processors = tuple(processors)
+
+
+class AsksNoDetectorInChild:
+    """A provider whose forked child asks no detector of others' once more: the parent's may not have come back yet.
+
+    Such a child, a worker of a data loader, would wait for ever for the module that the parent's thread imports.
+    """
+
+    def _handle_fork(self) -> None:
+        named = os.environ.pop(OTEL_EXPERIMENTAL_RESOURCE_DETECTORS, None)
+        try:
+            super()._handle_fork()  # type: ignore[misc]
+        finally:
+            if named is not None:
+                os.environ[OTEL_EXPERIMENTAL_RESOURCE_DETECTORS] = named
 
 
 def update_resource(provider: TracerProvider, resource: Resource) -> None:

@@ -25,8 +25,8 @@ class Outlet(Sender, Protocol):
     def is_ours(self) -> bool:
         """Whether it ends when we say so; known from when it begins."""
 
-    def wait(self, timeout_s: float) -> None:
-        """Wait until what is being prepared is there."""
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until what is being prepared is there; return False where it takes longer."""
 
     def expect_end(self) -> None:
         """Take note that the last record has been put."""
@@ -76,7 +76,8 @@ class Engine:
 
     def stop(self, timeout_s: float) -> bool:
         """Send what there is, end all threads; return False where that took longer and was broken off."""
-        self._outlet.wait(timeout_s)
+        if not self._outlet.wait(timeout_s):
+            timeout_s = 0.0  # once is enough to wait
         self._before_exit.unregister()
         self._at_exit.unregister()
         self._finish()
@@ -87,8 +88,7 @@ class Engine:
 
     def send_early(self) -> None:
         """Send what has been put: the job says that it ends, and may be killed at once."""
-        self._outlet.wait(_EARLY_TIMEOUT_S)
-        in_time = self.worker.flush(_EARLY_TIMEOUT_S)
+        in_time = self._outlet.wait(_EARLY_TIMEOUT_S) and self.worker.flush(_EARLY_TIMEOUT_S)
         self._left_s = self._exit_timeout_s - (0.0 if in_time else _EARLY_TIMEOUT_S)
 
     def _hand_in(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -15,12 +16,9 @@ from opentelemetry.sdk.resources import (
     TELEMETRY_SDK_NAME,
     TELEMETRY_SDK_VERSION,
     Resource,
-    ResourceDetector,
-    get_aggregated_resources,
 )
 
-from otel_torch_modules._entry_points import entry_point, names, setting_up
-from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._entry_points import Use, entry_point, names
 from otel_torch_modules._job.resource_detector import distributed_resource
 from otel_torch_modules._texts import encodable_attributes
 
@@ -54,39 +52,20 @@ def build_resource(service: str, values: Mapping[str, str]) -> Resource:
     return Resource(encodable_attributes(whole.attributes), whole.schema_url)
 
 
-class _Named(ResourceDetector):
-    """A detector that a variable names: what it raises is said, and is no resource.
-
-    Args:
-        name: of its entry point.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._name = name
-
-    def detect(self) -> Resource:
-        with setting_up(_DETECTORS, self._name):
-            found = entry_point(_DETECTORS, self._name).load()().detect()
-            if isinstance(found, Resource):
-                return found
-            raise TypeError(f"{type(found).__name__} is no Resource")
-        return Resource.get_empty()
-
-
 def _detect(values: Mapping[str, str]) -> Resource:
-    detectors = [_Named(name) for name in _detector_names(values)]
-    try:
-        return get_aggregated_resources(detectors, _SDK)
-    except RuntimeError as error:
-        if is_interruption(error):
-            raise
-        # They run in a thread pool, and no pool starts once the interpreter is about to end: the program's first step
-        # was its last.
-        found = _SDK
-        for detector in detectors:
-            found = found.merge(detector.detect())
+    found = _SDK
+    for use in [
+        Use(_DETECTORS, name, partial(_detected, name)) for name in _detector_names(values)
+    ]:
+        found = found.merge(use.result() or Resource.get_empty())
+    return found
+
+
+def _detected(name: str) -> Resource:
+    found = entry_point(_DETECTORS, name).load()().detect()
+    if isinstance(found, Resource):
         return found
+    raise TypeError(f"{type(found).__name__} is no Resource")
 
 
 def _detector_names(values: Mapping[str, str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from subprocess import CompletedProcess
 
@@ -160,6 +161,23 @@ def test_api(run_program: Callable[..., CompletedProcess[str]]) -> None:
         "print(api._TRACER_PROVIDER is not None)\n"
     )
     assert (done.stdout, done.stderr) == ("False\nFalse\nTrue\n", "")
+
+
+def test_AsksNoDetectorInChild(monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: N802
+    named = "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS"
+    monkeypatch.setenv(named, "acme")
+    asked = []
+
+    class Provider:
+        def _handle_fork(self) -> None:
+            asked.append(os.environ.get(named))
+
+    class Own(sdk.AsksNoDetectorInChild, Provider):
+        pass
+
+    Own()._handle_fork()
+    assert asked == [None]
+    assert os.environ[named] == "acme"
 
 
 @pytest.mark.parametrize(
