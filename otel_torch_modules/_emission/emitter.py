@@ -19,7 +19,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from importlib.metadata import version
-from time import monotonic
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -30,6 +29,7 @@ from opentelemetry.trace import TraceFlags
 
 from otel_torch_modules import semconv
 from otel_torch_modules._emission import api_spans, sampling, sdk
+from otel_torch_modules._emission.clocks import monotonic
 from otel_torch_modules._emission.ids import (
     UrandomIdGenerator,
     chosen_generator,

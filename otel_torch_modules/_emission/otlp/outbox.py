@@ -10,7 +10,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, repeat
-from time import monotonic
 from typing import NamedTuple
 
 from opentelemetry.sdk.environment_variables import (
@@ -20,6 +19,7 @@ from opentelemetry.sdk.environment_variables import (
 
 from otel_torch_modules import semconv
 from otel_torch_modules._emission import sdk
+from otel_torch_modules._emission.clocks import monotonic
 from otel_torch_modules._emission.otlp.columns import ColumnsEncoder, EncodedBlock
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.otlp.request_exporter import (

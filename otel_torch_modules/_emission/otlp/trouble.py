@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from time import monotonic
 
+from otel_torch_modules._emission.clocks import monotonic
 from otel_torch_modules._emission.otlp.reply import Reply
 from otel_torch_modules._log import warn
 

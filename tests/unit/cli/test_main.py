@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -136,5 +135,5 @@ def test_the_demo_whose_training_leaves_no_traces(
         demo.run_demo(1, tmp_path, {})
     assert str(caught.value) == (
         f"the training ran, but {tmp_path}/demo.jsonl was not written; "
-        f"`{os.path.relpath(sys.executable)} -m otel_torch_modules doctor` may say why"
+        f"`{demo._python()} -m otel_torch_modules doctor` may say why"
     )
