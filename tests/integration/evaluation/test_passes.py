@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
 
 import otel_torch_modules
 from otel_torch_modules import Config
-from otel_torch_modules._recording.loop import evaluations
+from otel_torch_modules._recording.loop import evaluations, held_evaluations
 from otel_torch_modules.testing import capture_spans
 from tests.support.small_training import (
     BACKWARD,
@@ -129,7 +129,9 @@ def test_a_pause_ends_a_pass(
     assert outline(captured) == STEP + evaluation(2 * FORWARD) + evaluation(FORWARD)
 
 
-def test_a_pass_leaves_on_its_own(model: Net, sgd: torch.optim.SGD) -> None:
+def test_a_pass_leaves_on_its_own(
+    model: Net, sgd: torch.optim.SGD, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arrived = threading.Event()
 
     class Exporter(InMemorySpanExporter):
@@ -145,6 +147,8 @@ def test_a_pass_leaves_on_its_own(model: Net, sgd: torch.optim.SGD) -> None:
     with otel_torch_modules.trace(config=Config(), tracer_provider=provider):
         train(model, sgd)
         infer(model, 2)
+        for kind in (evaluations, held_evaluations):
+            monkeypatch.setattr(kind, "PAUSE", -1)
         assert arrived.wait(30)
         infer(model, 1)
     roots = [span for span in exporter.get_finished_spans() if span.name == "evaluate"]
