@@ -42,6 +42,7 @@ from otel_torch_modules._recording.torch_private.process_group import (
     process_groups,
     rank_and_world_size,
 )
+from otel_torch_modules._recording.torch_private.profiler import import_for_profiler
 from otel_torch_modules._recording.torch_private.version import is_unchecked
 from otel_torch_modules._records import Record
 from otel_torch_modules.config import Config
@@ -141,6 +142,7 @@ class Tracing:
         fork.watch(self)
         step_metrics.watch(self._engine.worker)
         skip_own_frames()
+        import_for_profiler()
         self._job_context.attach()
         self._recorder.install()
         self._hooks.install()

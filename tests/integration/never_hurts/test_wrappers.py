@@ -90,6 +90,24 @@ for _ in range(2):
     assert outlines(tmp_path) == 2 * [STEP_OF_PROGRAM]
 
 
+def test_nothing_is_imported_while_the_first_step_is_profiled(tmp_path: Path) -> None:
+    """The profiler reads names of what is gone by then, wherever another thread has put something else."""
+    source = """
+import sys
+from torch.profiler import profile
+
+ran = []
+sys.addaudithook(lambda event, arguments: ran.append(arguments) if event == "exec" else None)
+with profile(with_stack=True):
+    train(1)
+    imported = list(ran)
+print(imported)
+"""
+    ended = run(tmp_path, TRAIN + source, **ENABLED)
+    assert ended.stdout == "[]\n"
+    assert outlines(tmp_path) == [STEP_OF_PROGRAM]
+
+
 NAMES = ["Net", "Linear", "ReLU"]
 
 
