@@ -17,7 +17,7 @@ ran = []
 sys.addaudithook(lambda event, arguments: ran.append(arguments[0]) if event == "exec" else None)
 with profile(with_stack=True):
     torch.ones(1)
-print(sum("profiler" in code.co_filename for code in ran))
+print(sum("torch/profiler/" in code.co_filename for code in ran))
 """
 IMPORT = """
 from otel_torch_modules._recording.torch_private.profiler import import_for_profiler
