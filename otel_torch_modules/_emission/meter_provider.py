@@ -32,7 +32,7 @@ from otel_torch_modules._standard_variables import is_of_metrics, read_standard
 
 _LOGGER = logging.getLogger(__name__)
 
-_CLOSE_MS = 2_000  # for the last export; traces have had their time
+_CLOSE_S = 2.0  # for the last export; traces have had their time
 
 
 def is_asked_for() -> bool:
@@ -67,6 +67,7 @@ class LazyMeterProvider:
     def after_fork_in_child(self) -> None:
         """Make one anew when it is needed: the parent's exporters are the parent's."""
         self._ours: MeterProvider | None = None
+        self._readers: list[ExportingReader] = []
         self._asked = is_asked_for()
         self._chosen = OTEL_PYTHON_METER_PROVIDER in os.environ
 
@@ -103,6 +104,7 @@ class LazyMeterProvider:
         ]
         if not readers:
             return None
+        self._readers = [one for one in readers if isinstance(one, ExportingReader)]
         return _OwnMeterProvider(
             readers,
             self._resource(),
@@ -114,8 +116,10 @@ class LazyMeterProvider:
         """Export what there is and end the threads of a provider of ours."""
         ours, self._ours = self._ours, None
         if ours is not None:
+            for reader in self._readers:  # at once, for the SDK waits for one after the other
+                reader.begin_to_end(_CLOSE_S)
             try:
-                ours.shutdown(timeout_millis=_CLOSE_MS)
+                ours.shutdown(timeout_millis=1e3 * _CLOSE_S * (len(self._readers) + 1))
             except Exception as error:
                 if is_interruption(error):
                     raise

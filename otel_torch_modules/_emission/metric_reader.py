@@ -24,6 +24,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 
 from otel_torch_modules._emission import sdk
+from otel_torch_modules._emission.clocks import monotonic
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import warn
 from otel_torch_modules._own_thread import OwnThread
@@ -33,6 +34,7 @@ _LOGGER = logging.getLogger(__name__)
 _THREAD = "otel-torch-modules-metrics"
 _INTERVAL_MS = "60000"
 _TIMEOUT_MS = "30000"
+_BROKEN_OFF_S = 0.5
 _LONGEST_MS = 1e12  # locks wait no longer than some hundred years
 
 
@@ -76,8 +78,7 @@ class ExportingReader(MetricReader):
         with sdk.uninstrumented():
             result = self._exporter.export(metrics_data, timeout_millis=timeout_millis)
         failed = result is not MetricExportResult.SUCCESS
-        reason = getattr(self._exporter, "reason", "") or "the receiver does not take them"
-        self._heard(reason if failed else "")
+        self._heard(self._reason if failed else "")
 
     def _heard(self, trouble: str) -> None:
         """Say once that metrics are lost, and once that they are not any more."""
@@ -87,11 +88,25 @@ class ExportingReader(MetricReader):
             warn(_LOGGER, "Metrics of training are sent again")
         self._failed = bool(trouble)
 
+    def begin_to_end(self, timeout_s: float) -> None:
+        """Have the thread export once more and end: `shutdown` waits for it, until so long from now at most."""
+        self._deadline = monotonic() + timeout_s
+        self._ends.set()
+
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
         """Export once more, in the time that there is, and end the thread."""
-        self._ends.set()
-        self._thread.join(timeout_millis / 1e3)
-        self._exporter.shutdown(timeout_millis=0 if self._thread.is_alive() else timeout_millis)
+        if not self._ends.is_set():
+            self.begin_to_end(timeout_millis / 1e3)
+        self._thread.join(max(self._deadline - monotonic(), 0.0))
+        in_time = not self._thread.is_alive()
+        self._exporter.shutdown(timeout_millis=timeout_millis if in_time else 0)
+        self._thread.join(_BROKEN_OFF_S)
+        if self._thread.is_alive():
+            self._heard(self._reason)
+
+    @property
+    def _reason(self) -> str:
+        return getattr(self._exporter, "reason", "") or "the receiver does not take them"
 
 
 def _is_of_the_program(said: logging.LogRecord) -> bool:

@@ -60,7 +60,9 @@ class OtlpMetricExporter(MetricExporter):
     def reason(self) -> str:
         """Why the last metrics were not taken; empty where they were."""
         last = self._sender.trouble.last
-        return last.reason if last is not None else ""
+        if last is not None:
+            return last.reason
+        return self._sender.silence if self._sender.waits else ""
 
     def export(
         self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any

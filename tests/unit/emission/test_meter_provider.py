@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -112,6 +113,31 @@ def test_a_receiver_that_is_not_there_is_named_once_and_holds_nothing_up(
     assert done.stderr == (
         f"Metrics of training are not sent: nothing answers at 127.0.0.1:{port}\n"
     )
+
+
+@pytest.mark.parametrize("exporters", ["otlp,console", "console,otlp"])
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.parametrize("listens", [False, True], ids=["refused", "silent"])
+def test_a_receiver_that_takes_nothing_keeps_the_last_metrics_from_no_other(
+    run_program: Run, exporters: str, protocol: str, listens: bool
+) -> None:
+    with socket.socket() as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        if listens:
+            receiver.listen()
+        place = f"127.0.0.1:{receiver.getsockname()[1]}"
+        done = run_program(
+            TRAIN,
+            {
+                **TRACES,
+                "OTEL_METRICS_EXPORTER": exporters,
+                "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{place}",
+            },
+        )
+    assert done.returncode == 0
+    assert points(done.stdout)["torch.steps"] == [3]
+    assert [place in line for line in done.stderr.splitlines()] == [True]
 
 
 def test_a_forked_child_sends_nothing_of_its_parents_and_its_own_steps(run_program: Run) -> None:
