@@ -54,8 +54,8 @@ def made_by_compiler(module: nn.Module) -> bool:
 
 
 @cache  # finding them took a third of the time in which tracing is put on and taken off
-def _codes_of(module: ModuleType) -> tuple[CodeType, ...]:
-    return tuple(_defined_in(module))
+def _codes_of(module: ModuleType) -> list[CodeType]:
+    return list(_defined_in(module))
 
 
 def _defined_in(module: ModuleType) -> Iterator[CodeType]:

@@ -33,7 +33,7 @@ def take_off(functions: Sequence[Wrapped]) -> None:
 def _turn(functions: Iterable[tuple[str, Any, Any]]) -> None:
     """Have names that mean the first function of one of these pairs mean the second."""
     turned = [function for function in functions if function[1] is not None]
-    for names in _namespaces_with(tuple({name for name, _, _ in turned})):
+    for names in _namespaces_with([name for name, _, _ in turned]):
         for name, old, new in turned:
             if names.get(name) is old:
                 names[name] = new
@@ -44,7 +44,7 @@ def _turn(functions: Iterable[tuple[str, Any, Any]]) -> None:
                 main[name] = new
 
 
-def _namespaces_with(names: tuple[str, ...]) -> list[dict[str, Any]]:
+def _namespaces_with(names: list[str]) -> list[dict[str, Any]]:
     """Return what the modules define that have any of `names`.
 
     In a set these would be compared the other way round, by what another thread may add to a module meanwhile.
