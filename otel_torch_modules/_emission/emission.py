@@ -98,3 +98,4 @@ class Emission:
         say_last_words(self._deliveries, self._provider.exporters)
         if not in_time:
             self._provider.abort()
+            self._measurement.close()  # the worker may not come to it any more

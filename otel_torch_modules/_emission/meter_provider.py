@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping
 
 from opentelemetry import metrics
@@ -47,7 +48,7 @@ class _OwnMeterProvider(sdk.AsksNoDetectorInChild, MeterProvider):
 
 
 class LazyMeterProvider:
-    """A meter provider that is found, or made, when there is something to tell. For the worker's thread alone.
+    """A meter provider that is found, or made, when there is something to tell. All but `close` is the worker thread's.
 
     Args:
         resource: says what a provider of ours tells of.
@@ -68,6 +69,7 @@ class LazyMeterProvider:
         """Make one anew when it is needed: the parent's exporters are the parent's."""
         self._ours: MeterProvider | None = None
         self._readers: list[ExportingReader] = []
+        self._closing = threading.RLock()
         self._asked = is_asked_for()
         self._chosen = OTEL_PYTHON_METER_PROVIDER in os.environ
 
@@ -113,9 +115,11 @@ class LazyMeterProvider:
         )
 
     def close(self) -> None:
-        """Export what there is and end the threads of a provider of ours."""
-        ours, self._ours = self._ours, None
-        if ours is not None:
+        """Export what there is and end the threads of a provider of ours. Who comes second waits for the first."""
+        with self._closing:
+            ours, self._ours = self._ours, None
+            if ours is None:
+                return
             for reader in self._readers:  # at once, for the SDK waits for one after the other
                 reader.begin_to_end(_CLOSE_S)
             try:

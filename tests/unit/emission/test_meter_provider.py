@@ -115,11 +115,12 @@ def test_a_receiver_that_is_not_there_is_named_once_and_holds_nothing_up(
     )
 
 
-@pytest.mark.parametrize("exporters", ["otlp,console", "console,otlp"])
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 @pytest.mark.parametrize("listens", [False, True], ids=["refused", "silent"])
+@pytest.mark.parametrize("traces", ["otlp_file", "otlp"])
 def test_a_receiver_that_takes_nothing_keeps_the_last_metrics_from_no_other(
-    run_program: Run, exporters: str, protocol: str, listens: bool
+    run_program: Run, protocol: str, listens: bool, traces: str
 ) -> None:
     with socket.socket() as receiver:
         receiver.bind(("127.0.0.1", 0))
@@ -130,14 +131,18 @@ def test_a_receiver_that_takes_nothing_keeps_the_last_metrics_from_no_other(
             TRAIN,
             {
                 **TRACES,
-                "OTEL_METRICS_EXPORTER": exporters,
+                "OTEL_TRACES_EXPORTER": traces,
+                "OTEL_METRICS_EXPORTER": "otlp,console",
                 "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
                 "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{place}",
             },
         )
     assert done.returncode == 0
     assert points(done.stdout)["torch.steps"] == [3]
-    assert [place in line for line in done.stderr.splitlines()] == [True]
+    nothing = f"nothing answers at {place}"
+    *of_traces, of_metrics = done.stderr.splitlines()
+    assert of_metrics == f"Metrics of training are not sent: {nothing}"
+    assert [nothing in line for line in of_traces] == [True] * (traces == "otlp")
 
 
 def test_a_forked_child_sends_nothing_of_its_parents_and_its_own_steps(run_program: Run) -> None:
