@@ -11,7 +11,6 @@ from weakref import ref
 from torch import nn
 
 from otel_torch_modules._recording.loop.watched_parameters import WatchedParameters, trained
-from otel_torch_modules._recording.modules.module_tree import parameters_of
 from otel_torch_modules._recording.torch_private.compilation import dynamo_is_there
 from otel_torch_modules._recording.torch_private.tensors import torch_function_modes
 
@@ -42,9 +41,12 @@ class UnseenUpdates:
 
     def _watched(self) -> list[nn.Parameter]:
         there = [(place(), name) for place, name in self._places]
-        return trained(
-            [parameters_of(module).get(name) for module, name in there if module is not None]
-        )
+        return trained([_own(module).get(name) for module, name in there if module is not None])
+
+
+def _own(module: nn.Module) -> dict[str, nn.Parameter | None]:
+    """Return the parameters of `module` itself by their names."""
+    return vars(module).get("_parameters") or {}
 
 
 def _places(root: nn.Module) -> _Places:
@@ -52,7 +54,7 @@ def _places(root: nn.Module) -> _Places:
     found = [
         (one.grad is None, ref(module), name)
         for module in root.modules()
-        for name, held in parameters_of(module).items()
+        for name, held in _own(module).items()
         for one in trained([held])
     ]
     # What has no gradient may never have one.
