@@ -90,12 +90,16 @@ def test_what_is_written_of_several_is_what_is_written_of_each(
             rest = RecordSpans(spans, Decision(1, None), tracer(), SCOPE)
             repeated.append(Repeated(columns, rest, None))
     assert len(repeated) == count
-    together, alone = (Outbox(Kept(language), encoder, Deliveries()) for _ in range(2))
+    of_all, of_each = Kept(language), Kept(language)
+    together, alone = (Outbox(kept, encoder, Deliveries()) for kept in (of_all, of_each))
     together.put_repeated(repeated, 1)
     for one in repeated:
         alone.put_repeated([one], 1)
+    assert of_all.requests == of_each.requests  # what a request has no room for makes a new one
     assert together._encoded == alone._encoded
-    assert together._spans == alone._spans == sum(map(spans_of, repeated))
+    assert together._spans == alone._spans
+    written = sum(request.span_count for request in of_all.requests) + together._spans
+    assert written == sum(map(spans_of, repeated))
 
 
 def spans_of(one: Repeated) -> int:
