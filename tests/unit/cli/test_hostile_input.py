@@ -370,7 +370,7 @@ def test_no_word_of_the_command_line_reaches_the_terminal_as_it_is(word: str) ->
         ["view", "missing", "--step", word],
         ["view", "missing", "--depth", word],
         ["view", "missing", "--min-ms", word],
-        ["view", "missing", f"--{word}"],
+        ["view", "missing", f"--no-{word}"],  # `--h` asks for help
         ["stragglers", "missing", "--list", word],
     ):
         code, out, err = run(*arguments)
