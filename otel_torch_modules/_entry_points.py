@@ -107,9 +107,8 @@ class Use(Generic[_Made]):
         while self in _under_way:
             at_exit = not threading.main_thread().is_alive()
             patience_s = _PATIENCE_AT_EXIT_S if at_exit else _PATIENCE_S
-            if (
-                looks * _LOOK_S >= patience_s
-            ):  # not by the clock, which the program may have stopped
+            # Not by the clock, which the program may have stopped.
+            if looks * _LOOK_S >= patience_s:
                 _say(unusable(self._variable, self._name, TimeoutError("it does not come back")))
                 return None
             self._thread.join(_LOOK_S)

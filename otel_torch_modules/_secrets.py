@@ -28,9 +28,8 @@ _ATTRIBUTE = re.compile(rf"(?:{_WORDS})[^,=]*=", re.IGNORECASE)  # in a value to
 _NAME = r"[\w.-]*(?:token|passw|secret|api[._-]?key|authorization|cookie)[\w.-]*"
 _ASSIGNED = re.compile(rf"({_NAME}=)[^\s'\"]+", re.IGNORECASE)
 _HEADER = re.compile(rf"({_NAME}: )[^'\"]+", re.IGNORECASE)  # it may have blanks
-_PAIR = re.compile(
-    rf"({_NAME}['\"][:,] ?b?['\"])[^'\"]+", re.IGNORECASE
-)  # of a dictionary, a tuple
+# Of a dictionary, or a tuple.
+_PAIR = re.compile(rf"({_NAME}['\"][:,] ?b?['\"])[^'\"]+", re.IGNORECASE)
 _BEARER = re.compile(r"\b((?:Bearer|Basic) )[\w+/=.~-]{8,}", re.IGNORECASE)
 
 

@@ -37,7 +37,7 @@ class UnseenUpdates:
 
     def updated(self) -> bool:
         """Return whether they are other ones since."""
-        return not torch_function_modes() and self._parameters.changed(self._watched())
+        return self._parameters.changed(self._watched())
 
     def _watched(self) -> list[nn.Parameter]:
         there = [(place(), name) for place, name in self._places]

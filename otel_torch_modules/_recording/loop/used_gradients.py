@@ -14,7 +14,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from otel_torch_modules._recording.loop.watched_parameters import WatchedParameters, trained
-from otel_torch_modules._recording.torch_private.tensors import torch_function_modes
 
 _LOOKED_AT: Final = 32  # of an optimizer's parameters
 _WATCHED: Final = 4  # of these
@@ -39,7 +38,5 @@ class UsedGradients:
 
 
 def _watched(optimizer: Optimizer) -> list[nn.Parameter]:
-    if torch_function_modes():
-        return []
     held = chain.from_iterable([group["params"] for group in optimizer.param_groups])
     return trained(islice(held, _LOOKED_AT))[:_WATCHED]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from otel_torch_modules._recording.torch_private.tensors import versions_of
+from otel_torch_modules._recording.torch_private.tensors import torch_function_modes, versions_of
 
 
 class WatchedParameters:
@@ -31,5 +31,10 @@ class WatchedParameters:
 
 
 def trained(parameters: Iterable[object]) -> list[nn.Parameter]:
-    """Return those that are trained, but no subclasses: they may do anything where they are looked at."""
+    """Return those that are trained, but no subclasses: they may do anything where they are looked at.
+
+    None where the program's torch function modes would see that.
+    """
+    if torch_function_modes():
+        return []
     return [one for one in parameters if type(one) is nn.Parameter and one.requires_grad]
