@@ -6,6 +6,7 @@ A receiver answers in its own words, a path and the errors of a client's are the
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 from otel_torch_modules._interruption import suppressed
@@ -46,10 +47,16 @@ def _log(
         return
     with suppressed(Exception):
         text = _shown(message % arguments if arguments else message)
-        line = logger.makeRecord(logger.name, level, __file__, 0, "%s", (text,), None)
+        trace = None
         if error is not None:
-            line.exc_text = "\n".join(map(_shown, stack_trace(error).splitlines()))
-        undisturbed(lambda: logger.handle(line))
+            trace = "\n".join(map(_shown, stack_trace(error).splitlines()))
+        undisturbed(partial(_hand_out, logger, level, text, trace))
+
+
+def _hand_out(logger: logging.Logger, level: int, text: str, trace: str | None) -> None:
+    line = logger.makeRecord(logger.name, level, __file__, 0, "%s", (text,), None)
+    line.exc_text = trace
+    logger.handle(line)
 
 
 def _shown(text: str) -> str:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import ast
 import gc
+import linecache
 import logging
 import os
 import signal
 import sys
+import sysconfig
 import threading
 import weakref
 from bdb import BdbQuit
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from types import FunctionType, MethodType
+from pathlib import Path
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 import pytest
@@ -42,6 +45,8 @@ from tests.support.workers import make_worker
 SOON = 30.0  # s; reached only when something hangs
 # Who reads traces, and the examples, are programs of their own.
 ELSEWHERE = ("_reading", "_diagnosis", "_pictures", "cli", "examples")
+
+PYTHONS = sysconfig.get_paths()["stdlib"]
 
 # Python discards what is raised in a function of Python's that these call.
 DISCARDING = {
@@ -257,6 +262,71 @@ def test_nothing_of_ours_that_is_written_in_python_is_called_before_a_fork() -> 
         sys.setprofile(None)
     os.waitpid(child, 0)
     assert [name for name in called if name.startswith(str(PACKAGE))] == []
+
+
+def is_pythons(code: CodeType) -> bool:
+    return code.co_filename.startswith(PYTHONS) and "site-packages" not in code.co_filename
+
+
+def own_nodes(function: ast.AST) -> Iterator[ast.AST]:
+    """Yield what is in `function`, but for the functions that are made there."""
+    for node in ast.iter_child_nodes(function):
+        if not isinstance(node, (ast.FunctionDef, ast.Lambda)):
+            yield node
+            yield from own_nodes(node)
+
+
+def takes_errors_of_all_kinds(code: CodeType) -> bool:
+    """Return whether the function of `code` goes on after an exception of whatever type, or of the system."""
+    for function in ast.walk(ast.parse(Path(code.co_filename).read_text())):
+        if isinstance(function, ast.FunctionDef) and code.co_firstlineno in {
+            function.lineno,
+            *(decorator.lineno for decorator in function.decorator_list[:1]),
+        }:
+            return any(
+                isinstance(node, ast.ExceptHandler)
+                and not any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+                and (
+                    node.type is None
+                    or not {"Exception", "BaseException", "OSError"}.isdisjoint(
+                        name.id for name in ast.walk(node.type) if isinstance(name, ast.Name)
+                    )
+                )
+                for node in own_nodes(function)
+            )
+    return False  # a lambda, or what stands in a comprehension
+
+
+def test_what_we_call_of_pythons_own_takes_no_errors_of_all_kinds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    called: set[CodeType] = set()
+
+    def profile(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and is_pythons(frame.f_code):
+            caller = frame.f_back
+            while caller is not None and is_pythons(caller.f_code):
+                caller = caller.f_back
+            if caller is not None and caller.f_code.co_filename.startswith(str(PACKAGE)):
+                called.add(frame.f_code)
+
+    with capture_spans():
+        train(1)  # what is imported meanwhile is imported once
+        sys.setprofile(profile)
+        try:
+            train(3)
+            warn(logging.getLogger("otel_torch_modules.test"), "Something is wrong")
+            describe_error(LookupError("no such thing"), with_stacktrace=True)
+        finally:
+            sys.setprofile(None)
+    assert {"start", "isEnabledFor"} <= {code.co_name for code in called}
+    assert {code for code in called if takes_errors_of_all_kinds(code)} == set()
+
+
+def test_functions_of_pythons_that_take_errors_of_all_kinds_are_seen() -> None:
+    takers = logging.LogRecord.__init__, logging.Handler.handleError, linecache.updatecache
+    assert all(takes_errors_of_all_kinds(function.__code__) for function in takers)
+    assert not takes_errors_of_all_kinds(threading.Thread.start.__code__)
 
 
 class TimeIsUpError(Exception):
