@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
+from contextlib import ExitStack
 
 import torch
 from opentelemetry.trace import TracerProvider
@@ -63,6 +64,8 @@ class Tracing:
     """
 
     def __init__(self, config: Config, tracer_provider: TracerProvider | None) -> None:
+        self._hooked = ExitStack()
+        """Takes off each hook that is on, whatever comes of another."""
         self._recorder = Recorder(config)
         self._spending = (
             None if config.max_overhead is None else Spending(config.max_overhead, config.schedule)
@@ -94,7 +97,7 @@ class Tracing:
         self._causes = Causes(config.causes, self._recorder)
         self._says_tracing_time = "host" in config.causes
         self._device_events = _device_events(config)
-        self._losses = Losses(self._engine.worker.lose, self._unhook)
+        self._losses = Losses(self._engine.worker.lose, self._hooked.close)
         self._requests = (
             Requests(self._recorder, self._engine.worker.start, self._rank)
             if config.control
@@ -144,22 +147,26 @@ class Tracing:
         skip_own_frames()
         import_for_profiler()
         self._job_context.attach()
-        self._recorder.install()
-        self._hooks.install()
-        self._group_end.install()
-        self._causes.install()
-        if self._device_events is not None:
-            self._device_events.install()
-        if self._compiled_marks is not None:
-            self._compiled_marks.install()
+        for part in (
+            self._recorder,
+            self._hooks,
+            self._group_end,
+            self._causes,
+            self._device_events,
+            self._compiled_marks,
+        ):
+            if part is not None:
+                self._hooked.callback(part.uninstall)  # also what is half on where it fails
+                part.install()
 
     def stop(self) -> None:
-        """Take the hooks off, send what was recorded and end all threads."""
-        fork.unwatch(self)
-        self._unhook()
-        self._engine.stop(_STOP_TIMEOUT_S)
-        step_metrics.unwatch(self._engine.worker)
-        self._job_context.detach()
+        """Take the hooks off, send what was recorded and end all threads: each, whatever another raises."""
+        with ExitStack() as undo:
+            undo.callback(self._job_context.detach)
+            undo.callback(step_metrics.unwatch, self._engine.worker)
+            undo.callback(self._engine.stop, _STOP_TIMEOUT_S)
+            undo.callback(self._hooked.close)
+            undo.callback(fork.unwatch, self)
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's step: the parent sends it."""
@@ -169,16 +176,6 @@ class Tracing:
         self._causes.forget()
         if self._device_events is not None:
             self._device_events.forget()
-
-    def _unhook(self) -> None:
-        if self._device_events is not None:
-            self._device_events.uninstall()
-        if self._compiled_marks is not None:
-            self._compiled_marks.uninstall()
-        self._causes.uninstall()
-        self._group_end.uninstall()
-        self._hooks.uninstall()
-        self._recorder.uninstall()
 
     def _send_early(self) -> None:
         """The job says that it ends: it may be killed before the process does."""

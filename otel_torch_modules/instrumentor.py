@@ -42,6 +42,17 @@ class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc,valid-type
         """Return what must be installed: see `BaseInstrumentor`."""
         return ("torch >= 2.6",)
 
+    def uninstrument(self, **kwargs: Any) -> None:
+        """Take the hooks off and send what was recorded, up to 30 s; see `BaseInstrumentor`.
+
+        Also where a signal handler's exception, which comes out of here, cuts the sending short.
+        """
+        try:
+            super().uninstrument(**kwargs)
+        except BaseException:
+            super().uninstrument(**kwargs)  # nothing is on any more, and it has to know that
+            raise
+
     def step(self, index: int | None) -> AbstractContextManager[None]:
         """See :func:`otel_torch_modules.step`."""
         return nullcontext() if self._tracing is None else self._tracing.step(index)
@@ -75,14 +86,23 @@ class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc,valid-type
         with sdk_importable():
             from otel_torch_modules._tracing import Tracing
 
-        self._tracing = Tracing(config, tracer_provider)
-        self._tracing.start()
+        self._tracing = tracing = Tracing(config, tracer_provider)
+        try:
+            tracing.start()
+        except BaseException:
+            self._uninstrument()
+            raise
 
     def _uninstrument(self, **kwargs: Any) -> None:
         _until_torch.start = None
         tracing, self._tracing = self._tracing, None
         if tracing is not None:
-            tracing.stop()
+            try:
+                tracing.stop()
+            except Exception as error:  # what could be undone is
+                if is_interruption(error):
+                    raise
+                report(logger, "Tracing ended with an error of its own", error=error)
 
 
 def instrument_once() -> None:

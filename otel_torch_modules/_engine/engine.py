@@ -8,6 +8,7 @@ from typing import Protocol
 from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._engine.process_exit import AtExit
 from otel_torch_modules._engine.worker import Sender, Worker
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._records import Record
 
 EXIT_TIMEOUT_S = 4.5
@@ -75,15 +76,24 @@ class Engine:
         self.worker.start()
 
     def stop(self, timeout_s: float) -> bool:
-        """Send what there is, end all threads; return False where that took longer and was broken off."""
-        if not self._outlet.wait(timeout_s):
-            timeout_s = 0.0  # once is enough to wait
-        self._before_exit.unregister()
-        self._at_exit.unregister()
-        self._finish()
-        self._outlet.expect_end()
-        in_time = self.worker.stop(timeout_s)
-        self._outlet.end(in_time)
+        """Send what there is, end all threads; return False where that took longer and was broken off.
+
+        Threads end whatever is raised, at once where a signal handler raises it: who presses a key waits no more.
+        """
+        in_time = False
+        try:
+            if not self._outlet.wait(timeout_s):
+                timeout_s = 0.0  # once is enough to wait
+            self._before_exit.unregister()
+            self._at_exit.unregister()
+            self._finish()
+            self._outlet.expect_end()
+            in_time = self.worker.stop(timeout_s)
+        except BaseException as error:
+            in_time = self.worker.stop(0.0 if is_interruption(error) else timeout_s)
+            raise
+        finally:
+            self._outlet.end(in_time)
         return in_time
 
     def send_early(self) -> None:

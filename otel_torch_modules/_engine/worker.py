@@ -195,10 +195,10 @@ class Worker:
         with self._lock:
             self._stopped = True
             thread = self._thread
+        self._signals.put(None)
         fork.unwatch(self)
         if thread is None:
             return True
-        self._signals.put(None)
         self._broken_off = not self._wait(lambda: _is_busy(thread), timeout_s)
         return not self._broken_off
 

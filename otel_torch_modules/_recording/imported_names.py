@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from types import ModuleType
 from typing import Any
 
@@ -25,9 +26,10 @@ def put_on(functions: Sequence[Wrapped]) -> None:
 def take_off(functions: Sequence[Wrapped]) -> None:
     """Undo `put_on`."""
     back = [(wrapped.name, wrapped.wrapper, wrapped.original) for wrapped in functions]
-    for wrapped in reversed(functions):
-        wrapped.uninstall()
-    _turn(back)
+    with ExitStack() as undo:  # each of it, whatever another raises
+        undo.callback(_turn, back)
+        for wrapped in functions:
+            undo.callback(wrapped.uninstall)
 
 
 def _turn(functions: Iterable[tuple[str, Any, Any]]) -> None:

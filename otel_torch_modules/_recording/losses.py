@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Final
 
 from otel_torch_modules._interruption import is_interruption
@@ -11,6 +12,8 @@ from otel_torch_modules._log import report
 from otel_torch_modules._texts import error_type
 
 logger = logging.getLogger("otel_torch_modules")
+
+_LOST: Final = "A record is lost to an error of otel-torch-modules %s; tracing goes on"
 
 _MOST_IN_A_ROW: Final = 5
 """After so many records lost, and none whole between them, it is not a record that is odd."""
@@ -41,17 +44,19 @@ class Losses:
         if is_interruption(error):  # the program's: it hears of it
             return
         self.in_a_row += 1
-        self.say(
-            error, "A record is lost to an error of otel-torch-modules %s; tracing goes on", where
+        self.given_up = self.in_a_row >= _MOST_IN_A_ROW
+        with ExitStack() as each:  # whatever another raises, the last of them first
+            if self.given_up:
+                each.callback(self._say_that_it_stops)
+                each.callback(self._give_up)
+            each.callback(self.say, error, _LOST, where)
+
+    def _say_that_it_stops(self) -> None:
+        report(
+            logger,
+            "Tracing stops: %d records in a row were lost to errors of otel-torch-modules; training goes on",
+            _MOST_IN_A_ROW,
         )
-        if self.in_a_row >= _MOST_IN_A_ROW:
-            self.given_up = True
-            report(
-                logger,
-                "Tracing stops: %d records in a row were lost to errors of otel-torch-modules; training goes on",
-                _MOST_IN_A_ROW,
-            )
-            self._give_up()
 
     def say(self, error: BaseException, message: str, where: str = "") -> None:
         """Log `error`, one of ours, with its traceback, unless it has been."""

@@ -7,6 +7,7 @@ All ways to capture that torch has go through one method of the graph's class.
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from typing import Any
 from weakref import ref
 
@@ -43,8 +44,9 @@ class StreamCaptures:
 
     def uninstall(self) -> None:
         """Undo `install`."""
-        for wrapped in self._wrapped:
-            wrapped.uninstall()
+        with ExitStack() as undo:  # each, whatever another raises
+            for wrapped in self._wrapped:
+                undo.callback(wrapped.uninstall)
         self._graphs = []
 
     @property

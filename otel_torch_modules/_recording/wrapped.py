@@ -62,7 +62,8 @@ class Wrapped:
 
     def uninstall(self) -> None:
         """Undo `install`. Where somebody has wrapped the wrapper since, it stays and only passes calls on."""
-        for owner in self._owners:
-            if vars(owner).get(self.name) is self.wrapper:
-                setattr(owner, self.name, self.original)
+        if self.wrapper is not None:
+            for owner in self._owners:
+                if vars(owner).get(self.name) is self.wrapper:
+                    setattr(owner, self.name, self.original)
         self.wrapper = None

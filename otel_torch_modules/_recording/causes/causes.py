@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection
+from contextlib import ExitStack
 
 from otel_torch_modules._recording.causes.checkpoints import Checkpoints, Loop
 from otel_torch_modules._recording.causes.collectives import Collectives
@@ -67,8 +68,9 @@ class Causes:
 
     def uninstall(self) -> None:
         """Undo `install`."""
-        for watch in reversed(self._watching):
-            watch.uninstall()
+        with ExitStack() as undo:  # each, whatever another raises
+            for watch in self._watching:
+                undo.callback(watch.uninstall)
 
     def modules_open(self) -> None:
         """Take note that a step opens whose modules are recorded, while there is a process group."""

@@ -10,7 +10,6 @@ from time import perf_counter_ns as now
 from typing import Any, NamedTuple
 
 from otel_torch_modules._events import COMPILATION, Detail
-from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._recording.causes.happened import Happened
 from otel_torch_modules._recording.torch_private.compilation import (
     compilation_callbacks,
@@ -51,9 +50,9 @@ class Compilation:
         """Undo `install`."""
         handler, self._handler = self._handler, None
         if handler is not None:
-            with suppressed(ValueError):
+            if self._on_start in handler.start_callbacks:  # else Dynamo was reset
                 handler.remove_start_callback(self._on_start)
-            with suppressed(ValueError):
+            if self._on_end in handler.end_callbacks:
                 handler.remove_end_callback(self._on_end)
 
     def record_opens(self) -> None:

@@ -19,7 +19,6 @@ from time import perf_counter_ns as now
 from typing import Any, Final
 
 from otel_torch_modules._events import COLLECTION, Detail
-from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._recording.causes.happened import Happened
 
 SHORTEST = 1_000_000
@@ -82,7 +81,7 @@ class GarbageCollection:
     def uninstall(self) -> None:
         """Undo `install`."""
         for callback in reversed(self._callbacks):  # the last needs the one before it
-            with suppressed(ValueError):  # the program has cleared the list
+            if callback in gc.callbacks:  # else the program has cleared the list
                 gc.callbacks.remove(callback)
 
     def collect(self) -> None:

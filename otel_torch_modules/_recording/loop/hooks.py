@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from time import perf_counter_ns as now
 from typing import Any
 
@@ -64,11 +65,12 @@ class LoopHooks:
 
     def uninstall(self) -> None:
         """Undo `install`. A wrapper that somebody has wrapped since stays and only passes calls on."""
-        for handle in self._handles:
-            handle.remove()
+        with ExitStack() as undo:  # each, whatever another raises
+            for handle in self._handles:
+                undo.callback(handle.remove)
+            for wrapped in self._wrapped:
+                undo.callback(wrapped.uninstall)
         self._handles = []
-        for wrapped in self._wrapped:
-            wrapped.uninstall()
 
     def _guarded(
         self, hook: Callable[..., None], where: str, traced: Callable[[], None] | None = None

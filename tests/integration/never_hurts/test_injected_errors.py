@@ -30,6 +30,8 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 import otel_torch_modules
 from otel_torch_modules import TorchModuleInstrumentor
 from otel_torch_modules._recording.live_marks import live_marks
+from otel_torch_modules._recording.loop.steps import Steps
+from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._undisturbed import undisturbed
 from otel_torch_modules.testing import capture_spans
 
@@ -188,12 +190,23 @@ def called() -> frozenset[CodeType]:
     return frozenset(codes)
 
 
-class Fault:
-    """Raises in the place of a function, on the thread that made it, while it is `armed`."""
+def raise_on_purpose() -> None:
+    """Be an error of ours."""
+    raise InjectedError("on purpose")
 
-    def __init__(self, original: Callable[..., Any], strikes: Callable[[int], bool]) -> None:
+
+class Fault:
+    """Acts in the place of a function, on the thread that made it, while it is `armed`: it raises, or does nothing."""
+
+    def __init__(
+        self,
+        original: Callable[..., Any],
+        strikes: Callable[[int], bool],
+        act: Callable[[], None] = raise_on_purpose,
+    ) -> None:
         self._original = original
         self._strikes = strikes
+        self._act = act
         self._thread = threading.get_ident()
         self.armed = False
         self.struck = 0
@@ -205,16 +218,18 @@ class Fault:
                 self._calls += 1
                 if self._strikes(self._calls):
                     self.struck += 1
-                    raise InjectedError("on purpose")
+                    return self._act()
             return self._original(*arguments, **keywords)
 
         return faulty
 
 
 @contextmanager
-def injected(seam: Seam, strikes: Callable[[int], bool]) -> Iterator[Fault]:
+def injected(
+    seam: Seam, strikes: Callable[[int], bool], act: Callable[[], None] = raise_on_purpose
+) -> Iterator[Fault]:
     """Put a fault in the place of `seam`, wherever its name was imported to."""
-    fault = Fault(seam.function, strikes)
+    fault = Fault(seam.function, strikes, act)
     value = vars(seam.owner)[seam.name]
     places = [seam.owner]
     if isinstance(seam.owner, ModuleType):
@@ -335,6 +350,40 @@ def test_an_error_costs_the_record_that_it_strikes(
     room: str, occasion: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert [fault for seam in tried(room) for fault in faults_of(seam, occasion, caplog)] == []
+
+
+@cache
+def called_to_say() -> frozenset[CodeType]:
+    """Return the code of all that runs on the program's thread where something is said of an error."""
+    codes = set()
+    try:
+        raise InjectedError("on purpose")
+    except InjectedError as error:
+        losses = Losses(lambda _: None, lambda: None)
+        sys.setprofile(lambda frame, event, _: codes.add(frame.f_code))
+        losses.say(error, "It fails %s", "here")
+        sys.setprofile(None)
+    return frozenset(codes)
+
+
+def test_the_hooks_come_off_though_nobody_can_be_told() -> None:
+    opens = Seam(Steps, "root_opens")
+    says = [
+        seam for module in modules("") for seam in seams(module) if seam.code in called_to_say()
+    ]
+    assert {"suppressed.__init__", "_log.report", "_undisturbed.undisturbed"} <= set(map(str, says))
+    stay = []
+    every = OCCASIONS["every"]
+    for seam in (seam for seam in says if str(seam) not in GUARDS):
+        with injected(opens, every) as fault, injected(seam, every) as mute, capture_spans():
+            fault.armed = mute.armed = True
+            try:
+                assert Program().run(STEPS) == untraced()[0]
+            finally:
+                fault.armed = mute.armed = False
+            if nn.Module.__call__ is not PLAIN[0]:
+                stay.append(str(seam))
+    assert stay == []
 
 
 def test_all_that_runs_is_tried() -> None:
