@@ -46,13 +46,13 @@ class FileCollector:
     def __init__(self, channel: grpc.Channel, path: Path) -> None:
         self._export = channel.unary_unary(TRACES.method)
         self._path = path
-        self._read = 0  # bytes
+        self._read = 0  # bytes: the file grows, and only what is new is looked at
 
     def round_trip(self, request: bytes) -> Any:
         """Return what is in the file for an encoded request, with its spans in an order that does not depend on it."""
         self._export(request, timeout=_LIMIT_S)
         deadline = time.monotonic() + _LIMIT_S
-        while not (line := self._path.read_bytes()[self._read :]).endswith(b"\n"):
+        while not (line := self._unread()).endswith(b"\n"):
             assert time.monotonic() < deadline, "the collector has written nothing"
             time.sleep(0.005)
         self._read += len(line)
@@ -61,6 +61,11 @@ class FileCollector:
             for scope_spans in resource_spans["scopeSpans"]:
                 scope_spans["spans"].sort(key=json.dumps)
         return found
+
+    def _unread(self) -> bytes:
+        with self._path.open("rb") as file:
+            file.seek(self._read)
+            return file.read()
 
 
 @pytest.fixture(scope="module")
