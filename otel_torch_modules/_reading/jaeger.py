@@ -13,6 +13,7 @@ from otel_torch_modules import semconv
 from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.arrivals import Arrivals
 from otel_torch_modules._reading.damage import Damage
+from otel_torch_modules._reading.json_documents import documents
 from otel_torch_modules._reading.json_lines import JsonReader
 from otel_torch_modules._reading.query import Backend, Query
 from otel_torch_modules._reading.source_error import SourceError
@@ -39,9 +40,13 @@ def read_jaeger(url: str, query: Query, arrivals: Arrivals) -> Damage:
         parameters["query.operation_name"] = semconv.STALL
     reader = JsonReader(arrivals, damage)
     before = arrivals.count
-    documents = _documents(backend.get("/api/v3/traces", **parameters) or b"", backend)
+    answer = backend.get("/api/v3/traces", **parameters) or b""
+    try:
+        results = documents(answer.decode("utf-8", "replace"))
+    except ValueError as error:
+        raise SourceError(f"{backend.said} answers with what is no JSON") from error
     found: set[str] = set()
-    for number, document in enumerate(documents, 1):
+    for number, document in enumerate(results, 1):
         result = document.get("result") if isinstance(document, dict) else None
         found |= _trace_ids(result)
         reader.read(number, json.dumps(_of_run(result, query.run)).encode())
@@ -54,20 +59,6 @@ def read_jaeger(url: str, query: Query, arrivals: Arrivals) -> Damage:
     if len(found) >= query.limit:
         damage.limit = query.limit
     return damage
-
-
-def _documents(content: bytes, backend: Backend) -> list[Any]:
-    text = content.decode("utf-8", "replace").strip()
-    decoder, documents, at = json.JSONDecoder(), [], 0
-    while at < len(text):
-        try:
-            document, at = decoder.raw_decode(text, at)
-        except ValueError as error:
-            raise SourceError(f"{backend.said} answers with what is no JSON") from error
-        documents.append(document)
-        while at < len(text) and text[at].isspace():
-            at += 1
-    return documents
 
 
 def _trace_ids(result: Any) -> set[str]:
@@ -86,7 +77,9 @@ def _of_run(result: Any, run: str | None) -> Any:
     """Return what of a request is of a run: Jaeger's search knows attributes of spans only."""
     if run is None or not isinstance(result, dict):
         return result
-    of_resources = result.get("resourceSpans") or ()
+    of_resources = result.get("resourceSpans")
+    if not isinstance(of_resources, list):
+        return result
     return {"resourceSpans": [one for one in of_resources if _run_of(one) == run]}
 
 
@@ -102,7 +95,9 @@ def _run_of(of_resource: Any) -> Any:
 def _only_service(backend: Backend) -> str:
     answer = backend.get_json("/api/v3/services")
     names = answer.get("services") if isinstance(answer, dict) else None
-    known = sorted(str(name) for name in names or () if name != _ITSELF)
+    if not isinstance(names, list):
+        names = []
+    known = sorted(name for name in names if isinstance(name, str) and name != _ITSELF)
     if len(known) == 1:
         return known[0]
     if not known:

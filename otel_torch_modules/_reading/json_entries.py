@@ -16,6 +16,7 @@ from otel_torch_modules import semconv
 from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.arrivals import Arrivals, id_number
 from otel_torch_modules._reading.damage import Damage, MissingSpan
+from otel_torch_modules._reading.json_documents import loads
 from otel_torch_modules._trace import Remark
 
 STATUS_ERROR = 2
@@ -30,20 +31,6 @@ _START = re.compile(r'"startTimeUnixNano"\s*:\s*"?([0-9]{1,20})["\s,}]')
 
 class MalformedError(Exception):
     """This is not OTLP."""
-
-
-def loads(text: str | bytes) -> Any:
-    """Return what JSON says, whatever numbers it has: in a field that nobody reads a long one does no harm.
-
-    Raises:
-        ValueError: it is no JSON.
-    """
-    return json.loads(text, parse_int=_any_length)
-
-
-def _any_length(digits: str) -> float:
-    # Python refuses to read thousands of digits, but not as what is no whole number.
-    return int(digits) if _INTEGER.fullmatch(digits) else float(digits)
 
 
 def read_entries(number: int, line: bytes, arrivals: Arrivals, damage: Damage) -> None:

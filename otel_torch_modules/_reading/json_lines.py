@@ -14,12 +14,12 @@ import msgspec
 from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.arrivals import Arrivals, Columns, are_measures, id_number
 from otel_torch_modules._reading.damage import Damage
+from otel_torch_modules._reading.json_documents import loads
 from otel_torch_modules._reading.json_entries import (
     MalformedError,
     attributes_of,
     end_of,
     link_of,
-    loads,
     read_entries,
     resource_of,
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import urllib.error
 import urllib.parse
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 
 from otel_torch_modules import semconv
 from otel_torch_modules._printable import printable
+from otel_torch_modules._reading.json_documents import loads
 from otel_torch_modules._reading.progress import ReadingProgress, Unseen
 from otel_torch_modules._reading.source_error import SourceError
 
@@ -106,6 +106,6 @@ class Backend:
         """Return the server's answer, read as JSON; None where there is nothing."""
         content = self.get(path, **parameters)
         try:
-            return None if content is None else json.loads(content)
+            return None if content is None else loads(content)
         except ValueError as error:
             raise SourceError(f"{self.said} answers to {path} with what is no JSON") from error

@@ -72,10 +72,15 @@ def _quoted(text: str) -> str:
 
 def _ids(answer: Any) -> list[str]:
     traces = answer.get("traces") if isinstance(answer, dict) else None
-    found = [trace.get("traceID") for trace in traces or () if isinstance(trace, dict)]
+    if not isinstance(traces, list):
+        return []
+    found = [trace.get("traceID") for trace in traces if isinstance(trace, dict)]
     # Leading zeros are left out there.
     return [
         trace_id.rjust(32, "0")
         for trace_id in found
-        if isinstance(trace_id, str) and 0 < len(trace_id) <= 32 and trace_id.isalnum()
+        if isinstance(trace_id, str)
+        and 0 < len(trace_id) <= 32
+        and trace_id.isascii()
+        and trace_id.isalnum()
     ]

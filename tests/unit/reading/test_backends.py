@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.source_error import SourceError
@@ -202,6 +205,21 @@ SERVICES = "/api/v3/services"
         ),
         (
             "jaeger={url}",
+            {SERVICES: (200, b"[" * 100_000)},
+            f"answers to {SERVICES} with what is no JSON",
+        ),
+        (
+            "jaeger={url}",
+            {SERVICES: (200, b'{"services": ["a"]}'), "/api/v3/traces": (200, b"[" * 100_000)},
+            "answers with what is no JSON",
+        ),
+        (
+            "jaeger={url}",
+            {SERVICES: (200, b'{"services": 5}')},
+            "knows no service: nothing has been sent to it yet",
+        ),
+        (
+            "jaeger={url}",
             {SERVICES: (401, b"who\nare you")},
             f"answers 401 to {SERVICES}: who\\nare you",
         ),
@@ -229,6 +247,47 @@ def test_what_a_server_has_not_is_said(
     with pytest.raises(SourceError) as caught:
         Traces.read(source.format(url=server.url))
     assert str(caught.value) == f"{source.format(url=server.url)} {told}"
+
+
+NAMES = st.sampled_from(
+    [
+        *("services", "result", "resourceSpans", "resource", "attributes", "key", "value"),
+        *("stringValue", "scopeSpans", "spans", "traceId", "spanId", "traces", "traceID"),
+    ]
+)
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["train", "jaeger", "torch.distributed.run_id", "r1", "1" * 32, 10**30])
+)
+ANSWERS = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=20,
+).map(lambda answer: json.dumps(answer).encode())
+ODD = st.sampled_from(
+    [b"", b"[" * 100_000, b'{"a":' * 100_000, b"9" * 5_000, b"[1e999, NaN]", b'"\xff', b"{}{"]
+)
+
+
+@given(
+    st.sampled_from(["jaeger", "tempo"]),
+    st.dictionaries(
+        st.sampled_from([SERVICES, "/api/v3/traces", "/api/search", f"/api/traces/{'1' * 32}"]),
+        st.lists(ANSWERS, min_size=1, max_size=2).map(b" ".join) | ODD | st.binary(max_size=20),
+    ),
+    st.sampled_from([Query(), Query("train"), Query("train", run="r1")]),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_whatever_a_server_answers_is_read_or_refused_by_name(
+    server: Server, kind: str, answers: dict[str, bytes], query: Query
+) -> None:
+    server.answers = {path: (200, answer) for path, answer in answers.items()}
+    with suppress(SourceError):
+        Traces.read(f"{kind}={server.url}", query=query)
 
 
 @pytest.mark.parametrize("kind", ["jaeger", "tempo"])
