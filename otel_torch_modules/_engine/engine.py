@@ -98,11 +98,13 @@ class Engine:
 
     def send_early(self) -> None:
         """Send what has been put: the job says that it ends, and may be killed at once."""
-        in_time = self._outlet.wait(_EARLY_TIMEOUT_S) and self.worker.flush(_EARLY_TIMEOUT_S)
-        self._left_s = self._exit_timeout_s - (0.0 if in_time else _EARLY_TIMEOUT_S)
+        self._left_s = self._exit_timeout_s - _EARLY_TIMEOUT_S
+        if self._outlet.wait(_EARLY_TIMEOUT_S) and self.worker.flush(_EARLY_TIMEOUT_S):
+            self._left_s = self._exit_timeout_s
 
     def _hand_in(self) -> None:
         """Send what there is, before what the program has registered at exit: that may train, or end the process."""
         self._finish()
-        if not self.worker.flush(self._left_s):
-            self._left_s = 0.0  # nobody answers: once is enough to wait
+        left_s, self._left_s = self._left_s, 0.0  # nobody answers, or is waited for: once is enough
+        if self.worker.flush(left_s):
+            self._left_s = left_s

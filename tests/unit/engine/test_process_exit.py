@@ -103,6 +103,31 @@ def test_a_dead_collector_does_not_hold_a_program_up(
     assert "Spans were lost" not in done.stderr
 
 
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_who_interrupts_the_end_waits_no_more(
+    run_program: Run, dead_endpoint: str, protocol: str
+) -> None:
+    source = (
+        """
+import signal
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+"""
+        + STEPS.replace("Training()", "Training(exit_timeout_s=3600.0)")
+        + "signal.setitimer(signal.ITIMER_REAL, 0.5)  # at exit, which would wait for an hour"
+    )
+    done = run_program(
+        source,
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": dead_endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol},
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "KeyboardInterrupt" in done.stderr
+    assert "3 steps recorded, 0 sent" in done.stderr
+
+
 def test_no_signal_handler_is_installed(run_program: Run) -> None:
     source = (
         """
