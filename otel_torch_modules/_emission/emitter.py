@@ -1,14 +1,10 @@
 """Span tree -> finished spans -> the span processors of a tracer provider.
 
 Nothing here goes through ``tracer.start_span`` where the provider is the SDK's: the spans are over, their ids are
-known, and the sampler was asked once for the whole record. Finished spans are handed to ``on_end``; real ones are made
-where a processor has an ``on_start``, or where the program itself set attributes or events.
+known, and the sampler was asked once for the whole record.
 
 The root comes last, as where a program ends spans: what a process that is killed has sent of a step is then without
 the step's own span, and does not pass for the whole.
-
-No span may be lost on the way. A `BatchSpanProcessor` drops what its queue (2 048 spans by default) cannot
-hold, which is less than one step of a large model. So the provider is asked to export before that many are in it.
 
 Where a provider of ours does no more than export by OTLP, spans of ours are encoded here and go past its processors, at
 a small part of the cost; the program's own spans still go through them.
@@ -22,7 +18,6 @@ from importlib.metadata import version
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import TraceFlags
@@ -42,6 +37,7 @@ from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
 from otel_torch_modules._emission.provider import OwnTracerProvider
 from otel_torch_modules._emission.record_spans import RecordSpans, context_with_parent
 from otel_torch_modules._emission.services import ONE
+from otel_torch_modules._emission.through_processors import ThroughProcessors
 from otel_torch_modules._emission.tracers import tracer_of
 from otel_torch_modules._engine import fork
 from otel_torch_modules._engine.deliveries import Deliveries
@@ -51,9 +47,6 @@ from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.span import Span
 
 _LOGGER = logging.getLogger(__name__)
-
-_FLUSH_EVERY = 512  # spans; a quarter of a BatchSpanProcessor's queue and the whole of its batch
-_FLUSH_INTERVAL_S = 0.5
 
 
 class Emitter:
@@ -82,8 +75,7 @@ class Emitter:
         self._scope = InstrumentationScope(semconv.SCOPE_NAME, version("otel-torch-modules"), "")
         self._known_tracer: tuple[object, trace.Tracer] | None = None
         self._warned = False
-        self._unflushed = 0
-        self._flushed_at = clock()
+        self._processors = ThroughProcessors(resolve, clock)
         self._outboxes: tuple[Outbox, ...] = ()
         self._services = ONE
         self._gathering: Gathering | None = None
@@ -152,9 +144,9 @@ class Emitter:
             for outbox in outboxes:
                 outbox.put(batch)
         elif sdk.needs_started_spans(processors):
-            self._send_started(batch, context)
+            self._processors.send_started(batch, context)
         else:
-            self._send_finished(batch, context)
+            self._processors.send_finished(batch, context)
         return is_sampled
 
     def _send_by_api(
@@ -164,7 +156,7 @@ class Emitter:
         self._job.link(_heads(root))
         if context is None:
             context = context_with_parent(root)
-        api_spans.send(root, tracer, context, self._count_one)
+        api_spans.send(root, tracer, context, self._processors.make_room)
 
     def _gather(self, columns: SpanColumns, decision: sampling.Decision, tracer: Tracer) -> None:
         services = self._services
@@ -194,12 +186,11 @@ class Emitter:
         return not self._outboxes or any(outbox.ready for outbox in self._outboxes)
 
     def idle(self) -> None:
-        """Flush if spans wait since `_FLUSH_INTERVAL_S`; called often, with records coming or not."""
+        """Send what has waited for a while; called often, with records coming or not."""
         self._send_gathered()
         for outbox in answering_first(self._outboxes):
             outbox.idle()
-        if self._unflushed and self._clock() - self._flushed_at >= _FLUSH_INTERVAL_S:
-            self._flush_provider()
+        self._processors.idle()
 
     def flush(self) -> bool:
         """Try to send all that there is; return False where some of it has to be tried again."""
@@ -207,15 +198,8 @@ class Emitter:
             return True
         self._send_gathered()
         answered = [outbox.send() for outbox in answering_first(self._outboxes)]
-        self._flush_provider()
+        self._processors.flush()
         return all(answered)
-
-    def _flush_provider(self) -> None:
-        force_flush = getattr(self._resolve(), "force_flush", None)
-        if force_flush is not None:
-            force_flush()
-        self._unflushed = 0
-        self._flushed_at = self._clock()
 
     def _outboxes_to(
         self, exporters: tuple[RequestExporter, ...], tracer: Tracer
@@ -269,38 +253,6 @@ class Emitter:
         for span in nameless:
             if not span.span_id:
                 span.span_id = next(new_ids)
-
-    def _send_finished(self, batch: RecordSpans, context: Context) -> None:
-        on_end = batch.tracer.span_processor.on_end
-        for span in batch.root_last:
-            self._count_one()
-            if span.notes is None:
-                on_end(batch.finished(span))
-            else:
-                started = batch.start(span, context)
-                batch.end(span, started)
-
-    def _send_started(self, batch: RecordSpans, context: Context) -> None:
-        """Start and end real spans in the order in which a program would have."""
-        is_open: list[tuple[Span, SdkSpan]] = []
-        outermost = batch.context_around(context)
-        for span in batch.spans:
-            while is_open and is_open[-1][0] is not span.parent:
-                self._end(batch, *is_open.pop())
-            around = trace.set_span_in_context(is_open[-1][1], context) if is_open else outermost
-            is_open.append((span, batch.start(span, around)))
-        while is_open:
-            self._end(batch, *is_open.pop())
-
-    def _end(self, batch: RecordSpans, span: Span, started: SdkSpan) -> None:
-        self._count_one()
-        batch.end(span, started)
-
-    def _count_one(self) -> None:
-        """Make room for a span that is about to end."""
-        if self._unflushed >= _FLUSH_EVERY:
-            self._flush_provider()
-        self._unflushed += 1
 
 
 def _heads(tree: Span | SpanColumns) -> list[Span]:
