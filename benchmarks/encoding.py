@@ -62,14 +62,14 @@ def measure(enough: Enough) -> dict[str, list[float]]:
     def of_spans() -> list[bytes]:
         record = RecordSpans(spans, decision, tracer, scope)
         return [
-            encoder.request([encoder.encode(record, batch)], len(batch)).data for batch in batches
+            encoder.request(encoder.encode([(record, batch)]), len(batch)).data for batch in batches
         ]
 
     def of_columns() -> list[bytes]:
         heads = RecordSpans(columns.heads, decision, tracer, scope)
         blocks = [block for (block,) in columns_encoder.encode([columns], 1)]
         return [
-            encoder.request([encoder.encode(heads, columns.heads)], len(columns.heads)).data,
+            encoder.request(encoder.encode([(heads, columns.heads)]), len(columns.heads)).data,
             *(encoder.request([block.data], block.span_count).data for block in blocks),
         ]
 

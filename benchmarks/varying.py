@@ -83,7 +83,7 @@ class Sending:
             span.span_id = span_id
         shared = RecordSpans(spans, _DECISION, self._tracer, self._scope)
         for begin in range(0, len(spans), _BLOCK):
-            self._encoder.encode(shared, spans[begin : begin + _BLOCK])
+            self._encoder.encode([(shared, spans[begin : begin + _BLOCK])])
         self._tell(record, tree)
         tree.release()
 
@@ -91,7 +91,7 @@ class Sending:
         """Do it with one that is like another one before it."""
         columns.span_ids = generate_span_ids(self._ids, len(columns.starts))
         shared = RecordSpans(columns.heads, _DECISION, self._tracer, self._scope)
-        self._encoder.encode(shared, columns.heads)
+        self._encoder.encode([(shared, columns.heads)])
         for _ in self._columns.encode([columns], 1):
             pass
 

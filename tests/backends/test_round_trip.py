@@ -114,7 +114,7 @@ def test_spans_of_a_step_like_an_earlier_one(
     apart = RecordSpans([*columns.heads, *columns.spans_apart(ids)], decision, tracer(), SCOPE)
     columns.span_ids = ids
     blocks = ColumnsEncoder(encoder, 5).encode([columns], 1)
-    encoded = [encoder.encode(apart, apart.spans), *(block.data for (block,) in blocks)]
+    encoded = [*encoder.encode([(apart, apart.spans)]), *(block.data for (block,) in blocks)]
     spans = list(columns.tree().walk())
     for span, span_id in zip(spans, ids, strict=True):
         span.span_id = span_id

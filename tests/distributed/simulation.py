@@ -176,9 +176,8 @@ class SimulatedRank:
         scope = InstrumentationScope(semconv.SCOPE_NAME, version("otel-torch-modules"), "")
         root = self._assembler.assemble(record)
         spans = RecordSpans(list(root.walk()), Decision(record.trace_flags, None), tracer, scope)
-        return len(spans.spans), len(
-            SpanEncoder(tracer, scope, Protobuf()).encode(spans, spans.spans)
-        )
+        (encoded,) = SpanEncoder(tracer, scope, Protobuf()).encode([(spans, spans.spans)])
+        return len(spans.spans), len(encoded)
 
 
 class Sink(SpanProcessor):

@@ -137,8 +137,8 @@ def kept_templates(attributes: Mapping[str, Any]) -> list[Template]:
 
 
 def ours(encoder: SpanEncoder, record: RecordSpans) -> bytes:
-    encoded = encoder.encode(record, record.spans)
-    return encoder.request([encoded], len(record.spans)).data
+    encoded = encoder.encode([(record, record.spans)])
+    return encoder.request(encoded, len(record.spans)).data
 
 
 def standard(record: RecordSpans) -> ExportTraceServiceRequest:

@@ -88,13 +88,8 @@ class SpanEncoder:
             and limits.leave_attributes
         )
 
-    def encode(self, batch: RecordSpans, spans: Sequence[Span]) -> bytes:
-        """Return `spans`, all of `batch`, for `request`; the last comes last."""
-        (encoded,) = self.encode_all([(batch, spans)])
-        return encoded
-
-    def encode_all(self, records: Sequence[tuple[RecordSpans, Sequence[Span]]]) -> list[bytes]:
-        """Return what `encode` returns of each."""
+    def encode(self, records: Sequence[tuple[RecordSpans, Sequence[Span]]]) -> list[bytes]:
+        """Return for `request`, for each of `records`, its spans that stand beside it; the last comes last."""
         known, rest = [], []
         for batch, spans in records:
             others: list[Span] = []

@@ -158,7 +158,7 @@ class Outbox:
                 if start:
                     pause()
                 some = [spans[start : start + self.at_once] for spans in spans_of]
-                encoded = encoder.encode_all(list(zip(batches, some, strict=True)))
+                encoded = encoder.encode(list(zip(batches, some, strict=True)))
                 counts = map(len, some)
                 yield list(map(EncodedBlock, encoded, counts, repeat(part)))
 

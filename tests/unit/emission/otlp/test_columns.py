@@ -51,7 +51,7 @@ def check(columns: SpanColumns, encoder: ColumnsEncoder, ids: list[int], flags: 
     shared = RecordSpans([*columns.heads, *apart], Decision(flags, None), tracer(), SCOPE)
     encoded = [block.data for block in blocks]
     if apart:
-        encoded.append(around.encode(shared, apart))
+        encoded += around.encode([(shared, apart)])
     request = around.request(encoded, count + len(apart))
     spans = list(columns.tree().walk())
     for span, span_id in zip(spans, ids, strict=True):

@@ -57,7 +57,7 @@ def test_the_bytes_of_shared_places_are_the_standard_encoders(monkeypatch: Any) 
     record.spans = record.spans[1:]
     without_urls = InstrumentationScope("otel_torch_modules", "1.2.3")
     encoder = SpanEncoder(record.tracer, without_urls, Protobuf())
-    encoder.encode(record, record.spans)
+    encoder.encode([(record, record.spans)])
     assert (
         ours(encoder, record)
         == encode_spans(

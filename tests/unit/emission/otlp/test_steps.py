@@ -66,8 +66,8 @@ def templates(encoder: SpanEncoder, spans: list[Span]) -> int:
 
 def check(encoder: SpanEncoder, spans: list[Span], flags: int) -> None:
     record = RecordSpans(spans, Decision(flags, None), tracer(), SCOPE)
-    data = encoder.encode(record, record.spans)
-    found = parsed(encoder.language, encoder.request([data], len(record.spans)).data)
+    data = encoder.encode([(record, record.spans)])
+    found = parsed(encoder.language, encoder.request(data, len(record.spans)).data)
     assert by_id(found) == by_id(encode_spans([record.finished(span) for span in record.spans]))
 
 
