@@ -123,8 +123,7 @@ def local_collector() -> Iterator[Sink]:
         config.write_text(_CONFIG.format(grpc=grpc, health=health, metrics=metrics))
         with (
             Program(
-                # It gives way: it is not what is measured, and has a machine of its own where it matters.
-                ["nice", "-n", "19", program, "--config", str(config)],
+                [program, "--config", str(config)],
                 {},
                 f"http://127.0.0.1:{health}/",
                 Path(folder) / "collector.log",
