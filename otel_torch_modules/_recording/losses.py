@@ -44,9 +44,10 @@ class Losses:
         if is_interruption(error):  # the program's: it hears of it
             return
         self.in_a_row += 1
-        self.given_up = self.in_a_row >= _MOST_IN_A_ROW
+        gives_up = self.in_a_row >= _MOST_IN_A_ROW
+        self.given_up |= gives_up  # another thread may have
         with ExitStack() as each:  # whatever another raises, the last of them first
-            if self.given_up:
+            if gives_up:
                 each.callback(self._say_that_it_stops)
                 each.callback(self._give_up)
             each.callback(self.say, error, _LOST, where)
