@@ -29,7 +29,9 @@ steps_done = 0
 def sent() -> set[tuple[str, str]]:
     """Return the names of the rank spans in the file, with their steps."""
     found = set()
-    for line in Path(os.environ["OTEL_TORCH_MODULES_FILE"]).read_text().splitlines():
+    file = Path(os.environ["OTEL_TORCH_MODULES_FILE"])
+    text = file.read_text() if file.exists() else ""
+    for line in text.splitlines()[: text.count("\n")]:  # the last may be half written
         for resource_spans in json.loads(line)["resourceSpans"]:
             for span in resource_spans["scopeSpans"][0]["spans"]:
                 attributes = {entry["key"]: entry["value"] for entry in span["attributes"]}
