@@ -50,8 +50,7 @@ class Iterations:
         self._is_seen = False  # an optimizer's step has been
         self.looks_closer = True
         """Whether to be told of each backward."""
-        self.optimizer_compiled = False
-        """Dynamo has compiled an optimizer's step: of such steps no hook is told."""
+        self._optimizer_compiled = False
         self.by_forward = False
         """Each forward with its backward is a step: a loop without an optimizer of torch's."""
 
@@ -76,16 +75,22 @@ class Iterations:
         self.looks_closer = self._undone
         self.by_forward = False
 
+    def optimizer_is_compiled(self, step: OpenStep | None) -> None:
+        """Take note that Dynamo compiles an optimizer's step, now, in `step`: of such steps no hook is told."""
+        if not self._optimizer_compiled and step is not None:
+            self._unseen_updates.remember(step.root)
+        self._optimizer_compiled = True
+
     def backward_ended(self, step: OpenStep) -> None:
         """Take note of a backward in `step`; one that comes to what was before it says that it opened too late."""
-        if not self._is_seen:
+        if self._optimizer_compiled and not self._is_seen:
             self._unseen_updates.remember(step.root)
         if self._undone and step.reached_what_was_before:
             self._patience = sys.maxsize
 
     def left_out_root_opens(self, step: OpenStep) -> None:
         """Take note of a forward of the root of `step`, which is not recorded: else its backward is seen."""
-        if not self._is_seen:
+        if self._optimizer_compiled and not self._is_seen:
             self._unseen_updates.remember(step.root)
 
     def outgrows(self, step: OpenStep) -> bool:
@@ -124,7 +129,7 @@ class Iterations:
         """Return whether an optimizer has stepped since a backward of `step`, whose root is `module`, and no hook was
         told: it runs inside a compiled function.
         """
-        if self._is_seen or not self.optimizer_compiled:
+        if self._is_seen or not self._optimizer_compiled:
             return False  # what changes parameters then is the program itself, as in sharpness-aware minimization
         if not (_backwards(step) and self._unseen_updates.updated()):
             return False

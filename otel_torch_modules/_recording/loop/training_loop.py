@@ -82,7 +82,7 @@ class TrainingLoop:
 
     def optimizer_is_compiled(self) -> None:
         """Dynamo compiles an optimizer's step, which no hook tells of from now on."""
-        self._iterations.optimizer_compiled = True
+        self._iterations.optimizer_is_compiled(self.current.step)
 
     def optimizer_starts(self, optimizer: Optimizer, *_: Any) -> None:
         """Hook for `register_optimizer_step_pre_hook`."""

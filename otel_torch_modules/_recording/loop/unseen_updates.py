@@ -11,7 +11,6 @@ from weakref import ref
 from torch import nn
 
 from otel_torch_modules._recording.loop.watched_parameters import WatchedParameters, trained
-from otel_torch_modules._recording.torch_private.compilation import dynamo_is_there
 from otel_torch_modules._recording.torch_private.tensors import torch_function_modes
 
 _WATCHED: Final = 8  # parameters: one of them may be in no optimizer
@@ -20,7 +19,7 @@ _Places = list[tuple[ref[nn.Module], str]]
 
 
 class UnseenUpdates:
-    """Remembers how some of a module's parameters were, while Dynamo is there."""
+    """Remembers how some of a module's parameters were."""
 
     def __init__(self) -> None:
         self._root: ref[nn.Module] | None = None
@@ -29,7 +28,7 @@ class UnseenUpdates:
 
     def remember(self, root: nn.Module | None) -> None:
         """Take note of how the parameters of `root` are now."""
-        if root is None or torch_function_modes() or not dynamo_is_there():
+        if root is None or torch_function_modes():
             self._root, self._places = None, []
         elif self._root is None or self._root() is not root:
             self._root, self._places = ref(root), _places(root)
