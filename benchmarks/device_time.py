@@ -102,9 +102,8 @@ def step_ns(
             found[on].append(thread_time_ns() - start)
 
     found: Found = {False: [], True: []}
-    vars(current_step)["accelerator"] = lambda: torch.device(
-        "meta"
-    )  # else nothing is asked of events
+    # Else nothing is asked of events.
+    vars(current_step)["accelerator"] = lambda: torch.device("meta")
     gc.collect()
     gc.disable()
     with recording_into(stamping.submit, device_events=stamping) as steps:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from types import ModuleType
 from typing import Any
 
-from otel_torch_modules._recording.wrapped import Wrapped
+from otel_torch_modules._recording.wrapped import Wrapped, uninstall_all
 
 
 def put_on(functions: Sequence[Wrapped]) -> None:
@@ -26,10 +25,10 @@ def put_on(functions: Sequence[Wrapped]) -> None:
 def take_off(functions: Sequence[Wrapped]) -> None:
     """Undo `put_on`."""
     back = [(wrapped.name, wrapped.wrapper, wrapped.original) for wrapped in functions]
-    with ExitStack() as undo:  # each of it, whatever another raises
-        undo.callback(_turn, back)
-        for wrapped in functions:
-            undo.callback(wrapped.uninstall)
+    try:
+        uninstall_all(functions)
+    finally:
+        _turn(back)
 
 
 def _turn(functions: Iterable[tuple[str, Any, Any]]) -> None:

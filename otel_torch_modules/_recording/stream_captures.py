@@ -7,12 +7,11 @@ All ways to capture that torch has go through one method of the graph's class.
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
 from typing import Any
 from weakref import ref
 
 from otel_torch_modules._recording.torch_private.devices import graph_classes
-from otel_torch_modules._recording.wrapped import Function, Wrapped
+from otel_torch_modules._recording.wrapped import Function, Wrapped, uninstall_all
 
 
 class StreamCaptures:
@@ -44,9 +43,7 @@ class StreamCaptures:
 
     def uninstall(self) -> None:
         """Undo `install`."""
-        with ExitStack() as undo:  # each, whatever another raises
-            for wrapped in self._wrapped:
-                undo.callback(wrapped.uninstall)
+        uninstall_all(self._wrapped)
         self._graphs = []
 
     @property

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from functools import wraps
-from typing import Any
+from typing import Any, Protocol
 
 Function = Callable[..., Any]
 
@@ -67,3 +68,17 @@ class Wrapped:
                 if vars(owner).get(self.name) is self.wrapper:
                     setattr(owner, self.name, self.original)
         self.wrapper = None
+
+
+class Installed(Protocol):
+    """What is put on and taken off."""
+
+    def uninstall(self) -> None:
+        """Take it off."""
+
+
+def uninstall_all(parts: Iterable[Installed]) -> None:
+    """Take each of `parts` off, the last first, whatever another raises."""
+    with ExitStack() as undo:
+        for part in parts:
+            undo.callback(part.uninstall)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection
-from contextlib import ExitStack
 
 from otel_torch_modules._recording.causes.checkpoints import Checkpoints, Loop
 from otel_torch_modules._recording.causes.collectives import Collectives
@@ -16,6 +15,7 @@ from otel_torch_modules._recording.causes.host import HOST
 from otel_torch_modules._recording.causes.loop_calls import LoopCalls
 from otel_torch_modules._recording.causes.measures import Measure, Measures
 from otel_torch_modules._recording.recorder import Recorder
+from otel_torch_modules._recording.wrapped import uninstall_all
 from otel_torch_modules._records import Record
 
 _Watch = Compilation | GarbageCollection | Checkpoints | Collectives | LoopCalls
@@ -68,9 +68,7 @@ class Causes:
 
     def uninstall(self) -> None:
         """Undo `install`."""
-        with ExitStack() as undo:  # each, whatever another raises
-            for watch in self._watching:
-                undo.callback(watch.uninstall)
+        uninstall_all(self._watching)
 
     def modules_open(self) -> None:
         """Take note that a step opens whose modules are recorded, while there is a process group."""

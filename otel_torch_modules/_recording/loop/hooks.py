@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from otel_torch_modules._recording.loop.training_loop import TrainingLoop
 from otel_torch_modules._recording.torch_private.compilation import compiler, told_by_dynamo
 from otel_torch_modules._recording.torch_private.loop import LOADER_ITERATOR
-from otel_torch_modules._recording.wrapped import Function, Wrapped
+from otel_torch_modules._recording.wrapped import Function, Wrapped, uninstall_all
 
 
 class LoopHooks:
@@ -68,8 +68,7 @@ class LoopHooks:
         with ExitStack() as undo:  # each, whatever another raises
             for handle in self._handles:
                 undo.callback(handle.remove)
-            for wrapped in self._wrapped:
-                undo.callback(wrapped.uninstall)
+            undo.callback(uninstall_all, self._wrapped)
         self._handles = []
 
     def _guarded(
