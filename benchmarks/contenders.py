@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from torch import nn
 from torch.distributed._tools.mod_tracker import ModTracker
 from torch.nn.modules.module import (
@@ -226,11 +225,10 @@ def tracked_spans() -> Iterator[Run]:
 
 
 @contextmanager
-def tracked_spans_exporting() -> Iterator[Run]:
-    """The same with the SDK's standard exporter; its queue is large enough not to drop any."""
+def tracked_spans_exporting(exporter: Callable[[], SpanExporter]) -> Iterator[Run]:
+    """The same with one of the SDK's exporters; the queue is large enough not to drop any."""
     provider = TracerProvider(shutdown_on_exit=False)
-    exporter = OTLPSpanExporter(insecure=True)
-    provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=1_000_000))
+    provider.add_span_processor(BatchSpanProcessor(exporter(), max_queue_size=1_000_000))
     with _tracked_spans(provider) as run:
         yield run
     provider.shutdown()

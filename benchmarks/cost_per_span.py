@@ -1,10 +1,11 @@
-"""CPU time of the process for each span, everything included: hooks, assembly, encoding, export by gRPC.
+"""CPU time of the process for each span, everything included: hooks, assembly, encoding, export.
 
     python -m benchmarks.cost_per_span [--quick]
 
 Tracing is on all the time, and of a model's steps every third is recorded, as the schedule has it. What it takes more
 of the training thread's processor time than the one before it, and the one after it, where it is handed over, is added
-to what all other threads take until its spans are at the collector: the worker's and gRPC's. So what is compared lies
+to what all other threads take until its spans are at the collector: the worker's and gRPC's, or the worker's until they
+are in the file of a quick run. So what is compared lies
 next to each other; what a step that is left out takes more than an untraced one is not in it: see `step_time`.
 
 All is told at the pace at which steps that are left out take as long as in the median. Models of several sizes take
@@ -25,7 +26,7 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.collector import Sink, local_collector
+from benchmarks.collector import Sink, destination
 from benchmarks.enough import LONGER_THAN_A_TABLE_S, Enough
 from benchmarks.figures import Figure, Row, median, ratio_of_medians
 from benchmarks.machine import old_objects_set_aside
@@ -114,7 +115,7 @@ def by_size(sink: Sink, enough: Enough) -> Found:
     for model in models:
         turns.take(model, _WARM_UP)
     with old_objects_set_aside():
-        for _ in enough.rounds(lambda: _rows(found)):
+        for _ in enough.rounds(lambda: _rows(found, sink.fate)):
             for model in random.sample(list(models), len(models)):
                 found[model.spans].append(turns.take(model, models[model]))
     instrumentor.uninstrument()
@@ -128,8 +129,8 @@ def _flat(figures: Iterable[Sequence[float]]) -> Figure:
 
 def all_threads(enough: Enough) -> list[Row]:
     """Compare the sizes of steps."""
-    with local_collector() as sink:
-        return _rows(by_size(sink, enough))
+    with destination(enough) as sink:
+        return _rows(by_size(sink, enough), sink.fate)
 
 
 COMPARISONS = (all_threads,)
@@ -141,10 +142,15 @@ def _span_us(taken: Sequence[Taken], spans: int) -> list[float]:
     return [each.added * pace / each.left_out / spans / 1e3 for each in taken]
 
 
-def _rows(found: Found) -> list[Row]:
+def _rows(found: Found, fate: str) -> list[Row]:
     us = {size: _span_us(taken, size) for size, taken in found.items()}
     each = [
-        Row(f"CPU time of a span, everything, {size} spans a step", _BAR_US, "µs", median(figures))
+        Row(
+            f"CPU time of a span that is {fate}, {size} spans a step",
+            _BAR_US,
+            "µs",
+            median(figures),
+        )
         for size, figures in us.items()
     ]
     return [

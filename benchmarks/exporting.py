@@ -4,20 +4,22 @@
 
 The same model and the same way of measuring as in `overhead.py`, but blocks are longer, and steps follow each other
 without a pause: while a block is timed its own spans and those of the steps before it are assembled, encoded and
-sent. How many were sent is asked of the collector when the block begins and when it ends; if the worker fell behind,
-or what is sent waited for the end of the block, the share says so. After each block all its spans must have arrived.
+sent, to a collector or, in a quick run, to a file. How many have arrived is asked when the block begins and when it
+ends; if the worker fell behind, or what is sent waited for the end of the block, the share says so. After each block
+all its spans must have arrived.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from statistics import median
 
 import torch
 
 from benchmarks import contenders
-from benchmarks.collector import Sink, local_collector
+from benchmarks.collector import Sink, destination
 from benchmarks.contenders import Contender, Run, Step
 from benchmarks.enough import Enough
 from benchmarks.figures import Row
@@ -100,7 +102,7 @@ def overheads(
     compared = {OURS: ours, **others}
     exporting = {name: each for name, each in compared.items() if isinstance(each, Sent)}
     train = training_step(Toy(), torch.randn(2, 4, 8))
-    rounds = enough.until_known(lambda found: _rows(per_call(found)))
+    rounds = enough.until_known(lambda found: _rows(per_call(found), sink.fate))
     found = compare(compared, train, rounds, _SHORT, _BLOCKS, clock=undisturbed_ns)
     # And what takes time beside modules: stretches between, the more the more else runs; collections of garbage.
     if not all(1 <= arrived / _SPANS_OF_A_STEP < _MORE for arrived in ours.of_a_step):
@@ -118,7 +120,11 @@ def _profilers(sink: Sink) -> Mapping[str, Contender]:
 def _emitting(sink: Sink) -> Mapping[str, Contender]:
     return {
         _WRITING: contenders.torch_profiler_writing,
-        _SPANS: Sent(contenders.tracked_spans_exporting, sink, _BLOCKS[_SPANS]),
+        _SPANS: Sent(
+            partial(contenders.tracked_spans_exporting, sink.standard_exporter),
+            sink,
+            _BLOCKS[_SPANS],
+        ),
     }
 
 
@@ -136,15 +142,15 @@ COMPARISONS = (profilers, emitting)
 
 
 def _measured(others: Callable[[Sink], Mapping[str, Contender]], enough: Enough) -> list[Row]:
-    with local_collector() as sink:
+    with destination(enough) as sink:
         found, meanwhile = overheads(others(sink), sink, enough)
-    return _rows(found, f"; {meanwhile[OURS]:.0%} of ours sent meanwhile")
+    return _rows(found, sink.fate, f"; {meanwhile[OURS]:.0%} of ours meanwhile")
 
 
-def _rows(found: Overheads, more: str = "") -> list[Row]:
+def _rows(found: Overheads, fate: str, more: str = "") -> list[Row]:
     return [
         Row(
-            f"everything, export going on, per module call, against {name}",
+            f"everything, spans being {fate}, per module call, against {name}",
             _BARS[name],
             "x",
             figure,
@@ -158,7 +164,7 @@ def main() -> None:
     """Print the comparison."""
     enough = asked_for(__doc__)
     use_one_thread()
-    with local_collector() as sink:
+    with destination(enough) as sink:
         for others in (_profilers, _emitting):
             found, meanwhile = overheads(others(sink), sink, enough)
             report("forward and backward", found, OURS)

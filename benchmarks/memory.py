@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import torch
 
-from benchmarks.collector import local_collector
+from benchmarks.collector import destination
 from benchmarks.enough import LONGER_THAN_A_TABLE_S, Enough
 from benchmarks.figures import Row, exact, median
 from benchmarks.part import print_rows
@@ -59,7 +59,7 @@ def of_a_long_run(enough: Enough) -> list[Row]:
                 train()
         send_all()
 
-    with local_collector() as sink:
+    with destination(enough) as sink:
         tracemalloc.start()
         instrumentor.instrument(config=Config(stall_timeout=LONGER_THAN_A_TABLE_S))
         hundred_steps(0)

@@ -63,7 +63,7 @@ def longest_gap_until_sent_ms(sink: Sink, spans: int) -> float:
     return max(gaps)
 
 
-def stall(fate: str, bar_ms: int, sink: Sink, enough: Enough) -> list[Row]:
+def stall(bar_ms: int, sink: Sink, enough: Enough) -> list[Row]:
     """Return the row of what steps stall this thread by, and beside it what the machine does without tracing."""
     train = training_step(Toy(_BLOCKS), torch.randn(2, 4, 8))
     traced: list[float] = []
@@ -75,7 +75,7 @@ def stall(fate: str, bar_ms: int, sink: Sink, enough: Enough) -> list[Row]:
         return longest_gap_until_sent_ms(sink, arrived + _SPANS)
 
     def rows(more: str = "") -> list[Row]:
-        what = f"longest stall of the training thread while 10 000 spans are {fate}"
+        what = f"longest stall of the training thread while 10 000 spans are {sink.fate}"
         note = f"worst {max(traced):.1f}{more}"
         return [Row(what, bar_ms, "ms", median(traced), added=True, note=note)]
 
@@ -104,13 +104,13 @@ def _full_collections() -> int:
 def exporting(enough: Enough) -> list[Row]:
     """Look at the clock while spans go to a collector."""
     with local_collector() as sink:
-        return stall("exported", _BAR_MS, sink, enough)
+        return stall(_BAR_MS, sink, enough)
 
 
 def writing(enough: Enough) -> list[Row]:
     """Look at the clock while spans go to a file."""
     with local_file() as file:
-        return stall("written to a file", _FILE_BAR_MS, file, enough)
+        return stall(_FILE_BAR_MS, file, enough)
 
 
 COMPARISONS = (exporting, writing)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from benchmarks import contenders
-from benchmarks.collector import ProgramMissingError, local_collector
+from benchmarks.collector import ProgramMissingError, destination, local_collector
 from benchmarks.contenders import Contender, Step
 from benchmarks.enough import Enough
 from benchmarks.figures import Figure, Row
@@ -65,14 +65,14 @@ def phases_only(enough: Enough) -> list[Row]:
 
 def middle(enough: Enough) -> list[Row]:
     """Compare a step with few calls, of the thread's own time; the note says what that is on the clock."""
-    with local_collector():
+    with destination(enough) as sink:
         compared, train = contenders.exporting_a_loop, middle_step()
         note = " of the thread's own time"
         if enough.thorough:
             note += f"; on the clock {ratio(_pairs(compared, train, _few, _MIDDLE)[_TRACED])}"
 
         def rows(found: Found) -> list[Row]:
-            what = "two encoder layers of width 64, recorded and exported, against no tracing"
+            what = f"two encoder layers of width 64, recorded and {sink.fate}, against no tracing"
             return [_row(what, 1.02, found, note)]
 
         rounds = enough.until_known(rows)
@@ -82,12 +82,13 @@ def middle(enough: Enough) -> list[Row]:
 def large(enough: Enough) -> list[Row]:
     """Compare the demo's step."""
 
-    def rows(found: Found) -> list[Row]:
-        what = "a step of the demo GPT, recorded and exported, against no tracing"
-        return [_row(what, 1.01, found)]
+    with destination(enough) as sink:
 
-    train, rounds = _large_step(), enough.until_known(rows)
-    with local_collector():
+        def rows(found: Found) -> list[Row]:
+            what = f"a step of the demo GPT, recorded and {sink.fate}, against no tracing"
+            return [_row(what, 1.01, found)]
+
+        train, rounds = _large_step(), enough.until_known(rows)
         return rows(_pairs(contenders.exporting_a_loop, train, rounds, _LARGE))
 
 
