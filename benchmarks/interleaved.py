@@ -16,7 +16,7 @@ from time import thread_time_ns
 
 from benchmarks.contenders import Contender, Run, Step, nothing
 from benchmarks.figures import Figure, median
-from benchmarks.machine import old_objects_set_aside
+from benchmarks.machine import old_objects_set_aside, set_aside_what_stays
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,9 @@ def compare(
 ) -> Found:
     """Return what each contender took, once a round.
 
-    The garbage collector is on, as it is in programs, but for what was there after the first round: each contender pays
-    for the objects that it makes itself, and none for torch's hundreds of thousands.
+    The garbage collector is on, as it is in programs, but for what was there after the first round and what another
+    contender has left: each pays for the objects that it makes itself, and none for torch's hundreds of thousands, nor
+    for the thousands that ModTracker leaves behind in each step.
 
     Args:
         contenders: by name.
@@ -122,6 +123,7 @@ def compare(
         for name in order:
             with contenders[name]() as run:
                 own = timed_ns(run, train, (sizes or {}).get(name, size), clock)
+            set_aside_what_stays()
             after = untraced()
             found[name].append(Paired(own, (before + after) / 2))
             before = after

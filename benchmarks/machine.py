@@ -74,10 +74,15 @@ def undisturbed_ns() -> int:
 @contextmanager
 def old_objects_set_aside() -> Iterator[None]:
     """Have the garbage collector look in the block at what is made in it, and at nothing that was there before."""
-    gc.collect()
-    gc.freeze()
+    set_aside_what_stays()
     yield
     gc.unfreeze()
+
+
+def set_aside_what_stays() -> None:
+    """Have the garbage collector no longer look at what there is now and is no garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def processor_ns(work: Callable[[], object]) -> int:
