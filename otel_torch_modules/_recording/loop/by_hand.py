@@ -40,10 +40,6 @@ class StepsByHand:
         self._losses = losses
         self._open_step = open_step
 
-    def step(self, index: int | None) -> AbstractContextManager[None]:
-        """Make what happens inside one step."""
-        return _StepByHand(self, index)
-
     def open(self, index: int | None) -> None:
         """Begin the step."""
         if self._losses.given_up:
@@ -71,7 +67,8 @@ class StepsByHand:
             step = current.step
             if step is not None:
                 step.record.failed = step.record.failed or failed
-                step.record.optimizer_compiled = self._iterations.was_updated(step, step.root)
+                if self._iterations.looks_for_updates:
+                    step.record.optimizer_compiled = self._iterations.was_updated(step, step.root)
             current.end = start
             current.hand_over()
         except BaseException:
@@ -82,8 +79,13 @@ class StepsByHand:
                 self._spending.spend(now() - start)
 
 
-class _StepByHand(AbstractContextManager[None]):
-    """Not a generator: that costs as much as the opening of a step that is left out."""
+class StepByHand(AbstractContextManager[None]):
+    """Makes what happens inside one step. No generator: that costs as much as the opening of a step that is left out.
+
+    Args:
+        steps: opens and ends it.
+        index: its number; None for the next.
+    """
 
     def __init__(self, steps: StepsByHand, index: int | None) -> None:
         self._steps = steps

@@ -48,9 +48,10 @@ class Iterations:
         self._has_told_of_updates = False
         self._has_told_of_none = False
         self._is_seen = False  # an optimizer's step has been
-        self.looks_closer = True
+        self.looks_closer = False
         """Whether to be told of each backward."""
-        self._optimizer_compiled = False
+        self.looks_for_updates = False
+        """Whether an optimizer may change parameters and no hook tell: one was compiled, and none is seen."""
         self.by_forward = False
         """Each forward with its backward is a step: a loop without an optimizer of torch's."""
 
@@ -72,26 +73,31 @@ class Iterations:
             known.stepped(optimizer, root)
         self._used_gradients.remember(optimizer)
         self._is_seen = True
+        self.looks_for_updates = False
         self.looks_closer = self._undone
         self.by_forward = False
 
     def optimizer_is_compiled(self, step: OpenStep | None) -> None:
         """Take note that Dynamo compiles an optimizer's step, now, in `step`: of such steps no hook is told."""
-        if not self._optimizer_compiled and step is not None:
+        if self._is_seen or self.looks_for_updates:
+            return  # what changes parameters else is the program itself, as in sharpness-aware minimization
+        if step is not None:
             self._unseen_updates.remember(step.root)
-        self._optimizer_compiled = True
+        self.looks_for_updates = self.looks_closer = True
 
     def backward_ended(self, step: OpenStep) -> None:
         """Take note of a backward in `step`; one that comes to what was before it says that it opened too late."""
-        if self._optimizer_compiled and not self._is_seen:
+        if self.looks_for_updates:
             self._unseen_updates.remember(step.root)
         if self._undone and step.reached_what_was_before:
             self._patience = sys.maxsize
 
     def left_out_root_opens(self, step: OpenStep) -> None:
-        """Take note of a forward of the root of `step`, which is not recorded: else its backward is seen."""
-        if self._optimizer_compiled and not self._is_seen:
-            self._unseen_updates.remember(step.root)
+        """Take note of a forward of the root of `step`, which is not recorded: else its backward is seen.
+
+        To be told where `looks_for_updates`.
+        """
+        self._unseen_updates.remember(step.root)
 
     def outgrows(self, step: OpenStep) -> bool:
         """Return whether `step` has more micro-batches than the last ones had."""
@@ -129,9 +135,7 @@ class Iterations:
         """Return whether an optimizer has stepped since a backward of `step`, whose root is `module`, and no hook was
         told: it runs inside a compiled function.
         """
-        if self._is_seen or not self._optimizer_compiled:
-            return False  # what changes parameters then is the program itself, as in sharpness-aware minimization
-        if not (_backwards(step) and self._unseen_updates.updated()):
+        if not (self.looks_for_updates and _backwards(step) and self._unseen_updates.updated()):
             return False
         if module is None or not self._optimizers.hold(module):
             return False

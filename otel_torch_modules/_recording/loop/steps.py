@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter_ns as now
 from typing import Any
 
@@ -23,7 +24,7 @@ from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._recording.cost.timed_boundary import TimedBoundary
 from otel_torch_modules._recording.device_events import DeviceEvents
 from otel_torch_modules._recording.loop.border import Border
-from otel_torch_modules._recording.loop.by_hand import StepsByHand
+from otel_torch_modules._recording.loop.by_hand import StepByHand, StepsByHand
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.evaluation import Forward
 from otel_torch_modules._recording.loop.evaluations import Evaluations
@@ -105,10 +106,8 @@ class Steps:
             optimizers,
             losses,
         )
-        self._by_hand = StepsByHand(
-            self._current, spending, self._iterations, losses, self._opening.open
-        )
-        self.step = self._by_hand.step
+        by_hand = StepsByHand(self._current, spending, self._iterations, losses, self._opening.open)
+        self.step = partial(StepByHand, by_hand)
         """Makes what happens inside one step; from then on no step is found automatically."""
         recorder.boundary = self if spending is None else TimedBoundary(self, spending.spend)
 
@@ -134,7 +133,7 @@ class Steps:
             and not in_worker
             and not (current.by_hand and step is None)
         ):
-            return self._training_root(module, wants_gradient(args, kwargs))
+            return self._training_root(module, args, kwargs)
         if step is not None and not step.ended and self._is_of(step, module):
             step.root_opens(module, wants_gradient=False)
             return step.recorded
@@ -273,7 +272,9 @@ class Steps:
             self._border.passes(module)
         return self._evaluations.root_opens(module, current.last_index, begin)
 
-    def _training_root(self, module: nn.Module, wants_gradient: bool) -> bool:
+    def _training_root(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bool:
         current = self._current
         with self._lock:
             step = current.step
@@ -288,9 +289,9 @@ class Steps:
                 step = self._opening.open_at_forward(module)
             elif step.recorded:
                 self._admission.context.attach(step.record)
-            if step.root_opens(module, wants_gradient):
+            if step.root_opens(module, step.recorded and wants_gradient(args, kwargs)):
                 step.record.micro_batches += 1
-                if self._iterations.looks_closer and not step.recorded:
+                if self._iterations.looks_for_updates and not step.recorded:
                     self._iterations.left_out_root_opens(step)
         if current.optimizers.threads:
             current.optimizers.log(self._recorder)

@@ -63,7 +63,7 @@ class ModuleSites:
         """
         if self.died:
             self.bury()
-        if id(module) in self._roots:
+        if id(module) in self._roots or id(module) not in self.by_id:
             return None
         root = self._running_root(module)
         if root is None or id(module) in self._roots:  # another thread has made it one meanwhile
