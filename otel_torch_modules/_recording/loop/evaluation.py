@@ -55,6 +55,7 @@ class Evaluation:
     __slots__ = (
         "forwards",
         "into",
+        "is_one_forward",
         "phases_only",
         "record",
         "recorded",
@@ -69,16 +70,13 @@ class Evaluation:
         self.record = record
         self.recorded = recorded
         self.phases_only = record.phases_only  # by the choice of ranks
+        self.is_one_forward = record.site is not None
+        """It is that of a process that has never trained: each forward by itself."""
         self.waits = waits
         self.into = OpenLog()
         self.thread = thread
         self.thread_id = threading.get_ident()
         self.forwards: deque[Forward] = deque(maxlen=_MOST_TAKEN)  # the last ones
-
-    @property
-    def is_one_forward(self) -> bool:
-        """Whether it is that of a process that has never trained: each forward by itself."""
-        return self.record.site is not None
 
     def take_last(self) -> Forward:
         """Return the last forward, with its log, and give it up."""
