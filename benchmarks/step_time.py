@@ -31,7 +31,9 @@ _LEFT_OUT = Size(warm_up=12, timed=12)
 _PHASES = Size(warm_up=32, timed=64, together=32)  # as many as the worker takes at once
 # Longer than spans wait before they are sent, and timed as long: a request falls into the timed part of each block.
 _EXPORTED_PHASES = Size(warm_up=300, timed=300, together=300)
-_MIDDLE = Size(warm_up=10, timed=32, together=16)  # as many as the worker takes at once
+# As many together as the worker takes at once. A job begins once: until the worker has seen the same step a few times
+# it has more to do, and such a step takes a hundredth more.
+_MIDDLE = Size(warm_up=32, timed=32, together=16)
 # The first steps after tracing is put on are dearer: shorter blocks, of three steps, found a hundredth more.
 _LARGE = Size(warm_up=2, timed=4)
 _LARGE_WIDTH = 256

@@ -67,12 +67,11 @@ class Json:
 
     def attributes(self, key: Varying, values: Sequence[Any]) -> list[bytes]:
         """Return items of the list ``attributes`` that is not empty."""
-        before = f',{{"key":{json.dumps(key.name)},"value":'.encode()
+        before = f',{{"key":{json.dumps(key.name)},"value":'
+        if key.type is float and None not in values and isfinite(sum(values)):
+            return _finite(before, values)
         write = _VALUES[key.type]
-        return [
-            b"" if value is None else b"".join((before, write(value).encode(), b"}"))
-            for value in values
-        ]
+        return [b"" if value is None else f"{before}{write(value)}}}".encode() for value in values]
 
     def opened(self, span: bytes) -> bytes:
         """Return the span: no lengths are written."""
@@ -81,6 +80,12 @@ class Json:
     def openings(self, lengths: Iterable[int]) -> list[bytes]:
         """Return what stands between spans."""
         return [b"," for _ in lengths]
+
+
+def _finite(before: str, values: Sequence[float]) -> list[bytes]:
+    # At once, as most of what varies are such: one by one they took half of what a step took to be written.
+    item = before.replace("%", "%%") + '{"doubleValue":%r}}\n'
+    return (item * len(values) % tuple(values)).encode().split(b"\n")[:-1]
 
 
 def _double(value: float) -> str:
