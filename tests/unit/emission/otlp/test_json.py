@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+from math import inf, nan
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from otel_torch_modules._emission.otlp.json import encode_line
+from otel_torch_modules._emission.otlp.json import Json, encode_line
+from otel_torch_modules._events import Varying
 
 texts = st.sampled_from(["", "forward h.0", '"spans":[]', "äö\n"])
 ids = st.binary(min_size=8, max_size=8)
@@ -69,3 +72,27 @@ def test_a_line_holds_what_the_mapping_says(several: list[ExportTraceServiceRequ
         assert line.endswith(b"\n")
         assert line.count(b"\n") == 1
         assert without_defaults(json.loads(line)) == without_defaults(expected)
+
+
+@given(
+    st.sampled_from(["torch.self_time", '100 %s "\n{}']),
+    st.one_of(
+        st.lists(st.floats(allow_nan=False, allow_infinity=False)),
+        st.lists(st.floats()),
+        st.lists(st.one_of(st.none(), st.floats())),
+    ),
+)
+@example("x", [1.5, inf, -inf, nan])
+@example("x", [1e308, 1e308])
+def test_a_column_of_doubles_holds_what_the_mapping_says(
+    name: str, column: list[float | None]
+) -> None:
+    written = Json().attributes(Varying(name, float), column)
+    assert len(written) == len(column)
+    for text, value in zip(written, column, strict=True):
+        if value is None:
+            assert text == b""
+        else:
+            attribute = KeyValue(key=name, value=AnyValue(double_value=value))
+            assert text[:1] == b","
+            assert json.loads(text[1:]) == MessageToDict(attribute)
