@@ -215,13 +215,13 @@ class Evaluations:
         held = self._held.of_thread()
         if not held:
             return []
-        called = [forward.module() for one in held for forward in one.forwards]
+        called = [forward.module for one in held for forward in one.forwards]
 
         def leads(forward: Forward) -> bool:
             other = forward.module()
             if other is module or forward.start < since:
                 return False
-            once = sum(one is other for one in called) == 1
+            once = sum(one is forward.module for one in called) == 1
             return since > 0 or (once and (other is None or not is_trained(other)))
 
         return self._held.take_forwards(leads)

@@ -30,6 +30,21 @@ class Hindsight:
         self._admission = admission
         self._iterations = iterations
 
+    def may_end(self, step: OpenStep, module: nn.Module) -> bool:
+        """Return whether `step` may be over, or have been none, before the forward of `module` that begins now.
+
+        That is in training, and one of the root, or of what takes the place of one that is called no more, or the first
+        after parameters were updated.
+        """
+        if step.root is module:
+            step.others = 0
+            return True
+        step.others += 1
+        if not (self._iterations.is_left(step) or self._iterations.was_updated(step, module)):
+            return False
+        step.go_on_with(module)
+        return True
+
     def is_over(self, step: OpenStep, module: nn.Module) -> bool:
         """Return whether `step`, in which no optimizer stepped, has ended before this forward of its root."""
         if step.raised:
@@ -67,7 +82,7 @@ class Hindsight:
         step.roots, step.backwards, step.training = roots, backwards, training
         step.first_reached = 0 if backwards else None
         step.gradients = backwards > 0
-        step.record.micro_batches = sum(root.module() is step.root for root in roots)
+        step.count_micro_batches()
         if step.recorded:
             step.record.log = log
             current.recorder.step.turn_to(step.record)
@@ -89,7 +104,8 @@ class Hindsight:
         current.index -= 1
         self._admission.context.detach(step.record)
         self._border.give_back(step.first_forwards(len(step.roots)), current.last_index)
-        self._border.idles(step.roots[0].module)
+        if step.root_reference is not None:
+            self._border.idles(step.root_reference)
 
     def undo_unfinished(self) -> None:
         """Undo a step that is open at the end, without a backward and with more forwards than the last ones had."""

@@ -27,6 +27,9 @@ _BACKWARDS_WITHOUT_OPTIMIZER = 2
 # A step that has seen so many root forwards and no backward was none, unless earlier ones had more.
 _FORWARDS_WITHOUT_BACKWARD = 32
 
+# A root is called no more after so many root forwards of others.
+_FORWARDS_WITHOUT_ROOT = 32
+
 # Steps whose numbers of micro-batches say how many the next may have.
 _STEPS_COMPARED = 8
 
@@ -70,7 +73,7 @@ class Iterations:
         root = step.roots[0].module if step.roots else None
         known = self._optimizers
         if known.root is not root or known.optimizer is None or known.optimizer() is not optimizer:
-            known.stepped(optimizer, root)
+            known.stepped(optimizer, step.roots)
         self._used_gradients.remember(optimizer)
         self._is_seen = True
         self.looks_for_updates = False
@@ -82,13 +85,13 @@ class Iterations:
         if self._is_seen or self.looks_for_updates:
             return  # what changes parameters else is the program itself, as in sharpness-aware minimization
         if step is not None:
-            self._unseen_updates.remember(step.root)
+            self._unseen_updates.remember(step.modules)
         self.looks_for_updates = self.looks_closer = True
 
     def backward_ended(self, step: OpenStep) -> None:
         """Take note of a backward in `step`; one that comes to what was before it says that it opened too late."""
         if self.looks_for_updates:
-            self._unseen_updates.remember(step.root)
+            self._unseen_updates.remember(step.modules)
         if self._undone and step.reached_what_was_before:
             self._patience = sys.maxsize
 
@@ -97,18 +100,32 @@ class Iterations:
 
         To be told where `looks_for_updates`.
         """
-        self._unseen_updates.remember(step.root)
+        self._unseen_updates.remember(step.modules)
 
     def outgrows(self, step: OpenStep) -> bool:
         """Return whether `step` has more micro-batches than the last ones had."""
         return step.record.micro_batches > self.usual_micro_batches
+
+    def is_left(self, step: OpenStep) -> bool:
+        """Return whether the root of `step` is called no more: it is gone, or others are called again and again.
+
+        That is known where no optimizer says when a step is over.
+        """
+        if step.recorded and step.roots and step.root is None:
+            return True
+        if self._is_seen:
+            return False
+        if step.recorded and step.backwards and not step.record.truncated:
+            return step.backwards_without_root >= _BACKWARDS_WITHOUT_OPTIMIZER
+        return step.others >= _FORWARDS_WITHOUT_ROOT
 
     def was_none(self, step: OpenStep) -> bool:
         """Return whether `step`, whose root is called once more, was none: so many forwards, and no backward."""
         none = (
             step.recorded
             and not step.backwards
-            and step.record.micro_batches >= max(self._patience, *self._micro_batches, 0)
+            and max(step.record.micro_batches, step.others)
+            >= max(self._patience, *self._micro_batches, 0)
         )
         if none:
             self._undone = self.looks_closer = True
@@ -137,15 +154,16 @@ class Iterations:
         """
         if not (self.looks_for_updates and _backwards(step) and self._unseen_updates.updated()):
             return False
-        if module is None or not self._optimizers.hold(module):
+        if module is None or not self._optimizers.hold(module, step.roots):
             return False
         if not self._has_told_of_updates:
             self._has_told_of_updates = True
+            held = None if self._optimizers.root is None else self._optimizers.root()
             warn(
                 logger,
                 "The parameters of %s are updated, and no optimizer is seen to step: that runs inside a compiled "
                 "function. Its time is in `between`; where steps are not set by hand, one ends where the next begins",
-                type(module).__name__,
+                type(held or module).__name__,
             )
         return True
 
@@ -159,7 +177,7 @@ class Iterations:
         if (
             self.by_forward
             or backwards < _BACKWARDS_WITHOUT_OPTIMIZER
-            or self._optimizers.hold(module)
+            or self._optimizers.hold(module, step.roots)
         ):
             return False
         self.by_forward = True
@@ -172,9 +190,15 @@ class Iterations:
                 "holds its parameters: each forward with its backward is taken for a step. "
                 "`with otel_torch_modules.step(index):` around each step of the loop says where it is",
                 backwards,
-                type(module).__name__,
+                _trained(step, module),
             )
         return True
+
+
+def _trained(step: OpenStep, module: nn.Module) -> str:
+    """Return the class of what has parameters in `step`, in which `module` is called."""
+    having = (one for one in step.modules if next(one.parameters(), None) is not None)
+    return type(next(having, module)).__name__
 
 
 def _backwards(step: OpenStep) -> int:

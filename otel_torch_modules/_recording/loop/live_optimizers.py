@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from otel_torch_modules._recording.loop.open_step import RootForward
 from otel_torch_modules._recording.torch_private.tensors import without_torch_function
 from otel_torch_modules._weak_table import WeakTable
 
@@ -26,42 +27,44 @@ class LiveOptimizers:
 
     def __init__(self) -> None:
         self.root: weakref.ref[nn.Module] | None = None
-        """The root that was asked for last, or that has been trained last."""
+        """A root that one holds, as far as is known, or in whose step one has stepped last."""
         self.optimizer: weakref.ref[Optimizer] | None = None
-        """The one that holds its parameters, or has trained it."""
+        """That one."""
         self._known: list[weakref.ref[Optimizer]] | None = None  # None until they are looked for
         # What `train` has answered, and which optimizers held how many parameters then.
         self._trained = WeakTable[nn.Module, tuple[_Held, bool]]()
 
-    def stepped(self, optimizer: Optimizer, root: weakref.ref[nn.Module] | None) -> None:
-        """Take note that `optimizer` has stepped in a step of `root`."""
-        if root is not None:
-            self.root, self.optimizer = root, weakref.ref(optimizer)
+    def stepped(self, optimizer: Optimizer, roots: Sequence[RootForward]) -> None:
+        """Take note that `optimizer` has stepped in a step with `roots`."""
+        if roots:
+            if all(root.module is not self.root for root in roots):
+                self.root = roots[0].module
+            self.optimizer = weakref.ref(optimizer)
         if self._known is not None and all(one() is not optimizer for one in self._known):
             self._known = [one for one in self._known if one() is not None]
             self._known.append(weakref.ref(optimizer))
 
-    def hold(self, root: nn.Module) -> bool:
-        """Return whether one lives that holds parameters of `root`, or has stepped in its last step.
+    def hold(self, module: nn.Module, roots: Sequence[RootForward] = ()) -> bool:
+        """Return whether one lives that holds parameters of `module` or of a module of `roots`, or has stepped in the
+        last step of one of them.
 
         Also where they are computed from others now, as ``torch.func.functional_call`` puts them there for an inner
         loop: it is those that one may hold.
         """
-        if (
-            self.root is not None
-            and self.root() is root
-            and self.optimizer is not None
-            and self.optimizer() is not None
-        ):
+        known = self.root if self.optimizer is not None and self.optimizer() is not None else None
+        if known is not None and (known() is module or any(root.module is known for root in roots)):
             return True
-        if _are_computed(root.parameters()):
+        alive = [one for root in roots if (one := root.module()) is not None]
+        modules = {id(one): one for one in (*alive, module)}.values()
+        if any(_are_computed(one.parameters()) for one in modules):
             return True
         found = _find()
         self._known = [weakref.ref(optimizer) for optimizer in found]
-        holder = _holder(root, found)
-        if holder is not None:
-            self.root, self.optimizer = weakref.ref(root), weakref.ref(holder)
-        return holder is not None
+        for one in modules:
+            if (holder := _holder(one, found)) is not None:
+                self.root, self.optimizer = weakref.ref(one), weakref.ref(holder)
+                return True
+        return False
 
     def train(self, module: nn.Module) -> bool:
         """Return whether one holds parameters of `module` that lived when this was first asked or has stepped since."""

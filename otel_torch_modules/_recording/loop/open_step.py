@@ -20,6 +20,9 @@ from otel_torch_modules._recording.loop.fetches import (
 from otel_torch_modules._records import Record
 from otel_torch_modules._site import Site
 
+# Of a step that is left out only so many modules are known that are roots in it.
+_MOST_MODULES = 16
+
 # What a backward writes after its last mark, recompute left out: two events of its end, and a few to spare.
 _EVENTS_AFTER_MARK = 8
 
@@ -43,12 +46,14 @@ class OpenStep:
     """
 
     __slots__ = (
+        "_successor",
         "backwards",
         "detached_in",
         "dropped",
         "ended",
         "first_reached",
         "gradients",
+        "others",
         "raised",
         "record",
         "recorded",
@@ -64,6 +69,9 @@ class OpenStep:
         self.thread = threading.get_ident()  # the one that trains
         self.recorded = recorded
         self.roots: list[RootForward] = []
+        # The module that is called instead of the first one; None where that is called.
+        self._successor: weakref.ref[nn.Module] | None = None
+        self.others = 0  # root forwards in a row, of training, of other modules than its root
         self.training = True  # the first root's mode
         self.backwards = 0  # how many have ended
         self.first_reached: int | None = None  # place in `roots`; 0 is the last word
@@ -77,8 +85,33 @@ class OpenStep:
 
     @property
     def root(self) -> nn.Module | None:
-        """The module whose forward is the first of the step."""
-        return self.roots[0].module() if self.roots else None
+        """The module whose forwards are counted: the first of the step, or the one that has taken its place.
+
+        None before the first, and where it is gone.
+        """
+        reference = self.root_reference
+        return None if reference is None else reference()
+
+    @property
+    def root_reference(self) -> weakref.ref[nn.Module] | None:
+        """See `root`. Modules that are gone are told apart by their references."""
+        if self._successor is not None:
+            return self._successor
+        return self.roots[0].module if self.roots else None
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """Those of its root forwards that live, each once, in order."""
+        alive = [module for root in self.roots if (module := root.module()) is not None]
+        return [*{id(module): module for module in alive}.values()]
+
+    def go_on_with(self, module: nn.Module) -> None:
+        """Let `module`, which is called now, take the place of the root, which is called no more."""
+        if not self.recorded:
+            self.record.micro_batches = self.others  # for all that is known each was one
+        elif self.backwards == self.roots[-1].backwards:
+            self.record.micro_batches -= 1  # this forward is of the same one
+        self._successor = weakref.ref(module)
 
     def root_opens(self, module: nn.Module, wants_gradient: bool) -> bool:
         """Take note of a root forward, and whether it was given what a backward may bring a gradient.
@@ -88,13 +121,17 @@ class OpenStep:
         roots = self.roots
         if not roots:
             self.training = module.training
-        # Of a step that is left out, or was cut off, there is no use for more than the first.
-        if not roots or (self.recorded and not self.record.truncated):
+        # Of a step that is left out there is no use for more than which modules there are.
+        if not roots or (not self.record.truncated if self.recorded else self._is_new(module)):
             place = len(self.record.log)
             roots.append(
                 RootForward(weakref.ref(module), now(), place, self.backwards, wants_gradient)
             )
-        return roots[0].module() is module
+        return self.root is module
+
+    def _is_new(self, module: nn.Module) -> bool:
+        known = self.roots
+        return len(known) < _MOST_MODULES and all(one.module() is not module for one in known)
 
     def backward_ended(self, accumulates: bool) -> None:
         """Take note of it, whether it has left gradients, and of the first root forward that any has come to."""
@@ -104,6 +141,13 @@ class OpenStep:
         if self.first_reached != 0:
             reached = 0 if len(self.roots) < 2 else self._reached_last()
             self.first_reached = min(reached, self.first_reached or reached)
+
+    @property
+    def backwards_without_root(self) -> int:
+        """How many have ended since the last forward of the root."""
+        root = self.root_reference
+        before = (one.backwards for one in reversed(self.roots) if one.module is root)
+        return self.backwards - next(before, self.backwards)
 
     @property
     def is_yet_to_train(self) -> bool:
@@ -119,7 +163,7 @@ class OpenStep:
         trained = [
             root
             for root in self.roots
-            if root.backwards < self.backwards and root.module() is self.root
+            if root.backwards < self.backwards and root.module is self.root_reference
         ]
         return trained != [] and trained[-1].wants_gradient
 
@@ -160,11 +204,11 @@ class OpenStep:
         first = self.first_reached
         if not first or self.record.truncated or self.record.lost:
             return 0
-        trained = self.roots[first].module()
+        trained = self.roots[first].module
         log = self.record.log
         for number in range(first - 1, -1, -1):
             root = self.roots[number]
-            if root.module() is trained:
+            if root.module is trained:
                 after = log[root.place : self.roots[first].place : WIDTH]
                 before = log[: root.place : WIDTH]
                 return number + 1 if holds_wait(after) or not holds_wait(before) else 0
@@ -187,22 +231,18 @@ class OpenStep:
         record, place = self.record, self._place_of(early)
         record.start = begin_of(record.log, place)
         del record.log[:place]
-        trained = self.roots[early:]
-        record.micro_batches = sum(root.module() is trained[0].module() for root in trained)
-        self.roots = trained
+        self.roots = self.roots[early:]
+        self.count_micro_batches()
         self.first_reached = 0
         return left
 
     def iterations(self) -> list[int]:
-        """Return the places in `roots` at which the root was called again, to be trained, after a backward."""
+        """Return the places in `roots` of the first forward after a backward that is to be trained itself."""
         found: list[int] = []
         backwards = 0
         for number, root in enumerate(self.roots):
-            if (
-                root.backwards > backwards
-                and root.module() is self.root
-                and self.record.log[self._place_of(number + 1) - WIDTH] is not EXIT_BARE
-            ):
+            last = self._place_of(number + 1) - WIDTH
+            if root.backwards > backwards and self.record.log[last] is not EXIT_BARE:
                 found.append(number)
                 backwards = root.backwards
         return found
@@ -213,14 +253,19 @@ class OpenStep:
         left = self.roots[number:]
         del self.roots[number:]
         record, log = self.record, self.record.log
-        record.micro_batches -= sum(root.module() is self.root for root in left)
         record.log = log[:place]
         record.end = record.log[3 - WIDTH]
         del log[:place]  # the list that open calls go on writing to
+        self.count_micro_batches()
         return log, [
             root._replace(place=root.place - place, backwards=root.backwards - backwards)
             for root in left
         ]
+
+    def count_micro_batches(self) -> None:
+        """Count the forwards of its first root once more, for others are its forwards now."""
+        first = self.roots[0].module
+        self.record.micro_batches = sum(root.module is first for root in self.roots)
 
     def leave_waits(self) -> list[Wait]:
         """Return the waits for data with which it ends, and give them up: the step that follows has waited."""

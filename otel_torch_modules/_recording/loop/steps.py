@@ -278,7 +278,11 @@ class Steps:
         current = self._current
         with self._lock:
             step = current.step
-            if step is not None and not (step.ended or current.by_hand) and step.root is module:
+            if (
+                step is not None
+                and not (step.ended or current.by_hand)
+                and self._hindsight.may_end(step, module)
+            ):
                 if not step.raised and self._iterations.was_none(step):
                     self._hindsight.undo(step)
                     return self._outside_root(module)

@@ -217,7 +217,7 @@ class TrainingLoop:
         elif (
             step.recorded
             and not step.record.truncated
-            and last.module() is step.root
+            and last.module is step.root_reference
             and self._iterations.outgrows(step)
             and not step.is_yet_to_train
         ):

@@ -1,4 +1,4 @@
-"""Whether a module's parameters were updated though no optimizer was seen to step: its step is compiled.
+"""Whether parameters were updated though no optimizer was seen to step: its step is compiled.
 
 Dynamo traces through the hooks of optimizers, which then leave nothing in what it compiles.
 """
@@ -19,19 +19,19 @@ _Places = list[tuple[ref[nn.Module], str]]
 
 
 class UnseenUpdates:
-    """Remembers how some of a module's parameters were."""
+    """Remembers how some parameters of the modules that a step calls were."""
 
     def __init__(self) -> None:
-        self._root: ref[nn.Module] | None = None
+        self._roots: list[ref[nn.Module]] = []
         self._places: _Places = []
         self._parameters = WatchedParameters()
 
-    def remember(self, root: nn.Module | None) -> None:
-        """Take note of how the parameters of `root` are now."""
-        if root is None or torch_function_modes():
-            self._root, self._places = None, []
-        elif self._root is None or self._root() is not root:
-            self._root, self._places = ref(root), _places(root)
+    def remember(self, roots: list[nn.Module]) -> None:
+        """Take note of how the parameters of `roots` are now."""
+        if torch_function_modes():
+            self._roots, self._places = [], []
+        elif not _are(self._roots, roots):
+            self._roots, self._places = [ref(root) for root in roots], _places(roots)
         self._parameters.remember(self._watched())
 
     def updated(self) -> bool:
@@ -48,10 +48,17 @@ def _own(module: nn.Module) -> dict[str, nn.Parameter | None]:
     return vars(module).get("_parameters") or {}
 
 
-def _places(root: nn.Module) -> _Places:
-    """Return where the parameters of `root` are that are looked at."""
+def _are(known: list[ref[nn.Module]], modules: list[nn.Module]) -> bool:
+    return len(known) == len(modules) and all(
+        one() is module for one, module in zip(known, modules, strict=True)
+    )
+
+
+def _places(roots: list[nn.Module]) -> _Places:
+    """Return where the parameters of `roots` are that are looked at."""
     found = [
         (one.grad is None, ref(module), name)
+        for root in roots
         for module in root.modules()
         for name, held in _own(module).items()
         for one in trained([held])

@@ -76,10 +76,13 @@ class Loop:
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01)
         self.step = compile_step(self.optimizer, backend)
 
-    def train(self, steps: int = 4, micro_batches: int = 1) -> list[float]:
-        """Make so many steps; return the parameters."""
+    def train(
+        self, steps: int = 4, micro_batches: int = 1, before: Callable[[], object] = lambda: None
+    ) -> list[float]:
+        """Make so many steps, with `before` called before each forward; return the parameters."""
         for _ in range(steps):
             for _ in range(micro_batches):
+                before()
                 self.model(batch()).sum().backward()
             self.step()
             self.optimizer.zero_grad()
@@ -109,6 +112,23 @@ def test_a_compiled_optimizer_ends_steps(
     assert {tree.attributes["torch.step.micro_batches"] for tree in captured.trees} == {
         micro_batches
     }
+    assert warnings(caplog) == [UPDATED]
+
+
+@pytest.mark.parametrize("micro_batches", [1, 3])
+@pytest.mark.parametrize("before", ["Identity", "Linear", "one for each call"])
+def test_it_ends_steps_that_another_module_begins(
+    before: str, micro_batches: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = {"Identity": nn.Identity(), "Linear": nn.Linear(4, 4)}
+    module = kept.get(before)
+    with capture_spans(WITHOUT_CAUSES) as captured:
+        Loop(its_method).train(
+            micro_batches=micro_batches, before=lambda: (module or nn.Identity())(batch())
+        )
+    name = before if module else "Identity"
+    assert outline(captured) == 4 * step(micro_batches * (f"forward {name}\n" + ONCE))
+    assert compiled_optimizers(captured) == [True, True, True, None]
     assert warnings(caplog) == [UPDATED]
 
 

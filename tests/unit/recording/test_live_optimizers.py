@@ -18,7 +18,7 @@ from otel_torch_modules._recording.loop.live_optimizers import LiveOptimizers
 
 def another_has_stepped(optimizers: LiveOptimizers, first: SGD, module: nn.Module) -> object:
     other = SGD(module.parameters())
-    optimizers.stepped(other, None)
+    optimizers.stepped(other, [])
     return other
 
 
@@ -52,7 +52,7 @@ def test_a_module_whose_optimizer_is_gone_is_trained_no_more() -> None:
     gc.collect()
     assert not optimizers.train(module)
     other = SGD(nn.Linear(1, 1).parameters())  # maybe where the first one was
-    optimizers.stepped(other, None)
+    optimizers.stepped(other, [])
     assert not optimizers.train(module)
 
 
