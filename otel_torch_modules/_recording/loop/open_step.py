@@ -109,7 +109,7 @@ class OpenStep:
         """Let `module`, which is called now, take the place of the root, which is called no more."""
         if not self.recorded:
             self.record.micro_batches = self.others  # for all that is known each was one
-        elif self.backwards == self.roots[-1].backwards:
+        elif not self.backwards_without_root:
             self.record.micro_batches -= 1  # this forward is of the same one
         self._successor = weakref.ref(module)
 
