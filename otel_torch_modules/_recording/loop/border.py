@@ -78,11 +78,12 @@ class Border:
             return
         record = step.record
         record.start = min(record.start, forwards[0].start)
+        if not step.recorded:
+            return
         *closed, last = [forward.log for forward in forwards]
         last[:0] = [*record.log, *chain.from_iterable(closed)]
         record.log = last  # the list that a call which is open goes on writing to
-        if step.recorded:
-            self._recorder.step.turn_to(record)
+        self._recorder.step.turn_to(record)
 
     def open_with(self, step: OpenStep, forwards: list[Forward]) -> None:
         """Let `step` begin with forwards that a backward has come to, though nobody expected it to."""

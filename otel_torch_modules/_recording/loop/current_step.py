@@ -107,13 +107,15 @@ class CurrentStep:
             index = self.index
         self.index = index + 1
         self.apart.before = None
-        record = Record("step", index, start, clock_offset(), lost=lost)
+        record = Record("step", index, start, 0, lost=lost)
         step = self.step = OpenStep(record, recorded=False)
         self._thread = step.thread
         self.spoiled = False
         step.recorded = self._admission.open_step(record)
-        if step.recorded and self._device_events is not None and accelerator() is not None:
-            self._device_events.step_opens(record)
+        if step.recorded:
+            record.clock_offset = clock_offset()
+            if self._device_events is not None and accelerator() is not None:
+                self._device_events.step_opens(record)
         self.has_modules = not record.phases_only
         self.recorder.step.turn_to(record if step.recorded else None)
         return step

@@ -56,6 +56,7 @@ class Evaluation:
         "forwards",
         "into",
         "is_one_forward",
+        "leads_only",
         "phases_only",
         "record",
         "recorded",
@@ -72,6 +73,8 @@ class Evaluation:
         self.phases_only = record.phases_only  # by the choice of ranks
         self.is_one_forward = record.site is not None
         """It is that of a process that has never trained: each forward by itself."""
+        self.leads_only = False
+        """It is recorded in case that it leads to the next step, and is none that is sent by itself."""
         self.waits = waits
         self.into = OpenLog()
         self.thread = thread
@@ -94,7 +97,7 @@ class Evaluation:
         """Return its record with all that belongs to it, None where there is nothing to send."""
         self.into.turn_to(None)
         record = self.record
-        if not self.recorded or not record.log:
+        if not self.recorded or not record.log or self.leads_only:
             return None
         if not self.is_one_forward:
             waits = self.waits.settled()

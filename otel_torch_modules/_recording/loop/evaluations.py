@@ -83,11 +83,15 @@ class Evaluations:
         thread = self._thread
         thread.outside = True
         self._fetches.evaluation_begins()
-        if not self._admission.admits_evaluation(last_step):
+        admission = self._admission
+        admitted = admission.admits_evaluation(last_step)
+        next_step = 0 if last_step is None else last_step + 1
+        if not (admitted or admission.admits_what_leads_to(next_step)):
             return False
         evaluation = self._last_that_goes_on()
         if evaluation is None:
             evaluation = self._begin(module, last_step, begin)
+            evaluation.leads_only = not admitted
         thread.open = evaluation
         record = evaluation.record
         record.forwards += 1
@@ -103,12 +107,13 @@ class Evaluations:
                 forward.trainable = False
                 return False
         record.phases_only = evaluation.phases_only
-        self._admission.open_forward(record)
+        admission.open_forward(record)
         into = evaluation.into
         into.turn_to(record)
         into.phases_only |= record.truncated
         self._recorder.local.state.own = into
-        self._admission.context.attach(record)
+        if not evaluation.leads_only:  # else what is current may never be sent
+            admission.context.attach(record)
         return True
 
     def _begin(self, module: nn.Module, last_step: int | None, begin: int) -> Evaluation:

@@ -127,7 +127,7 @@ class OpenStep:
             roots.append(
                 RootForward(weakref.ref(module), now(), place, self.backwards, wants_gradient)
             )
-        return self.root is module
+        return (self._successor or roots[0].module)() is module
 
     def _is_new(self, module: nn.Module) -> bool:
         known = self.roots

@@ -72,6 +72,8 @@ class Loop(NamedTuple):
     """What is called before each forward of the model."""
     called_once: list[str]
     """What is called once, before the loop."""
+    targets: int
+    """Modules that are called without gradients before those."""
     criterion: str | None
     phases: list[int]
     """The micro-batches of each optimizer's step in an iteration."""
@@ -83,14 +85,14 @@ class Loop(NamedTuple):
     evaluated: int
     """Forwards of the model after each iteration."""
     evaluates_in_training_mode: bool
-    left_out: int
-    """Of the first steps."""
+    schedule: Schedule
 
 
 loops = st.builds(
     Loop,
     leading=st.lists(st.sampled_from([*LEADING]), max_size=2, unique=True),
     called_once=st.lists(st.sampled_from([*LEADING]), max_size=1),
+    targets=st.integers(0, 2),
     criterion=st.sampled_from([None, "MSELoss", "L1Loss"]),
     phases=st.lists(st.integers(1, 5), min_size=1, max_size=2),
     iterations=st.integers(1, 3),
@@ -99,7 +101,15 @@ loops = st.builds(
     clears_first=st.booleans(),
     evaluated=st.integers(0, 2),
     evaluates_in_training_mode=st.booleans(),
-    left_out=st.integers(0, 2),
+    schedule=st.sampled_from(
+        [
+            Schedule(),
+            Schedule(skip_first=1),
+            Schedule(skip_first=2),
+            Schedule(wait=1, active=1),
+            Schedule(wait=2, active=2),
+        ]
+    ),
 )
 
 
@@ -117,6 +127,7 @@ def run(loop: Loop) -> None:
     models = [kind() for kind, _ in zip([Net, Critic], loop.phases, strict=False)]
     leading = [LEADING[name]() for name in loop.leading]
     criterion = None if loop.criterion is None else CRITERIA[loop.criterion]()
+    target = nn.Tanh()
     steps = [
         [torch.optim.SGD(model.parameters(), lr=0.01).step for _ in range(loop.optimizers)]
         or [partial(update, model)]
@@ -134,6 +145,9 @@ def run(loop: Loop) -> None:
                 x = next(batches)
                 if loop.clears_first and number == 0:
                     model.zero_grad()
+                with torch.no_grad():
+                    for of_target in [target, lambda x: nn.Softplus()(x)][: loop.targets]:
+                        of_target(x)
                 for call in leading:
                     call(x)
                 output = model(x)
@@ -163,6 +177,7 @@ def forwards(loop: Loop, model: str) -> str:
 def micro_batch(loop: Loop, model: str) -> str:
     """Return the outline of what is done with a batch."""
     wait = "dataloader.next\n" if loop.loads else ""
+    wait += "".join(["forward Tanh\n", "forward Softplus\n"][: loop.targets])
     if loop.criterion is None:
         return f"{wait}{forwards(loop, model)}backward\n  backward {model}\n"
     return (
@@ -183,25 +198,29 @@ def expected(loop: Loop) -> str:
             found[-1] += evaluation(loop.evaluated * forwards(loop, models[-1]))
     once = "".join(f"forward {name}\n" for name in loop.called_once)
     found[0] = found[0].replace("train.step\n", step(once), 1)
-    return "".join(found[loop.left_out :])
+    return "".join(each for index, each in enumerate(found) if loop.schedule.records(index))
 
 
 @given(loops)
 def test_each_step_of_an_optimizer_is_one_step(loop: Loop) -> None:
-    config = Config(max_depth=1, schedule=Schedule(skip_first=loop.left_out))
+    config = Config(max_depth=1, schedule=loop.schedule)
     with capture_spans(config) as captured:
         run(loop)
     assert outline(captured) == expected(loop)
     trained = [tree.attributes for tree in captured.trees if tree.name == "train.step"]
     assert [
         (attributes["torch.step"], attributes["torch.step.micro_batches"]) for attributes in trained
-    ] == [*enumerate(loop.phases * loop.iterations)][loop.left_out :]
+    ] == [
+        (index, micro_batches)
+        for index, micro_batches in enumerate(loop.phases * loop.iterations)
+        if loop.schedule.records(index)
+    ]
 
 
 @given(
     loops.map(
         lambda loop: loop._replace(
-            phases=[1], iterations=4 * loop.iterations, optimizers=0, evaluated=0, left_out=0
+            phases=[1], iterations=4 * loop.iterations, optimizers=0, evaluated=0, targets=0
         )
     )
 )

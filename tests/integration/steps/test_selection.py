@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 import pytest
 import torch
 from opentelemetry.sdk.trace import TracerProvider
@@ -65,6 +68,27 @@ def test_what_a_schedule_leaves_out_takes_its_evaluation_along() -> None:
             with torch.no_grad():
                 model(batch())
     assert outline(captured) == 2 * (STEP + EVALUATION)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad])
+def test_what_leads_to_a_step_is_recorded_with_it_and_left_out_with_it(
+    mode: Callable[[], AbstractContextManager[object]],
+) -> None:
+    model, target = Net(), nn.Identity().eval()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    with capture_spans(Config(schedule=Schedule(wait=1, active=1))) as captured:
+        tracer = captured.provider.get_tracer("program")
+        target.register_forward_hook(lambda *_: tracer.start_span("inside").end())
+        for _ in range(6):
+            with mode():
+                target(batch())
+            train(model, sgd)
+    recorded = STEP.replace("  forward Net\n", "  forward Identity\n  forward Net\n")
+    # Whether what it makes current will be sent is not known while it runs.
+    assert sorted(tree.name for tree in captured.trees) == 6 * ["inside"] + 3 * ["train.step"]
+    steps = [tree for tree in captured.trees if tree.name == "train.step"]
+    assert "".join(tree.outline() + "\n" for tree in steps) == 3 * recorded
+    assert [tree.attributes["torch.step"] for tree in steps] == [1, 3, 5]
 
 
 @pytest.mark.parametrize(
