@@ -18,7 +18,7 @@ from otel_torch_modules._recording.thread_state import ThreadState
 from otel_torch_modules._records import Record
 
 # How many forwards of an evaluation can be taken back.
-_MOST_TAKEN = 4
+_MOST_TAKEN = 32
 
 
 class Forward:
@@ -30,16 +30,28 @@ class Forward:
         log: what it holds; filled in where it is taken back.
     """
 
-    __slots__ = ("log", "module", "place", "start", "trainable")
+    __slots__ = ("_class", "log", "module", "place", "start", "trainable")
 
     def __init__(self, module: weakref.ref[nn.Module], start: int, log: list[Any]) -> None:
         self.module = module
+        self._class = type(module())
         self.start = start
         self.log = log
         self.place = 0
         """Where it begins in the log of its evaluation."""
         self.trainable = torch.is_grad_enabled()
         """A backward may come to it."""
+
+    def calls_one_like(self, module: nn.Module) -> bool:
+        """Return whether what it called is of the class of `module`."""
+        return self._class is type(module)
+
+    def calls_the_same(self, other: Forward) -> bool:
+        """Return whether `other` is of the same module, or of one of its class that was made instead of it."""
+        if self.module is other.module:
+            return True
+        is_gone = self.module() is None or other.module() is None
+        return is_gone and self._class is other._class
 
 
 class Evaluation:
@@ -80,6 +92,11 @@ class Evaluation:
         self.thread = thread
         self.thread_id = threading.get_ident()
         self.forwards: deque[Forward] = deque(maxlen=_MOST_TAKEN)  # the last ones
+
+    @property
+    def has_earlier(self) -> bool:
+        """Whether there are forwards in it that cannot be taken back any more."""
+        return self.record.forwards > len(self.forwards)
 
     def take_last(self) -> Forward:
         """Return the last forward, with its log, and give it up."""

@@ -213,22 +213,28 @@ class Evaluations:
         Args:
             module: whose forward opens a step.
             since: when the loop had the batch for it. Where that is not known, 0, none was called twice, for an
-                evaluation calls one module again and again; and none is trained itself, as the value network is that
-                a rollout asks at its end.
+                evaluation calls one module again and again; and none that made no graph is trained itself, as the value
+                network is that a rollout asks at its end.
             is_trained: says so of a module.
         """
         held = self._held.of_thread()
         if not held:
             return []
-        called = [forward.module for one in held for forward in one.forwards]
+        called = [forward for one in held for forward in one.forwards]
 
         def leads(forward: Forward) -> bool:
             other = forward.module()
             if other is module or forward.start < since:
                 return False
-            once = sum(one is forward.module for one in called) == 1
-            return since > 0 or (once and (other is None or not is_trained(other)))
+            if other is None and forward.calls_one_like(module):
+                return False  # the model before this one
+            graphs = [one for one in called if one.trainable or not forward.trainable]
+            once = sum(forward.calls_the_same(one) for one in graphs) == 1
+            trained = other is not None and not forward.trainable and is_trained(other)
+            return since > 0 or (once and not trained)
 
+        if held[0].has_earlier and all(leads(one) for one in called):
+            return []  # so many lead nowhere
         return self._held.take_forwards(leads)
 
     # What stays here.

@@ -33,37 +33,43 @@ class Hindsight:
     def may_end(self, step: OpenStep, module: nn.Module) -> bool:
         """Return whether `step` may be over, or have been none, before the forward of `module` that begins now.
 
-        That is in training, and one of the root, or of what takes the place of one that is called no more, or the first
-        after parameters were updated.
+        That is in training. It is one of the root, or may be of what takes the place of one that is called no more; how
+        many there were in a row of others than the root is counted.
         """
         if step.root is module:
             step.others = 0
             return True
         step.others += 1
-        if not (self._iterations.is_left(step) or self._iterations.was_updated(step, module)):
-            return False
-        step.go_on_with(module)
-        return True
+        return self._iterations.is_left(step, module)
 
-    def is_over(self, step: OpenStep, module: nn.Module) -> bool:
-        """Return whether `step`, in which no optimizer stepped, has ended before this forward of its root."""
+    def going_on(self, step: OpenStep, module: nn.Module) -> OpenStep | None:
+        """Return the step that a forward is of; None where `step`, in which no optimizer stepped, has ended before it.
+
+        Args:
+            step: the open one.
+            module: its root, or what may take its place.
+        """
         if step.raised:
             self._current.break_off(step)
-            return True
+            return None
         if module.training and not step.training and step.backwards:
-            return True  # gradients were asked for in an evaluation
-        if self._current.optimizers:  # a closure
-            return False
-        if self._iterations.was_updated(step, module):
-            self._current.end_by_update(step)
-            return True
-        if self._iterations.skips(step):
-            step.record.skipped = True
-            return True
-        if self._iterations.has_no_optimizer(step, module):
-            self.part(step)
-            return True
-        return self._iterations.ends_by_itself(step)
+            if not step.is_attack:
+                return None  # gradients were asked for in an evaluation
+            step.training = True
+        if not self._current.optimizers:  # else a closure
+            if self._iterations.was_updated(step, module):
+                self._current.end_by_update(step)
+                return None
+            if self._iterations.skips(step):
+                step.record.skipped = True
+                return None
+            if self._iterations.has_no_optimizer(step, module):
+                step = self.part(step)
+            if self._iterations.ends_by_itself(step):
+                return None
+        if step.root is not module:
+            step.go_on_with(module)
+        return step
 
     def begin_anew(self, step: OpenStep, number: int) -> OpenStep:
         """Let `step` have ended before one of its root forwards; return the step that begins with that.
@@ -90,12 +96,13 @@ class Hindsight:
             current.measures.step_begins(step.record.start)
         return step
 
-    def part(self, step: OpenStep) -> None:
-        """Let each iteration of `step` be a step: its loop has no optimizer that would end them."""
+    def part(self, step: OpenStep) -> OpenStep:
+        """Let each iteration of `step` be a step, as its loop has no optimizer that would end them; return the last."""
         while step.recorded and not step.record.truncated and (again := step.iterations()):
             step = self.begin_anew(step, again[0])
         if not step.recorded:
             self._current.index += step.record.micro_batches - 1
+        return step
 
     def undo(self, step: OpenStep) -> None:
         """Take back that `step` was opened: its forwards are an evaluation's."""
@@ -104,8 +111,7 @@ class Hindsight:
         current.index -= 1
         self._admission.context.detach(step.record)
         self._border.give_back(step.first_forwards(len(step.roots)), current.last_index)
-        if step.root_reference is not None:
-            self._border.idles(step.root_reference)
+        self._border.idles(step.roots[-1].module)
 
     def undo_unfinished(self) -> None:
         """Undo a step that is open at the end, without a backward and with more forwards than the last ones had."""

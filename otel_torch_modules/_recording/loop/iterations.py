@@ -18,6 +18,7 @@ from otel_torch_modules._recording.loop.live_optimizers import LiveOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.loop.unseen_updates import UnseenUpdates
 from otel_torch_modules._recording.loop.used_gradients import UsedGradients
+from otel_torch_modules._recording.modules.parameters import parameters_of
 
 logger = logging.getLogger("otel_torch_modules")
 
@@ -70,10 +71,10 @@ class Iterations:
 
     def optimizer_stepped(self, optimizer: Optimizer, step: OpenStep) -> None:
         """Take note that `optimizer` has stepped in `step`."""
-        root = step.roots[0].module if step.roots else None
+        root = step.root_reference
         known = self._optimizers
         if known.root is not root or known.optimizer is None or known.optimizer() is not optimizer:
-            known.stepped(optimizer, step.roots)
+            known.stepped(optimizer, root)
         self._used_gradients.remember(optimizer)
         self._is_seen = True
         self.looks_for_updates = False
@@ -85,13 +86,13 @@ class Iterations:
         if self._is_seen or self.looks_for_updates:
             return  # what changes parameters else is the program itself, as in sharpness-aware minimization
         if step is not None:
-            self._unseen_updates.remember(step.modules)
+            self._unseen_updates.remember(step.trained)
         self.looks_for_updates = self.looks_closer = True
 
     def backward_ended(self, step: OpenStep) -> None:
         """Take note of a backward in `step`; one that comes to what was before it says that it opened too late."""
         if self.looks_for_updates:
-            self._unseen_updates.remember(step.modules)
+            self._unseen_updates.remember(step.trained)
         if self._undone and step.reached_what_was_before:
             self._patience = sys.maxsize
 
@@ -100,32 +101,49 @@ class Iterations:
 
         To be told where `looks_for_updates`.
         """
-        self._unseen_updates.remember(step.modules)
+        self._unseen_updates.remember(step.trained)
 
     def outgrows(self, step: OpenStep) -> bool:
         """Return whether `step` has more micro-batches than the last ones had."""
         return step.record.micro_batches > self.usual_micro_batches
 
-    def is_left(self, step: OpenStep) -> bool:
+    def is_left(self, step: OpenStep, module: nn.Module) -> bool:
         """Return whether the root of `step` is called no more: it is gone, or others are called again and again.
 
-        That is known where no optimizer says when a step is over.
+        The latter is asked only where no optimizer says when a step is over.
+
+        Args:
+            step: the open one.
+            module: another than the root, which is called now.
         """
         if step.recorded and step.roots and step.root is None:
             return True
         if self._is_seen:
             return False
-        if step.recorded and step.backwards and not step.record.truncated:
-            return step.backwards_without_root >= _BACKWARDS_WITHOUT_OPTIMIZER
-        return step.others >= _FORWARDS_WITHOUT_ROOT
+        if step.recorded and step.backwards:
+            left = step.backwards_without_root >= _BACKWARDS_WITHOUT_OPTIMIZER
+            return left and not self._may_be_awaited(step, module)
+        return step.others >= _FORWARDS_WITHOUT_ROOT and not self._optimizers.live()
 
-    def was_none(self, step: OpenStep) -> bool:
-        """Return whether `step`, whose root is called once more, was none: so many forwards, and no backward."""
+    def _may_be_awaited(self, step: OpenStep, module: nn.Module) -> bool:
+        """Return whether an optimizer may end `step` yet, whatever of it that trains."""
+        found = self._optimizers
+        return found.have_gradients() or found.held([module, *step.trained]) is not None
+
+    def was_none(self, step: OpenStep, module: nn.Module) -> bool:
+        """Return whether `step` was none: so many forwards of its root, and no backward.
+
+        Args:
+            step: the open one.
+            module: its root, which is called once more, or what may take its place.
+        """
+        is_root = step.root is module
+        forwards = step.record.micro_batches if is_root else step.others
         none = (
             step.recorded
             and not step.backwards
-            and max(step.record.micro_batches, step.others)
-            >= max(self._patience, *self._micro_batches, 0)
+            and forwards >= max(self._patience, *self._micro_batches, 0)
+            and (is_root or not self._optimizers.live())
         )
         if none:
             self._undone = self.looks_closer = True
@@ -154,16 +172,16 @@ class Iterations:
         """
         if not (self.looks_for_updates and _backwards(step) and self._unseen_updates.updated()):
             return False
-        if module is None or not self._optimizers.hold(module, step.roots):
+        held = None if module is None else self._optimizers.held([module, *step.trained])
+        if held is None:
             return False
         if not self._has_told_of_updates:
             self._has_told_of_updates = True
-            held = None if self._optimizers.root is None else self._optimizers.root()
             warn(
                 logger,
                 "The parameters of %s are updated, and no optimizer is seen to step: that runs inside a compiled "
                 "function. Its time is in `between`; where steps are not set by hand, one ends where the next begins",
-                type(held or module).__name__,
+                type(held).__name__,
             )
         return True
 
@@ -172,13 +190,20 @@ class Iterations:
         return self.by_forward and _backwards(step) > 0
 
     def has_no_optimizer(self, step: OpenStep, module: nn.Module) -> bool:
-        """Return whether it shows now that nothing will end `step`, whose root `module` is called once more."""
+        """Return whether it shows now that nothing will end `step`.
+
+        Args:
+            step: the open one.
+            module: its root, which is called once more, or what may take its place.
+        """
         backwards = _backwards(step)
-        if (
-            self.by_forward
-            or backwards < _BACKWARDS_WITHOUT_OPTIMIZER
-            or self._optimizers.hold(module, step.roots)
-        ):
+        if self.by_forward or backwards < _BACKWARDS_WITHOUT_OPTIMIZER:
+            return False
+        if step.root_was_first and step.root is module:
+            ends = self._optimizers.held([module, *step.trained]) is not None
+        else:  # whom an optimizer trains, if there is one, is less sure
+            ends = self._may_be_awaited(step, module)
+        if ends:
             return False
         self.by_forward = True
         # An inner loop whose outer one has an optimizer shows it each time.
@@ -190,14 +215,14 @@ class Iterations:
                 "holds its parameters: each forward with its backward is taken for a step. "
                 "`with otel_torch_modules.step(index):` around each step of the loop says where it is",
                 backwards,
-                _trained(step, module),
+                _named(step, module),
             )
         return True
 
 
-def _trained(step: OpenStep, module: nn.Module) -> str:
-    """Return the class of what has parameters in `step`, in which `module` is called."""
-    having = (one for one in step.modules if next(one.parameters(), None) is not None)
+def _named(step: OpenStep, module: nn.Module) -> str:
+    """Return the class of the first that has parameters, of what is called in `step`, and `module` now."""
+    having = (one for one in step.trained if next(parameters_of(one), None) is not None)
     return type(next(having, module)).__name__
 
 

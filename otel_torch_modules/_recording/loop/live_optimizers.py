@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from otel_torch_modules._recording.loop.open_step import RootForward
+from otel_torch_modules._recording.modules.parameters import parameters_of
 from otel_torch_modules._recording.torch_private.tensors import without_torch_function
 from otel_torch_modules._weak_table import WeakTable
 
@@ -27,44 +27,66 @@ class LiveOptimizers:
 
     def __init__(self) -> None:
         self.root: weakref.ref[nn.Module] | None = None
-        """A root that one holds, as far as is known, or in whose step one has stepped last."""
+        """The root in whose step one has stepped last, or that was found last to be held."""
         self.optimizer: weakref.ref[Optimizer] | None = None
-        """That one."""
+        """The one that has, or that holds it."""
         self._known: list[weakref.ref[Optimizer]] | None = None  # None until they are looked for
+        # Those that have stepped in a step of a module, or hold it.
+        self._holders = WeakTable[nn.Module, weakref.ref[Optimizer]]()
         # What `train` has answered, and which optimizers held how many parameters then.
         self._trained = WeakTable[nn.Module, tuple[_Held, bool]]()
 
-    def stepped(self, optimizer: Optimizer, roots: Sequence[RootForward]) -> None:
-        """Take note that `optimizer` has stepped in a step with `roots`."""
-        if roots:
-            if all(root.module is not self.root for root in roots):
-                self.root = roots[0].module
-            self.optimizer = weakref.ref(optimizer)
+    def stepped(self, optimizer: Optimizer, root: weakref.ref[nn.Module] | None) -> None:
+        """Take note that `optimizer` has stepped in a step of `root`."""
+        module = None if root is None else root()
+        if module is not None:
+            self._keep(module, optimizer)
         if self._known is not None and all(one() is not optimizer for one in self._known):
             self._known = [one for one in self._known if one() is not None]
             self._known.append(weakref.ref(optimizer))
 
-    def hold(self, module: nn.Module, roots: Sequence[RootForward] = ()) -> bool:
-        """Return whether one lives that holds parameters of `module` or of a module of `roots`, or has stepped in the
-        last step of one of them.
+    def live(self) -> bool:
+        """Return whether there is any."""
+        if not any(one() is not None for one in self._known or ()):
+            self._known = [weakref.ref(optimizer) for optimizer in _find()]
+        return bool(self._known)
+
+    def have_gradients(self) -> bool:
+        """Return whether one lives whose parameters have gradients: it may step by them yet."""
+        known = [optimizer for one in self._known or () if (optimizer := one()) is not None]
+        if any(_has_gradients(optimizer) for optimizer in known):
+            return True
+        found = _find()
+        self._known = [weakref.ref(optimizer) for optimizer in found]
+        return any(_has_gradients(optimizer) for optimizer in found)
+
+    def held(self, modules: Sequence[nn.Module]) -> nn.Module | None:
+        """Return the first of `modules` of which one holds parameters, or that one has stepped in a step of.
 
         Also where they are computed from others now, as ``torch.func.functional_call`` puts them there for an inner
         loop: it is those that one may hold.
         """
-        known = self.root if self.optimizer is not None and self.optimizer() is not None else None
-        if known is not None and (known() is module or any(root.module is known for root in roots)):
-            return True
-        alive = [one for root in roots if (one := root.module()) is not None]
-        modules = {id(one): one for one in (*alive, module)}.values()
-        if any(_are_computed(one.parameters()) for one in modules):
-            return True
+        for module in modules:
+            holder = self._holders.get(module)
+            if holder is not None and holder() is not None:
+                return module
+        for module in modules:
+            if _are_computed(parameters_of(module)):
+                return module
         found = _find()
         self._known = [weakref.ref(optimizer) for optimizer in found]
-        for one in modules:
-            if (holder := _holder(one, found)) is not None:
-                self.root, self.optimizer = weakref.ref(one), weakref.ref(holder)
-                return True
-        return False
+        for module in modules:
+            holding = _holder(module, found)
+            if holding is not None:
+                self._keep(module, holding)
+                return module
+        return None
+
+    def _keep(self, module: nn.Module, optimizer: Optimizer) -> None:
+        self.root, self.optimizer = weakref.ref(module), weakref.ref(optimizer)
+        known = self._holders.get(module)
+        if known is None or known() is not optimizer:
+            self._holders.put(module, self.optimizer)
 
     def train(self, module: nn.Module) -> bool:
         """Return whether one holds parameters of `module` that lived when this was first asked or has stepped since."""
@@ -98,9 +120,18 @@ def _holder(module: nn.Module, optimizers: list[Optimizer]) -> Optimizer | None:
         for parameter in group["params"]
     }
     return next(
-        (holders[id(parameter)] for parameter in module.parameters() if id(parameter) in holders),
+        (holders[id(parameter)] for parameter in parameters_of(module) if id(parameter) in holders),
         None,
     )
+
+
+def _has_gradients(optimizer: Optimizer) -> bool:
+    with without_torch_function():
+        return any(
+            parameter.grad is not None
+            for group in _groups(optimizer)
+            for parameter in group["params"]
+        )
 
 
 def _groups(optimizer: Optimizer) -> Sequence[dict[str, Any]]:

@@ -7,9 +7,10 @@ import weakref
 from time import perf_counter_ns as now
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
-from otel_torch_modules._events import EXIT_BARE, MARK, TASK_END, WIDTH, begin_of
+from otel_torch_modules._events import MARK, TASK_END, WIDTH, begin_of
 from otel_torch_modules._recording.loop.evaluation import Forward
 from otel_torch_modules._recording.loop.fetches import (
     Wait,
@@ -20,8 +21,11 @@ from otel_torch_modules._recording.loop.fetches import (
 from otel_torch_modules._records import Record
 from otel_torch_modules._site import Site
 
-# Of a step that is left out only so many modules are known that are roots in it.
+# Of the modules that are roots of a step that is left out only so many are known.
 _MOST_MODULES = 16
+
+# As many of its root forwards as any iteration has.
+_LOOKED_AT = 64
 
 # What a backward writes after its last mark, recompute left out: two events of its end, and a few to spare.
 _EVENTS_AFTER_MARK = 8
@@ -34,6 +38,8 @@ class RootForward(NamedTuple):
     start: int
     place: int  # of its first event in the log
     backwards: int  # how many had ended before it
+    gradients: bool = True  # are on
+    in_training: bool = True  # and it is in training mode, or known to be trained
     wants_gradient: bool = False  # with respect to what it was given, too
 
 
@@ -48,6 +54,7 @@ class OpenStep:
     __slots__ = (
         "_successor",
         "backwards",
+        "backwards_before_root",
         "detached_in",
         "dropped",
         "ended",
@@ -74,6 +81,7 @@ class OpenStep:
         self.others = 0  # root forwards in a row, of training, of other modules than its root
         self.training = True  # the first root's mode
         self.backwards = 0  # how many have ended
+        self.backwards_before_root = 0  # how many had before its last forward
         self.first_reached: int | None = None  # place in `roots`; 0 is the last word
         self.gradients = False  # a backward has left some that nobody has dropped
         self.dropped = False  # gradients have been, since the last backward
@@ -100,10 +108,21 @@ class OpenStep:
         return self.roots[0].module if self.roots else None
 
     @property
-    def modules(self) -> list[nn.Module]:
-        """Those of its root forwards that live, each once, in order."""
-        alive = [module for root in self.roots if (module := root.module()) is not None]
+    def root_was_first(self) -> bool:
+        """Whether no other has taken its place."""
+        return self._successor is None
+
+    @property
+    def trained(self) -> list[nn.Module]:
+        """The modules of its last root forwards with gradients that live, each once, in order."""
+        roots = [root for root in self.roots[-_LOOKED_AT:] if root.gradients]
+        alive = [module for root in roots if (module := root.module()) is not None]
         return [*{id(module): module for module in alive}.values()]
+
+    @property
+    def backwards_without_root(self) -> int:
+        """How many have ended since the last forward of the root."""
+        return self.backwards - self.backwards_before_root
 
     def go_on_with(self, module: nn.Module) -> None:
         """Let `module`, which is called now, take the place of the root, which is called no more."""
@@ -113,23 +132,45 @@ class OpenStep:
             self.record.micro_batches -= 1  # this forward is of the same one
         self._successor = weakref.ref(module)
 
-    def root_opens(self, module: nn.Module, wants_gradient: bool) -> bool:
-        """Take note of a root forward, and whether it was given what a backward may bring a gradient.
+    def root_opens(self, module: nn.Module) -> None:
+        """Take note of a root forward that is not in training: a teacher's, a metric's."""
+        gradients = torch.is_grad_enabled()
+        if (self.recorded or gradients) and self._has_use_for(module):
+            place = len(self.record.log)
+            self.roots.append(
+                RootForward(
+                    weakref.ref(module), now(), place, self.backwards, gradients, in_training=False
+                )
+            )
+
+    def trained_root_opens(self, module: nn.Module, wants_gradient: bool) -> bool:
+        """Take note of a root forward in training, and whether it was given what a backward may bring a gradient.
 
         Return whether it is one of the step's root.
         """
         roots = self.roots
         if not roots:
             self.training = module.training
-        # Of a step that is left out there is no use for more than which modules there are.
-        if not roots or (not self.record.truncated if self.recorded else self._is_new(module)):
+        if not roots or self._has_use_for(module):
             place = len(self.record.log)
             roots.append(
-                RootForward(weakref.ref(module), now(), place, self.backwards, wants_gradient)
+                RootForward(
+                    weakref.ref(module),
+                    now(),
+                    place,
+                    self.backwards,
+                    wants_gradient=wants_gradient,
+                )
             )
-        return (self._successor or roots[0].module)() is module
+        if (self._successor or roots[0].module)() is not module:
+            return False
+        self.backwards_before_root = self.backwards
+        return True
 
-    def _is_new(self, module: nn.Module) -> bool:
+    def _has_use_for(self, module: nn.Module) -> bool:
+        """Return whether to take note of a forward of `module`; where none is recorded, of which modules there are."""
+        if self.recorded:
+            return not self.record.truncated
         known = self.roots
         return len(known) < _MOST_MODULES and all(one.module() is not module for one in known)
 
@@ -141,13 +182,6 @@ class OpenStep:
         if self.first_reached != 0:
             reached = 0 if len(self.roots) < 2 else self._reached_last()
             self.first_reached = min(reached, self.first_reached or reached)
-
-    @property
-    def backwards_without_root(self) -> int:
-        """How many have ended since the last forward of the root."""
-        root = self.root_reference
-        before = (one.backwards for one in reversed(self.roots) if one.module is root)
-        return self.backwards - next(before, self.backwards)
 
     @property
     def is_yet_to_train(self) -> bool:
@@ -166,6 +200,15 @@ class OpenStep:
             if root.backwards < self.backwards and root.module is self.root_reference
         ]
         return trained != [] and trained[-1].wants_gradient
+
+    @property
+    def is_attack(self) -> bool:
+        """Whether the gradients that were asked for in evaluation mode are for an input that training follows with.
+
+        Where the loop waits for no batches an evaluation may do that as well: there more than one were for nothing.
+        """
+        once = self.record.micro_batches == 1
+        return self.is_yet_to_train and (once or holds_wait(self.record.log[::WIDTH]))
 
     @property
     def reached_what_was_before(self) -> bool:
@@ -237,12 +280,11 @@ class OpenStep:
         return left
 
     def iterations(self) -> list[int]:
-        """Return the places in `roots` of the first forward after a backward that is to be trained itself."""
+        """Return the places in `roots` of the first forward in training after each backward."""
         found: list[int] = []
         backwards = 0
         for number, root in enumerate(self.roots):
-            last = self._place_of(number + 1) - WIDTH
-            if root.backwards > backwards and self.record.log[last] is not EXIT_BARE:
+            if root.in_training and root.backwards > backwards:
                 found.append(number)
                 backwards = root.backwards
         return found
@@ -263,9 +305,16 @@ class OpenStep:
         ]
 
     def count_micro_batches(self) -> None:
-        """Count the forwards of its first root once more, for others are its forwards now."""
-        first = self.roots[0].module
-        self.record.micro_batches = sum(root.module is first for root in self.roots)
+        """Count the forwards of its first root once more, for others are its forwards now.
+
+        Where that is gone, others were made instead of it: one between two backward passes.
+        """
+        trained = [root for root in self.roots if root.in_training]
+        first = (trained or self.roots)[0].module
+        forwards = sum(root.module is first for root in trained)
+        if first() is None:
+            forwards = max(forwards, len({root.backwards for root in trained}))
+        self.record.micro_batches = forwards
 
     def leave_waits(self) -> list[Wait]:
         """Return the waits for data with which it ends, and give them up: the step that follows has waited."""

@@ -135,7 +135,7 @@ class Steps:
         ):
             return self._training_root(module, args, kwargs)
         if step is not None and not step.ended and self._is_of(step, module):
-            step.root_opens(module, wants_gradient=False)
+            step.root_opens(module)
             return step.recorded
         return self._outside_root(module)
 
@@ -283,17 +283,19 @@ class Steps:
                 and not (step.ended or current.by_hand)
                 and self._hindsight.may_end(step, module)
             ):
-                if not step.raised and self._iterations.was_none(step):
+                if not step.raised and self._iterations.was_none(step, module):
                     self._hindsight.undo(step)
                     return self._outside_root(module)
-                step.ended = self._hindsight.is_over(step, module)
+                going_on = self._hindsight.going_on(step, module)
+                step.ended = going_on is None
+                step = going_on or step
             if step is None and not self._border.is_trained(module):
                 return self._outside_root(module)  # as another thread has shown meanwhile
             if step is None or step is not current.step or (step.ended and not current.by_hand):
                 step = self._opening.open_at_forward(module)
             elif step.recorded:
                 self._admission.context.attach(step.record)
-            if step.root_opens(module, step.recorded and wants_gradient(args, kwargs)):
+            if step.trained_root_opens(module, step.recorded and wants_gradient(args, kwargs)):
                 step.record.micro_batches += 1
                 if self._iterations.looks_for_updates and not step.recorded:
                     self._iterations.left_out_root_opens(step)

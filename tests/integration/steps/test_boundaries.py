@@ -154,11 +154,12 @@ def test_optimizers_that_step_inside_backward_are_one_step() -> None:
         optimizers[parameter].step()
         optimizers[parameter].zero_grad()
 
-    for parameter in model.parameters():
-        parameter.register_post_accumulate_grad_hook(update)
+    hooks = [each.register_post_accumulate_grad_hook(update) for each in model.parameters()]
     with capture_spans() as captured:
         for _ in range(2):
             model(batch()).sum().backward()
+    for hook in hooks:  # else the optimizers would never go
+        hook.remove()
     expected = """\
 train.step
   forward Net

@@ -85,7 +85,15 @@ class Loop(NamedTuple):
     evaluated: int
     """Forwards of the model after each iteration."""
     evaluates_in_training_mode: bool
+    trains_in_training_mode: bool
     schedule: Schedule
+
+
+def _recognized(loop: Loop) -> Loop:
+    """Return `loop` without what would lead to its first step: in evaluation mode that shows in its backward."""
+    if loop.trains_in_training_mode:
+        return loop
+    return loop._replace(targets=0, called_once=[])
 
 
 loops = st.builds(
@@ -101,6 +109,7 @@ loops = st.builds(
     clears_first=st.booleans(),
     evaluated=st.integers(0, 2),
     evaluates_in_training_mode=st.booleans(),
+    trains_in_training_mode=st.booleans(),
     schedule=st.sampled_from(
         [
             Schedule(),
@@ -110,7 +119,7 @@ loops = st.builds(
             Schedule(wait=2, active=2),
         ]
     ),
-)
+).map(_recognized)
 
 
 def update(model: nn.Module) -> None:
@@ -125,6 +134,8 @@ def update(model: nn.Module) -> None:
 def run(loop: Loop) -> None:
     """Train, and leave nothing behind."""
     models = [kind() for kind, _ in zip([Net, Critic], loop.phases, strict=False)]
+    for model in models:
+        model.train(loop.trains_in_training_mode)
     leading = [LEADING[name]() for name in loop.leading]
     criterion = None if loop.criterion is None else CRITERIA[loop.criterion]()
     target = nn.Tanh()
@@ -166,7 +177,7 @@ def run(loop: Loop) -> None:
                 for call in leading:
                     call(batch())
                 models[-1](batch())
-        models[-1].train()
+        models[-1].train(loop.trains_in_training_mode)
 
 
 def forwards(loop: Loop, model: str) -> str:
@@ -220,7 +231,12 @@ def test_each_step_of_an_optimizer_is_one_step(loop: Loop) -> None:
 @given(
     loops.map(
         lambda loop: loop._replace(
-            phases=[1], iterations=4 * loop.iterations, optimizers=0, evaluated=0, targets=0
+            phases=[1],
+            iterations=4 * loop.iterations,
+            optimizers=0,
+            evaluated=0,
+            targets=0,
+            trains_in_training_mode=True,
         )
     )
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NoReturn
 
 import pytest
 import torch
@@ -18,9 +20,11 @@ from tests.support.small_training import (
     Net,
     batch,
     evaluation,
+    loader,
     optimizer,
     outline,
     step,
+    train,
 )
 
 
@@ -122,6 +126,41 @@ def test_an_optimizer_ends_the_step(
     assert named_apart(outline(captured)) == len(found) * once
     assert micro_batches(captured.trees) == [(index, accumulated) for index in found]
     assert caplog.records == []
+
+
+def heads(model: nn.Module, x: Tensor) -> None:
+    """A backward for each of three heads on the same features."""
+    for _ in range(3):
+        model(x).sum().backward()
+
+
+def tokens(model: nn.Module, x: Tensor) -> None:
+    """A cell that is called for each token."""
+    for _ in range(40):
+        x = model(x)
+    x.sum().backward()
+
+
+@pytest.mark.parametrize("calls", [heads, tokens])
+@pytest.mark.parametrize("schedule", [Schedule(), Schedule(skip_first=1)], ids=["all", "later"])
+def test_what_is_called_many_times_after_another_is_in_its_step(
+    calls: Callable[[nn.Module, Tensor], None], schedule: Schedule
+) -> None:
+    encoder, model = nn.Linear(4, 4), Net()
+    sgd = torch.optim.SGD([*encoder.parameters(), *model.parameters()], lr=0.01)
+    with capture_spans(Config(schedule=schedule)) as captured:
+        for number in range(6):
+            encoder(batch())
+            calls(model, batch())
+            if number != 3:
+                sgd.step()
+            sgd.zero_grad()
+    found = range(schedule.skip_first, 6)
+    assert micro_batches(captured.trees) == [(index, 1) for index in found]
+    skipped = [tree.attributes.get("torch.step.skipped") for tree in captured.trees]
+    assert skipped == [True if index == 3 else None for index in found]
+    counts = {sum(span.name == "forward Net" for span in tree.children) for tree in captured.trees}
+    assert len(counts) == 1
 
 
 @before_each
@@ -242,22 +281,137 @@ def test_a_server_in_training_mode(before: Before, config: Config) -> None:
     )
 
 
+@pytest.mark.parametrize("gradients", [False, True])
+def test_what_an_optimizer_holds_is_called_in_a_loop_that_has_none(gradients: bool) -> None:
+    """A teacher that was trained before, or one that is asked with gradients and not trained."""
+    teacher, model = Net(), Net()
+    sgd = torch.optim.SGD(teacher.parameters(), lr=0.01)
+    with capture_spans(Config(max_depth=1)) as captured:
+        for _ in range(2):
+            train(teacher, sgd)
+        for _ in range(6):
+            output = model(batch())
+            with torch.set_grad_enabled(gradients):
+                aim = teacher(batch()).detach()
+            (output - aim).sum().backward()
+            by_hand(model)
+    backward = [sum(s.name == "backward" for s in tree.children) for tree in captured.trees]
+    assert backward == (8 * [1] if not gradients else [1, 1, 6])  # which it may be training
+
+
+# Modules that answer in odd ways what is asked of them.
+
+
+@dataclass
+class Unhashable(nn.Module):
+    """As a dataclass is that compares."""
+
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum() * self.weight
+
+
+class ParametersListed(Net):
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        return list(super().parameters(recurse))  # type: ignore[return-value]
+
+
+class ParametersRaise(Net):
+    @property
+    def parameters(self) -> NoReturn:  # type: ignore[override]
+        raise RuntimeError("not now")
+
+
+class LengthRaises(Net):
+    def __len__(self) -> int:
+        raise RuntimeError("not now")
+
+
+ODD = [Unhashable, ParametersListed, ParametersRaise, LengthRaises]
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("optimizer_", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+def test_an_odd_module_in_a_step(odd: type[nn.Module], optimizer_: bool, first: bool) -> None:
+    model, other = Net(), odd()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01) if optimizer_ else None
+    with capture_spans(Config(max_depth=1)) as captured:
+        for number in range(12):
+            if first:
+                other(batch())
+            output = model(batch())
+            if not first:
+                other(output)
+            output.sum().backward()
+            if sgd is None:
+                by_hand(model)
+            elif number % 4 == 3:
+                sgd.step()
+                sgd.zero_grad()
+    numbers = [tree.attributes["torch.step"] for tree in captured.trees]
+    assert numbers == [*range(3 if optimizer_ else 12)]
+
+
 # What leads to a step.
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_modules_that_are_made_for_one_call_lead_to_the_step(count: int) -> None:
+@pytest.mark.parametrize("kinds", [[nn.Identity], [nn.Identity, nn.ReLU]])
+def test_modules_that_are_made_for_one_call_lead_to_the_step(kinds: list[type[nn.Module]]) -> None:
     model = Net()
     sgd = torch.optim.SGD(model.parameters(), lr=0.01)
     with capture_spans() as captured:
         for _ in range(3):
             with torch.no_grad():
-                for _ in range(count):
-                    nn.Identity()(batch())
+                for kind in kinds:
+                    kind()(batch())
             model(batch()).sum().backward()
             sgd.step()
-    leading = count * "forward Identity\n"
+    leading = "".join(f"forward {kind.__name__}\n" for kind in kinds)
     assert outline(captured) == 3 * step(leading, FORWARD, BACKWARD, optimizer())
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_module_that_is_made_anew_for_each_batch_of_an_evaluation_leads_nowhere(
+    kept: bool,
+) -> None:
+    model, last = Net(), []
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    with capture_spans(Config(max_depth=1)) as captured:
+        for _ in range(3):
+            train(model, sgd)
+            with torch.no_grad():
+                for _ in range(3):
+                    softmax = nn.Softmax(1)
+                    softmax(model(batch()))
+                    last[:] = [softmax] if kept else []
+                    del softmax
+    trained = step("forward Net\n", "backward\n  backward Net\n", optimizer())
+    assert outline(captured) == 3 * (trained + evaluation(3 * "forward Net\nforward Softmax\n"))
+
+
+@pytest.mark.parametrize(("count", "leads"), [(5, True), (32, True), (33, False)])
+@pytest.mark.parametrize("loads", [False, True])
+def test_an_ensemble_of_targets_leads_to_the_step_as_a_whole_or_not_at_all(
+    count: int, leads: bool, loads: bool
+) -> None:
+    model, targets = Net(), [nn.Identity() for _ in range(count)]
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    with capture_spans(Config(max_depth=1)) as captured:
+        train(model, sgd)
+        for inputs in loader(2) if loads else [batch(), batch()]:
+            with torch.no_grad():
+                for target in targets:
+                    target(inputs)
+            train(model, sgd)
+    within = [
+        sum(s.name.startswith("forward Id") for s in tree.children) for tree in captured.trees
+    ]
+    assert within == ([0, count, count] if leads else [0, count, 0, count, 0])
 
 
 def test_an_evaluation_of_many_is_none_of_the_step_that_follows() -> None:

@@ -18,6 +18,7 @@ from tests.support.small_training import (
     STEP,
     Net,
     batch,
+    loader,
     optimizer,
     outline,
     step,
@@ -268,6 +269,61 @@ def test_gradients_asked_for_in_an_evaluation_do_not_join_the_next_step(
         model.train()
         train(model, sgd)
     assert steps(captured) == [(0, 1), (1, 3), (2, 1)]
+
+
+@pytest.mark.parametrize("attacks", [1, 3])
+def test_an_attack_in_evaluation_mode_is_in_the_step_that_trains_on_it(
+    model: Net, sgd: torch.optim.SGD, attacks: int
+) -> None:
+    with capture_spans(Config(max_depth=1)) as captured:
+        for inputs in loader(3):
+            model.eval()
+            attacked = inputs
+            for _ in range(attacks):
+                attacked = attacked.detach().requires_grad_()
+                attacked = attacked + torch.autograd.grad(model(attacked).sum(), attacked)[0]
+            model.train()
+            sgd.zero_grad()
+            model(attacked.detach()).sum().backward()
+            sgd.step()
+    once = "forward Net\nbackward\n  backward Net\n"
+    attack = attacks * once
+    assert outline(captured) == 3 * step("dataloader.next\n", attack + once, optimizer())
+    assert steps(captured) == [(index, attacks + 1) for index in range(3)]
+
+
+def test_one_attack_without_a_loader_is_in_the_step_once_it_is_known_what_attacks() -> None:
+    model = Net()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    with capture_spans(Config(max_depth=1)) as captured:
+        for _ in range(4):
+            model.eval()
+            inputs = batch().requires_grad_()
+            attacked = inputs + torch.autograd.grad(model(inputs).sum(), inputs)[0]
+            model.train()
+            sgd.zero_grad()
+            model(attacked.detach()).sum().backward()
+            sgd.step()
+    assert steps(captured) == [(0, 1), (1, 1), (2, 2), (3, 2), (4, 2)]
+
+
+def test_attacks_on_batches_of_an_evaluation_are_not_in_the_step_that_follows() -> None:
+    model = Net()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    with capture_spans(Config(max_depth=1)) as captured:
+        for _ in range(2):
+            model.train()
+            for inputs in loader(2):
+                sgd.zero_grad()
+                model(inputs).sum().backward()
+                sgd.step()
+            model.eval()
+            for inputs in loader(2):
+                inputs.requires_grad_()
+                torch.autograd.grad(model(inputs).sum(), inputs)
+    assert [(tree.find("optimizer.step SGD") != []) for tree in captured.trees] == [
+        True, True, False, True, True, False
+    ]  # fmt: skip
 
 
 def test_a_backward_within_the_forward_of_the_root() -> None:

@@ -18,7 +18,7 @@ from otel_torch_modules._recording.loop.live_optimizers import LiveOptimizers
 
 def another_has_stepped(optimizers: LiveOptimizers, first: SGD, module: nn.Module) -> object:
     other = SGD(module.parameters())
-    optimizers.stepped(other, [])
+    optimizers.stepped(other, None)
     return other
 
 
@@ -52,7 +52,7 @@ def test_a_module_whose_optimizer_is_gone_is_trained_no_more() -> None:
     gc.collect()
     assert not optimizers.train(module)
     other = SGD(nn.Linear(1, 1).parameters())  # maybe where the first one was
-    optimizers.stepped(other, [])
+    optimizers.stepped(other, None)
     assert not optimizers.train(module)
 
 
@@ -93,5 +93,5 @@ def test_the_program_is_not_asked_about_its_parameters(
         module._parameters["weight"] = weight  # type: ignore[assignment]  # as functional_call does
     with around():
         Asked.seen.clear()
-        assert LiveOptimizers().hold(module) == computed
+        assert LiveOptimizers().held([module]) is (module if computed else None)
         assert Asked.seen == []
