@@ -160,11 +160,8 @@ class Iterations:
 
     def skips(self, step: OpenStep) -> bool:
         """Return whether `step`, whose root is called once more, was skipped: its gradients were dropped."""
-        return (
-            step.dropped
-            and step.record.micro_batches >= self.usual_micro_batches
-            and not step.is_yet_to_train
-        )
+        whole = step.data_ended or step.record.micro_batches >= self.usual_micro_batches
+        return step.dropped and whole and not step.is_yet_to_train
 
     def was_updated(self, step: OpenStep, module: nn.Module | None) -> bool:
         """Return whether an optimizer has stepped since a backward of `step`, whose root is `module`, and no hook was

@@ -55,6 +55,7 @@ class OpenStep:
         "_successor",
         "backwards",
         "backwards_before_root",
+        "data_ended",
         "detached_in",
         "dropped",
         "ended",
@@ -85,6 +86,7 @@ class OpenStep:
         self.first_reached: int | None = None  # place in `roots`; 0 is the last word
         self.gradients = False  # a backward has left some that nobody has dropped
         self.dropped = False  # gradients have been, since the last backward
+        self.data_ended = False  # a loader had no batch any more, since the last backward
         self.stepped = False  # an optimizer has, or a scaler kept it from it
         self.raised = False  # an optimizer's step did
         self.ended = False  # the next root forward in training opens another one
@@ -178,7 +180,7 @@ class OpenStep:
         """Take note of it, whether it has left gradients, and of the first root forward that any has come to."""
         self.backwards += 1
         self.gradients |= accumulates
-        self.dropped = False
+        self.dropped = self.data_ended = False
         if self.first_reached != 0:
             reached = 0 if len(self.roots) < 2 else self._reached_last()
             self.first_reached = min(reached, self.first_reached or reached)

@@ -62,6 +62,9 @@ class TrainingLoop:
         """A data loader's `iterator` has no batch, or raised."""
         if isinstance(error, StopIteration):
             self.fetches.exhausted(iterator)
+            step = self.current.step
+            if step is not None and step.thread == threading.get_ident():
+                step.data_ended = True
 
     def fetched(self, iterator: object, start: int) -> None:
         """It has given a batch for which the loop waited since `start`."""

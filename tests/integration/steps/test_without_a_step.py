@@ -17,6 +17,7 @@ from tests.support.small_training import (
     STEP,
     Net,
     batch,
+    loader,
     optimizer,
     outline,
     train,
@@ -222,6 +223,30 @@ def test_a_bad_batch_whose_gradients_are_dropped_is_a_step_of_its_own(
             if when == "last":
                 owner.zero_grad()
     assert steps(captured) == [(index, accumulated, index in BAD, "UNSET") for index in range(14)]
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_batches_that_are_left_at_the_end_of_the_data(drops: bool) -> None:
+    """Fewer than make a step: where their gradients are dropped they are one, else they are the next one's."""
+    model = Net()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    with capture_spans(Config(max_depth=1)) as captured:
+        for _ in range(2):
+            if drops:
+                sgd.zero_grad()
+            for number, inputs in enumerate(loader(5)):
+                model(inputs).sum().backward()
+                if number % 2:
+                    sgd.step()
+                    sgd.zero_grad()
+    found = [
+        (tree.attributes["torch.step.micro_batches"], tree.attributes.get("torch.step.skipped"))
+        for tree in captured.trees
+    ]
+    if drops:
+        assert found == [(2, None), (2, None), (1, True), (2, None), (2, None), (1, None)]
+    else:
+        assert found == [(2, None), (2, None), (3, None), (2, None), (1, None)]
 
 
 def test_gradients_that_are_dropped_within_a_step_do_not_end_it() -> None:
