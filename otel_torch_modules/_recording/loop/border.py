@@ -15,7 +15,8 @@ from torch import nn
 from otel_torch_modules._events import WIDTH
 from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.loop.evaluation import Forward
-from otel_torch_modules._recording.loop.open_step import OpenStep, RootForward
+from otel_torch_modules._recording.loop.open_step import OpenStep
+from otel_torch_modules._recording.loop.root_forwards import RootForward
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.wall_clock import clock_offset
 from otel_torch_modules._records import Record

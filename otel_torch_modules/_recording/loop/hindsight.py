@@ -10,6 +10,10 @@ from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.iterations import Iterations
 from otel_torch_modules._recording.loop.open_step import OpenStep
+from otel_torch_modules._recording.loop.root_forwards import (
+    first_of_each_iteration,
+    micro_batches_of,
+)
 
 
 class Hindsight:
@@ -88,7 +92,7 @@ class Hindsight:
         step.roots, step.backwards, step.training = roots, backwards, training
         step.first_reached = 0 if backwards else None
         step.gradients = backwards > 0
-        step.count_micro_batches()
+        step.record.micro_batches = micro_batches_of(roots)
         if step.recorded:
             step.record.log = log
             current.recorder.step.turn_to(step.record)
@@ -98,7 +102,11 @@ class Hindsight:
 
     def part(self, step: OpenStep) -> OpenStep:
         """Let each iteration of `step` be a step, as its loop has no optimizer that would end them; return the last."""
-        while step.recorded and not step.record.truncated and (again := step.iterations()):
+        while (
+            step.recorded
+            and not step.record.truncated
+            and (again := first_of_each_iteration(step.roots))
+        ):
             step = self.begin_anew(step, again[0])
         if not step.recorded:
             self._current.index += step.record.micro_batches - 1

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from otel_torch_modules._log import warn
 from otel_torch_modules._recording.loop.live_optimizers import LiveOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
+from otel_torch_modules._recording.loop.root_forwards import modules_with_gradients
 from otel_torch_modules._recording.loop.unseen_updates import UnseenUpdates
 from otel_torch_modules._recording.loop.used_gradients import UsedGradients
 from otel_torch_modules._recording.modules.parameters import parameters_of
@@ -86,13 +87,13 @@ class Iterations:
         if self._is_seen or self.looks_for_updates:
             return  # what changes parameters else is the program itself, as in sharpness-aware minimization
         if step is not None:
-            self._unseen_updates.remember(step.trained)
+            self._unseen_updates.remember(modules_with_gradients(step.roots))
         self.looks_for_updates = self.looks_closer = True
 
     def backward_ended(self, step: OpenStep) -> None:
         """Take note of a backward in `step`; one that comes to what was before it says that it opened too late."""
         if self.looks_for_updates:
-            self._unseen_updates.remember(step.trained)
+            self._unseen_updates.remember(modules_with_gradients(step.roots))
         if self._undone and step.reached_what_was_before:
             self._patience = sys.maxsize
 
@@ -101,7 +102,7 @@ class Iterations:
 
         To be told where `looks_for_updates`.
         """
-        self._unseen_updates.remember(step.trained)
+        self._unseen_updates.remember(modules_with_gradients(step.roots))
 
     def outgrows(self, step: OpenStep) -> bool:
         """Return whether `step` has more micro-batches than the last ones had."""
@@ -128,7 +129,10 @@ class Iterations:
     def _may_be_awaited(self, step: OpenStep, module: nn.Module) -> bool:
         """Return whether an optimizer may end `step` yet, whatever of it that trains."""
         found = self._optimizers
-        return found.have_gradients() or found.held([module, *step.trained]) is not None
+        return (
+            found.have_gradients()
+            or found.held([module, *modules_with_gradients(step.roots)]) is not None
+        )
 
     def was_none(self, step: OpenStep, module: nn.Module) -> bool:
         """Return whether `step` was none: so many forwards of its root, and no backward.
@@ -169,7 +173,11 @@ class Iterations:
         """
         if not (self.looks_for_updates and _backwards(step) and self._unseen_updates.updated()):
             return False
-        held = None if module is None else self._optimizers.held([module, *step.trained])
+        held = (
+            None
+            if module is None
+            else self._optimizers.held([module, *modules_with_gradients(step.roots)])
+        )
         if held is None:
             return False
         if not self._has_told_of_updates:
@@ -197,7 +205,7 @@ class Iterations:
         if self.by_forward or backwards < _BACKWARDS_WITHOUT_OPTIMIZER:
             return False
         if step.root_was_first and step.root is module:
-            ends = self._optimizers.held([module, *step.trained]) is not None
+            ends = self._optimizers.held([module, *modules_with_gradients(step.roots)]) is not None
         else:  # whom an optimizer trains, if there is one, is less sure
             ends = self._may_be_awaited(step, module)
         if ends:
@@ -219,7 +227,11 @@ class Iterations:
 
 def _named(step: OpenStep, module: nn.Module) -> str:
     """Return the class of the first that has parameters, of what is called in `step`, and `module` now."""
-    having = (one for one in step.trained if next(parameters_of(one), None) is not None)
+    having = (
+        one
+        for one in modules_with_gradients(step.roots)
+        if next(parameters_of(one), None) is not None
+    )
     return type(next(having, module)).__name__
 
 

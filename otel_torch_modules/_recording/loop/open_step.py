@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from time import perf_counter_ns as now
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,29 +18,15 @@ from otel_torch_modules._recording.loop.fetches import (
     holds_wait,
     waits_from,
 )
+from otel_torch_modules._recording.loop.root_forwards import RootForward, micro_batches_of
 from otel_torch_modules._records import Record
 from otel_torch_modules._site import Site
 
 # Of the modules that are roots of a step that is left out only so many are known.
 _MOST_MODULES = 16
 
-# As many of its root forwards as any iteration has.
-_LOOKED_AT = 64
-
 # What a backward writes after its last mark, recompute left out: two events of its end, and a few to spare.
 _EVENTS_AFTER_MARK = 8
-
-
-class RootForward(NamedTuple):
-    """A root forward in a step."""
-
-    module: weakref.ref[nn.Module]
-    start: int
-    place: int  # of its first event in the log
-    backwards: int  # how many had ended before it
-    gradients: bool = True  # are on
-    in_training: bool = True  # and it is in training mode, or known to be trained
-    wants_gradient: bool = False  # with respect to what it was given, too
 
 
 class OpenStep:
@@ -113,13 +99,6 @@ class OpenStep:
     def root_was_first(self) -> bool:
         """Whether no other has taken its place."""
         return self._successor is None
-
-    @property
-    def trained(self) -> list[nn.Module]:
-        """The modules of its last root forwards with gradients that live, each once, in order."""
-        roots = [root for root in self.roots[-_LOOKED_AT:] if root.gradients]
-        alive = [module for root in roots if (module := root.module()) is not None]
-        return [*{id(module): module for module in alive}.values()]
 
     @property
     def backwards_without_root(self) -> int:
@@ -277,19 +256,9 @@ class OpenStep:
         record.start = begin_of(record.log, place)
         del record.log[:place]
         self.roots = self.roots[early:]
-        self.count_micro_batches()
+        self.record.micro_batches = micro_batches_of(self.roots)
         self.first_reached = 0
         return left
-
-    def iterations(self) -> list[int]:
-        """Return the places in `roots` of the first forward in training after each backward."""
-        found: list[int] = []
-        backwards = 0
-        for number, root in enumerate(self.roots):
-            if root.in_training and root.backwards > backwards:
-                found.append(number)
-                backwards = root.backwards
-        return found
 
     def leave_from(self, number: int) -> tuple[list[Any], list[RootForward]]:
         """Return the log from a root forward on, and the root forwards in it, which are another step's."""
@@ -300,23 +269,11 @@ class OpenStep:
         record.log = log[:place]
         record.end = record.log[3 - WIDTH]
         del log[:place]  # the list that open calls go on writing to
-        self.count_micro_batches()
+        self.record.micro_batches = micro_batches_of(self.roots)
         return log, [
             root._replace(place=root.place - place, backwards=root.backwards - backwards)
             for root in left
         ]
-
-    def count_micro_batches(self) -> None:
-        """Count the forwards of its first root once more, for others are its forwards now.
-
-        Where that is gone, others were made instead of it: one between two backward passes.
-        """
-        trained = [root for root in self.roots if root.in_training]
-        first = (trained or self.roots)[0].module
-        forwards = sum(root.module is first for root in trained)
-        if first() is None:
-            forwards = max(forwards, len({root.backwards for root in trained}))
-        self.record.micro_batches = forwards
 
     def leave_waits(self) -> list[Wait]:
         """Return the waits for data with which it ends, and give them up: the step that follows has waited."""
