@@ -20,6 +20,7 @@ from otel_torch_modules._recording.loop.root_forwards import modules_with_gradie
 from otel_torch_modules._recording.loop.unseen_updates import UnseenUpdates
 from otel_torch_modules._recording.loop.used_gradients import UsedGradients
 from otel_torch_modules._recording.modules.parameters import parameters_of
+from otel_torch_modules._weak_table import WeakTable
 
 logger = logging.getLogger("otel_torch_modules")
 
@@ -50,6 +51,7 @@ class Iterations:
         self._undone = False  # a step was, for want of patience
         self._unseen_updates = UnseenUpdates()
         self._used_gradients = UsedGradients()
+        self._updated_by_hand = WeakTable[nn.Module, bool]()
         self._has_told_of_updates = False
         self._has_told_of_none = False
         self._is_seen = False  # an optimizer's step has been
@@ -128,11 +130,7 @@ class Iterations:
 
     def _may_be_awaited(self, step: OpenStep, module: nn.Module) -> bool:
         """Return whether an optimizer may end `step` yet, whatever of it that trains."""
-        found = self._optimizers
-        return (
-            found.have_gradients()
-            or found.held([module, *modules_with_gradients(step.roots)]) is not None
-        )
+        return self._optimizers.may_step([module, *modules_with_gradients(step.roots)])
 
     def was_none(self, step: OpenStep, module: nn.Module) -> bool:
         """Return whether `step` was none: so many forwards of its root, and no backward.
@@ -173,12 +171,11 @@ class Iterations:
         """
         if not (self.looks_for_updates and _backwards(step) and self._unseen_updates.updated()):
             return False
-        held = (
-            None
-            if module is None
-            else self._optimizers.held([module, *modules_with_gradients(step.roots)])
-        )
+        if module is None or self._updated_by_hand.get(module):
+            return False
+        held = self._optimizers.held([module, *modules_with_gradients(step.roots)])
         if held is None:
+            self._updated_by_hand.put(module, True)  # to look for optimizers takes long
             return False
         if not self._has_told_of_updates:
             self._has_told_of_updates = True

@@ -27,72 +27,76 @@ class LiveOptimizers:
 
     def __init__(self) -> None:
         self.root: weakref.ref[nn.Module] | None = None
-        """The root in whose step one has stepped last, or that was found last to be held."""
+        """The root of the last step in which one has stepped."""
         self.optimizer: weakref.ref[Optimizer] | None = None
-        """The one that has, or that holds it."""
+        """The one that has."""
         self._known: list[weakref.ref[Optimizer]] | None = None  # None until they are looked for
-        # Those that have stepped in a step of a module, or hold it.
+        # Of those of whose parameters one was found to hold some.
         self._holders = WeakTable[nn.Module, weakref.ref[Optimizer]]()
         # What `train` has answered, and which optimizers held how many parameters then.
         self._trained = WeakTable[nn.Module, tuple[_Held, bool]]()
 
     def stepped(self, optimizer: Optimizer, root: weakref.ref[nn.Module] | None) -> None:
         """Take note that `optimizer` has stepped in a step of `root`."""
-        module = None if root is None else root()
-        if module is not None:
-            self._keep(module, optimizer)
+        if root is not None:
+            self.root, self.optimizer = root, weakref.ref(optimizer)
         if self._known is not None and all(one() is not optimizer for one in self._known):
             self._known = [one for one in self._known if one() is not None]
             self._known.append(weakref.ref(optimizer))
 
     def live(self) -> bool:
         """Return whether there is any."""
-        if not any(one() is not None for one in self._known or ()):
-            self._known = [weakref.ref(optimizer) for optimizer in _find()]
-        return bool(self._known)
-
-    def have_gradients(self) -> bool:
-        """Return whether one lives whose parameters have gradients: it may step by them yet."""
-        known = [optimizer for one in self._known or () if (optimizer := one()) is not None]
-        if any(_has_gradients(optimizer) for optimizer in known):
-            return True
-        found = _find()
-        self._known = [weakref.ref(optimizer) for optimizer in found]
-        return any(_has_gradients(optimizer) for optimizer in found)
+        return bool(self._alive() or self._look())
 
     def held(self, modules: Sequence[nn.Module]) -> nn.Module | None:
-        """Return the first of `modules` of which one holds parameters, or that one has stepped in a step of.
+        """Return the first of `modules` of which one holds parameters, or that one has stepped in the last step of.
 
         Also where they are computed from others now, as ``torch.func.functional_call`` puts them there for an inner
         loop: it is those that one may hold.
         """
+        known = self._known_to_be_held(modules)
+        return self._held_by(self._look(), modules) if known is None else known
+
+    def may_step(self, modules: Sequence[nn.Module]) -> bool:
+        """Return whether one may step yet where `modules` were called: it holds some, or has gradients of others."""
+        if self._known_to_be_held(modules) is not None or _have_gradients(self._alive()):
+            return True
+        found = self._look()
+        return _have_gradients(found) or self._held_by(found, modules) is not None
+
+    def _known_to_be_held(self, modules: Sequence[nn.Module]) -> nn.Module | None:
+        last = None if self.root is None else self.root()
+        if last is not None and self.optimizer is not None and self.optimizer() is not None:
+            for module in modules:
+                if module is last:
+                    return module
         for module in modules:
             holder = self._holders.get(module)
             if holder is not None and holder() is not None:
                 return module
+        return next((one for one in modules if _are_computed(parameters_of(one))), None)
+
+    def _held_by(self, found: list[Optimizer], modules: Sequence[nn.Module]) -> nn.Module | None:
         for module in modules:
-            if _are_computed(parameters_of(module)):
-                return module
-        found = _find()
-        self._known = [weakref.ref(optimizer) for optimizer in found]
-        for module in modules:
-            holding = _holder(module, found)
-            if holding is not None:
-                self._keep(module, holding)
+            holder = _holder(module, found)
+            if holder is not None:
+                self._holders.put(module, weakref.ref(holder))
                 return module
         return None
 
-    def _keep(self, module: nn.Module, optimizer: Optimizer) -> None:
-        self.root, self.optimizer = weakref.ref(module), weakref.ref(optimizer)
-        known = self._holders.get(module)
-        if known is None or known() is not optimizer:
-            self._holders.put(module, self.optimizer)
+    def _alive(self) -> list[Optimizer]:
+        return [one for known in self._known or () if (one := known()) is not None]
+
+    def _look(self) -> list[Optimizer]:
+        found = _find()
+        self._known = [weakref.ref(optimizer) for optimizer in found]
+        return found
 
     def train(self, module: nn.Module) -> bool:
         """Return whether one holds parameters of `module` that lived when this was first asked or has stepped since."""
         if self._known is None:
-            self._known = [weakref.ref(optimizer) for optimizer in _find()]
-        alive = [(one, optimizer) for one in self._known if (optimizer := one()) is not None]
+            self._look()
+        alive = [(weakref.ref(optimizer), optimizer) for optimizer in self._alive()]
         held = [(one, _parameters_held(optimizer)) for one, optimizer in alive]
         known = self._trained.get(module)
         if known is None or known[0] != held:  # else each step would walk through all modules
@@ -125,10 +129,11 @@ def _holder(module: nn.Module, optimizers: list[Optimizer]) -> Optimizer | None:
     )
 
 
-def _has_gradients(optimizer: Optimizer) -> bool:
+def _have_gradients(optimizers: list[Optimizer]) -> bool:
     with without_torch_function():
         return any(
             parameter.grad is not None
+            for optimizer in optimizers
             for group in _groups(optimizer)
             for parameter in group["params"]
         )

@@ -133,6 +133,27 @@ def test_steps_that_are_left_out_count_too(schedule: Schedule) -> None:
     assert found == [index for index in range(2, 8) if schedule.records(index)]
 
 
+@pytest.mark.parametrize("schedule", [Schedule(), Schedule(wait=2, active=1)], ids=str)
+def test_one_model_is_updated_by_hand_and_another_by_an_optimizer(schedule: Schedule) -> None:
+    """As where a policy follows its natural gradient, and its baseline has an optimizer."""
+    policy, baseline = Net(), Net()
+    sgd = torch.optim.SGD(baseline.parameters(), lr=0.01)
+    with capture_spans(Config(max_depth=1, schedule=schedule)) as captured:
+        for _ in range(4):
+            for _ in range(3):
+                policy(batch()).sum().backward()
+                by_hand(policy)
+            for _ in range(2):
+                baseline(batch()).sum().backward()
+                sgd.step()
+                sgd.zero_grad()
+    found = [
+        (tree.attributes["torch.step"], sum(span.name == "backward" for span in tree.children))
+        for tree in captured.trees
+    ]
+    assert found == [(index, 1) for index in range(20) if schedule.records(index)]
+
+
 def test_an_optimizer_that_comes_late_makes_the_steps_again() -> None:
     model = Net()
     with capture_spans() as captured:
