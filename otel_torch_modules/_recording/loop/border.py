@@ -73,31 +73,36 @@ class Border:
 
     # From evaluations to a step.
 
-    def put_before(self, step: OpenStep, forwards: list[Forward]) -> None:
-        """Let `step` begin with forwards that were outside it, behind the waits for data that it begins with."""
-        if not forwards:
-            return
+    def put_before(self, step: OpenStep, forwards: list[Forward]) -> list[RootForward]:
+        """Let `step` begin with forwards that were outside it, behind the waits for data that it begins with.
+
+        Return them as they are in it.
+        """
         record = step.record
+        place, roots = len(record.log), []
+        for forward in forwards:
+            roots.append(RootForward(forward.module, forward.start, place, 0))
+            place += len(forward.log)
+        if not forwards:
+            return roots
         record.start = min(record.start, forwards[0].start)
         if not step.recorded:
-            return
+            return roots
         *closed, last = [forward.log for forward in forwards]
         last[:0] = [*record.log, *chain.from_iterable(closed)]
         record.log = last  # the list that a call which is open goes on writing to
         self._recorder.step.turn_to(record)
+        return roots
 
     def open_with(self, step: OpenStep, forwards: list[Forward]) -> None:
         """Let `step` begin with forwards that a backward has come to, though nobody expected it to."""
-        place = len(step.record.log)
-        self.put_before(step, forwards)
-        for forward in forwards:
-            step.roots.append(RootForward(forward.module, forward.start, place, 0))
-            place += len(forward.log)
-            module = forward.module()
+        for root in self.put_before(step, forwards):
+            step.roots.append(root)
+            module = root.module()
             if module is not None and module is step.root:
                 step.record.micro_batches += 1
                 step.training = module.training
-                self._remember(forward.module)
+                self._remember(root.module)
 
     # From a step to an evaluation.
 

@@ -118,8 +118,9 @@ class Hindsight:
         current.drop()
         current.index -= 1
         self._admission.context.detach(step.record)
-        self._border.give_back(step.first_forwards(len(step.roots)), current.last_index)
-        self._border.idles(step.roots[-1].module)
+        self._border.give_back(step.all_forwards(), current.last_index)
+        if step.root_reference is not None:
+            self._border.idles(step.root_reference)
 
     def undo_unfinished(self) -> None:
         """Undo a step that is open at the end, without a backward and with more forwards than the last ones had."""

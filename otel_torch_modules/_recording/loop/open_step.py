@@ -47,6 +47,7 @@ class OpenStep:
         "ended",
         "first_reached",
         "gradients",
+        "leading",
         "others",
         "raised",
         "record",
@@ -63,6 +64,7 @@ class OpenStep:
         self.thread = threading.get_ident()  # the one that trains
         self.recorded = recorded
         self.roots: list[RootForward] = []
+        self.leading: list[RootForward] = []  # that were outside it, right before the first
         # The module that is called instead of the first one; None where that is called.
         self._successor: weakref.ref[nn.Module] | None = None
         self.others = 0  # root forwards in a row, of training, of other modules than its root
@@ -245,6 +247,16 @@ class OpenStep:
             Forward(root.module, root.start, self.record.log[root.place : end])
             for root, end in zip(self.roots, ends, strict=False)
         ]
+
+    def all_forwards(self) -> list[Forward]:
+        """Return all root forwards, and those that led to them, each with its log."""
+        ends = [*(root.place for root in self.leading[1:]), self._place_of(0)]
+        log = self.record.log
+        leading = [
+            Forward(root.module, root.start, log[root.place : end])
+            for root, end in zip(self.leading, ends, strict=False)
+        ]
+        return leading + self.first_forwards(len(self.roots))
 
     def leave_early_roots(self) -> list[Forward]:
         """Return the first root forwards that are none of this step's, and give them up."""

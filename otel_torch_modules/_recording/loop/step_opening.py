@@ -99,5 +99,5 @@ class StepOpening:
             return self.open(begin, None)
         leading = evaluations.leading_to(module, current.fetches.last_end, self._optimizers.train)
         step = self.open(begin, None)
-        self._border.put_before(step, leading)
+        step.leading = self._border.put_before(step, leading)
         return step

@@ -98,10 +98,11 @@ def test_forwards_with_gradients_that_nobody_asks_for_are_no_steps(model: Net, m
     assert outline(captured) == 40 * FORWARD
 
 
+@pytest.mark.parametrize("then", [None, nn.MSELoss()])
 def test_a_server_in_training_mode_with_gradients_on_sends_each_request(
-    model: Net, monkeypatch: pytest.MonkeyPatch
+    model: Net, monkeypatch: pytest.MonkeyPatch, then: nn.Module | None
 ) -> None:
-    """Once it has shown that no backward comes only the last few wait for one."""
+    """Once it has shown that no backward comes only the last few wait for one, whatever is called with the model."""
     put = Worker.put
     sent = []
 
@@ -112,9 +113,12 @@ def test_a_server_in_training_mode_with_gradients_on_sends_each_request(
     monkeypatch.setattr(Worker, "put", put_and_count)
     with capture_spans() as captured:
         for _ in range(120):
-            model(batch())
-        assert len(sent) >= 116
-    assert outline(captured) == 120 * FORWARD
+            output = model(batch())
+            if then is not None:
+                then(output, batch())
+        assert len(sent) >= (116 if then is None else 232)
+    each = FORWARD if then is None else FORWARD + "forward MSELoss\n"
+    assert outline(captured) == 120 * each
 
 
 @pytest.mark.parametrize("micro_batches", [1, 2])
