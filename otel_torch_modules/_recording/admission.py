@@ -121,10 +121,6 @@ class Admission:
         """Return whether root forwards outside any step are recorded after the step of this number, or before any."""
         return "eval" in self._config.phases and self.admits_step(last_step or 0)
 
-    def admits_what_leads_to(self, step: int) -> bool:
-        """Return whether root forwards are recorded in case that they turn out to lead to the step of this number."""
-        return "eval" in self._config.phases and self.admits_step(step)
-
     def open_evaluation(self, record: Record) -> bool:
         """Return whether `record`, an evaluation that opens, is recorded."""
         for look in self._causes.on_opening:

@@ -73,6 +73,15 @@ def train(model: nn.Module, sgd: torch.optim.Optimizer) -> None:
     sgd.zero_grad()
 
 
+def by_hand(model: nn.Module) -> None:
+    """Update the parameters as a program without ``torch.optim`` does."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            assert parameter.grad is not None
+            parameter -= 0.01 * parameter.grad
+            parameter.grad = None
+
+
 def outline(captured: Captured) -> str:
     """Return the outlines of all trees, after a check that children lie inside their parents and in order."""
     for tree in captured.trees:

@@ -78,13 +78,13 @@ class Border:
 
         Return them as they are in it.
         """
+        if not forwards:
+            return []
         record = step.record
         place, roots = len(record.log), []
         for forward in forwards:
             roots.append(RootForward(forward.module, forward.start, place, 0))
             place += len(forward.log)
-        if not forwards:
-            return roots
         record.start = min(record.start, forwards[0].start)
         if not step.recorded:
             return roots

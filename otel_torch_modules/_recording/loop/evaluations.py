@@ -85,8 +85,8 @@ class Evaluations:
         self._fetches.evaluation_begins()
         admission = self._admission
         admitted = admission.admits_evaluation(last_step)
-        next_step = 0 if last_step is None else last_step + 1
-        if not (admitted or admission.admits_what_leads_to(next_step)):
+        # Before the first step that is asked of it; after one they may turn out to lead to the next.
+        if not admitted and (last_step is None or not admission.admits_evaluation(last_step + 1)):
             return False
         evaluation = self._last_that_goes_on()
         if evaluation is None:

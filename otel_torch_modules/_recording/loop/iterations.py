@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import deque
+from collections.abc import Iterator
 
 from torch import nn
 from torch.optim import Optimizer
@@ -89,13 +90,13 @@ class Iterations:
         if self._is_seen or self.looks_for_updates:
             return  # what changes parameters else is the program itself, as in sharpness-aware minimization
         if step is not None:
-            self._unseen_updates.remember(modules_with_gradients(step.roots))
+            self._remember_parameters(step)
         self.looks_for_updates = self.looks_closer = True
 
     def backward_ended(self, step: OpenStep) -> None:
         """Take note of a backward in `step`; one that comes to what was before it says that it opened too late."""
         if self.looks_for_updates:
-            self._unseen_updates.remember(modules_with_gradients(step.roots))
+            self._remember_parameters(step)
         if self._undone and step.reached_what_was_before:
             self._patience = sys.maxsize
 
@@ -104,6 +105,9 @@ class Iterations:
 
         To be told where `looks_for_updates`.
         """
+        self._remember_parameters(step)
+
+    def _remember_parameters(self, step: OpenStep) -> None:
         self._unseen_updates.remember(modules_with_gradients(step.roots))
 
     def outgrows(self, step: OpenStep) -> bool:
@@ -130,7 +134,7 @@ class Iterations:
 
     def _may_be_awaited(self, step: OpenStep, module: nn.Module) -> bool:
         """Return whether an optimizer may end `step` yet, whatever of it that trains."""
-        return self._optimizers.may_step([module, *modules_with_gradients(step.roots)])
+        return self._optimizers.may_step(_called(step, module))
 
     def was_none(self, step: OpenStep, module: nn.Module) -> bool:
         """Return whether `step` was none: so many forwards of its root, and no backward.
@@ -173,7 +177,7 @@ class Iterations:
             return False
         if module is None or self._updated_by_hand.get(module):
             return False
-        held = self._optimizers.held([module, *modules_with_gradients(step.roots)])
+        held = self._optimizers.held(_called(step, module))
         if held is None:
             self._updated_by_hand.put(module, True)  # to look for optimizers takes long
             return False
@@ -202,7 +206,7 @@ class Iterations:
         if self.by_forward or backwards < _BACKWARDS_WITHOUT_OPTIMIZER:
             return False
         if step.root_was_first and step.root is module:
-            ends = self._optimizers.held([module, *modules_with_gradients(step.roots)]) is not None
+            ends = self._optimizers.held(_called(step, module)) is not None
         else:  # whom an optimizer trains, if there is one, is less sure
             ends = self._may_be_awaited(step, module)
         if ends:
@@ -220,6 +224,12 @@ class Iterations:
                 _named(step, module),
             )
         return True
+
+
+def _called(step: OpenStep, module: nn.Module) -> Iterator[nn.Module]:
+    """Yield `module`, which is called now, and then what else was called in `step`."""
+    yield module
+    yield from modules_with_gradients(step.roots)
 
 
 def _named(step: OpenStep, module: nn.Module) -> str:

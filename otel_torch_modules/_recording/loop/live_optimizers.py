@@ -31,8 +31,8 @@ class LiveOptimizers:
         self.optimizer: weakref.ref[Optimizer] | None = None
         """The one that has."""
         self._known: list[weakref.ref[Optimizer]] | None = None  # None until they are looked for
-        # Of those of whose parameters one was found to hold some.
-        self._holders = WeakTable[nn.Module, weakref.ref[Optimizer]]()
+        # Those that were found to hold parameters of a module.
+        self._holding = WeakTable[nn.Module, weakref.ref[Optimizer]]()
         # What `train` has answered, and which optimizers held how many parameters then.
         self._trained = WeakTable[nn.Module, tuple[_Held, bool]]()
 
@@ -48,41 +48,42 @@ class LiveOptimizers:
         """Return whether there is any."""
         return bool(self._alive() or self._look())
 
-    def held(self, modules: Sequence[nn.Module]) -> nn.Module | None:
+    def held(self, modules: Iterable[nn.Module]) -> nn.Module | None:
         """Return the first of `modules` of which one holds parameters, or that one has stepped in the last step of.
 
         Also where they are computed from others now, as ``torch.func.functional_call`` puts them there for an inner
-        loop: it is those that one may hold.
+        loop: it is those that one may hold. No more of `modules` is taken than is needed.
         """
-        known = self._known_to_be_held(modules)
-        return self._held_by(self._look(), modules) if known is None else known
-
-    def may_step(self, modules: Sequence[nn.Module]) -> bool:
-        """Return whether one may step yet where `modules` were called: it holds some, or has gradients of others."""
-        if self._known_to_be_held(modules) is not None or _have_gradients(self._alive()):
-            return True
-        found = self._look()
-        return _have_gradients(found) or self._held_by(found, modules) is not None
-
-    def _known_to_be_held(self, modules: Sequence[nn.Module]) -> nn.Module | None:
-        last = None if self.root is None else self.root()
-        if last is not None and self.optimizer is not None and self.optimizer() is not None:
-            for module in modules:
-                if module is last:
-                    return module
+        asked = []
         for module in modules:
-            holder = self._holders.get(module)
-            if holder is not None and holder() is not None:
+            if self._is_known_to_be_held(module):
                 return module
-        return next((one for one in modules if _are_computed(parameters_of(one))), None)
-
-    def _held_by(self, found: list[Optimizer], modules: Sequence[nn.Module]) -> nn.Module | None:
-        for module in modules:
-            holder = _holder(module, found)
+            asked.append(module)
+        for module in asked:
+            if _are_computed(parameters_of(module)):
+                return module
+        holders = _holders(self._look())
+        for module in asked:
+            holder = _holder(module, holders)
             if holder is not None:
-                self._holders.put(module, weakref.ref(holder))
+                self._holding.put(module, weakref.ref(holder))
                 return module
         return None
+
+    def may_step(self, modules: Iterable[nn.Module]) -> bool:
+        """Return whether one may step yet where `modules` were called: it holds some, or has gradients of others."""
+        return (
+            _have_gradients(self._alive())
+            or self.held(modules) is not None
+            or _have_gradients(self._alive())  # those that were found just now
+        )
+
+    def _is_known_to_be_held(self, module: nn.Module) -> bool:
+        is_last = self.root is not None and self.root() is module
+        holder = self.optimizer if is_last else None
+        if holder is None or holder() is None:
+            holder = self._holding.get(module)
+        return holder is not None and holder() is not None
 
     def _alive(self) -> list[Optimizer]:
         return [one for known in self._known or () if (one := known()) is not None]
@@ -100,7 +101,8 @@ class LiveOptimizers:
         held = [(one, _parameters_held(optimizer)) for one, optimizer in alive]
         known = self._trained.get(module)
         if known is None or known[0] != held:  # else each step would walk through all modules
-            known = held, _holder(module, [optimizer for _, optimizer in alive]) is not None
+            holders = _holders([optimizer for _, optimizer in alive])
+            known = held, _holder(module, holders) is not None
             self._trained.put(module, known)
         return known[1]
 
@@ -116,17 +118,19 @@ def _are_computed(parameters: Iterable[Tensor]) -> bool:
         return not all(one.is_leaf for one in found)
 
 
-def _holder(module: nn.Module, optimizers: list[Optimizer]) -> Optimizer | None:
-    holders = {
+def _holders(optimizers: Sequence[Optimizer]) -> dict[int, Optimizer]:
+    """Return by the ids of parameters who holds them."""
+    return {
         id(parameter): optimizer
         for optimizer in optimizers
         for group in _groups(optimizer)
         for parameter in group["params"]
     }
-    return next(
-        (holders[id(parameter)] for parameter in parameters_of(module) if id(parameter) in holders),
-        None,
-    )
+
+
+def _holder(module: nn.Module, holders: dict[int, Optimizer]) -> Optimizer | None:
+    held = (id(parameter) for parameter in parameters_of(module))
+    return next((holders[key] for key in held if key in holders), None)
 
 
 def _have_gradients(optimizers: list[Optimizer]) -> bool:

@@ -243,20 +243,18 @@ class OpenStep:
     def first_forwards(self, count: int) -> list[Forward]:
         """Return the first `count` root forwards, each with its log."""
         ends = [self._place_of(number) for number in range(1, count + 1)]
+        return self._with_logs(self.roots, ends)
+
+    def _with_logs(self, roots: list[RootForward], ends: list[int]) -> list[Forward]:
         return [
             Forward(root.module, root.start, self.record.log[root.place : end])
-            for root, end in zip(self.roots, ends, strict=False)
+            for root, end in zip(roots, ends, strict=False)
         ]
 
     def all_forwards(self) -> list[Forward]:
         """Return all root forwards, and those that led to them, each with its log."""
         ends = [*(root.place for root in self.leading[1:]), self._place_of(0)]
-        log = self.record.log
-        leading = [
-            Forward(root.module, root.start, log[root.place : end])
-            for root, end in zip(self.leading, ends, strict=False)
-        ]
-        return leading + self.first_forwards(len(self.roots))
+        return self._with_logs(self.leading, ends) + self.first_forwards(len(self.roots))
 
     def leave_early_roots(self) -> list[Forward]:
         """Return the first root forwards that are none of this step's, and give them up."""
@@ -281,7 +279,7 @@ class OpenStep:
         record.log = log[:place]
         record.end = record.log[3 - WIDTH]
         del log[:place]  # the list that open calls go on writing to
-        self.record.micro_batches = micro_batches_of(self.roots)
+        record.micro_batches = micro_batches_of(self.roots)
         return log, [
             root._replace(place=root.place - place, backwards=root.backwards - backwards)
             for root in left

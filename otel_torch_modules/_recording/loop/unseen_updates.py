@@ -11,7 +11,8 @@ from weakref import ref
 from torch import nn
 
 from otel_torch_modules._recording.loop.watched_parameters import WatchedParameters, trained
-from otel_torch_modules._recording.modules.parameters import modules_of, own_parameters
+from otel_torch_modules._recording.modules.module_tree import own_parameters
+from otel_torch_modules._recording.modules.parameters import modules_of
 from otel_torch_modules._weak_table import WeakTable
 
 _WATCHED: Final = 8  # parameters of a module: one of them may be in no optimizer

@@ -33,6 +33,11 @@ def children(module: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, child) for name, child in registered.items() if child is not None]
 
 
+def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
+    """Return the parameters of `module` itself by their names."""
+    return vars(module).get("_parameters") or {}
+
+
 def is_bare(module: nn.Module) -> bool:
     """Return whether `module` has neither children nor parameters, as activations and criteria have not."""
     inside = vars(module)
@@ -129,9 +134,8 @@ def _survey(root: nn.Module) -> tuple[list[nn.Module], dict[int, int]]:
 
 
 def _parameters(module: nn.Module) -> list[nn.Parameter]:
-    registered = vars(module).get("_parameters") or {}
     return [
         parameter
-        for parameter in registered.values()
+        for parameter in own_parameters(module).values()
         if parameter is not None and not is_lazy(parameter)
     ]

@@ -6,12 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from otel_torch_modules._recording.modules.module_tree import registry
-
-
-def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
-    """Return the parameters of `module` itself by their names."""
-    return vars(module).get("_parameters") or {}
+from otel_torch_modules._recording.modules.module_tree import own_parameters, registry
 
 
 def modules_of(root: nn.Module) -> Iterator[nn.Module]:

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -26,6 +25,7 @@ from tests.support.small_training import (
     step,
     train,
 )
+from tests.support.unhashable import Unhashable
 
 WITHOUT_CAUSES = Config(causes=())  # compilations and collections come and go
 ONCE = FORWARD + BACKWARD
@@ -127,19 +127,6 @@ def test_it_ends_steps_that_another_module_begins(
     assert outline(captured) == 4 * step(micro_batches * (f"forward {before}\n" + ONCE))
     assert compiled_optimizers(captured) == [True, True, True, None]
     assert warnings(caplog) == [UPDATED]
-
-
-@dataclass
-class Unhashable(nn.Module):
-    """As a dataclass is that compares."""
-
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.weight
 
 
 def test_a_module_that_cannot_be_hashed_is_in_such_a_step() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -16,16 +15,12 @@ from torch.utils.data import DataLoader
 
 from otel_torch_modules import Config, Schedule
 from otel_torch_modules.testing import capture_spans
-from tests.support.small_training import Net, batch, evaluation, outline, step
+from tests.support.small_training import Net, batch, by_hand, evaluation, outline, step
 
 Call = Callable[[Tensor], object]
 
 
-@pytest.fixture(autouse=True)
-def only_own_optimizers() -> Iterator[None]:
-    """Other tests' models are gone, and their optimizers."""
-    gc.collect()
-    return iter([None])
+pytestmark = pytest.mark.usefixtures("only_own_optimizers")
 
 
 class Teacher(nn.Module):
@@ -122,15 +117,6 @@ loops = st.builds(
 ).map(_recognized)
 
 
-def update(model: nn.Module) -> None:
-    """Do by hand what an optimizer does."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.grad is not None:
-                parameter -= 0.01 * parameter.grad
-                parameter.grad = None
-
-
 def run(loop: Loop) -> None:
     """Train, and leave nothing behind."""
     models = [kind() for kind, _ in zip([Net, Critic], loop.phases, strict=False)]
@@ -141,7 +127,7 @@ def run(loop: Loop) -> None:
     target = nn.Tanh()
     steps = [
         [torch.optim.SGD(model.parameters(), lr=0.01).step for _ in range(loop.optimizers)]
-        or [partial(update, model)]
+        or [partial(by_hand, model)]
         for model in models
     ]
     batches: Iterator[Tensor] = iter(batch, None)

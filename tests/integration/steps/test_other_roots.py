@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NoReturn
 
 import pytest
@@ -19,6 +17,7 @@ from tests.support.small_training import (
     FORWARD,
     Net,
     batch,
+    by_hand,
     evaluation,
     loader,
     optimizer,
@@ -26,22 +25,9 @@ from tests.support.small_training import (
     step,
     train,
 )
+from tests.support.unhashable import Unhashable
 
-
-@pytest.fixture(autouse=True)
-def only_own_optimizers() -> Iterator[None]:
-    """Other tests' models are gone, and their optimizers."""
-    gc.collect()
-    return iter([None])
-
-
-def by_hand(model: nn.Module) -> None:
-    """Update the parameters as a program without ``torch.optim`` does."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.grad is not None:
-                parameter -= 0.01 * parameter.grad
-                parameter.grad = None
+pytestmark = pytest.mark.usefixtures("only_own_optimizers")
 
 
 Before = Callable[[], Callable[[Tensor], object]]
@@ -300,19 +286,6 @@ def test_what_an_optimizer_holds_is_called_in_a_loop_that_has_none(gradients: bo
 
 
 # Modules that answer in odd ways what is asked of them.
-
-
-@dataclass
-class Unhashable(nn.Module):
-    """As a dataclass is that compares."""
-
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.sum() * self.weight
 
 
 class ParametersListed(Net):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import gc
 import logging
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from otel_torch_modules import Config, Schedule
 from otel_torch_modules import step as manual_step
 from otel_torch_modules.testing import capture_spans
-from tests.support.small_training import BACKWARD, FORWARD, STEP, Net, batch, outline, step
+from tests.support.small_training import BACKWARD, FORWARD, STEP, Net, batch, by_hand, outline, step
 
 ONCE = FORWARD + BACKWARD
 SAID = (
@@ -25,20 +24,7 @@ SAID = (
 )
 
 
-@pytest.fixture(autouse=True)
-def only_own_optimizers() -> Iterator[None]:
-    """Other tests' models are gone, and their optimizers."""
-    gc.collect()
-    return iter([None])
-
-
-def by_hand(model: nn.Module) -> None:
-    """Update the parameters as a program without ``torch.optim`` does."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            assert parameter.grad is not None
-            parameter -= 0.01 * parameter.grad
-            parameter.grad = None
+pytestmark = pytest.mark.usefixtures("only_own_optimizers")
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
