@@ -47,7 +47,6 @@ class StepsByHand:
         start = now()
         current = self._current
         try:
-            current.by_hand = True
             step = self._open_step(start, index)
             # What runs inside a compiled function is not seen: that it is a step is known all the same.
             step.record.sent_bare = step.recorded and dynamo_is_there()

@@ -130,12 +130,14 @@ class Evaluations:
 
     def _last_that_goes_on(self) -> Evaluation | None:
         evaluation, self._thread.last = self._thread.last, None
-        if evaluation is None or (evaluation.recorded and not self._held.take_back(evaluation)):
+        if evaluation is None:
+            return None
+        if evaluation.is_one_forward:
+            self._held.put_last(evaluation)  # behind those that others have held meanwhile
+            return None
+        if evaluation.recorded and not self._held.take_back(evaluation):
             return None
         record = evaluation.record
-        if evaluation.is_one_forward:
-            self._held.hold(evaluation)  # behind those that others have held meanwhile
-            return None
         if now() - record.end <= PAUSE and self._admission.context.goes_on(record):
             return evaluation
         self._held.send(evaluation)

@@ -53,6 +53,11 @@ class HeldEvaluations:
             return False
         return True
 
+    def put_last(self, evaluation: Evaluation) -> None:
+        """Let `evaluation` wait for what follows from now on, if it still waits."""
+        if [*self._held][-1:] != [evaluation] and self.take_back(evaluation):
+            self._held.append(evaluation)
+
     def of_thread(self) -> list[Evaluation]:
         """Return those of the thread that asks, in order."""
         return [one for one in list(self._held) if one.thread_id == threading.get_ident()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter_ns as now
 
 from torch import nn
@@ -47,48 +48,72 @@ class StepOpening:
         self._optimizers = optimizers
         self._losses = losses
 
-    def open(self, start: int, index: int | None) -> OpenStep:
-        """Begin a step, after what there is has been handed over.
+    def open(self, start: int) -> OpenStep:
+        """Begin a step that is found, after what there is has been handed over.
 
         Args:
-            start: when its first root is called, or the program says that it begins (ns).
-            index: its number; None for the next.
+            start: when its first root is called (ns).
         """
         current = self._current
+        spoiled, current.spoiled = current.spoiled, True
         if current.step is not None:
             self._iterations.step_left(current.step)
-        spoiled, current.spoiled = current.spoiled, True
-        evaluates = bool(self._evaluations.threads)
-        evaluation_end = self._evaluations.last_end if evaluates else 0
+        evaluations = self._evaluations
+        evaluation_end = evaluations.last_end if evaluations.threads else 0
         after = current.pauses.before_step(
             start, current.end, evaluation_end, first=current.index == 0
         )
-        self._border.unsure = None  # what follows says nothing of the forwards before
         waits = current.take_waits()
         if current.fetches.last_end:
             waits += current.fetches.take()
-        left = (current.hand_over, self._evaluations.end) if evaluates else (current.hand_over,)
-        for hand_over in left:
-            try:
-                hand_over()
-            except BaseException:  # what that costs is not this step
-                if current.recorder.fail("where a record is handed over"):
-                    raise
-        if current.by_hand:
-            waits = []
-        elif waits:
+        if waits:
             start = min(start, waits[0].start)
-        # After the last of too many errors nothing would ever end it.
-        step = current.make(start, index, lost=spoiled or self._losses.given_up)
-        current.end = start
-        if not (current.by_hand or step.record.parent):
-            step.record.start = min(start, after)
+        step = self._begin(start, None, lost=spoiled)
+        if not step.record.parent:
+            step.record.start = min(step.record.start, after)
         if step.recorded:
             current.measures.step_begins(step.record.start)
-            self._admission.context.attach(step.record)
-            if waits:
-                current.log_waits(waits)
+            current.log_waits(waits)
         return step
+
+    def open_by_hand(self, start: int, index: int | None) -> OpenStep:
+        """Begin a step where the program says so: it has waited for nothing yet.
+
+        Args:
+            start: when that is (ns).
+            index: its number; None for the next.
+        """
+        current = self._current
+        spoiled, current.spoiled = current.spoiled, True
+        current.by_hand = True
+        current.pauses.straight_on = False
+        if current.fetches.last_end:
+            current.fetches.take()
+        step = self._begin(start, index, lost=spoiled)
+        if step.recorded:
+            current.measures.step_begins(step.record.start)
+        return step
+
+    def _begin(self, start: int, index: int | None, *, lost: bool) -> OpenStep:
+        current = self._current
+        self._border.unsure = None  # what follows says nothing of the forwards before
+        if current.step is not None or current.recorder.tasks.open:
+            self._leave(current.hand_over)
+        if self._evaluations.threads:
+            self._leave(self._evaluations.end)
+        # After the last of too many errors nothing would ever end it.
+        step = current.make(start, index, lost=lost or self._losses.given_up)
+        current.end = start
+        if step.recorded:
+            self._admission.context.attach(step.record)
+        return step
+
+    def _leave(self, hand_over: Callable[[], None]) -> None:
+        try:
+            hand_over()
+        except BaseException:  # what that costs is not the step that opens
+            if self._current.recorder.fail("where a record is handed over"):
+                raise
 
     def open_at_forward(self, module: nn.Module) -> OpenStep:
         """Begin a step with a forward of `module`, and with those before it that lead to it."""
@@ -96,8 +121,8 @@ class StepOpening:
         begin = (current.optimizers.start if current.optimizers.threads else None) or now()
         evaluations = self._evaluations
         if not evaluations.threads:
-            return self.open(begin, None)
+            return self.open(begin)
         leading = evaluations.leading_to(module, current.fetches.last_end, self._optimizers.train)
-        step = self.open(begin, None)
+        step = self.open(begin)
         step.leading = self._border.put_before(step, leading)
         return step

@@ -106,7 +106,9 @@ class Steps:
             optimizers,
             losses,
         )
-        by_hand = StepsByHand(self._current, spending, self._iterations, losses, self._opening.open)
+        by_hand = StepsByHand(
+            self._current, spending, self._iterations, losses, self._opening.open_by_hand
+        )
         self.step = partial(StepByHand, by_hand)
         """Makes what happens inside one step; from then on no step is found automatically."""
         recorder.boundary = self if spending is None else TimedBoundary(self, spending.spend)
@@ -161,7 +163,7 @@ class Steps:
                 return  # it is no step's
             forwards = self._reached_forwards()
             if forwards:
-                self._border.open_with(self._opening.open(forwards[0].start, None), forwards)
+                self._border.open_with(self._opening.open(forwards[0].start), forwards)
             elif thread.stack:
                 return
             thread.own = None
