@@ -67,6 +67,11 @@ class Shape:
         )
 
     @cached_property
+    def of_program(self) -> tuple[int, ...]:
+        """The numbers of the spans that the program made itself."""
+        return tuple([at for at, site in enumerate(self.sites) if site.phase is None])
+
+    @cached_property
     def steps(self) -> tuple[int, ...]:
         """The numbers of the spans of phase `step`."""
         return tuple([at for at, site in enumerate(self.sites) if site.phase == semconv.PHASE_STEP])

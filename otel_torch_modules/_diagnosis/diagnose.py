@@ -104,7 +104,7 @@ def _verdict(run: Run) -> str:
 _SAID = {
     semconv.PHASE_DATA: "Waiting for data takes",
     semconv.PHASE_OPTIMIZER: "The optimizer takes",
-    BETWEEN: "What lies between the spans takes",
+    BETWEEN: "What lies between the phases takes",
 }
 
 

@@ -35,6 +35,10 @@ class TimedPlace(NamedTuple):
         return self._replace(name=self.pattern)
 
 
+BETWEEN_SPANS = TimedPlace(BETWEEN, "between the spans", "between the spans", None)
+"""The place of what lies in no span, be it of the program's own."""
+
+
 class Places:
     """The places of a run. A number is a repeated block's if a module of the same class has another number there."""
 
@@ -87,9 +91,7 @@ class Places:
                 phase, site.fqn, self.pattern(site.fqn), site.module_class or "module"
             )
         name = _NAMES.get(site.name, site.name)
-        if is_step:
-            name = "between the spans"
-        return TimedPlace(phase, name, name, None)
+        return BETWEEN_SPANS if is_step else TimedPlace(phase, name, name, None)
 
 
 _NAMES = {semconv.BACKWARD_PASS: "backward, outside modules"}

@@ -21,6 +21,7 @@ from otel_torch_modules._diagnosis.device_times import (
     says_phases,
     told_by,
 )
+from otel_torch_modules._diagnosis.nesting import nesting
 from otel_torch_modules._diagnosis.places import Places, TimedPlace
 from otel_torch_modules._shape import Shape
 from otel_torch_modules._trace import Span
@@ -32,12 +33,10 @@ _CHOSEN = (*_EXCEPTIONS, semconv.KEPT_FIRST, semconv.KEPT_EVERY)  # by `KEEP`
 
 def own_times(root: Span) -> list[int]:
     """Return the own time of a span and of all below it, in ns and in their order."""
-    first, end = root.at, root.shape.after[root.at]
-    starts, ends = root.trace.starts[first:end], root.trace.ends[first:end]
+    starts, ends, parents = nesting(root)
     own = [end - start for start, end in zip(starts, ends, strict=True)]
-    parents = root.shape.parents
-    for at in range(1, end - first):
-        parent = parents[first + at] - first
+    for at in range(1, len(own)):
+        parent = parents[at]
         # What sticks out of its parent is not the parent's.
         inside = min(ends[at], ends[parent]) - max(starts[at], starts[parent])
         if inside > 0:

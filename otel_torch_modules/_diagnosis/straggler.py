@@ -172,6 +172,10 @@ def _places(rank: Span) -> Iterator[tuple[_Place, _Compared]]:
         yield place, _Compared(span, span.start, span.end)
         equals: Counter[str] = Counter()
         for child in span.children:
+            if (
+                child.phase == semconv.PHASE_BETWEEN
+            ):  # is the rank's own time, or the program's span's
+                continue
             stack.append(((*place, (child.name, equals[child.name])), child))
             equals[child.name] += 1
 

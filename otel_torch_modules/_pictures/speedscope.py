@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from otel_torch_modules import semconv
+from otel_torch_modules._diagnosis.nesting import nesting
 from otel_torch_modules._grammar import counted
 from otel_torch_modules._pictures.stacks import TimedStacks
 from otel_torch_modules._pictures.titles import title
@@ -87,25 +88,26 @@ def _one(name: str, root: Span, frames: dict[str, int]) -> Any:
 
 def _events(root: Span, frames: dict[str, int]) -> Iterator[dict[str, Any]]:
     """Yield begins and ends, well nested: of spans that overlap, the one that began first has the time."""
-    trace, shape, begin = root.trace, root.shape, root.start
+    nested, sites, begin = nesting(root), root.shape.sites, root.start
+    starts, ends, children = nested.starts, nested.ends, nested.children
     now = begin
-    still_open = [
-        (shape.after[root.at], -1, root.end)
-    ]  # number of the next span outside, frame, end
-    for at in range(root.at, shape.after[root.at]):
-        while still_open[-1][0] <= at:
-            _, frame, now = still_open.pop()
+    waiting = [0]  # numbers of spans to open, and below them ~ those of spans to close
+    still_open: list[tuple[int, int]] = []  # frame and end
+    while waiting:
+        at = waiting.pop()
+        if at < 0:
+            frame, now = still_open.pop()
             yield {"type": "C", "frame": frame, "at": now - begin}
-        limit = still_open[-1][2]
-        start = min(max(trace.starts[at], now), limit)
-        end = min(max(trace.ends[at], start), limit)
-        name = title(shape.sites[at])
+            continue
+        limit = still_open[-1][1] if still_open else root.end
+        start = min(max(starts[at], now), limit)
+        end = min(max(ends[at], start), limit)
+        name = title(sites[root.at + at])
         frame = frames.setdefault(name, len(frames))
         yield {"type": "O", "frame": frame, "at": start - begin}
         now = start
-        still_open.append((shape.after[at], frame, end))
-    for _, frame, end in reversed(still_open[1:]):
-        yield {"type": "C", "frame": frame, "at": end - begin}
+        still_open.append((frame, end))
+        waiting += [~at, *reversed(children[at])]
 
 
 def _json(value: Any) -> bytes:

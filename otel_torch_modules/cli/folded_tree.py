@@ -17,6 +17,7 @@ from otel_torch_modules._diagnosis.device_times import (
     told_by,
 )
 from otel_torch_modules._diagnosis.places import Places
+from otel_torch_modules._diagnosis.series import own_times
 from otel_torch_modules._trace import Span
 from otel_torch_modules.cli.phase_shares import BETWEEN
 from otel_torch_modules.cli.phase_styles import PHASE_STYLES
@@ -58,8 +59,18 @@ def folded(step: Span) -> Row:
 
     Where the device tells of modules, total and own time are told by it.
     """
-    by_device = told_by([step]) is ToldBy.MODULES
-    return _row([step], Places(step.shape.sites), _device_ns if by_device else _program_ns)
+    places = Places(step.shape.sites)
+    if told_by([step]) is ToldBy.MODULES:
+        return _row([step], places, _Times(_device_ns, _own_device_ns))
+    own = own_times(step)
+    return _row([step], places, _Times(_program_ns, lambda span: own[span.at - step.at]))
+
+
+class _Times(NamedTuple):
+    """By whose time a tree is told: how long a span took, with what is below it and without, in ns."""
+
+    total: Callable[[Span], int]
+    own: Callable[[Span], int]
 
 
 def _program_ns(span: Span) -> int:
@@ -71,6 +82,10 @@ def _device_ns(span: Span) -> int:
     return span.duration if taken is None else taken
 
 
+def _own_device_ns(span: Span) -> int:
+    return _device_ns(span) - sum(map(_device_ns, span.children))
+
+
 def _taken(span: Span) -> int | None:
     """Return how long the device was at a span, and how long a step lasted by it; None where it does not say."""
     around = span.phase in (semconv.PHASE_STEP, semconv.PHASE_RANK)
@@ -78,7 +93,7 @@ def _taken(span: Span) -> int | None:
     return None if times is None else times[1] - times[0]
 
 
-def _row(spans: Sequence[Span], places: Places, took: Callable[[Span], int]) -> Row:
+def _row(spans: Sequence[Span], places: Places, times: _Times) -> Row:
     groups: dict[tuple[str | None, str], list[Span]] = {}
     for span in spans:
         for child in span.children:
@@ -86,11 +101,11 @@ def _row(spans: Sequence[Span], places: Places, took: Callable[[Span], int]) -> 
             groups.setdefault(
                 (child.phase, child.name if fqn is None else places.pattern(fqn)), []
             ).append(child)
-    children = [_row(group, places, took) for group in groups.values()]
-    total = sum(map(took, spans)) / 1e6
+    children = [_row(group, places, times) for group in groups.values()]
+    total = sum(map(times.total, spans)) / 1e6
     known = [taken for span in spans if (taken := _taken(span)) is not None]
     on_device = sum(known) / 1e6 if len(known) == len(spans) else None
-    own = max(total - sum(child.total for child in children), 0.0)
+    own = max(sum(map(times.own, spans)) / 1e6, 0.0)
     return Row(spans, children, total, own, on_device)
 
 

@@ -11,6 +11,7 @@ from otel_torch_modules._diagnosis.device_times import (
     says_phases,
     told_by,
 )
+from otel_torch_modules._diagnosis.nesting import nesting
 from otel_torch_modules._trace import Span
 
 PHASES = (
@@ -55,13 +56,16 @@ def _add_times_on_device(times: dict[str, int], root: Span) -> None:
 
 
 def _add_times(times: dict[str, int], root: Span) -> None:
-    stack = [(root, BETWEEN, root.start, root.end)]  # a span, the phase around it, its own stretch
+    nested = nesting(root)
+    starts, ends, children = nested.starts, nested.ends, nested.children
+    stack = [(0, BETWEEN, root.start, root.end)]  # a span, the phase around it, its own stretch
     while stack:
-        span, phase, now, end = stack.pop()
-        if span.phase is not None and span.phase in times:
-            phase = span.phase
-        for child in span.children:
-            child_start, child_end = max(child.start, now), min(child.end, end)
+        at, phase, now, end = stack.pop()
+        of_span = root.shape.sites[root.at + at].phase
+        if of_span is not None and of_span in times:
+            phase = of_span
+        for child in children[at]:
+            child_start, child_end = max(starts[child], now), min(ends[child], end)
             if child_start < child_end:
                 times[phase] += child_start - now
                 stack.append((child, phase, child_start, child_end))

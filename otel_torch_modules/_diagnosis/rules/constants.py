@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.device_times import ToldBy
 from otel_torch_modules._diagnosis.finding import Finding
-from otel_torch_modules._diagnosis.places import BETWEEN
+from otel_torch_modules._diagnosis.places import BETWEEN, BETWEEN_SPANS
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import gaps, usual
 from otel_torch_modules._diagnosis.words import ms, percent
@@ -91,7 +91,7 @@ def _phase_share(
 
 def between(run: Run) -> Iterator[Finding]:
     """Time that lies in no span, in steps or between them. Threshold: `BETWEEN_SHARE` of a step with its gap."""
-    inside = usual(run.steady.phase(BETWEEN))
+    inside = usual(run.steady.own.get(BETWEEN_SPANS, ()))
     after = usual([gap for _, gap in gaps(run.steady)])
     whole = run.usual_ms + after
     share = (inside + after) / max(whole, 1e-9)

@@ -106,7 +106,7 @@ train.step        100.00     50.00   100.0  ████████████
 GPT is compiled: one span for 36 modules; compile its blocks one by one to see
 them.
 
-What lies between the spans takes 50 % of a step.
+What lies between the phases takes 50 % of a step.
 GPT alone takes 50 % of a step, 50.0 ms of its own.
 """
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import struct
 from array import array
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
 
 from otel_torch_modules import semconv
+from otel_torch_modules._diagnosis import series
 from otel_torch_modules._pictures.titles import title
 from otel_torch_modules._shape import Shape, Site
 from otel_torch_modules._trace import Remark, Span, Trace
@@ -32,6 +34,7 @@ def site(name: str, phase: str | None, fqn: str | None = None, rank: int | None 
 MODULES = [
     site(f"{phase} {name}", phase, f"GPT.{name}") for phase in PHASES[:3] for name in NAMES
 ] + [site(name, phase) for name in NAMES for phase in (*PHASES[3:], "data")]
+OURS = [about for about in MODULES if about.phase is not None]
 STEP = site("train.step", "step")
 RANKS = [site(f"rank {rank}", "rank", rank=rank) for rank in range(3)]
 
@@ -78,8 +81,13 @@ _OF_A_SPAN = st.binary(min_size=7, max_size=7)
 
 
 @st.composite
-def runs(draw: st.DrawFn, *, overlapping: bool, most: int = 12) -> list[Span]:
-    """Return steps in order of time; `overlapping`: spans beside each other may be open at the same time, steps too."""
+def runs(
+    draw: st.DrawFn, *, overlapping: bool, most: int = 12, places: Sequence[Site] = MODULES
+) -> list[Span]:
+    """Return steps in order of time, of spans of some places.
+
+    `overlapping`: spans beside each other may be open at the same time, steps too.
+    """
     steps: list[Span] = []
     now = START
     for number in range(draw(st.integers(1, 3))):
@@ -89,16 +97,18 @@ def runs(draw: st.DrawFn, *, overlapping: bool, most: int = 12) -> list[Span]:
         if draw(st.booleans()):
             for rank in RANKS:
                 top = made.add(root, rank, now, now + length)
-                _grow(draw, made, top, draw(st.integers(0, most)), overlapping)
+                _grow(draw, made, top, draw(st.integers(0, most)), overlapping, places)
         else:
-            _grow(draw, made, root, draw(st.integers(0, most)), overlapping)
+            _grow(draw, made, root, draw(st.integers(0, most)), overlapping, places)
         pairs = st.tuples(*[st.integers(0, len(made.sites) - 1)] * 2)
         steps.append(made.root(number, draw(st.lists(pairs, max_size=6))))
         now += draw(st.integers(0, length)) if overlapping else length + draw(st.integers(0, 9999))
     return steps
 
 
-def _grow(draw: st.DrawFn, made: Made, top: int, count: int, overlapping: bool) -> None:
+def _grow(
+    draw: st.DrawFn, made: Made, top: int, count: int, overlapping: bool, places: Sequence[Site]
+) -> None:
     """Put spans below one; those of a tree are numbered from the root down, siblings in order of time."""
     waiting = [(top, count)]
     while waiting:
@@ -114,14 +124,23 @@ def _grow(draw: st.DrawFn, made: Made, top: int, count: int, overlapping: bool) 
             begin = earliest + (end - earliest) * after // 0xFFFF
             over = overlapping and over % 2
             within = begin + max(0, end - begin) * lasting // 0xFFFF
-            module = MODULES[about % len(MODULES)]
+            module = places[about % len(places)]
             child = made.add(parent, module, begin, end + 50 if over else within)
             below %= left
             waiting += [(parent, left - 1 - below), (child, below)]
 
 
 def own_times(roots: list[Span]) -> dict[str, int]:
-    """Return the own time in ns of all spans by title, reckoned from the spans themselves."""
+    """Return the own time in ns of all spans by title, as `why` has it."""
+    sums: defaultdict[str, int] = defaultdict(int)
+    for root in roots:
+        for span, own in zip(root.walk(), series.own_times(root), strict=True):
+            sums[title(span.site)] += own
+    return {name: own for name, own in sums.items() if own}
+
+
+def own_times_of_ours(roots: list[Span]) -> dict[str, int]:
+    """Return the same, reckoned from the spans themselves; none of them may be the program's."""
     sums: defaultdict[str, int] = defaultdict(int)
     for root in roots:
         for span in root.walk():

@@ -21,7 +21,7 @@ from otel_torch_modules._pictures.speedscope import write_speedscope
 from otel_torch_modules._trace import Span
 from tests.support.examples import examples
 from tests.unit.diagnosis.steps import make_steps
-from tests.unit.pictures.generated import own_times, runs
+from tests.unit.pictures.generated import OURS, own_times, own_times_of_ours, runs
 
 ROOT = Path(__file__).parents[3]
 # https://www.speedscope.app/file-format-schema.json, of speedscope 1.25.0
@@ -64,6 +64,12 @@ def summed(content: Any, profiles: list[Any]) -> dict[str, int]:
 
 def of_ranks(steps: list[Span]) -> list[Span]:
     return [span for step in steps for span in step.ranks or [step]]
+
+
+@given(steps=runs(overlapping=True, places=OURS))
+@settings(max_examples=examples(40), deadline=None)
+def test_own_time_is_without_that_of_the_spans_below(steps: list[Span]) -> None:
+    assert own_times(steps) == own_times_of_ours(steps)
 
 
 @given(steps=runs(overlapping=False))
