@@ -15,10 +15,10 @@ from otel_torch_modules._diagnosis.rules import (
     constants,
     equals,
     host,
+    late_ranks,
     missing,
     over_time,
     periods,
-    ranks,
     slow_steps,
     tracing,
 )
@@ -29,7 +29,7 @@ from otel_torch_modules._diagnosis.words import percent
 # By the name that a finding has of them; docs/why.md says what each means.
 RULES: dict[str, tuple[Callable[[Run], Iterator[Finding]], ...]] = {
     "data": (constants.data,),
-    "straggler": (ranks.straggler,),
+    "straggler": (late_ranks.straggler,),
     "slow-step": (slow_steps.slow_step,),
     "module": (constants.module, equals.unlike),
     "period": (periods.period,),

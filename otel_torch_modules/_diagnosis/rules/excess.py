@@ -97,3 +97,9 @@ def finding_of(
 def mean_ms(lost: Sequence[Excess]) -> float:
     """Return what each of some steps lost on average."""
     return sum(excess.ms for excess in lost) / len(lost)
+
+
+def on_rank(lost: Sequence[Excess]) -> str:
+    """Return on which other rank steps lost their time, as it ends a place; nothing if on several, or on this one."""
+    (rank, *others) = {excess.rank for excess in lost}
+    return "" if rank is None or others else f" on rank {rank}; the others waited for it"

@@ -10,7 +10,13 @@ from typing import NamedTuple
 
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.places import TimedPlace
-from otel_torch_modules._diagnosis.rules.excess import Excess, excesses, finding_of, mean_ms
+from otel_torch_modules._diagnosis.rules.excess import (
+    Excess,
+    excesses,
+    finding_of,
+    mean_ms,
+    on_rank,
+)
 from otel_torch_modules._diagnosis.rules.explained import has_own_rule
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.words import ms, numbers
@@ -26,23 +32,25 @@ def period(run: Run) -> Iterator[Finding]:
         lost = group.lost
         place = _place_of(lost)
         steps = [run.steady.numbers[excess.at] for excess in lost]
-        where = f" in {place.said}" if place else ", in many places at once"
+        where = f" in {place.said}{on_rank(lost)}" if place else ", in many places at once"
         sentence = f"Every {_ordinal(group.every)} step ({numbers(steps)}) takes {ms(mean_ms(lost))} more{where}."
         yield finding_of(run, "period", place, lost, sentence)
 
 
 def is_periodic(run: Run, excess: Excess) -> bool:
     """Return whether that step is slow at a period, and told of so."""
-    return any(excess.at in group.found for group in _periods(run))
+    return excess.at in periodic(run)
+
+
+@lru_cache(maxsize=8)
+def periodic(run: Run) -> frozenset[int]:
+    """Return the numbers, among the steady steps, of those that are told of as slow at a period."""
+    return frozenset(excess.at for group in _periods(run) for excess in group.lost)
 
 
 class _Period(NamedTuple):
     every: int
     lost: list[Excess]
-
-    @property
-    def found(self) -> set[int]:
-        return {excess.at for excess in self.lost}
 
 
 @lru_cache(maxsize=8)

@@ -10,9 +10,17 @@ from collections.abc import Iterator, Sequence
 
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.places import TimedPlace
-from otel_torch_modules._diagnosis.rules.excess import SLOW, Excess, excesses, finding_of, mean_ms
+from otel_torch_modules._diagnosis.rules.excess import (
+    SLOW,
+    Excess,
+    excesses,
+    finding_of,
+    mean_ms,
+    on_rank,
+)
 from otel_torch_modules._diagnosis.rules.explained import because, cause, has_own_rule
 from otel_torch_modules._diagnosis.rules.host import put_aside
+from otel_torch_modules._diagnosis.rules.late_ranks import is_late_as_usual
 from otel_torch_modules._diagnosis.rules.periods import is_periodic
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.words import digits, ms, numbers
@@ -26,7 +34,12 @@ def slow_step(run: Run) -> Iterator[Finding]:
     groups: defaultdict[_Kind, list[Excess]] = defaultdict(list)
     for excess in excesses(run, SLOW):
         why = cause(run, excess)
-        told = has_own_rule(run, excess) or is_periodic(run, excess) or (why == "host" and starved)
+        told = (
+            has_own_rule(run, excess)
+            or is_periodic(run, excess)
+            or is_late_as_usual(run, excess)
+            or (why == "host" and starved)
+        )
         if not told:
             groups[excess.place and excess.place.starred, excess.rank, why].append(excess)
     for (place, _, _), lost in groups.items():
@@ -40,15 +53,11 @@ def _sentence(run: Run, place: TimedPlace | None, lost: Sequence[Excess]) -> str
         time, base = run.steady.ms[excess.at], run.baseline[excess.at]
         where = (
             f"{ms(excess.share * excess.ms)} of it more in {excess.place.said} (usually "
-            f"{digits(excess.usual)}){_on_rank(excess)}"
+            f"{digits(excess.usual)}){on_rank(lost)}"
             if excess.place
             else "in many places at once"
         ) + because(run, excess)
         return f"Step {steps[0]} took {ms(time)}, {digits(time / base)} × the usual {digits(base)}: {where}."
-    where = f"in {place.said}{_on_rank(lost[0])}" if place else "in many places at once"
+    where = f"in {place.said}{on_rank(lost)}" if place else "in many places at once"
     where += because(run, lost[0]) or ("" if place else ", as on a busy host")
     return f"{len(lost)} steps ({numbers(steps)}) took {ms(mean_ms(lost))} more each, {where}."
-
-
-def _on_rank(excess: Excess) -> str:
-    return "" if excess.rank is None else f" on rank {excess.rank}; the others waited for it"

@@ -442,11 +442,70 @@ def test_what_a_rank_that_is_late_costs_is_a_share_of_all_the_time(late_ms: floa
 def test_the_place_is_the_one_that_cost_most_not_the_one_that_was_slow_most_often() -> None:
     def slow(step: int, parts: Parts) -> None:
         add("forward GPT.h.0.attn", 10, lambda step: step in (7, 21))(step, parts)
-        add("forward GPT.h.2.mlp", 300, lambda step: step == 30)(step, parts)
+        add("forward GPT.h.2.mlp", 25, lambda step: step == 30)(step, parts)
 
     findings = diagnose(in_step(ranks_of(NOTHING, slow, NOTHING))).findings
     (found,) = [finding for finding in findings if finding.rule == "straggler"]
     assert (found.steps, found.place) == ((7, 21, 30), "forward GPT.h.2.mlp")
+
+
+def late_and_once(often: Change, once: Change) -> Change:
+    def change(step: int, parts: Parts) -> None:
+        often(step, parts)
+        once(step, parts)
+
+    return change
+
+
+MLP = "forward GPT.h.2.mlp"
+TOLD_ONCE: dict[str, tuple[Change, dict[str, tuple[int, ...]]]] = {
+    "once, among ranks that are last by little": (
+        late_and_once(
+            add(MLP, 2, lambda step: step in (7, 9, 11, 22, 31)),
+            add(MLP, 300, lambda step: step == 25),
+        ),
+        {"slow-step": (25,)},
+    ),
+    "twice": (add(MLP, 300, lambda step: step in (9, 25)), {"slow-step": (9, 25)}),
+    "now and then": (
+        add(MLP, 40, lambda step: step in (7, 12, 21, 30)),
+        {"straggler": (7, 12, 21, 30)},
+    ),
+    "now and then, and once by much more": (
+        late_and_once(
+            add(MLP, 20, lambda step: step in (7, 12, 21, 30)),
+            add(MLP, 900, lambda step: step == 25),
+        ),
+        {"straggler": (7, 12, 21, 30), "slow-step": (25,)},
+    ),
+    "always, and once by much more": (
+        late_and_once(add(MLP, 12), add(MLP, 25, lambda step: step == 25)),
+        {
+            "straggler": tuple(step for step in range(1, 40) if step != 25),
+            "slow-step": (25,),
+        },
+    ),
+    "at a period": (add(MLP, 40, lambda step: step % 5 == 4), {"period": tuple(range(4, 40, 5))}),
+}
+
+
+@pytest.mark.parametrize("guilty", [0, 1], ids=["the main rank", "another rank"])
+@pytest.mark.parametrize("name", TOLD_ONCE)
+def test_what_one_rank_loses_is_told_once(name: str, guilty: int) -> None:
+    change, expected = TOLD_ONCE[name]
+    changes = [NOTHING, NOTHING, NOTHING]
+    changes[guilty] = change
+    of_steps = ("straggler", "slow-step", "period")
+    findings = [
+        finding
+        for finding in diagnose(in_step(ranks_of(*changes))).findings
+        if finding.rule in of_steps
+    ]
+    assert {finding.rule: finding.steps for finding in findings} == expected
+    assert len(findings) == len(expected)
+    assert {finding.rank for finding in findings} == {guilty}
+    if guilty != 0:
+        assert all("ank 1" in finding.sentence for finding in findings)
 
 
 def test_a_step_of_several_ranks_is_told_with_who_was_late_and_who_waited() -> None:
