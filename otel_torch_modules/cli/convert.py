@@ -11,12 +11,11 @@ from otel_torch_modules._pictures.chrome import write_chrome
 from otel_torch_modules._pictures.collapsed import write_collapsed
 from otel_torch_modules._pictures.perfetto import write_perfetto
 from otel_torch_modules._pictures.speedscope import write_speedscope
-from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules._trace import Span
 from otel_torch_modules.cli.command_error import CommandError
-from otel_torch_modules.cli.output import size, teller, written
+from otel_torch_modules.cli.output import Output
 
 _Write = Callable[[Sequence[Span], IO[bytes]], None]
 
@@ -56,22 +55,20 @@ def convert(sources: Sequence[str], query: Query, form: str, output: Path) -> No
 
     Raises:
         SourceError: a source cannot be read.
-        CommandError: the output cannot be written.
+        CommandError: the output cannot be written, or is one of the sources.
     """
+    file = Output(output, sources)
     traces = Traces.read(*sources, query=query)
-    tell = teller(output)
     for loss in traces.losses():
-        tell(f"{loss}.")
+        file.tell(f"{loss}.")
     chosen = FORMATS[form]
     steps = sorted((*traces.steps, *traces.outside), key=lambda span: span.start)
     roots = steps
     if chosen.of_roots:
         roots = [root for root in (*traces.roots, *traces.lanes) if not root.is_stall]
         roots.sort(key=lambda span: span.start)
-    with written(output) as out:
+    with file.written() as out:
         chosen.write(roots, out)
     spans = sum(root.shape.after[root.at] - root.at for root in roots)
-    name = printable(str(output))
     what = f"{counted(len(traces.steps), 'step')}, {counted(spans, 'span')}"
-    how_large = f", {size(output)}" if output.is_file() else ""
-    tell(f"{name}: {what}{how_large}. Open it with {chosen.reader}.")
+    file.tell_written(what, chosen.reader)

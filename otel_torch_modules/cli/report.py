@@ -8,10 +8,9 @@ from pathlib import Path
 
 from otel_torch_modules._grammar import counted
 from otel_torch_modules._pictures.report import Around, report
-from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
-from otel_torch_modules.cli.output import size, teller, written
+from otel_torch_modules.cli.output import Output
 from otel_torch_modules.cli.why import heading, whole_run_of
 
 
@@ -23,14 +22,14 @@ def write_report(sources: Sequence[str], query: Query, output: Path) -> None:
 
     Raises:
         SourceError: a source cannot be read.
-        CommandError: there is no whole step, or the output cannot be written.
+        CommandError: there is no whole step, or the output cannot be written or is one of the sources.
     """
+    file = Output(output, sources)
     traces = Traces.read(*sources, query=query)
     losses = list(traces.cautions())
     run = whole_run_of(traces, losses)
-    tell = teller(output)
     for loss in losses:
-        tell(f"{loss}.")
+        file.tell(f"{loss}.")
     services = {str(about.get("service.name", "")) for about in traces.resources.values()}
     service = ", ".join(sorted(filter(None, services))) or "training"
     names = ", ".join(damage.source.rpartition("/")[2] for damage in traces.damages)
@@ -40,8 +39,6 @@ def write_report(sources: Sequence[str], query: Query, output: Path) -> None:
         losses,
         f"Written from {names} by otel-torch-modules {version('otel-torch-modules')}.",
     )
-    with written(output) as out:
+    with file.written() as out:
         out.write(report(run, around))
-    how_large = f", {size(output)}" if output.is_file() else ""
-    what = counted(len(run.main), "step")
-    tell(f"{printable(str(output))}: {what}{how_large}. Open it with any browser.")
+    file.tell_written(counted(len(run.main), "step"), "any browser")
