@@ -29,6 +29,8 @@ class Damage:
     places: list[MissingSpan] = field(default_factory=list)  # as far as can be told
     limit: int = 0  # of the search, where it was reached: there may be more
     ended: str = ""  # why nothing could be read from some place on
+    # What is no damage, and passed over: signals whose requests stand between those of traces.
+    other_signals: set[str] = field(default_factory=set)
 
     def sentences(self) -> Iterator[str]:
         """Yield what is to be told of it."""

@@ -56,6 +56,8 @@ def _why_there_is_nothing(damage: Damage) -> str:
         return f"{damage.source} holds no span that can be read, {damage.spans} malformed"
     if damage.ended:
         return f"{damage.source} cannot be read: {damage.ended}"
+    if damage.other_signals:
+        return f"{damage.source} holds {' and '.join(sorted(damage.other_signals))}, but no trace"
     return f"{damage.source} is empty: no trace has been written to it yet"
 
 
@@ -78,6 +80,8 @@ def _read_lines(first: bytes, content: IO[bytes], arrivals: Arrivals, damage: Da
     while line:
         if not line.isspace():
             read(number, line)
+        if damage.requests[-1:] == [number]:
+            damage.cut_off = not line.endswith(b"\n")
         number += 1
         line = content.readline()
 

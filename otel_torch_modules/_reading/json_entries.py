@@ -17,6 +17,7 @@ from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.arrivals import Arrivals, id_number
 from otel_torch_modules._reading.damage import Damage, MissingSpan
 from otel_torch_modules._reading.json_documents import loads
+from otel_torch_modules._reading.other_signals import FIELDS, signal_of_json
 from otel_torch_modules._trace import Remark
 
 STATUS_ERROR = 2
@@ -24,7 +25,8 @@ _INTEGER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 _WHOLE = re.compile(r"-?[0-9]{1,20}(\.0*)?([eE]\+?[0-9]{1,2})?", re.ASCII)
 _MOST_NS = 1 << 64
 # What a line that was torn, or glued to another one, still says of the spans in it.
-_REQUEST = re.compile(r'(?=\{\s*"resourceSpans")')
+_REQUEST = re.compile(rf'(?=\{{\s*"(?:resourceSpans|{"|".join(FIELDS)})")')
+_OF_OTHER_SIGNAL = re.compile(rf'\{{\s*"(?:{"|".join(FIELDS)})"')
 _TRACE_ID = re.compile(r'"traceId"\s*:\s*"([^"]*)"')
 _START = re.compile(r'"startTimeUnixNano"\s*:\s*"?([0-9]{1,20})["\s,}]')
 
@@ -37,12 +39,18 @@ def read_entries(number: int, line: bytes, arrivals: Arrivals, damage: Damage) -
     """Read the request that is the one numbered `number` of its source."""
     text = line.decode("utf-8", "replace")
     try:
-        entries = list(_entries(loads(text)))
+        request = loads(text)
+        signal = signal_of_json(request)
+        if signal is not None and "resourceSpans" not in request:
+            damage.other_signals.add(signal)
+            return
+        entries = list(_entries(request))
     except (ValueError, RecursionError, MalformedError):
         damage.requests.append(number)
-        damage.cut_off = not text.endswith("\n")
         before = [] if arrivals.last is None else [MissingSpan(*arrivals.last)]
         for part in filter(None, _REQUEST.split(text)):
+            if _OF_OTHER_SIGNAL.match(part):
+                continue
             # A few bytes alone say nothing of their span: it came after the last one before.
             before = _places(part) or before[-1:]
             damage.places += before
@@ -77,7 +85,7 @@ def _without_attributes(entry: Any) -> Any:
 
 def _entries(request: Any) -> Iterator[tuple[dict[str, Any], Any]]:
     """Yield what stands in the place of each span, with the process that sent it."""
-    if not isinstance(request, dict) or "resourceSpans" not in request:
+    if not isinstance(request, dict) or (request and "resourceSpans" not in request):
         raise MalformedError
     for of_resource in _array(request, "resourceSpans"):
         process = resource_of(_object(of_resource, "resource"))

@@ -85,9 +85,8 @@ class JsonReader:
         """Read the request that is the one numbered `number`, from 1 on, of its source."""
         try:
             blocks = [
-                (process, spans)
+                (self._process(bytes(of_resource.resource)), spans)
                 for of_resource in _decode(line).resourceSpans or ()
-                for process in (self._process(bytes(of_resource.resource)),)
                 for of_scope in of_resource.scopeSpans or ()
                 for spans in _by_trace(of_scope.spans or ())
             ]

@@ -5,6 +5,7 @@ Attributes are looked at once for each sequence of bytes, as in JSON.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -17,6 +18,7 @@ from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.arrivals import OF_A_SITE, Arrivals
 from otel_torch_modules._reading.damage import Damage, MissingSpan
 from otel_torch_modules._reading.json_entries import STATUS_ERROR, exception_text
+from otel_torch_modules._reading.other_signals import signal_of_message
 from otel_torch_modules._trace import Remark
 
 _MOST_KNOWN = 1 << 16
@@ -35,19 +37,27 @@ class ProtobufReader:
         try:
             request = ExportTraceServiceRequest.FromString(message)
         except DecodeError:
+            request = None
+        if request is None or not _begins_with_a_span(request):
+            signal = signal_of_message(message)
+            if signal is not None:
+                self._damage.other_signals.add(signal)
+                return
+        if request is None:
             self._damage.requests.append(number)
             if self._arrivals.last is not None:
                 self._damage.places.append(MissingSpan(*self._arrivals.last))
             return
         for of_resource in request.resource_spans:
+            spans = [span for of_scope in of_resource.scope_spans for span in of_scope.spans]
+            if not spans:
+                continue
             process = self._arrivals.process(_attributes(of_resource.resource.attributes))
-            for of_scope in of_resource.scope_spans:
-                for span in of_scope.spans:
-                    self._read_span(span, process)
+            for span in spans:
+                self._read_span(span, process)
 
     def _read_span(self, span: Span, process: int) -> None:
-        span_id = int.from_bytes(span.span_id, "big")
-        if len(span.trace_id) != 16 or len(span.span_id) != 8 or not span_id:
+        if not _has_ids(span):
             self._damage.spans += 1
             if span.trace_id:
                 place = MissingSpan(span.trace_id.hex(), span.start_time_unix_nano)
@@ -56,7 +66,7 @@ class ProtobufReader:
         site, varying = self._site(span)
         self._arrivals.add(
             span.trace_id.hex(),
-            span_id,
+            int.from_bytes(span.span_id, "big"),
             int.from_bytes(span.parent_span_id[:8], "big"),
             span.start_time_unix_nano,
             span.end_time_unix_nano,
@@ -88,6 +98,21 @@ class ProtobufReader:
             self._known[key] = found
         site, varying = found
         return site, {**varying, **_attributes(numbers)} if numbers else varying
+
+
+def _begins_with_a_span(request: ExportTraceServiceRequest) -> bool:
+    """Return whether the first of the spans is one: a metric or a line of a log, read as a span, has no time."""
+    spans = (
+        span
+        for of_resource in request.resource_spans
+        for of_scope in of_resource.scope_spans
+        for span in of_scope.spans
+    )
+    return all(_has_ids(span) and span.start_time_unix_nano for span in islice(spans, 1))
+
+
+def _has_ids(span: Span) -> bool:
+    return len(span.trace_id) == 16 and len(span.span_id) == 8 and any(span.span_id)
 
 
 def _varies(pair: KeyValue) -> bool:
