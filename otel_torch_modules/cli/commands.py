@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 
 from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.query import Query
@@ -42,9 +41,11 @@ def why(options: argparse.Namespace) -> int:
 
 def compare(options: argparse.Namespace) -> int:
     from otel_torch_modules.cli.compare import print_comparison
+    from otel_torch_modules.cli.terminal import terminal
 
     return print_comparison(
         options.sources,
+        terminal().width,
         _query(options),
         split=options.split,
         as_json=options.json,
@@ -91,8 +92,9 @@ def report(options: argparse.Namespace) -> int:
 
 def stragglers(options: argparse.Namespace) -> int:
     from otel_torch_modules.cli.stragglers import print_stragglers
+    from otel_torch_modules.cli.terminal import terminal
 
-    print_stragglers(options.sources, _query(options), shutil.get_terminal_size().columns)
+    print_stragglers(options.sources, _query(options), terminal().width)
     return 0
 
 

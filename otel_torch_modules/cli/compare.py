@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from otel_torch_modules._diagnosis.comparison import Change, Comparison, compare
 from otel_torch_modules._diagnosis.series import Series
@@ -12,18 +11,22 @@ from otel_torch_modules._diagnosis.words import digits, percent
 from otel_torch_modules._grammar import counted
 from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
+from otel_torch_modules.cli.cells import padded, tail, wrapped
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say, say_error
 from otel_torch_modules.cli.why import whole_run_of
 
-_WIDTH = 80
-_NAMES = 44
+_WIDTH = 81  # what is wider is not read
+_COLUMNS = {"A ms": 9, "B ms": 9, "more": 9, "share": 8}
+_OF_NARROW = ("more", "share")
+_LEAST_NAMES = 20  # cells: rather than less there are the columns of a narrow terminal alone
 _MOST_ROWS = 12
 _SLOWER = 1
 
 
 def print_comparison(
     sources: Sequence[str],
+    width: int,
     query: Query,
     *,
     split: int | None = None,
@@ -33,6 +36,7 @@ def print_comparison(
     """Print what the second source is beside the first, or one from step `split` on beside itself before.
 
     Args:
+        width: cells of the terminal.
         query: what is asked of sources that are no files.
         fail_above: a share; where B is surely slower by more, the exit code is 1.
 
@@ -49,7 +53,7 @@ def print_comparison(
     if as_json:
         say(json.dumps(found.as_json(), ensure_ascii=False))
     else:
-        for line in lines(found, a, b):
+        for line in lines(found, a, b, min(width, _WIDTH)):
             say(line)
     return _SLOWER if fail_above is not None and found.low > fail_above else 0
 
@@ -74,14 +78,20 @@ def _parts(series: Series, split: int) -> tuple[Series, Series]:
     return series.select(before), series.select(after)
 
 
-def lines(found: Comparison, a: Series, b: Series) -> Iterator[str]:
+def lines(found: Comparison, a: Series, b: Series, width: int) -> Iterator[str]:
     """Yield what is printed."""
-    yield from textwrap.wrap(found.sentence, _WIDTH)
-    yield " · ".join(
+    yield from wrapped(found.sentence, width)
+    sides = " · ".join(
         f"{name}: {counted(len(series), 'step')}, {digits(ms)} ms"
         for name, series, ms in (("A", a, found.a_ms), ("B", b, found.b_ms))
     )
-    yield from textwrap.wrap(found.told_by.sentence, _WIDTH)
+    yield from wrapped(sides, width)
+    yield from wrapped(found.told_by.sentence, width)
+    columns = _COLUMNS
+    if width - 2 - sum(columns.values()) < _LEAST_NAMES:
+        columns = {title: columns[title] for title in _OF_NARROW}
+    names = width - 2 - sum(columns.values())
+    heads = "".join(f"{title:>{cells}}" for title, cells in columns.items())
     for title, changes in (
         ("changed beyond noise", found.changes),
         ("new in B", found.new),
@@ -89,20 +99,21 @@ def lines(found: Comparison, a: Series, b: Series) -> Iterator[str]:
     ):
         if changes:
             yield ""
-            yield f"  {title:<{_NAMES}}{'A ms':>9}{'B ms':>9}{'more':>9}{'share':>8}"
+            yield f"  {title:<{names}}{heads}"
             for change in changes[:_MOST_ROWS]:
-                yield _row(change)
+                yield _row(change, names, columns)
             if len(changes) > _MOST_ROWS:
                 yield f"  … and {len(changes) - _MOST_ROWS} smaller; --json has all"
 
 
-def _row(change: Change) -> str:
-    said = change.place.said
-    name = said if len(said) <= _NAMES else "…" + said[1 - _NAMES :]
+def _row(change: Change, names: int, columns: Mapping[str, int]) -> str:
     more = change.b_ms - change.a_ms
-    signed = f"{'+' if more > 0 else '−'}{digits(abs(more))}"
     sign = "−" if change.share < 0 else ""
-    share = sign + percent(abs(change.share)) if abs(change.share) < 10 else ""
-    return (
-        f"  {name:<{_NAMES}}{digits(change.a_ms):>9}{digits(change.b_ms):>9}{signed:>9}{share:>8}"
-    )
+    said = {
+        "A ms": digits(change.a_ms),
+        "B ms": digits(change.b_ms),
+        "more": f"{'+' if more > 0 else '−'}{digits(abs(more))}",
+        "share": sign + percent(abs(change.share)) if abs(change.share) < 10 else "",
+    }
+    numbers = "".join(f"{said[title]:>{cells}}" for title, cells in columns.items())
+    return f"  {padded(tail(change.place.said, names), names)}{numbers}"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from otel_torch_modules import semconv
@@ -25,6 +26,7 @@ from otel_torch_modules.cli.phase_styles import PHASE_STYLES
 _NUMBER = re.compile(r"^(.*?)(\d+)$")
 _COLUMNS = 30  # cells of the numbers
 _DEVICE = 11  # of that of the device
+_LEAST_NAMES = 20  # cells: rather than less there is no number of the device
 _BAR = 20
 
 
@@ -116,9 +118,10 @@ def folded_tree(root: Row, width: int, most: int) -> Iterator[Text]:
     labels = [guide + row.label + remark for row, guide, remark in rows]
     # Where the total is the device's, it need not be told twice.
     beside = [row.on_device for row, _, _ in rows if row.on_device not in (None, row.total)]
-    title = f"{'device ms':>{_DEVICE}}" if beside else ""
+    is_beside = bool(beside) and width - _COLUMNS - _DEVICE >= _LEAST_NAMES
+    title = f"{'device ms':>{_DEVICE}}" if is_beside else ""
     whole = root.on_device or root.total
-    names = min(max(map(len, labels)), width - _COLUMNS - len(title))
+    names = min(max(map(cell_len, labels)), width - _COLUMNS - len(title))
     bars = min(width - names - _COLUMNS - len(title) - 2, _BAR)
     yield Text(f"{'':{names}}{'total ms':>10}{'self ms':>10}{'%':>8}{title}", style="bold")
     for (row, guide, remark), _ in zip(rows, labels, strict=True):
@@ -134,7 +137,7 @@ def folded_tree(root: Row, width: int, most: int) -> Iterator[Text]:
         else:
             share = row.total / max(root.total, 1e-9)
         line.append(f"{'' if share is None else f'{100 * share:.1f}':>8}", style=style)
-        if beside:
+        if is_beside:
             took = "" if row.on_device is None else f"{row.on_device:.2f}"
             line.append(f"{took:>{_DEVICE}}", style=style)
         if bars > 3 and share is not None:

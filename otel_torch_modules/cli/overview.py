@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from statistics import median
 
 from rich.text import Text
@@ -16,7 +16,9 @@ from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.words import digits, ms
 from otel_torch_modules._grammar import counted
 from otel_torch_modules._trace import Span
+from otel_torch_modules.cli.cells import wrapped
 from otel_torch_modules.cli.folded_tree import folded, folded_tree
+from otel_torch_modules.cli.phase_columns import cells, fitting
 from otel_torch_modules.cli.phase_styles import PHASE_STYLES
 from otel_torch_modules.cli.sparkline import sparkline
 
@@ -36,23 +38,23 @@ def overview(run: Run, covered: str | None, width: int) -> Iterator[Text]:
     yield Text(f"{count}  {line}  usually {ms(run.usual_ms)}")
     yield from _rows(run, width)
     if covered:
-        yield from map(Text, textwrap.wrap(covered, width))
+        yield from map(Text, wrapped(covered, width))
     yield Text()
     step = usual_step(run)
     rank = "" if run.main.rank is None else f" of rank {run.main.rank}"
     number = "" if step.step is None else f" {step.step}"
     yield Text(f"The usual step{rank}: step{number}, trace {step.trace_id}", style="bold")
     yield from folded_tree(folded(step), width, MOST_ROWS)
-    yield from map(Text, textwrap.wrap(run.main.told_by.sentence, width))
+    yield from map(Text, wrapped(run.main.told_by.sentence, width))
     hint = compiled_as_one(step)
     if hint:
-        yield from map(Text, textwrap.wrap(hint, width))
+        yield from map(Text, wrapped(hint, width))
     yield Text()
     diagnosis = diagnose(run)
-    yield from map(Text, textwrap.wrap(diagnosis.verdict, width))
+    yield from map(Text, wrapped(diagnosis.verdict, width))
     worst = diagnosis.findings[0]
     if worst.cost_share:
-        yield from map(Text, textwrap.wrap(worst.sentence, width)[:3])
+        yield from map(Text, islice(wrapped(worst.sentence, width), 3))
 
 
 def usual_step(run: Run) -> Span:
@@ -63,16 +65,16 @@ def usual_step(run: Run) -> Span:
 
 
 def _rows(run: Run, width: int) -> Iterator[Text]:
-    phases = [
-        phase
+    usual = {
+        phase: median(run.steady.usual_steps.phase(phase))
         for phase in PHASE_STYLES
         if any(time > 0.0005 * run.usual_ms for time in run.main.phase(phase))
-    ]
+    }
     head = Text(f"{'step':>8}{'ms':>10}", style="bold")
-    for phase in phases:
-        head.append(f"{phase:>{_cells(phase)}}", style=PHASE_STYLES[phase])
+    usual = {phase: usual[phase] for phase in fitting(usual, width - head.cell_len)}
+    for phase in usual:
+        head.append(f"{phase:>{cells(phase)}}", style=PHASE_STYLES[phase])
     yield head
-    usual = {phase: median(run.steady.usual_steps.phase(phase)) for phase in phases}
     yield _row("usual", run.usual_ms, usual)
     for at, words in _odd(run):
         row = Text(f"{run.main.numbers[at]:>8}{digits(run.main.ms[at]):>10}  {words}")
@@ -84,12 +86,8 @@ def _row(label: str, time: float, phases: Mapping[str, float]) -> Text:
     line = Text(f"{label:>8}{digits(time):>10}")
     for phase, own in phases.items():
         share = f"{own / max(time, 1e-9):.1%}" if own else "-"
-        line.append(f"{share:>{_cells(phase)}}", style=PHASE_STYLES[phase])
+        line.append(f"{share:>{cells(phase)}}", style=PHASE_STYLES[phase])
     return line
-
-
-def _cells(phase: str) -> int:
-    return max(len(phase), 6) + 2
 
 
 def _odd(run: Run) -> Sequence[tuple[int, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from otel_torch_modules import semconv
@@ -60,7 +61,9 @@ class _Row(NamedTuple):
 def step_tree(root: Span, width: int, cut: Cut) -> Iterator[Text]:
     """Yield the lines of the tree below a heading, at most `width` cells wide."""
     rows = list(_rows(root, cut.shown(root)))
-    name_width = min(max(len(row.guide + row.label + row.remark) for row in rows), 9 * width // 20)
+    name_width = min(
+        max(cell_len(row.guide + row.label + row.remark) for row in rows), 9 * width // 20
+    )
     on_device = [row.span.measure(semconv.DEVICE_DURATION) for row in rows]
     has_device = any(seconds is not None for seconds in on_device)
     bar_width = max(width - name_width - _TIME_WIDTH * (1 + has_device) - 2, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from statistics import median
@@ -12,6 +11,7 @@ from otel_torch_modules._diagnosis.straggler import Straggler, find_straggler
 from otel_torch_modules._grammar import counted
 from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
+from otel_torch_modules.cli.cells import wrapped
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say
 
@@ -54,7 +54,7 @@ def print_stragglers(sources: Sequence[str], query: Query, width: int) -> None:
     if len(shown) < len(found):
         say(f"The {len(shown)} largest delays of {len(found)} steps.")
     say()
-    for line in textwrap.wrap(_summary([last.straggler for last in found]), width):
+    for line in wrapped(_summary([last.straggler for last in found]), width):
         say(line)
     apart = [last.straggler.apart for last in found if last.straggler.apart > last.straggler.behind]
     if apart:
@@ -62,7 +62,7 @@ def print_stragglers(sources: Sequence[str], query: Query, width: int) -> None:
             f"In {counted(len(apart), 'step')} a rank is behind all the while, by {max(apart) / 1e6:.2f} ms at most: "
             "the hosts' clocks differ, or the ranks do not wait for each other. That is no delay, and not counted."
         )
-        for line in textwrap.wrap(said, width):
+        for line in wrapped(said, width):
             say(line)
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
@@ -17,6 +16,7 @@ from otel_torch_modules._control.request import FILE, Request
 from otel_torch_modules._grammar import counted
 from otel_torch_modules._printable import printable
 from otel_torch_modules.cli.asking import outlook
+from otel_torch_modules.cli.cells import padded, tail
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.ranks_seen import RanksFolder, SeenRanks
 from otel_torch_modules.cli.stall import ranks as named
@@ -156,17 +156,8 @@ def _cells(
             ms.rjust(_WIDTHS["ms/step"]),
             "  ",
             printable(phase)[: _WIDTHS["phase"] - 1].ljust(_WIDTHS["phase"]),
-            _tail(printable(module), room - 1).ljust(room),
+            padded(tail(printable(module), room - 1), room),
             behind.ljust(_WIDTHS["behind"]),
             recorded,
         )
     ).rstrip()
-
-
-def _tail(text: str, cells: int) -> str:
-    """Return `text`, or what its end is where it is wider."""
-    if cell_len(text) <= cells:
-        return text
-    while cell_len(text) > cells - 1:
-        text = text[1:]
-    return f"…{text}"

@@ -32,7 +32,8 @@ class View:
         self._file = Traces.read(*sources, query=query)
         self._console = console
         self._cut = cut
-        self._print(Text(f"{loss}.") for loss in self._file.cautions())
+        for loss in self._file.cautions():  # a path stays in one piece
+            console.print(Text(f"{loss}."), soft_wrap=True)
 
     @property
     def slowest(self) -> Span:
@@ -133,5 +134,8 @@ class View:
             self._print([Text(find_straggler(root.ranks).sentence)])
 
     def _print(self, lines: Iterable[Text]) -> None:
+        width = self._console.width
         for line in lines:
-            self._console.print(line, soft_wrap=True)
+            for part in line.wrap(self._console, width) if line.cell_len > width else [line]:
+                part.rstrip()
+                self._console.print(part, soft_wrap=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-import textwrap
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from statistics import quantiles
-from typing import Any
+from typing import Any, NamedTuple
+
+from rich.cells import cell_len
 
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.diagnose import Diagnosis, diagnose
@@ -18,6 +19,7 @@ from otel_torch_modules._diagnosis.words import digits, ms, percent
 from otel_torch_modules._grammar import agree, counted
 from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
+from otel_torch_modules.cli.cells import head, padded, tail, wrapped
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say, say_error
 
@@ -28,6 +30,8 @@ _LEAST_SHARE = 0.01  # of the step: a place with less is one of the others
 _FOUND = 1
 _TITLE = "own time by place, usual step"
 _TIME, _SHARE, _EACH = 8, 6, 16  # cells of the columns
+_LEAST_NAMES = 20  # cells: rather than less the table has fewer columns
+_INDENT = " " * 9  # of what is below the findings
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _PHASES = {
     semconv.PHASE_FORWARD: "fwd ms",
@@ -110,25 +114,23 @@ def lines(
     traces: Traces, run: Run, diagnosis: Diagnosis, sources: Sequence[str], width: int
 ) -> Iterator[str]:
     """Yield what is printed, at most 40 lines."""
-    yield from textwrap.wrap(heading(traces, run), width)
-    yield from textwrap.wrap(run.main.told_by.sentence, width)
+    yield from wrapped(heading(traces, run), width)
+    yield from wrapped(run.main.told_by.sentence, width)
     yield ""
-    yield from textwrap.wrap(diagnosis.verdict, width)
+    yield from wrapped(diagnosis.verdict, width)
     yield ""
     for finding in diagnosis.findings[:_MOST_FINDINGS]:
         cost = percent(finding.cost_share) if finding.cost_share else ""
-        head = f"{cost:>7}  {finding.rule:<9}  "
-        yield from textwrap.wrap(
-            finding.sentence, width, initial_indent=head, subsequent_indent=" " * len(head)
-        )
+        yield from wrapped(finding.sentence, width, f"{cost:>7}  {finding.rule:<9}  ")
     left = len(diagnosis.findings) - _MOST_FINDINGS
     if left > 0:
-        yield f"         … and {counted(left, 'finding')} that {agree(left, 'costs', 'cost')} less; --json has all."
+        said = f"… and {counted(left, 'finding')} that {agree(left, 'costs', 'cost')} less; --json has all."
+        yield from wrapped(said, width, _INDENT)
     if run.warm_up:
         first = run.main.numbers[: run.warm_up]
         said = agree(len(first), f"step {first[0]} is", f"steps {first[0]} to {first[-1]} are")
         times = ", ".join(digits(time) for time in run.main.ms[: run.warm_up][:3])
-        yield f"         {said} warm-up, not counted ({times} ms)"
+        yield from wrapped(f"{said} warm-up, not counted ({times} ms)", width, _INDENT)
     yield ""
     yield from _table(run, width)
     yield ""
@@ -185,6 +187,26 @@ def _millions(count: int) -> str:
     )
 
 
+class _Columns(NamedTuple):
+    """What the table has beside names, sums and shares, and how wide it is."""
+
+    names: int
+    phases: Mapping[str, str]
+    each: bool
+    bars: int
+
+    @classmethod
+    def fitting(cls, phases: Mapping[str, str], names: int, width: int) -> _Columns:
+        """Return those that fit on a terminal of `width` cells, below names as wide as `names` at most."""
+        for shown, each in ((phases, True), (phases, False), ({}, False)):
+            numbers = _TIME * (len(shown) + 1) + _SHARE + _EACH * each
+            room = width - 2 - numbers
+            if room >= min(names, _LEAST_NAMES):
+                break
+        names = min(names, room)
+        return cls(names, shown, each, room - names if each else 0)
+
+
 def _table(run: Run, width: int) -> Iterator[str]:
     rows = own_times(run)
     shown = [row for row in rows[:_MOST_ROWS] if row.ms >= _LEAST_SHARE * run.usual_ms]
@@ -194,38 +216,37 @@ def _table(run: Run, width: int) -> Iterator[str]:
         for phase, title in _PHASES.items()
         if any(row.phases.get(phase, 0.0) for row in shown)
     }
-    columns = _TIME * (len(phases) + 1) + _SHARE + _EACH
-    names = max([len(row.name) for row in shown] + [len(_TITLE)])
-    names = min(names, width - 2 - columns)
-    bars = width - 2 - names - columns
-    head = "".join(f"{title:>{_TIME}}" for title in (*phases.values(), "sum"))
-    yield f"  {_TITLE:<{names}}{head}{'%':>{_SHARE}}  {'each × calls'}"
+    names = max(map(cell_len, (_TITLE, *(row.name for row in shown))))
+    columns = _Columns.fitting(phases, names, width)
+    titles = "".join(f"{title:>{_TIME}}" for title in (*columns.phases.values(), "sum"))
+    title = padded(head(_TITLE, columns.names), columns.names)
+    yield f"  {title}{titles}{'%':>{_SHARE}}{'  each × calls' if columns.each else ''}"
     most = max((row.ms for row in shown), default=0.0) or 1.0  # steps may have no length
     for row in shown:
-        yield _row(
-            row, names, list(phases), whole, round(8 * bars * row.ms / most) if bars > 3 else 0
-        )
+        yield _row(row, columns, whole, most)
     rest = rows[len(shown) :]
     if rest:
         time = sum(row.ms for row in rest)
-        name = counted(len(rest), "other place")
+        name = f"{counted(len(rest), 'other place'):<{columns.names}}"
         share = f"{100 * time / max(whole, 1e-9):.1f}"
-        yield f"  {name:<{names}}{digits(time):>{_TIME * (len(phases) + 1)}}{share:>{_SHARE}}"
+        yield f"  {name}{digits(time):>{_TIME * (len(columns.phases) + 1)}}{share:>{_SHARE}}"
 
 
-def _row(row: ModuleRow, names: int, phases: Sequence[str], whole: float, eighths: int) -> str:
-    name = row.name if len(row.name) <= names else "…" + row.name[1 - names :]
+def _row(row: ModuleRow, columns: _Columns, whole: float, most: float) -> str:
+    name = padded(tail(row.name, columns.names), columns.names)
     is_module = row.module_class is not None
     times = "".join(
         f"{digits(row.phases[phase]) if is_module and row.phases.get(phase) else '–':>{_TIME}}"
-        for phase in phases
+        for phase in columns.phases
     )
-    repeated = row.calls > 1
-    each = f"{digits(row.ms / row.calls)} × {row.calls}" if repeated else ""
-    bar = "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
     share = 100 * row.ms / max(whole, 1e-9)
     own = f"{times}{digits(row.ms):>{_TIME}}{share:>{_SHARE}.1f}"
-    return f"  {name:<{names}}{own}  {each:<{_EACH - 2}}{bar}".rstrip()
+    if not columns.each:
+        return f"  {name}{own}"
+    each = f"{digits(row.ms / row.calls)} × {row.calls}" if row.calls > 1 else ""
+    eighths = round(8 * columns.bars * row.ms / most) if columns.bars > 3 else 0
+    bar = "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+    return f"  {name}{own}  {each:<{_EACH - 2}}{bar}".rstrip()
 
 
 def _where_next(run: Run, diagnosis: Diagnosis, sources: Sequence[str]) -> Iterator[str]:
@@ -274,15 +295,15 @@ def _print_step(run: Run, number: int, width: int, *, as_json: bool) -> None:
             )
         )
         return
-    for line in textwrap.wrap(said, width):
+    for line in wrapped(said, width):
         say(line)
-    places = min(width, _WIDTH) - 26
+    places = width - 26
     for of_rank in ranks[:4]:
         say()
         rank = "" if of_rank.rank is None else f"rank {of_rank.rank}: "
-        say(f"  {rank + 'own time by place':<{places}}{'ms':>8}{'usual':>8}{'more':>8}")
+        title = padded(head(f"{rank}own time by place", places), places)
+        say(f"  {title}{'ms':>8}{'usual':>8}{'more':>8}")
         for loss in of_rank.losses[:5]:
-            name = loss.place.said
-            name = name if len(name) <= places else f"…{name[1 - places :]}"
+            name = padded(tail(loss.place.said, places), places)
             more = f"+{digits(loss.more)}"
-            say(f"  {name:<{places}}{digits(loss.took):>8}{digits(loss.usual):>8}{more:>8}")
+            say(f"  {name}{digits(loss.took):>8}{digits(loss.usual):>8}{more:>8}")

@@ -145,7 +145,8 @@ def test_it_stands_below_the_table(
         step(sample, 1, 800, 1000),
     )
     assert main(["view", "--list", str(path)]) == 0
-    assert capsys.readouterr().out.splitlines()[-2:] == [
-        "1 evaluation of 9 forward passes outside a step: 600.00 ms in all, 600.00 ms at most.",
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "1 evaluation of 9 forward passes outside a step: 600.00 ms in all, 600.00 ms at",
+        "most.",
         "The steps cover 40.0% of 1.00 s; the rest: evaluation 60.0%.",
     ]
