@@ -1,7 +1,9 @@
 """Which autograd nodes to mark: those of a call's tensors, wherever in the arguments they are.
 
-Reading them may raise: `grad_fn` does for one of several views, as `split` makes them, whose base was changed in place.
-There is no mark then.
+To read one may change the program. A view whose base was changed in place since has no node until somebody asks for it,
+the program's next operation else: that draws its number, and so says when the engine comes to it and in which order
+gradients are summed. For one of several views, as `split` makes them, it raises. So of a view that may be one of those
+it is the node of the base that is read, or none.
 
 A mark is a prehook of a node. When backward reaches an output's node the call's backward begins; when it reaches an
 input's node the call's backward is over.
@@ -14,7 +16,6 @@ from typing import Any
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.contents import input_tensors, output_tensors
 from otel_torch_modules._recording.live_marks import count_seen
 from otel_torch_modules._recording.torch_private.autograd import made_in_function
@@ -28,6 +29,7 @@ from otel_torch_modules._site import Site
 _base = Tensor._base.__get__  # type: ignore[union-attr]
 _grad_fn = Tensor.grad_fn.__get__  # type: ignore[union-attr]
 _requires_grad = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
+_version = Tensor._version.__get__  # type: ignore[attr-defined]
 
 
 def input_nodes(args: tuple[Any, ...], kwargs: dict[str, Any], site: Site) -> list[Node]:
@@ -78,14 +80,12 @@ def _are_plain(tensors: list[Tensor]) -> bool:
 def _input_nodes(tensors: list[Tensor]) -> list[Node]:
     nodes = {}
     for tensor in {id(tensor): tensor for tensor in tensors}.values():  # attention gets one thrice
-        node = node_of(tensor)
-        if node is not None:
-            nodes[node._sequence_nr()] = node
         # An operation in place gives a view another node, and that of its base still runs.
         base = _base(tensor)
-        node = None if base is None else node_of(base)
-        if node is not None:
-            nodes[node._sequence_nr()] = node
+        for one in (tensor, base):
+            node = None if one is None else node_of(one)
+            if node is not None:
+                nodes[node._sequence_nr()] = node
     return list(nodes.values())
 
 
@@ -99,13 +99,9 @@ def _output_nodes(tensors: list[Tensor], first: int, site: Site) -> list[Node]:
 
 
 def node_of(tensor: Tensor) -> Node | None:
-    """Return the node that made `tensor`."""
-    try:
-        node: Node | None = _grad_fn(tensor)
-    except RuntimeError as error:
-        if is_interruption(error):
-            raise
-        return None
+    """Return the node that made `tensor`; of a view whose base has ever been changed in place, that of the base."""
+    base = _base(tensor)
+    node: Node | None = _grad_fn(tensor if base is None or not _version(tensor) else base)
     return node
 
 
@@ -113,10 +109,10 @@ def _output_node(tensor: Tensor, first: int, site: Site) -> Node | None:
     if not _requires_grad(tensor):
         return None
     base = _base(tensor)
-    made = None if base is None else node_of(base)
-    if made is None or made._sequence_nr() < first or _ends_in_function(tensor, site):
-        return node_of(tensor)
-    return made
+    made: Node | None = None if base is None else _grad_fn(base)
+    if made is not None and made._sequence_nr() >= first:
+        return _grad_fn(tensor) if _ends_in_function(tensor, site) else made
+    return None if base is not None and _version(tensor) else _grad_fn(tensor)
 
 
 def base_node(view: Tensor, first: int, site: Site) -> Node | None:
@@ -134,6 +130,24 @@ def base_node(view: Tensor, first: int, site: Site) -> Node | None:
     if site.ends_in_function is None and _ends_in_function(view, site):
         return None
     return made
+
+
+def view_node(
+    view: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], first: int
+) -> Node | None:
+    """Return the node of `view`, which a call returned; None where that is one of its arguments, and may have none yet.
+
+    Args:
+        view: what the call has made, where it is none of its arguments.
+        args: of the call.
+        kwargs: the same.
+        first: sequence number of the first node that the call can have made.
+    """
+    if view._version and any(view is one for one in (*args, *kwargs.values())):
+        made = view._base.grad_fn  # type: ignore[union-attr]
+        if made is None or made._sequence_nr() < first:
+            return None
+    return view.grad_fn
 
 
 def _ends_in_function(view: Tensor, site: Site) -> bool:

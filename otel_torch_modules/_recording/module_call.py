@@ -18,7 +18,6 @@ from torch import is_grad_enabled as grad_enabled
 from torch.compiler import is_dynamo_compiling
 
 from otel_torch_modules._events import EXIT, EXIT_BARE, Detail
-from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.contents import lone_tensor
 from otel_torch_modules._recording.descriptions import describe_tensors
 from otel_torch_modules._recording.marks import (
@@ -27,6 +26,7 @@ from otel_torch_modules._recording.marks import (
     node_before,
     node_of,
     output_nodes,
+    view_node,
 )
 from otel_torch_modules._recording.modules.fqn import ModuleSites
 from otel_torch_modules._recording.open_log import SLOTS_PER_MARK
@@ -142,20 +142,17 @@ def wrapper_around(
                     if type(given) is Tensor and not torch_function_modes():
                         # What the last call returned, and no node was made since: its mark is this one's too.
                         if first != state.returned_at or id(given) != state.returned:
-                            try:
-                                node = given.grad_fn
-                            except RuntimeError as error:  # see `node_of`, a call more
-                                if is_interruption(error):
-                                    raise
-                                node = None
+                            node = node_of(given) if given._is_view() else given.grad_fn
                             if node is not None:
                                 number = node._sequence_nr()
                                 if number != state.last_input:
                                     state.last_input = number
-                                    if number != state.last_output:
+                                    if state.last_output < number < first:
                                         state.attach(node)
+                                    elif number != state.last_output:
+                                        state.attach_to_older(node)
                     else:
-                        state.attach_to_each(input_nodes(args, kwargs, site))
+                        state.attach_to_inputs(input_nodes(args, kwargs, site), first)
                 stack.append(site)
                 training: Any = module.training
                 if record_shapes:
@@ -192,14 +189,15 @@ def wrapper_around(
                     nodes = output_nodes(output, first, site)
                     if nodes:
                         tag = EXIT
-                        state.attach_to_each(nodes)
-                        state.last_output = nodes[-1]._sequence_nr()
+                        state.attach_to_outputs(nodes, first, last)
                 elif last == state.returned_at and id(result) == state.returned:
                     tag = EXIT  # by a call in here, which has marked it
                 else:
                     is_view = result._is_view()
                     base = base_node(result, first, site) if is_view else None
-                    node = base or (node_of(result) if is_view else result.grad_fn)
+                    node = base or (
+                        view_node(result, args, kwargs, first) if is_view else result.grad_fn
+                    )
                     if node is not None:
                         tag = EXIT
                         if base is not None or not is_view:
@@ -211,7 +209,9 @@ def wrapper_around(
                             if before is not None:
                                 state.attach_mark(before)
                         number = node._sequence_nr()
-                        if number != state.last_output:
+                        if number < first:
+                            state.attach_to_older(node)
+                        elif number != state.last_output:
                             state.last_output = number
                             state.attach(node)
             log.extend(

@@ -44,8 +44,7 @@ def call_root(
         first = sequence_number()
         marking = state.into.has_room()
         if marking and torch.is_grad_enabled():
-            for node in input_nodes(args, kwargs, site):
-                state.attach_mark(node)
+            state.attach_to_inputs(input_nodes(args, kwargs, site), first)
         if site.recorded:
             log.extend((site, state.code, first, now(), module.training))
     except BaseException:
@@ -67,8 +66,8 @@ def call_root(
         end = now()
         last = sequence_number()
         nodes = output_nodes(output, first, site) if marking and last != first else ()
-        for node in nodes:
-            state.attach_mark(node)
+        if nodes:
+            state.attach_to_outputs(nodes, first, last)
         if site.recorded:
             if not marking:
                 state.into.truncate()

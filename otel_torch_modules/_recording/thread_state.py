@@ -34,6 +34,7 @@ class ThreadState:
         "into",
         "last_input",
         "last_output",
+        "mark_key",
         "marked",
         "minted",
         "own",
@@ -71,21 +72,52 @@ class ThreadState:
         self.attach_mark: Callable[[Node], None] = marks_by(carrier)
         self.attach_in_recompute = sparing_the_executed(self.attach_mark)
         self.attach = self.attach_mark  # how the open root call marks nodes
+        self.mark_key = (
+            object()
+        )  # in what a node keeps that was marked for more than the call that made it
         # Autograd's device threads are not Python's: there is no telling who called backward.
         self.code_if_python = self.code if _is_python_thread() else None
 
-    def attach_to_each(self, nodes: list[Node]) -> None:
-        """Mark those of `nodes`, of values that are more than one tensor, that this root call has not marked.
+    def attach_to_older(self, node: Node) -> None:
+        """Mark `node`, unless it was for an earlier call: what keeps its graph may be given to one in each step.
 
-        What holds them is handed from module to module, and each mark costs a backward some microseconds.
+        It may have one mark more, of the call that made it.
         """
+        kept: Any = node.metadata
+        if self.mark_key not in kept:
+            kept[self.mark_key] = None
+            self.attach(node)
+
+    def attach_to_inputs(self, nodes: list[Node], first: int) -> None:
+        """Mark those of `nodes`, of what a call is given, that have no mark; `first` is the next sequence number."""
+        self._attach_to_each(nodes, self.last_output, first)
+
+    def attach_to_outputs(self, nodes: list[Node], first: int, last: int) -> None:
+        """Mark those of `nodes`, of what a call returned, that have no mark.
+
+        Args:
+            nodes: in order, and at least one.
+            first: the sequence number that was next when the call began.
+            last: the one that is next now.
+        """
+        self._attach_to_each(nodes, first - 1, last)
+        number = nodes[-1]._sequence_nr()
+        if first <= number < last:
+            self.last_output = number
+
+    def _attach_to_each(self, nodes: list[Node], after: int, before: int) -> None:
+        # What holds them is handed from module to module, and each mark costs a backward some microseconds. Those whose
+        # numbers lie between the two are new: no earlier call can have marked them.
         for node in nodes:
             number = node._sequence_nr()
             if number not in self.marked:
                 self.marked.add(number)
                 if number not in (self.last_input, self.last_output):
                     self.into.marks_end -= SLOTS_PER_MARK
-                    self.attach(node)
+                    if after < number < before:
+                        self.attach(node)
+                    else:
+                        self.attach_to_older(node)
 
     def leave_by_exception(self, log: list[Any], stack: list[Site], error: BaseException) -> None:
         """Take note that the innermost call of `stack` raised `error`."""

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from otel_torch_modules._recording.marks import node_of
 from otel_torch_modules._recording.modules.parameters import parameters_of
 from otel_torch_modules._recording.torch_private.tensors import without_torch_function
 from otel_torch_modules._weak_table import WeakTable
@@ -115,7 +116,7 @@ def _find() -> list[Optimizer]:
 def _are_computed(parameters: Iterable[Tensor]) -> bool:
     found = [*parameters]
     with without_torch_function():
-        return not all(one.is_leaf for one in found)
+        return any(node_of(one) is not None for one in found)
 
 
 def _holders(optimizers: Sequence[Optimizer]) -> dict[int, Optimizer]:
