@@ -55,7 +55,7 @@ class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc,valid-type
 
     def step(self, index: int | None) -> AbstractContextManager[None]:
         """See :func:`otel_torch_modules.step`."""
-        return step(index)
+        return nullcontext() if self._tracing is None else self._tracing.step(index)
 
     def _instrument(self, **kwargs: Any) -> None:
         """Put the hooks on.
@@ -86,7 +86,7 @@ class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc,valid-type
         with sdk_importable():
             from otel_torch_modules._tracing import Tracing
 
-        TorchModuleInstrumentor._tracing = tracing = Tracing(config, tracer_provider)
+        self._tracing = tracing = Tracing(config, tracer_provider)
         try:
             tracing.start()
         except BaseException:
@@ -95,7 +95,7 @@ class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc,valid-type
 
     def _uninstrument(self, **kwargs: Any) -> None:
         _until_torch.start = None
-        tracing, TorchModuleInstrumentor._tracing = self._tracing, None
+        tracing, self._tracing = self._tracing, None
         if tracing is not None:
             try:
                 tracing.stop()
@@ -148,5 +148,4 @@ def step(index: int | None = None) -> AbstractContextManager[None]:
         ...     with step(index):
         ...         batch = index  # what trains goes here
     """
-    tracing = TorchModuleInstrumentor._tracing
-    return nullcontext() if tracing is None else tracing.step(index)
+    return TorchModuleInstrumentor().step(index)

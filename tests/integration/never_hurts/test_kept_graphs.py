@@ -1,5 +1,6 @@
-"""A tensor that keeps its graph and is given to modules again and again has as many marks after a thousand steps as after
-a few: points of a physics-informed net, features of a frozen encoder, a latent that is searched for.
+"""A tensor that keeps its graph and is given to modules again and again gets no mark more after a few steps.
+
+The points of a physics-informed net are one, features of a frozen encoder, a latent that is searched for.
 """
 
 from __future__ import annotations

@@ -210,3 +210,15 @@ def test_a_part_that_does_not_come_on_leaves_none_on(
             pass
     assert before.changed() == set()
     assert not TorchModuleInstrumentor().is_instrumented_by_opentelemetry
+
+
+def test_each_instrumentor_undoes_what_it_has_done() -> None:
+    before = Before()
+    derived = type("Derived", (TorchModuleInstrumentor,), {"_instance": None})
+    instrumentors = derived(), TorchModuleInstrumentor()
+    for instrumentor in instrumentors:
+        instrumentor.instrument(config=CONFIG)
+    for instrumentor in reversed(instrumentors):
+        instrumentor.uninstrument()
+    let_end()
+    assert not before.changed()
