@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules.tracker.frames import KnownFrame
 
 
@@ -24,6 +25,20 @@ class Edge(NamedTuple):
 
     number: int
     output: int
+
+
+def node_of(tensor: Tensor) -> Node | None:
+    """Return the node that made `tensor`, whose gradients are those of the tensor.
+
+    None for a leaf, and for one of several views, as `split` makes them, whose base was changed in place.
+    """
+    try:
+        node: Node | None = tensor.grad_fn
+    except RuntimeError as error:
+        if is_interruption(error):
+            raise
+        return None
+    return node
 
 
 class LiveCall:

@@ -15,7 +15,6 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils.hooks import RemovableHandle
 
 from otel_torch_modules._recording.contents import tensors
-from otel_torch_modules._recording.marks import node_of
 from otel_torch_modules._recording.modules.fqn import ModuleSites
 from otel_torch_modules._recording.torch_private.autograd import (
     current_node,
@@ -26,7 +25,7 @@ from otel_torch_modules._recording.torch_private.autograd import (
 from otel_torch_modules._recording.torch_private.modules import forget_keywords
 from otel_torch_modules._recording.torch_private.tensors import without_torch_function
 from otel_torch_modules.tracker.backward import NO_NODE, Gradients, LiveBackward
-from otel_torch_modules.tracker.calls import Edge, LiveCall, LiveRuler
+from otel_torch_modules.tracker.calls import Edge, LiveCall, LiveRuler, node_of
 from otel_torch_modules.tracker.frames import KnownFrame, calling_frame
 from otel_torch_modules.tracker.stack import LiveStack
 
