@@ -48,6 +48,8 @@ class Backward:
         kind: the span kind of module spans.
         limit: of how many of them there may be.
         known: the calls that a recompute may repeat.
+        since: order of the first call that the outermost backward around this one may have made.
+        first: order of the first call that this one may make.
     """
 
     __slots__ = (
@@ -57,6 +59,7 @@ class Backward:
         "_path",
         "_recompute",
         "_spans",
+        "since",
         "span",
     )
 
@@ -66,9 +69,12 @@ class Backward:
         kind: int,
         limit: SpanLimit,
         known: KnownCalls,
+        since: int,
+        first: int,
     ) -> None:
         self.span = span
-        self._recompute = Recompute(known)
+        self.since = since
+        self._recompute = Recompute(known, range(since, first))
         self._kind = kind
         self._limit = limit
         self._spans: dict[Call, Span] = {}
@@ -93,7 +99,8 @@ class Backward:
 
     def reach(self, owner: Call | None, time: int) -> None:
         """The engine has come to a node that `owner` made, or one made outside all calls."""
-        self.settle()
+        if self._recompute.calls:
+            self._settle(owner)
         path, depths = self._path, self._depths
         if path and path[-1] is owner:
             return  # another node of the call that it stood in
@@ -132,25 +139,35 @@ class Backward:
 
     def settle(self) -> None:
         """Nothing is recomputed any more where the engine stands now: give the spans of what was their place."""
-        if not self._recompute.calls:
-            return
-        for run in self._recompute.runs(self._path):
+        if self._recompute.calls:
+            self._settle(None)
+
+    def _settle(self, owner: Call | None) -> None:
+        next_path = set()
+        while owner is not None:
+            next_path.add(owner)
+            owner = owner.parent
+        path = self._path
+        for run in self._recompute.runs(path):
             # A run before it may have closed the call that it was found in: where a recompute calls other modules.
-            depth = min(run.depth, len(self._path) - 1)
-            host = self._spans[self._path[depth]] if depth >= 0 else self.span
+            depth = min(run.depth, len(path) - 1)
+            inside = path[depth + 1] if depth + 1 < len(path) else None
+            repeated = inside is not None and run.repeats_a_caller_of(inside)
+            if inside in next_path and not repeated:
+                depth = len(path) - 1  # a hook called what the forward did elsewhere
+            host = self._spans[path[depth]] if depth >= 0 else self.span
             for call in run.calls:
                 if call.span is not None:
                     _place(call, call.span, host)
-            if depth + 1 < len(self._path):
-                self._put_first(run, self._path[depth + 1])
+            if inside is not None and repeated:
+                self._put_first(run, inside)
+            else:
+                self._close(depth + 1, run.start)  # what is open there is over: nothing said so
             for call in run.calls:
                 call.repeats = None  # else a step's calls would keep those of all steps before
 
     def _put_first(self, run: RecomputedFunction, inside: Call) -> None:
         """Draw `run` before the open backward of `inside`, the call in which it happened."""
-        if not run.repeats_a_caller_of(inside):  # that one is over: nothing said so
-            self._close(run.depth + 1, run.start)
-            return
         span = self._spans[inside]
         worked = run.start - span.start
         for call in run.calls:

@@ -24,6 +24,7 @@ class Call:
         "first",
         "index",
         "label",
+        "novel",
         "order",
         "parent",
         "recompute",
@@ -50,6 +51,7 @@ class Call:
         # Where the paths of what it calls begin: itself, or for a container its nearest caller that is more.
         self.base: Site = parent.base if parent is not None and site.container else site
         self.repeats: Call | None = None  # the forward call, of one that a backward makes directly
+        self.novel = False  # made directly by a backward, and no forward is known that it repeats
         self.counts: dict[Site, int] | None = None  # how often it has called which
         self.span: Span | None = None  # forward or recompute; None past the limit of spans
 

@@ -8,7 +8,7 @@ first, and where one does not precede the other another recompute began: that of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import NamedTuple
 
 from otel_torch_modules._assembly.reading.call import Call
@@ -51,12 +51,14 @@ class Recompute:
 
     Args:
         known: the calls that may be repeated.
+        novel: orders of the calls that may be though only a backward made them: the one around this one.
     """
 
-    __slots__ = ("_known", "_repeated", "calls")
+    __slots__ = ("_known", "_novel", "_repeated", "calls")
 
-    def __init__(self, known: KnownCalls) -> None:
+    def __init__(self, known: KnownCalls, novel: range) -> None:
         self._known = known
+        self._novel = novel
         self._repeated: set[Call] = set()
         self.calls: list[Call] = []
 
@@ -83,7 +85,10 @@ class Recompute:
                     break
                 calls[-1].repeats = before
                 run.append(calls.pop())
-            self._repeated.update(call.repeats for call in run if call.repeats is not None)
+            for call in run:
+                if call.repeats is not None:
+                    call.novel = _outermost(call.repeats, {}).novel
+                    self._repeated.add(call.repeats)
             host = last.repeats
             if host is None:  # not a recompute: a forward of its own, wherever backward stands
                 runs.append(RecomputedFunction(run, len(path) - 1, whole=False))
@@ -116,10 +121,10 @@ class Recompute:
         for candidate in candidates:
             if candidate.order >= call.order:
                 continue
-            around: Call | None = candidate
-            while around is not None and around not in depths:
-                around = around.parent
-            depth = -1 if around is None else depths[around]
+            around = _outermost(candidate, depths)
+            depth = depths.get(around, -1)
+            if depth < 0 and not self._may_repeat(around):
+                continue
             found = _Candidate(
                 depth, candidate not in self._repeated, not candidate.recompute, candidate
             )
@@ -130,6 +135,21 @@ class Recompute:
     def _before(self, after: Call, call: Call) -> Call | None:
         """Return the call that `call` repeats if what came after it in the same function repeats `after`."""
         for candidate in self._known.beside(after, call.site):
-            if candidate.order < after.order and candidate.parent is after.parent:
+            if (
+                candidate.order < after.order
+                and candidate.parent is after.parent
+                and self._may_repeat(candidate)
+            ):
                 return candidate
         return None
+
+    def _may_repeat(self, outermost: Call) -> bool:
+        """Return whether a call in it may be a forward, as seen from here; else backward makes it anew each time."""
+        return not outermost.novel or outermost.order in self._novel
+
+
+def _outermost(call: Call, depths: Container[Call]) -> Call:
+    """Return the innermost call around `call`, or itself, that is among `depths`; the outermost where none is."""
+    while call not in depths and call.parent is not None:
+        call = call.parent
+    return call

@@ -144,6 +144,7 @@ class RecordTree:
             label = label_of(site, None) if repeats is None else repeats.label
             call = Call(site, None, first, training, label)
             call.repeats = repeats
+            call.novel = True
             if repeats is not None:
                 call.base = repeats.base
             top.recomputes(call)
@@ -248,7 +249,10 @@ class RecordTree:
             time,
             attributes_of_phase(semconv.PHASE_BACKWARD, around=self._stacks.around(around)),
         )
-        backward = Backward(span, self._kinds.backward, self._limit, self._known)
+        outer = next((open_ for open_ in reversed(around) if isinstance(open_, Backward)), None)
+        since = self.order if outer is None else outer.since
+        kind = self._kinds.backward
+        backward = Backward(span, kind, self._limit, self._known, since, self.order)
         self._backwards[task] = backward
         self._stacks.of(thread).append(backward)
         return backward
