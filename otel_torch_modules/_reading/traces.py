@@ -61,7 +61,7 @@ class Traces(NamedTuple):
         """
         traces, count = cls._read(sources, query)
         if not traces.steps and not traces.outside:
-            losses = "".join(f" ({loss})" for loss in traces.losses())
+            losses = "".join(f" ({loss})" for loss in traces.cautions())
             raise SourceError(
                 f"{traces.name} {traces.verb('holds', 'hold')} {counted(count, 'span')}, but neither a training step "
                 f"nor a forward pass{losses}"
@@ -155,9 +155,16 @@ class Traces(NamedTuple):
         yield from self.losses()
         services = sorted({service_of(self.resources.get(step.process, {})) for step in self.steps})
         if len(services) > 1:
-            some = ", ".join(services[:3]) + (" …" if len(services) > 3 else "")
             holds = f"{self.name} {self.verb('holds', 'hold')}"
-            yield f"{holds} steps of {len(services)} services, {some}: all are taken together"
+            yield f"{holds} steps of {len(services)} services, {_some(services)}: all are taken together"
+        stalls = {span.trace_id: span.step for span in self.stalls}
+        if stalls:
+            steps = sorted({step for step in stalls.values() if step is not None})
+            at = f", at {agree(len(steps), 'step', 'steps')} {_some(steps)}" if steps else ""
+            yield (
+                f"{self.name} {self.verb('holds', 'hold')} {counted(len(stalls), 'stall')}{at}: "
+                "otel-torch-modules stalls says where the job stood still"
+            )
 
     @property
     def _asked(self) -> str:
@@ -194,6 +201,10 @@ def _read_source(source: str, query: Query, arrivals: Arrivals, searched: set[st
 
 def _start(span: Span) -> int:
     return span.start
+
+
+def _some(values: Sequence[object], most: int = 3) -> str:
+    return ", ".join(map(str, values[:most])) + (" …" if len(values) > most else "")
 
 
 class _Parts(NamedTuple):

@@ -17,6 +17,7 @@ _STEPS = "steps"
 _EVALUATION = "evaluation"
 _CHECKPOINTS = "checkpoints"
 _WAITS = "waits for data"
+_STALLS = "stalls"
 _UNRECORDED = "steps that are not here"
 _OTHERS = "other spans"
 _BETWEEN = "between steps"
@@ -27,6 +28,7 @@ _KINDS = {
     semconv.PHASE_FORWARD: _EVALUATION,
     semconv.PHASE_CHECKPOINT: _CHECKPOINTS,
     semconv.PHASE_DATA: _WAITS,
+    semconv.PHASE_STALL: _STALLS,
 }
 _MOST_NAMES = 3  # of the program's own spans
 _ENOUGH = 0.95  # of the time: no more is said where the steps cover as much
@@ -53,9 +55,9 @@ class _Process:
 def coverage(roots: Iterable[Span]) -> str | None:
     """Return in a sentence what the run's time went to; None where its steps cover it, or there are none.
 
-    Each instant counts once: for a step if there is one, else for an evaluation, a wait for data, a span of the
-    program's. Where steps are missing between two (a schedule left them out, or they were dropped), what time is left
-    between these is theirs. The shares are those of all processes together.
+    Each instant counts once: for a step if there is one, else for an evaluation, a wait for data, a stall, a span of
+    the program's. Where steps are missing between two (a schedule left them out, or they were dropped), what time is
+    left between these is theirs. The shares are those of all processes together.
     """
     processes: dict[str, _Process] = {}
     for span, kind in _outermost(roots):
@@ -90,13 +92,19 @@ def _outermost(roots: Iterable[Span]) -> Iterator[tuple[Span, str | None]]:
         while stack:
             span = stack.pop()
             if span.phase in _KINDS:
-                kind = _EVALUATION if span.is_evaluation else _KINDS[span.phase]
                 for of_process in {span, *span.ranks}:
-                    yield of_process, kind
+                    yield of_process, _kind(span)
             elif span in holds:
                 stack.extend(span.children)
             elif span.phase is None:
                 yield span, None
+
+
+def _kind(span: Span) -> str:
+    """Return what a span of ours is; a rank's is of the step, the evaluation or the stall that it has a part in."""
+    if span.is_stall:
+        return _STALLS
+    return _EVALUATION if span.is_evaluation else _KINDS[span.phase or ""]
 
 
 def _outside(root: Span) -> Iterator[Span]:
@@ -114,7 +122,7 @@ def _times(process: _Process) -> Counter[str]:
     names = sorted(process.own, key=lambda name: -_length(process.own[name]))
     in_order = [
         (kind, process.stretches.get(kind, []))
-        for kind in (_STEPS, _EVALUATION, _CHECKPOINTS, _WAITS)
+        for kind in (_STEPS, _EVALUATION, _CHECKPOINTS, _WAITS, _STALLS)
     ]
     in_order += [(name, process.own[name]) for name in names[:_MOST_NAMES]]
     in_order.append((_OTHERS, [one for name in names[_MOST_NAMES:] for one in process.own[name]]))

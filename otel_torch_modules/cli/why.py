@@ -43,7 +43,11 @@ _PHASES = {
 def run_of(traces: Traces) -> Run:
     """Return what traces hold as the rules see it."""
     inside = {(step.trace, step.at) for step in traces.steps}
-    outside = [root for root in traces.roots if (root.trace, root.at) not in inside]
+    outside = [
+        root
+        for root in traces.roots
+        if (root.trace, root.at) not in inside and not root.is_stall  # a copy of what goes on
+    ]
     return Run(traces.steps, outside)
 
 

@@ -188,7 +188,7 @@ def _answer(
     out.unlink(missing_ok=True)
     code = main([argument.format(path) for argument in command])
     out_text, error_text = capsys.readouterr()
-    written = out.read_bytes() if out.exists() else b""
+    written = out.read_bytes().replace(str(path).encode(), b"run") if out.exists() else b""
     return code, *(text.replace(str(path), "run") for text in (out_text, error_text)), written
 
 

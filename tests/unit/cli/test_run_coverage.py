@@ -21,6 +21,13 @@ def step(sample: Any, index: int, start: float, end: float, *children: Any) -> A
     return sample("train.step", "step", start, end, children, {"torch.step": index})
 
 
+STALLED = {"torch.stall.reason": "no_progress", "torch.step": 1}
+
+
+def stall(sample: Any, start: float, end: float, *children: Any) -> Any:
+    return sample("train.stall", "stall", start, end, children, STALLED)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -82,6 +89,53 @@ def step(sample: Any, index: int, start: float, end: float, *children: Any) -> A
         (  # a step that overlaps an evaluation in another thread
             lambda s: [step(s, 0, 0, 500), s("evaluate", "evaluate", 400, 1000)],
             "The steps cover 50.0% of 1.00 s; the rest: evaluation 50.0%.",
+        ),
+        (  # a stall that goes on, each time with a copy of what is open
+            lambda s: [
+                step(s, 0, 0, 200),
+                stall(s, 200, 400, s("forward A", "forward", 210, 400)),
+                stall(s, 200, 1000, s("forward A", "forward", 210, 1000)),
+            ],
+            "The steps cover 20.0% of 1.00 s; the rest: stalls 80.0%.",
+        ),
+        (  # one that was over: its step has the time
+            lambda s: [
+                step(s, 0, 0, 200),
+                stall(s, 200, 600, s("dataloader.next", "data", 210, 600)),
+                step(s, 1, 200, 700),
+                s("evaluate", "evaluate", 700, 1000),
+            ],
+            "The steps cover 70.0% of 1.00 s; the rest: evaluation 30.0%.",
+        ),
+        (  # of several ranks, which are in one process here
+            lambda s: [
+                step(s, 0, 0, 200),
+                stall(
+                    s,
+                    200,
+                    900,
+                    *(
+                        s(
+                            f"rank {rank}",
+                            "rank",
+                            200,
+                            900 + 50 * rank,
+                            (s("evaluate", "evaluate", 200, 900),),
+                            {**STALLED, "torch.distributed.rank": rank},
+                        )
+                        for rank in range(2)
+                    ),
+                ),
+                step(s, 1, 950, 1000),
+            ],
+            "The steps cover 25.0% of 1.00 s; the rest: stalls 75.0%.",
+        ),
+        (  # of which the span of the rank is there alone
+            lambda s: [
+                step(s, 0, 0, 200),
+                s("rank 1", "rank", 200, 1000, (), {**STALLED, "torch.distributed.rank": 1}),
+            ],
+            "The steps cover 20.0% of 1.00 s; the rest: stalls 80.0%.",
         ),
     ],
 )

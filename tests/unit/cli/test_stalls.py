@@ -110,6 +110,60 @@ def test_a_job_of_one_process(
     )
 
 
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        ([4], "{} holds 1 stall, at step 4: "),
+        ([4, 4], "{} holds 2 stalls, at step 4: "),
+        ([9, 4, 4, 7, 8], "{} holds 5 stalls, at steps 4, 7, 8 …: "),
+        ([None], "{} holds 1 stall: "),
+    ],
+)
+@pytest.mark.parametrize("command", ["view", "view --list", "why", "why --step 1", "report -o out"])
+def test_who_looks_at_the_steps_is_told_of_stalls(
+    command: str,
+    steps: list[int | None],
+    told: str,
+    stall: Callable[..., Any],
+    sample: type[Any],
+    write_traces: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stalls = [_at(stall({0: (LOADS, NEITHER), 1: (WRITES, NEITHER)}), step) for step in steps]
+    path = write_traces(
+        *(sample("train.step", "step", at, at + 9, (), {"torch.step": at // 10}) for at in (0, 10)),
+        *stalls,
+    )
+    assert main([*command.split(), str(path)]) == 0
+    said = f"{told.format(path)}otel-torch-modules stalls says where the job stood still."
+    assert said in capsys.readouterr().out.splitlines()
+
+
+def _at(stall: Any, step: int | None) -> Any:
+    """Return a stall in another step, or in none."""
+    about = {key: value for key, value in stall.attributes.items() if key != "torch.step"}
+    about |= {} if step is None else {"torch.step": step}
+    return stall._replace(
+        attributes=about, children=tuple(_at(child, step) for child in stall.children)
+    )
+
+
+def test_a_job_that_hung_before_its_first_step_was_over_is_told_of(
+    stall: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write_traces(stall({0: (LOADS, NEITHER)}))
+    assert main(["view", str(path)]) == 2
+    assert capsys.readouterr().err == (
+        f"otel-torch-modules: {path} holds 2 spans, but neither a training step nor a forward pass "
+        f"({path} holds 1 stall, at step 7: otel-torch-modules stalls says where the job stood still)\n"
+    )
+
+
 def test_without_a_stall_that_is_said(
     sample: type[Any], write_traces: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
