@@ -12,10 +12,12 @@ from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.rules.ranks import last_of
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import MS, usual
+from otel_torch_modules._diagnosis.words import ms
 
 SLOW = 1.3  # times what is usual for its neighbours
 NOISES = 5.0  # and so many times the noise above it
 IN_ONE_PLACE = 0.35  # of what a step lost: below that it was slower in many places at once
+ALL = 0.9  # of it: a place that has so much needs no number of its own
 
 
 class Excess(NamedTuple):
@@ -27,6 +29,11 @@ class Excess(NamedTuple):
     share: float  # of it, there
     usual: float  # ms there, of steps that have as much as it: their modules, or phases only
     rank: int | None = None  # that lost it, where the others only waited for that one
+
+    @property
+    def ms_there(self) -> float:
+        """What it lost in its place."""
+        return self.share * self.ms
 
 
 @lru_cache(maxsize=8)
@@ -97,6 +104,13 @@ def finding_of(
 def mean_ms(lost: Sequence[Excess]) -> float:
     """Return what each of some steps lost on average."""
     return sum(excess.ms for excess in lost) / len(lost)
+
+
+def part_there(lost: Sequence[Excess], place: TimedPlace) -> str:
+    """Return how much of what steps lost on average was lost in a place, before its name; nothing if it was all."""
+    there = [excess for excess in lost if excess.place and excess.place.starred == place]
+    mean = sum(excess.ms_there for excess in there) / len(lost)
+    return "" if mean >= ALL * mean_ms(lost) else f"{ms(mean)} of it "
 
 
 def on_rank(lost: Sequence[Excess]) -> str:

@@ -54,9 +54,11 @@ def because(run: Run, excess: Excess) -> str:
 
 
 def in_short(run: Run, excess: Excess) -> str:
-    """Return what a step lost, where and why, as it stands beside the step."""
-    where = excess.place.said if excess.place else "in many places"
-    return f"+{ms(excess.ms)} {where}{because(run, excess)}"
+    """Return what a step lost where most of it was lost, and why, as it stands beside the step."""
+    if excess.place is None:
+        return f"+{ms(excess.ms)} in many places{because(run, excess)}"
+    on_rank = "" if excess.rank is None else f" on rank {excess.rank}"
+    return f"+{ms(excess.ms_there)} {excess.place.said}{on_rank}{because(run, excess)}"
 
 
 def has_own_rule(run: Run, excess: Excess) -> bool:

@@ -16,6 +16,7 @@ from otel_torch_modules._diagnosis.rules.excess import (
     finding_of,
     mean_ms,
     on_rank,
+    part_there,
 )
 from otel_torch_modules._diagnosis.rules.explained import has_own_rule
 from otel_torch_modules._diagnosis.run import Run
@@ -32,7 +33,10 @@ def period(run: Run) -> Iterator[Finding]:
         lost = group.lost
         place = _place_of(lost)
         steps = [run.steady.numbers[excess.at] for excess in lost]
-        where = f" in {place.said}{on_rank(lost)}" if place else ", in many places at once"
+        where = ", in many places at once"
+        if place:
+            part = part_there(lost, place)
+            where = f"{', ' if part else ' '}{part}in {place.said}{on_rank(lost)}"
         sentence = f"Every {_ordinal(group.every)} step ({numbers(steps)}) takes {ms(mean_ms(lost))} more{where}."
         yield finding_of(run, "period", place, lost, sentence)
 

@@ -17,6 +17,7 @@ from otel_torch_modules._diagnosis.rules.excess import (
     finding_of,
     mean_ms,
     on_rank,
+    part_there,
 )
 from otel_torch_modules._diagnosis.rules.explained import because, cause, has_own_rule
 from otel_torch_modules._diagnosis.rules.host import put_aside
@@ -52,12 +53,14 @@ def _sentence(run: Run, place: TimedPlace | None, lost: Sequence[Excess]) -> str
         (excess,) = lost
         time, base = run.steady.ms[excess.at], run.baseline[excess.at]
         where = (
-            f"{ms(excess.share * excess.ms)} of it more in {excess.place.said} (usually "
+            f"{ms(excess.ms_there)} of it more in {excess.place.said} (usually "
             f"{digits(excess.usual)}){on_rank(lost)}"
             if excess.place
             else "in many places at once"
         ) + because(run, excess)
         return f"Step {steps[0]} took {ms(time)}, {digits(time / base)} × the usual {digits(base)}: {where}."
-    where = f"in {place.said}{on_rank(lost)}" if place else "in many places at once"
+    where = "in many places at once"
+    if place:
+        where = f"{part_there(lost, place)}in {place.said}{on_rank(lost)}"
     where += because(run, lost[0]) or ("" if place else ", as on a busy host")
     return f"{len(lost)} steps ({numbers(steps)}) took {ms(mean_ms(lost))} more each, {where}."
