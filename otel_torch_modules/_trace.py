@@ -162,6 +162,11 @@ class Span:
         return self.at in self.trace.incomplete
 
     @property
+    def truncated(self) -> bool:
+        """Of a step's or a rank's span: module spans are missing that were too many, of the step or of one rank."""
+        return any(span.flag(semconv.STEP_TRUNCATED) for span in (self, *self.ranks))
+
+    @property
     def step(self) -> int | None:
         return self.number(semconv.STEP_INDEX)
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from statistics import median
 
-from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.series import Series, series_of, usual
 from otel_torch_modules._trace import Span
@@ -25,10 +24,10 @@ class Run:
     """
 
     def __init__(self, steps: Sequence[Span], outside: Sequence[Span] = ()) -> None:
-        whole = [step for step in steps if not step.incomplete and not _is_cut(step)]
+        whole = [step for step in steps if not step.incomplete and not step.truncated]
         self.outside = outside
         self.incomplete = sum(step.incomplete for step in steps)
-        self.truncated = sum(_is_cut(step) for step in steps)
+        self.truncated = sum(step.truncated for step in steps)
         self.dropped = sum(_dropped(step) for step in (*steps, *outside))
         self.ranks: list[Series] = series_of(whole)
 
@@ -104,10 +103,6 @@ def rolling_median(values: Sequence[float]) -> list[float]:
         first = min(max(at - _NEIGHBOURS, 0), len(values) - width)
         medians.append(median(values[first : first + width]))
     return medians
-
-
-def _is_cut(step: Span) -> bool:
-    return any(span.flag(semconv.STEP_TRUNCATED) for span in (step, *step.ranks))
 
 
 def _dropped(step: Span) -> int:

@@ -19,6 +19,7 @@ from otel_torch_modules._reading.source_error import SourceError
 from otel_torch_modules._reading.tempo import read_tempo
 from otel_torch_modules._reading.wanted import leave_out_unwanted, options, service_of
 from otel_torch_modules._trace import Span, Trace
+from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP
 
 # Phases that stand below a step or an evaluation only: without it they are what is left of one.
 _PARTS = (
@@ -122,6 +123,11 @@ class Traces(NamedTuple):
         return [step for step in self.steps if not step.incomplete]
 
     @property
+    def truncated(self) -> int:
+        """How many steps have fewer module spans than they had."""
+        return sum(step.truncated for step in self.steps)
+
+    @property
     def name(self) -> str:
         """What the sources are called in a sentence."""
         count = len(self.sources)
@@ -153,6 +159,12 @@ class Traces(NamedTuple):
     def cautions(self) -> Iterator[str]:
         """Yield the losses, and what else is to be known by who reads of all steps as of one run."""
         yield from self.losses()
+        if self.truncated:
+            are = counted(self.truncated, "step is", "steps are")
+            yield (
+                f"{self.name}: {are} truncated: {agree(self.truncated, 'it', 'they')} had more spans than "
+                f"{OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP} allows, or than there was memory for"
+            )
         services = sorted({service_of(self.resources.get(step.process, {})) for step in self.steps})
         if len(services) > 1:
             holds = f"{self.name} {self.verb('holds', 'hold')}"

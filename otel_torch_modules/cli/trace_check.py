@@ -1,4 +1,4 @@
-"""How many steps a file of traces holds, and how many were dropped while it was written."""
+"""How many steps a file of traces holds, and how many were dropped or cut down while it was written."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from otel_torch_modules.cli.examined import Examined
 from otel_torch_modules.environment_variables import (
     OTEL_TORCH_MODULES_DETAIL_RANKS,
     OTEL_TORCH_MODULES_MAX_DEPTH,
+    OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP,
     OTEL_TORCH_MODULES_SCHEDULE,
 )
 
@@ -35,6 +36,7 @@ def _examine_file(path: str) -> Iterator[Examined]:
     dropped = sum(map(_dropped_before, (*steps, *file.outside)))
     incomplete = len(steps) - len(file.whole_steps)
     cut = f", {incomplete} incomplete" if incomplete else ""
+    cut += f", {file.truncated} truncated" if file.truncated else ""
     fault = ""
     if dropped:
         fault = (
@@ -48,6 +50,13 @@ def _examine_file(path: str) -> Iterator[Examined]:
         hint = compiled_as_one(step)
         if hint:
             yield Examined(_SUBJECT, f"{path}: {hint}")
+    if file.truncated:
+        fault = (
+            f"{path}: {counted(file.truncated, 'step was', 'steps were')} truncated, and nothing is concluded from "
+            f"what is left: raise {OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP}, or record less of each (lower "
+            f"{OTEL_TORCH_MODULES_MAX_DEPTH})"
+        )
+        yield Examined(_SUBJECT, f"{path}: truncated", fault)
     for loss in file.losses():
         yield Examined(_SUBJECT, f"{path}: damaged", loss)
 

@@ -95,7 +95,7 @@ def print_why(
     for loss in losses:
         tell(f"{loss}.")
     if step is not None:
-        _print_step(run, step, min(width, _WIDTH), as_json=as_json)
+        _print_step(traces, run, step, min(width, _WIDTH), as_json=as_json)
     elif as_json:
         say(json.dumps(_as_json(run, diagnosis), ensure_ascii=False))
     else:
@@ -262,13 +262,21 @@ def _where_next(run: Run, diagnosis: Diagnosis, sources: Sequence[str]) -> Itera
     yield f"Jaeger: tag {semconv.STEP_INDEX}={number}"
 
 
-def _print_step(run: Run, number: int, width: int, *, as_json: bool) -> None:
+def _why_not_whole(traces: Traces, number: int) -> str:
+    found = [step for step in traces.steps if step.step == number]
+    cut = agree(len(found), "it is truncated", "they are truncated")
+    lost = agree(len(found), "spans of it were lost", "spans of them were lost")
+    return next((f" ({cut if step.truncated else lost})" for step in found), "")
+
+
+def _print_step(traces: Traces, run: Run, number: int, width: int, *, as_json: bool) -> None:
     try:
         said = sentence(run, number)
     except KeyError:
         known = run.main.numbers
         raise CommandError(
-            f"there is no whole step {number}; there are {len(known)}, from {min(known)} to {max(known)}"
+            f"there is no whole step {number}{_why_not_whole(traces, number)}; there are {len(known)}, "
+            f"from {min(known)} to {max(known)}"
         ) from None
     ranks = compare_step(run, number)
     if as_json:

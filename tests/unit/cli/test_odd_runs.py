@@ -129,3 +129,58 @@ def test_services_that_are_taken_together_are_named(
     shown = " ".join(capsys.readouterr().out.split())
     assert (f"holds steps of {said}: all are taken together." in shown) == (said is not None)
     assert ("taken together" in shown) == (said is not None)
+
+
+def truncated(one: Any) -> Any:
+    return one._replace(attributes={**one.attributes, "torch.step.truncated": True})
+
+
+CUT = (
+    "12 steps are truncated: they had more spans than OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP allows"
+)
+NOT_WHOLE = [command for command in COMMANDS if command.startswith(("why", "compare", "report"))]
+
+
+@pytest.mark.parametrize("of_rank", [False, True], ids=["one process", "one of four ranks"])
+@pytest.mark.parametrize("command", NOT_WHOLE)
+def test_of_steps_that_are_all_truncated_it_is_said_that_they_are(
+    command: str,
+    of_rank: bool,
+    write_traces: Write,
+    step: Any,
+    sample: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    steps = of_ranks(step, sample, lambda rank: 0.0)
+    if of_rank:
+        cut = [
+            one._replace(children=(*one.children[:3], truncated(one.children[3]))) for one in steps
+        ]
+    else:
+        cut = [truncated(step(index, 100.0 * index)) for index in range(STEPS)]
+    file = write_traces(*cut)
+    assert main([*COMMANDS[command], str(file)]) == 2
+    said = capsys.readouterr().err
+    assert f"{file} has no whole step; {file}: {CUT}" in said
+    assert main(["view", str(file)]) == 0
+    assert capsys.readouterr().out.startswith(f"{file}: {CUT}")
+    assert main(["doctor", str(file)]) == 1
+    examined = capsys.readouterr().out
+    assert "12 steps, 12 truncated, 0 dropped" in examined
+    assert f"✗ {file}: 12 steps were truncated" in examined
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_of_a_step_that_is_truncated_it_is_said_beside_the_others(
+    command: str, write_traces: Write, step: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = [step(index, 100.0 * index) for index in range(STEPS)]
+    steps[7] = truncated(steps[7])
+    file = write_traces(*steps)
+    assert main([*COMMANDS[command], str(file)]) == 0
+    said = "".join(capsys.readouterr())
+    assert (f"{file}: 1 step is truncated: it had more" in said) == (command != "speedscope")
+    assert main(["why", "--step", "7", str(file)]) == 2
+    assert "there is no whole step 7 (it is truncated); there are 11, from 0 to 11\n" in (
+        capsys.readouterr().err
+    )

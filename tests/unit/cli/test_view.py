@@ -254,13 +254,14 @@ def test_of_a_large_step_the_longest_spans_are_shown(
         )
     )
     lines = show(path, "--slowest").splitlines()
+    assert lines.pop(1).startswith(f"{path}: 1 step is truncated: it had more spans than ")
     assert lines[1] == "step 0, 1900.00 ms, truncated, trace " + "0" * 31 + "1"
     assert [line.split()[:3] for line in lines[5:-1]] == [
         ["├─" if n < 60 else "└─", "forward", str(n)] for n in range(19, 61)
     ]
     assert lines[4].split()[:6] == ["└─", "forward", "Deep", "…", "18", "more"]
     assert lines[-1] == "The 44 longest of 62 spans; --min-ms 0 shows all."
-    assert len(show(path, "--slowest", "--min-ms", 0).splitlines()) == 1 + 2 + 62
+    assert len(show(path, "--slowest", "--min-ms", 0).splitlines()) == 1 + 1 + 2 + 62
 
 
 def test_errors_are_told_below_the_tree(write_traces: Write, sample: Any, show: Show) -> None:
