@@ -20,7 +20,16 @@ from typing import Any, Final
 _PACKAGE: Final = __name__.partition(".")[0]
 
 # Where the types of exceptions come from that our code can get from what it calls.
-_CALLED: Final = (_PACKAGE, "torch", "opentelemetry", "google", "grpc", "msgspec", "requests")
+_CALLED: Final = (
+    _PACKAGE,
+    "torch",
+    "opentelemetry",
+    "google",
+    "grpc",
+    "msgspec",
+    "requests",
+    "urllib3",
+)
 _OWN: Final = frozenset({*_CALLED, *sys.stdlib_module_names})
 
 

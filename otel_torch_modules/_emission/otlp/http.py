@@ -12,8 +12,12 @@ from typing import Any
 import requests
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from opentelemetry.exporter.otlp.proto.http.version import __version__
+from requests.adapters import HTTPAdapter
+from urllib3 import Timeout
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from otel_torch_modules._emission.clocks import monotonic, seconds_since_epoch
+from otel_torch_modules._emission.otlp.bounded_answers import BoundedAnswers
 from otel_torch_modules._emission.otlp.connection import Connection, credentials
 from otel_torch_modules._emission.otlp.reply import TAKEN, Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
@@ -22,6 +26,8 @@ from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._otlp_values import HTTP
 from otel_torch_modules._texts import error_type
 
+_MOST_BYTES = 1 << 16  # of what a receiver says beside its status
+_TAKES = range(200, 300)
 _AGAIN = {429, 502, 503, 504}  # https://opentelemetry.io/docs/specs/otlp/#failures-1
 
 _COMPRESS: dict[str, Callable[[bytes], bytes]] = {
@@ -47,6 +53,9 @@ class HttpRequestExporter(RequestExporter):
         self._connection = connection = Connection.over_http(values, signal)
         given = credentials(HTTP, requests.Session, values, signal)
         self._session = given or requests.Session()
+        for scheme, adapter in list(self._session.adapters.items()):
+            if type(adapter) is HTTPAdapter:  # another one is of who gave the session
+                self._session.mount(scheme, BoundedAnswers(max_retries=adapter.max_retries))
         # Said with each request: the session's own, and True, give way to what variables of `requests` say.
         self._verify = connection.certificate or (None if given else _bundle(values))
         if connection.client_certificate:
@@ -54,6 +63,7 @@ class HttpRequestExporter(RequestExporter):
             pair = (connection.client_certificate, key)
             self._session.cert = pair if key else connection.client_certificate
         self._headers = {
+            "accept-encoding": "identity",  # what is packed has no length that is known
             "content-type": "application/x-protobuf",
             "user-agent": f"OTel-OTLP-Exporter-Python/{__version__}",
             **connection.headers,
@@ -65,7 +75,7 @@ class HttpRequestExporter(RequestExporter):
     def attempt(self, request: EncodedRequest) -> Reply:
         """Send `request` once, in the time that ``OTEL_EXPORTER_OTLP_TIMEOUT`` allows."""
         try:
-            response = self._post(_COMPRESS[self._connection.compression](request.data))
+            response, body = self._post(_COMPRESS[self._connection.compression](request.data))
         except requests.RequestException as error:
             if is_interruption(error):
                 raise
@@ -73,14 +83,14 @@ class HttpRequestExporter(RequestExporter):
                 return Reply(error_type(error), self.silence, again=True)
             return Reply(error_type(error), f"{self.place}: {error}")
         status = response.status_code
-        if not 200 <= status < 300:
+        if status not in _TAKES:
             reason = f"{self.place} answers {status} {response.reason or ''}".rstrip()
             return Reply(str(status), reason, status in _AGAIN, _wanted_pause(response))
         with suppressed(DecodeError):  # a proxy may answer in words of its own
-            return self.taken(self.signal.response.FromString(response.content), request)
+            return self.taken(self.signal.response.FromString(body), request)
         return TAKEN
 
-    def _post(self, data: bytes) -> requests.Response:
+    def _post(self, data: bytes) -> tuple[requests.Response, bytes]:
         deadline = monotonic() + self._connection.timeout_s
         try:
             return self._once(data, self._connection.timeout_s)
@@ -92,20 +102,47 @@ class HttpRequestExporter(RequestExporter):
                 raise
             return self._once(data, left_s)  # the connection may have been an old one
 
-    def _once(self, data: bytes, timeout_s: float) -> requests.Response:
-        return self._session.post(
+    def _once(self, data: bytes, timeout_s: float) -> tuple[requests.Response, bytes]:
+        response = self._session.post(
             self._connection.endpoint,
             data=data,
             headers=self._headers,
             verify=self._verify,
-            timeout=timeout_s,
+            timeout=Timeout(total=timeout_s),  # type: ignore[arg-type]  # not what the stubs know
             allow_redirects=False,
+            stream=True,
+            hooks={"response": _leads_nowhere},
         )
+        try:
+            return response, _body(response)
+        finally:
+            response.close()  # with its connection, unless all of it was read
 
     def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
         """Break off what is being tried, and close the session."""
         super().shutdown(timeout_millis)
         self._session.close()
+
+
+def _leads_nowhere(response: requests.Response, **_: Any) -> None:
+    """`requests` reads, and unpacks, all that is said by one who sends elsewhere."""
+    response.headers.pop("location", None)
+
+
+def _body(response: requests.Response) -> bytes:
+    """Return what is said beside the status: as it came, of one that has taken the request, up to a length."""
+    if response.status_code not in _TAKES:
+        return b""
+    try:
+        return response.raw.read(_MOST_BYTES, decode_content=False)  # type: ignore[no-any-return]
+    except ReadTimeoutError as error:
+        if is_interruption(error):
+            raise
+        raise requests.ReadTimeout(error) from error
+    except HTTPError as error:
+        if is_interruption(error):
+            raise
+        raise requests.ConnectionError(error) from error
 
 
 def _bundle(values: Mapping[str, str]) -> str:
