@@ -112,6 +112,7 @@ class RequestExporter(SpanExporter, ABC):
             return ENDED
         with self._one_at_a_time:
             self.waits = True
+            self.trouble.begins()
             try:
                 answer = self.attempt(request)
             except Exception as error:

@@ -24,6 +24,7 @@ class Trouble:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
+        self._begun = clock()
         self._failures = 0
         self._since = 0.0
         self._next = 0.0  # when there is something to say again
@@ -32,6 +33,10 @@ class Trouble:
         self.muted = False
         self.last: Reply | None = None
         """The last answer, where that was a failure."""
+
+    def begins(self) -> None:
+        """Take note that an attempt begins: what is sent waits from now on, for an answer too."""
+        self._begun = self._clock()
 
     def heard(self, answer: Reply) -> None:
         """Take note of `answer`, and say what there is to say."""
@@ -44,8 +49,8 @@ class Trouble:
         now = self._clock()
         if self.last is None:
             self._failures = 0
-            self._since = now
-            self._next = now + (_PATIENCE_S if answer.again else 0.0)
+            self._since = self._begun
+            self._next = self._begun + (_PATIENCE_S if answer.again else 0.0)
             self._interval_s = _FIRST_INTERVAL_S
             self._said = False
         elif not answer.again and not self._said:

@@ -18,6 +18,12 @@ def clock() -> HandSetClock:
     return HandSetClock()
 
 
+def refused(trouble: Trouble, answer: Reply) -> None:
+    """It is heard in the moment in which it was asked for."""
+    trouble.begins()
+    trouble.heard(answer)
+
+
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records]
 
@@ -30,7 +36,7 @@ def test_the_first_loss_is_said_at_once_and_the_others_at_doubling_intervals(
     for second in range(1_000):
         clock.now = second
         before = len(caplog.records)
-        trouble.heard(LOST)
+        refused(trouble, LOST)
         if len(caplog.records) > before:
             times.append(second)
     assert times == [0, 10, 30, 70, 150, 310, 630]
@@ -51,7 +57,7 @@ def test_a_week_without_a_collector_is_some_lines(
     trouble = Trouble(clock)
     for second in range(0, WEEK_S, 8):
         clock.now = second
-        trouble.heard(AGAIN)
+        refused(trouble, AGAIN)
     assert len(caplog.records) < 20
     assert said(caplog)[0] == ("Spans wait, as many as there is room for: nothing answers at here")
 
@@ -64,12 +70,27 @@ def test_a_moment_without_a_collector_is_none(
     for start in (0.0, 100.0):
         for after in (0.0, 0.5, 1.5, 3.5):
             clock.now = start + after
-            trouble.heard(AGAIN)
+            refused(trouble, AGAIN)
         trouble.heard(TAKEN)
     assert said(caplog) == []
-    trouble.heard(AGAIN)
+    refused(trouble, AGAIN)
     trouble.heard(LOST)  # is a loss, whatever came before
     assert said(caplog) == ["Spans are lost: here answers 400 no"]
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "lines"), [([10], 1), ([4], 0), ([4, 4], 1), ([4, 0.5], 0), ([5], 1)]
+)
+def test_who_waits_for_an_answer_waits_too(
+    clock: HandSetClock, caplog: pytest.LogCaptureFixture, silent_s: list[float], lines: int
+) -> None:
+    trouble = Trouble(clock)
+    clock.now = 1_000
+    for seconds in silent_s:
+        trouble.begins()
+        clock.now += seconds
+        trouble.heard(AGAIN)
+    assert len(said(caplog)) == lines
 
 
 def test_at_the_end_there_is_one_line_for_all_and_none_here(
