@@ -12,18 +12,19 @@ from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.places import BETWEEN
 from otel_torch_modules._diagnosis.rules import (
     causes,
+    collectives,
     constants,
     equals,
     host,
     late_ranks,
     missing,
     over_time,
+    pauses,
     periods,
     slow_steps,
     tracing,
 )
 from otel_torch_modules._diagnosis.run import Run
-from otel_torch_modules._diagnosis.series import usual
 from otel_torch_modules._diagnosis.words import percent
 
 # By the name that a finding has of them; docs/why.md says what each means.
@@ -37,7 +38,10 @@ RULES: dict[str, tuple[Callable[[Run], Iterator[Finding]], ...]] = {
     "warm-up": (over_time.warm_up,),
     "optimizer": (constants.optimizer,),
     "recompute": (constants.recompute,),
-    "between": (constants.between,),
+    "collective": (collectives.collective,),
+    "loop": (constants.loop, pauses.program),
+    "between": (constants.between, pauses.pauses),
+    "evaluation": (pauses.evaluation,),
     "compile": (causes.compilation,),
     "gc": (causes.garbage,),
     "checkpoint": (causes.checkpoint,),
@@ -81,10 +85,8 @@ def diagnose(run: Run) -> Diagnosis:
 
 def _verdict(run: Run) -> str:
     """Return where the usual step's time goes, in two sentences at most."""
-    phases = {phase: usual(own) for phase, own in run.steady.usual_steps.phases.items()}
+    phases, whole = run.usual_phases, run.usual_whole_ms
     leading = max(phases, key=lambda phase: phases[phase])
-    # Spans of several threads that overlap are longer together than the step.
-    whole = max(run.usual_ms, sum(phases.values()), 1e-9)
     share = phases[leading] / whole
     what = _SAID.get(leading, f"{leading.capitalize()} takes")
     whose = ", by the time of the device" if run.main.told_by else ""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from statistics import median
+from statistics import fmean, median
 
+from otel_torch_modules._diagnosis.outside import kind_of, length, outermost
 from otel_torch_modules._diagnosis.places import TimedPlace
-from otel_torch_modules._diagnosis.series import Series, series_of, usual
+from otel_torch_modules._diagnosis.series import MS, Series, gaps, series_of, usual
 from otel_torch_modules._trace import Span
 
 _WARM_UP = 1.2  # times the usual step: the first steps that take longer are warm-up
@@ -20,15 +22,15 @@ class Run:
 
     Args:
         steps: the spans of steps, or of ranks whose step is not there, in order of time.
-        outside: spans that lie in no step: evaluations, checkpoints.
+        outside: roots that are no steps: evaluations, checkpoints, spans of the program's.
     """
 
     def __init__(self, steps: Sequence[Span], outside: Sequence[Span] = ()) -> None:
         whole = [step for step in steps if not step.incomplete and not step.truncated]
-        self.outside = outside
+        self.outside = [*outermost(outside)]
         self.incomplete = sum(step.incomplete for step in steps)
         self.truncated = sum(step.truncated for step in steps)
-        self.dropped = sum(_dropped(step) for step in (*steps, *outside))
+        self.dropped = sum(_dropped(root) for root in (*steps, *outside))
         self.ranks: list[Series] = series_of(whole)
 
     def __bool__(self) -> bool:
@@ -58,20 +60,66 @@ class Run:
 
     @cached_property
     def total_ms(self) -> float:
-        """The time of all steps of the main rank together."""
-        return sum(self.main.ms)
+        """The time of the run, on the main rank: of its steps, between those that follow each other, and outside."""
+        series = self.main
+        steps = [*zip(series.starts, series.ends, strict=True)]
+        others = [(series.ends[at], series.starts[at + 1]) for at, _ in gaps(series)]
+        others += [(span.start, span.end) for span in self.outside_of_main]
+        return sum(series.ms) + (length([*steps, *others]) - length(steps)) / MS
+
+    @cached_property
+    def outside_of_main(self) -> Sequence[Span]:
+        """What the main rank did in no step."""
+        processes = {step.process for step in self.main.steps}
+        return [span for span in self.outside if span.process in processes]
+
+    def outside_in(self, kind: str) -> Sequence[Span]:
+        """Return the spans of one kind that lie in no step, of the process that spent the most time in them."""
+        of_process: defaultdict[str, list[Span]] = defaultdict(list)
+        for span in self.outside:
+            if kind_of(span) == kind:
+                of_process[span.process].append(span)
+        return max(
+            of_process.values(),
+            key=lambda spans: sum(span.duration for span in spans),
+            default=(),
+        )
+
+    def ms_outside(self, spans: Sequence[Span]) -> float:
+        """Return for how long some spans of one process go on while it is in no step."""
+        of_process = {span.process for span in spans}
+        series = next((one for one in self.ranks if one.steps[-1].process in of_process), self.main)
+        steps = [*zip(series.starts, series.ends, strict=True)]
+        both = length([*steps, *((span.start, span.end) for span in spans)])
+        return (both - length(steps)) / MS
 
     @cached_property
     def usual_own(self) -> dict[TimedPlace, float]:
-        """Own time in each place of the usual step that has its modules."""
-        return {place: usual(column) for place, column in self.steady.usual_steps.own.items()}
+        """Own time in each place of the usual step that has its modules. They add up to `usual_whole_ms`."""
+        return _means(self.steady.usual_steps)
+
+    @cached_property
+    def usual_phases(self) -> Mapping[str, float]:
+        """The same by phase."""
+        phases: dict[str, float] = {}
+        for place, own in self.usual_own.items():
+            phases[place.phase] = phases.get(place.phase, 0.0) + own
+        return phases
+
+    @cached_property
+    def usual_whole_ms(self) -> float:
+        """How long the usual step is that own times are of: what every share of a step is a share of.
+
+        Where spans of several threads overlap, they are longer together than the step.
+        """
+        return max(sum(self.usual_own.values()), 1e-9)
 
     @cached_property
     def usual_own_of_phases(self) -> dict[TimedPlace, float]:
-        """The same of the usual step that was sent with phases only."""
+        """Own time in each place of the usual step that was sent with phases only."""
         steady = self.steady
         outlines = [at for at, in_full in enumerate(steady.in_full) if not in_full]
-        return {place: usual(column) for place, column in steady.select(outlines).own.items()}
+        return _means(steady.select(outlines))
 
     @cached_property
     def baseline(self) -> list[float]:
@@ -84,8 +132,18 @@ class Run:
         return noise_of(a - b for a, b in zip(self.steady.ms, self.baseline, strict=True))
 
     def cost(self, ms_of_all: float) -> tuple[float, float]:
-        """Return what some ms, of all steps together, are per step and as a share of the run."""
-        return ms_of_all / len(self.main), ms_of_all / max(self.total_ms, 1e-9)
+        """Return what some ms, of all steps together, are per step and as a share of the run's time."""
+        # What is usual may be more than the mean.
+        return ms_of_all / len(self.main), min(ms_of_all / max(self.total_ms, 1e-9), 1.0)
+
+    def share_of_each(self, ms_of_each: float) -> float:
+        """Return the share of the run's time that each step costs so many ms of."""
+        return self.cost(ms_of_each * len(self.main))[1]
+
+
+def _means(series: Series) -> dict[TimedPlace, float]:
+    """Return what steps usually take in each place."""
+    return {place: fmean(column or (0.0,)) for place, column in series.middling.own.items()}
 
 
 def noise_of(away: Iterable[float]) -> float:

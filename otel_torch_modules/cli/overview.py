@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from statistics import median
 
 from rich.text import Text
 
@@ -66,7 +65,7 @@ def usual_step(run: Run) -> Span:
 
 def _rows(run: Run, width: int) -> Iterator[Text]:
     usual = {
-        phase: median(run.steady.usual_steps.phase(phase))
+        phase: run.usual_phases.get(phase, 0.0) / run.usual_whole_ms
         for phase in PHASE_STYLES
         if any(time > 0.0005 * run.usual_ms for time in run.main.phase(phase))
     }
@@ -82,11 +81,11 @@ def _rows(run: Run, width: int) -> Iterator[Text]:
         yield row
 
 
-def _row(label: str, time: float, phases: Mapping[str, float]) -> Text:
+def _row(label: str, time: float, shares: Mapping[str, float]) -> Text:
     line = Text(f"{label:>8}{digits(time):>10}")
-    for phase, own in phases.items():
-        share = f"{own / max(time, 1e-9):.1%}" if own else "-"
-        line.append(f"{share:>{cells(phase)}}", style=PHASE_STYLES[phase])
+    for phase, share in shares.items():
+        said = f"{share:.1%}" if share else "-"
+        line.append(f"{said:>{cells(phase)}}", style=PHASE_STYLES[phase])
     return line
 
 

@@ -9,6 +9,7 @@ from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.words import ms, numbers, percent
+from otel_torch_modules._grammar import counted
 
 SHARE = 0.01  # of the run's time
 
@@ -41,15 +42,15 @@ def _phase(run: Run, phase: str, sentence: str) -> Iterator[Finding]:
     series = run.steady
     own = series.phase(phase)
     hit = [at for at, time in enumerate(own) if time > 0]
-    outside = [span for span in run.outside if span.phase == phase]
-    time = sum(own) + sum(span.duration for span in outside) / 1e6
+    outside = run.outside_in(phase)
+    time = sum(own) + run.ms_outside(outside)
     cost, share = run.cost(time)
     if share >= SHARE:
         steps = [series.numbers[at] for at in hit]
         places = [place.name for place in series.own if place.phase == phase]
-        count = "1 step" if len(hit) == 1 else f"{len(hit)} steps"
+        count = counted(len(hit), "step")
         if outside:
-            pauses = f"{len(outside)} pauses between steps"
+            pauses = counted(len(outside), "pause between steps", "pauses between steps")
             count = f"{count} and {pauses}" if hit else pauses
         said = sentence.format(
             count=count,

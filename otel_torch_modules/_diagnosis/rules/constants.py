@@ -17,6 +17,7 @@ DATA_SHARE = 0.1  # of the time of all steps
 DATA_STEPS = 0.1  # of the steps wait: what is rarer is a slow step, or a period
 OPTIMIZER_SHARE = 0.2  # of the usual step
 RECOMPUTE_SHARE = 0.1
+LOOP_SHARE = 0.1
 BETWEEN_SHARE = 0.1  # of the usual step and the time to the next
 MODULE_SHARE = 0.5  # a module that is repeated nowhere
 
@@ -34,7 +35,7 @@ def data(run: Run) -> Iterator[Finding]:
             f"Training waits for data for {percent(share)} of its steps' time, {ms(cost)} a step{where}: "
             "the loader is slower than the model.",
             cost,
-            share,
+            run.share_of_each(cost),
             place=semconv.DATA_WAIT,
             phase=semconv.PHASE_DATA,
         )
@@ -53,7 +54,7 @@ def optimizer(run: Run) -> Iterator[Finding]:
 
 def recompute(run: Run) -> Iterator[Finding]:
     """Activation checkpointing has its price. Threshold: `RECOMPUTE_SHARE` of the usual step."""
-    whole = usual(run.steady.usual_steps.phase(semconv.PHASE_RECOMPUTE))
+    whole = run.usual_phases.get(semconv.PHASE_RECOMPUTE, 0.0)
     roots = _recomputed_blocks(run)
     each = f"{ms(whole / roots)} for each of {roots} calls" if roots > 1 else ms(whole)
     yield from _phase_share(
@@ -80,21 +81,42 @@ def _recomputed_blocks(run: Run) -> int:
 def _phase_share(
     run: Run, rule: str, phase: str, threshold: float, sentence: str
 ) -> Iterator[Finding]:
-    time = usual(run.steady.usual_steps.phase(phase))
-    share = time / max(run.usual_ms, 1e-9)
+    time = run.usual_phases.get(phase, 0.0)
+    share = time / run.usual_whole_ms
     if share >= threshold:
         places = {place: own for place, own in run.usual_own.items() if place.phase == phase}
         most = max(places, key=lambda place: places[place])
         said = sentence.format(share=percent(share), ms=ms(time), place=most.name)
-        yield Finding(rule, said, time, share, place=most.name, phase=phase)
+        yield Finding(rule, said, time, run.share_of_each(time), place=most.name, phase=phase)
+
+
+def loop(run: Run) -> Iterator[Finding]:
+    """The loop's own calls take long, and spans of the program's own. Threshold: `LOOP_SHARE` of the usual step."""
+    places = {
+        place: own
+        for place, own in run.usual_own.items()
+        if place.phase == semconv.PHASE_LOOP or (place.phase == BETWEEN and place != BETWEEN_SPANS)
+    }
+    time = sum(places.values())
+    share = time / run.usual_whole_ms
+    if share >= LOOP_SHARE:
+        most = max(places, key=lambda place: places[place])
+        yield Finding(
+            "loop",
+            f"What the loop itself does outside the phases takes {percent(share)} of a step, {ms(time)}, most of it "
+            f"in {most.name}.",
+            time,
+            run.share_of_each(time),
+            place=most.name,
+            phase=most.phase,
+        )
 
 
 def between(run: Run) -> Iterator[Finding]:
     """Time that lies in no span, in steps or between them. Threshold: `BETWEEN_SHARE` of a step with its gap."""
-    inside = usual(run.steady.own.get(BETWEEN_SPANS, ()))
+    inside = run.usual_own.get(BETWEEN_SPANS, 0.0)
     after = usual([gap for _, gap in gaps(run.steady)])
-    whole = run.usual_ms + after
-    share = (inside + after) / max(whole, 1e-9)
+    share = (inside + after) / (run.usual_whole_ms + after)
     if share >= BETWEEN_SHARE:
         where = "in the steps" if inside >= after else "between the steps"
         yield Finding(
@@ -102,7 +124,7 @@ def between(run: Run) -> Iterator[Finding]:
             f"{ms(inside + after)} a step, {percent(share)}, lie in no span, most of it {where}: the loop's own "
             "code (logging, moving data, reading a loss back).",
             inside + after,
-            share,
+            run.cost(inside * len(run.main) + after * (len(run.main) - 1))[1],
             place=where,
             phase=BETWEEN,
         )
@@ -117,7 +139,7 @@ def module(run: Run) -> Iterator[Finding]:
         if place.module_class is not None and place.name == place.pattern:
             times[place.name] += own
     for name, time in times.items():
-        share = time / max(run.usual_ms, 1e-9)
+        share = time / run.usual_whole_ms
         if share >= MODULE_SHARE:
             phase = max(
                 (place for place in run.usual_own if place.name == name),
@@ -127,7 +149,7 @@ def module(run: Run) -> Iterator[Finding]:
                 "module",
                 f"{name} alone takes {percent(share)} of a step, {ms(time)} of its own.",
                 time,
-                share,
+                run.share_of_each(time),
                 place=name,
                 phase=phase,
             )

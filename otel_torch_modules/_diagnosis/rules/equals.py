@@ -33,7 +33,7 @@ def unlike(run: Run) -> Iterator[Finding]:
             found[place.name].append((more, place, equals))
     for name, losses in found.items():
         more = sum(lost for lost, _, _ in losses)
-        if more >= LEAST_SHARE * run.usual_ms:
+        if more >= LEAST_SHARE * run.usual_whole_ms:
             _, place, equals = max(losses, key=lambda entry: entry[0])
             others = [own for other, own in equals.items() if other != place]
             yield Finding(
@@ -41,7 +41,7 @@ def unlike(run: Run) -> Iterator[Finding]:
                 f"{name} is unlike its equals: {place.phase} takes {ms(equals[place])}, the "
                 f"{len(others)} others {digits(min(others))} to {digits(max(others))}.",
                 more,
-                more / run.usual_ms,
+                run.share_of_each(more),
                 place=name,
                 phase=place.phase,
             )

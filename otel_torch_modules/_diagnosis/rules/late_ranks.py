@@ -80,7 +80,7 @@ def _late(run: Run) -> Mapping[int, _Late]:
     looked_at = stragglers(run)
     if not looked_at:
         return {}
-    numbers, times = run.steady.numbers, run.steady.ms
+    numbers = run.steady.numbers
     slow = {numbers[one.at]: one for one in excesses(run, SLOW)}
     told = {numbers[at] for at in periodic(run)}
     told |= {number for number, one in slow.items() if has_own_rule(run, one)}
@@ -88,8 +88,6 @@ def _late(run: Run) -> Mapping[int, _Late]:
     for number, last in looked_at:
         if last.behind / MS >= BEHIND * run.usual_ms and number not in told:
             of_rank[last.rank].append((number, last))
-    took = dict(zip(numbers, times, strict=True))
-    mean_ms = max(sum(took[number] for number, _ in looked_at) / len(looked_at), 1e-9)
     late: dict[int, _Late] = {}
     for rank, behind in of_rank.items():
         usually = median(last.behind for _, last in behind) / MS
@@ -100,6 +98,7 @@ def _late(run: Run) -> Mapping[int, _Late]:
             if last.behind / MS <= ALIKE * usually and not (always and number in slow)
         ]
         cost = sum(last.behind for _, last in found) / MS / len(looked_at)
-        if len(found) >= LEAST_TIMES and cost >= COST * mean_ms:
-            late[rank] = _Late(usually, always, found, cost, cost / mean_ms)
+        share = run.share_of_each(cost)
+        if len(found) >= LEAST_TIMES and share >= COST:
+            late[rank] = _Late(usually, always, found, cost, share)
     return late

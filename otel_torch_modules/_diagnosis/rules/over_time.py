@@ -73,7 +73,7 @@ def drift(run: Run) -> Iterator[Finding]:
         "drift",
         f"{when} ({digits(before)} → {digits(after)} ms, +{percent(after / before - 1)}){where}.",
         cost,
-        cost * count / max(sum(series.ms), 1e-9),
+        run.share_of_each(cost),
         () if since is None else (series.numbers[since],),
         place=place.name if place else None,
         phase=place.phase if place else None,

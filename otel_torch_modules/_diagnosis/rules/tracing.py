@@ -34,7 +34,7 @@ def tracing(run: Run) -> Iterator[Finding]:
             f"Tracing costs about {percent(share)} of a step here, {ms(cost)} for {spans:.0f} spans: set "
             "OTEL_TORCH_MODULES_MAX_DEPTH or OTEL_TORCH_MODULES_MAX_OVERHEAD.",
             cost,
-            share,
+            run.share_of_each(cost),
         )
 
 

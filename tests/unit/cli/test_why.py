@@ -44,7 +44,7 @@ def test_why(traces: Path, run: Callable[..., tuple[int, str]]) -> None:
         "",
         "Backward takes 53 % of a step.",
         "",
-        "   62 %  between    124 ms a step, 62 %, lie in no span, most of it between the steps: the loop's",
+        "   60 %  between    124 ms a step, 62 %, lie in no span, most of it between the steps: the loop's",
     ]
     assert lines[-2:] == [
         f"Look at one: otel-torch-modules view {traces} --step 7",

@@ -73,6 +73,9 @@ def _tree(keys: frozenset[str], rank: int | None, *, folded: bool) -> Node:
             ("gc", "python.gc", "gc"),
             ("compile", "compile", "compile"),
             ("checkpoint", "checkpoint.save", "checkpoint"),
+            ("collective", "all_reduce", "collective"),
+            ("clip", "clip_grad_norm", "loop"),
+            ("mine", "my logging", None),
         )
         if key in keys
     )
@@ -133,7 +136,7 @@ def make_steps(
     change: Change = lambda step, parts: None,
     *,
     noise: float = 0.02,
-    gap: float = 0.1,
+    gap: float | Callable[[int], float] = 0.1,
     attributes: Callable[[int], dict[str, Any]] = lambda step: {},
     rank: int | None = None,
     kept: Callable[[int], str | None] | None = None,
@@ -144,7 +147,7 @@ def make_steps(
     Args:
         change: changes the own times of a step.
         noise: how far own times are off, as a share: a standard deviation.
-        gap: ms between steps.
+        gap: ms between steps, or after each of them.
         kept: why a step was sent with its modules, None for one with phases only; all have them where it is None.
     """
     random = Random(seed)
@@ -183,8 +186,31 @@ def make_steps(
             {0: Remark({semconv.STEP_INDEX: step, **about, **said})},
         )
         steps.append(Span(trace, 0))
-        now += gap * 1e6
+        now += (gap if isinstance(gap, float | int) else gap(step)) * 1e6
     return steps
+
+
+def after(step: Span, name: str, phase: str | None, ms: float) -> Span:
+    """Return a span that begins where a step has ended, in no step."""
+    number, since = step.step or 0, step.end
+    trace = Trace(
+        f"{number + 1:x}".ljust(32, "f"),
+        Shape((site(name, phase),), (-1,)),
+        array("Q", [1]),
+        array("Q", [0]),
+        array("Q", [since]),
+        array("Q", [since + round(ms * 1e6)]),
+        [step.process],
+        {},
+        {},
+    )
+    return Span(trace, 0)
+
+
+def make_paused_run(name: str, phase: str | None, pauses: dict[int, float]) -> Run:
+    """Return a run with a span that lies in no step after some of its steps, of so many ms."""
+    steps = make_steps(gap=lambda step: pauses.get(step, 0.0) + 0.1)
+    return Run(steps, [after(steps[step], name, phase, ms) for step, ms in pauses.items()])
 
 
 def make_run(count: int = 100, change: Change = lambda step, parts: None, **about: Any) -> Run:

@@ -16,7 +16,15 @@ from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.one_step import sentence
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._shape import Shape
-from tests.unit.diagnosis.steps import BLOCKS, Change, Parts, make_run, make_steps
+from tests.unit.diagnosis.steps import (
+    BLOCKS,
+    Change,
+    Parts,
+    after,
+    make_paused_run,
+    make_run,
+    make_steps,
+)
 
 
 def add(key: str, ms: float, when: Callable[[int], bool] = lambda step: True) -> Change:
@@ -167,6 +175,51 @@ FAULTS = {
     "between the steps": Fault(
         "between", lambda: make_run(gap=14), "between the steps", "between", 14.5
     ),
+    "a pause now and then": Fault(
+        "between",
+        lambda: make_run(gap=lambda step: 500 if step in (20, 50) else 0.1),
+        "between the steps",
+        "between",
+        10,
+        (20, 50),
+    ),
+    "evaluations": Fault(
+        "evaluation",
+        lambda: make_paused_run("evaluate", "evaluate", {20: 3000, 50: 4000}),
+        None,
+        "evaluate",
+        70,
+    ),
+    "single forward passes outside the steps": Fault(
+        "evaluation",
+        lambda: make_paused_run("forward GPT", "forward", {20: 3000, 50: 4000}),
+        None,
+        "evaluate",
+        70,
+    ),
+    "checkpoints between the steps": Fault(
+        "checkpoint",
+        lambda: make_paused_run("checkpoint.save", "checkpoint", {20: 3000, 50: 4000}),
+        "checkpoint.save",
+        "checkpoint",
+        70,
+    ),
+    "a span of the program's between the steps": Fault(
+        "loop",
+        lambda: make_paused_run("generate", None, {20: 3000, 50: 4000}),
+        "generate",
+        None,
+        70,
+    ),
+    "a span of the program's in the steps": Fault(
+        "loop", lambda: make_run(change=add("mine", 12)), "my logging", "between", 12
+    ),
+    "a call of the loop's own": Fault(
+        "loop", lambda: make_run(change=add("clip", 12)), "clip_grad_norm", "loop", 12
+    ),
+    "a collective": Fault(
+        "collective", lambda: make_run(change=add("collective", 12)), "all_reduce", "collective", 12
+    ),
     "compilation": Fault(
         "compile",
         lambda: make_run(change=add("compile", 90, lambda step: step in (30, 61))),
@@ -256,6 +309,23 @@ def test_a_fault_is_found_and_its_place_and_cost_are_told(name: str) -> None:
     assert finding.cost_ms == pytest.approx(fault.cost_ms, rel=0.25)
     assert finding.steps == fault.steps or finding.rule == "drift"
     assert findings[0].rule == fault.rule
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_no_share_is_more_than_all(name: str) -> None:
+    run = FAULTS[name].run()
+    for finding in diagnose(run).findings:
+        assert finding.cost_share <= 1, finding
+        said = [float(share) for share in re.findall(r"([\d.]+) %", finding.sentence)]
+        assert all(share <= 100 for share in said), finding
+        whole = run.total_ms / len(run.main)
+        assert finding.cost_share == pytest.approx(finding.cost_ms / whole, rel=0.02)
+
+
+def test_a_checkpoint_that_is_written_while_steps_go_on_costs_nothing() -> None:
+    steps = make_steps()
+    run = Run(steps, [after(steps[20], "checkpoint.save", "checkpoint", 600)])
+    assert [finding.rule for finding in diagnose(run).findings] == ["balanced"]
 
 
 def test_every_rule_is_tried_here() -> None:

@@ -1,0 +1,50 @@
+"""What a process does in no step: evaluations, checkpoints, spans of the program's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from otel_torch_modules import semconv
+from otel_torch_modules._trace import Span
+
+_STEPS = (semconv.PHASE_STEP, semconv.PHASE_RANK)
+_EVALUATIONS = (semconv.PHASE_EVALUATE, semconv.PHASE_FORWARD)
+
+Stretch = tuple[int, int]
+
+
+def outermost(roots: Iterable[Span]) -> Iterator[Span]:
+    """Yield the outermost spans that lie in no step, of each rank its own.
+
+    A span of the program's that has one of ours below it (an epoch) only holds it. What stalled is told elsewhere.
+    """
+    stack = [*roots]
+    while stack:
+        span = stack.pop()
+        if span.phase is None and _holds_ours(span):
+            stack += span.children
+        elif kind_of(span) is not None:
+            yield from span.ranks or [span]
+
+
+def kind_of(span: Span) -> str | None:
+    """Return what an outermost span is: a phase, or the name of the program's; None of a step or a stall."""
+    if span.is_stall or (span.phase in _STEPS and not span.is_evaluation):
+        return None
+    if span.is_evaluation or span.phase in _EVALUATIONS:
+        return semconv.PHASE_EVALUATE
+    return span.name if span.phase is None else span.phase
+
+
+def _holds_ours(span: Span) -> bool:
+    sites = span.shape.sites
+    return any(sites[at].phase is not None for at in range(span.at + 1, span.shape.after[span.at]))
+
+
+def length(stretches: Iterable[Stretch]) -> int:
+    """Return how long some stretches are together, what several cover counted once."""
+    found, covered_to = 0, 0
+    for start, end in sorted(stretches):
+        found += max(end - max(start, covered_to), 0)
+        covered_to = max(covered_to, end)
+    return found
