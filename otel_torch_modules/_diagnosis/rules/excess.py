@@ -18,6 +18,8 @@ SLOW = 1.3  # times what is usual for its neighbours
 NOISES = 5.0  # and so many times the noise above it
 IN_ONE_PLACE = 0.35  # of what a step lost: below that it was slower in many places at once
 ALL = 0.9  # of it: a place that has so much needs no number of its own
+CAUSES = (semconv.PHASE_COMPILE, semconv.PHASE_GC, semconv.PHASE_CHECKPOINT, semconv.PHASE_DATA)
+"""Phases that say why a step is slow, each named as the rule about it."""
 
 
 class Excess(NamedTuple):
@@ -34,6 +36,11 @@ class Excess(NamedTuple):
     def ms_there(self) -> float:
         """What it lost in its place."""
         return self.share * self.ms
+
+
+def names_its_cause(excess: Excess) -> bool:
+    """Return whether where most was lost says why."""
+    return excess.place is not None and excess.place.phase in CAUSES
 
 
 @lru_cache(maxsize=8)

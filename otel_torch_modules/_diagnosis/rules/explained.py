@@ -8,7 +8,7 @@ from functools import lru_cache
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.rules import causes, constants, tracing
-from otel_torch_modules._diagnosis.rules.excess import Excess
+from otel_torch_modules._diagnosis.rules.excess import Excess, names_its_cause
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import MS, usual
 from otel_torch_modules._diagnosis.words import ms
@@ -24,7 +24,6 @@ _RULES: Mapping[str, Callable[[Run], Iterator[Finding]]] = {
     "memory": causes.memory,
     "tracing": tracing.export,
 }
-_PHASES = ("compile", "gc", "checkpoint", semconv.PHASE_DATA)  # each named as its rule
 _WORDS = {
     "memory": "while the device's memory was exhausted",
     "tracing": "while earlier steps were assembled and exported",
@@ -35,9 +34,8 @@ _WORDS = {
 @lru_cache(maxsize=4_096)
 def cause(run: Run, excess: Excess) -> str | None:
     """Return the name of the rule about what made that step slow; None if the trace does not say it."""
-    phase = excess.place.phase if excess.place else None
-    if phase in _PHASES:
-        return phase
+    if excess.place is not None and names_its_cause(excess):
+        return excess.place.phase
     if excess.rank is not None:  # what this rank's step says is not why another one's was slow
         return None
     if causes.alloc_retries(run)[excess.at] > 0:

@@ -10,7 +10,7 @@ from statistics import median
 
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.finding import Finding
-from otel_torch_modules._diagnosis.rules.excess import SLOW, excesses
+from otel_torch_modules._diagnosis.rules.excess import CAUSES, SLOW, excesses, names_its_cause
 from otel_torch_modules._diagnosis.run import Run, noise_of, rolling_median
 from otel_torch_modules._diagnosis.series import usual
 from otel_torch_modules._diagnosis.words import ms, numbers, percent
@@ -49,8 +49,11 @@ def export(run: Run) -> Iterator[Finding]:
     if all_beside is not None:
         slower = {at: all_beside for at, time in enumerate(times) if time > 0}
     else:
-        slow = (one for one in excesses(run, SLOW) if is_by_export(run, one.at, one.ms))
-        slower = {one.at: one.ms for one in slow}
+        slower = {
+            one.at: one.ms
+            for one in excesses(run, SLOW)
+            if not names_its_cause(one) and is_by_export(run, one.at, one.ms)
+        }
     # An export costs no more than it lasts: of what they take more the rest has another reason.
     cost, share = run.cost(sum(min(more, times[at]) for at, more in slower.items()))
     if not slower or share < EXPORT_SHARE:
@@ -122,17 +125,29 @@ def _all_beside(run: Run) -> float | None:
 
 @lru_cache(maxsize=8)
 def _tracing_times(run: Run) -> Sequence[float]:
-    """Return for how many ms earlier steps were exported beside each steady step."""
-    return [(value or 0.0) * 1e3 for value in run.steady.attribute(semconv.STEP_TRACING_TIME)]
+    """Return for how many ms earlier steps were exported beside each steady step.
+
+    While garbage is collected all threads stand still, that one too.
+    """
+    times = run.steady.attribute(semconv.STEP_TRACING_TIME)
+    collecting = run.steady.phase(semconv.PHASE_GC)
+    return [
+        max((time or 0.0) * 1e3 - still, 0.0) for time, still in zip(times, collecting, strict=True)
+    ]
 
 
 @lru_cache(maxsize=8)
 def _away(run: Run) -> Sequence[float]:
-    """Return by how many ms each steady step is longer than its neighbours that no export overlaps with."""
-    series, times = run.steady, _tracing_times(run)
+    """Return by how many ms each steady step is longer than its neighbours that no export overlaps with.
+
+    What has a cause of its own is left out.
+    """
+    times, took = _tracing_times(run), list(run.steady.ms)
+    for phase in CAUSES:
+        took = [whole - part for whole, part in zip(took, run.steady.phase(phase), strict=True)]
     alone = [at for at, time in enumerate(times) if not time > 0]
     if len(alone) < LEAST_STEPS:
-        return [time - base for time, base in zip(series.ms, run.baseline, strict=True)]
-    baseline = rolling_median([series.ms[at] for at in alone])
-    nearest = (min(bisect_left(alone, at), len(alone) - 1) for at in range(len(series)))
-    return [time - baseline[near] for time, near in zip(series.ms, nearest, strict=True)]
+        return [time - base for time, base in zip(took, rolling_median(took), strict=True)]
+    baseline = rolling_median([took[at] for at in alone])
+    nearest = (min(bisect_left(alone, at), len(alone) - 1) for at in range(len(took)))
+    return [time - baseline[near] for time, near in zip(took, nearest, strict=True)]

@@ -400,6 +400,24 @@ def test_what_has_a_rule_of_its_own_is_not_also_a_starved_host(part: str) -> Non
     assert {finding.rule for finding in diagnose(run).findings} == {part}
 
 
+@pytest.mark.parametrize("beside", [None, 0.004], ids=["none else", "most others"])
+@pytest.mark.parametrize("hit", [(20,), (20, 33, 70), tuple(range(3, 100, 5))], ids=len)
+@pytest.mark.parametrize("part", ["gc", "compile", "checkpoint", "data"])
+def test_what_has_a_rule_of_its_own_is_not_also_an_export(
+    part: str, hit: tuple[int, ...], beside: float | None
+) -> None:
+    """While garbage is collected the thread that exports stands still, and while a loop waits it may work."""
+    run = make_run(
+        change=add(part, 600, lambda step: step in hit),
+        attributes=exported(
+            lambda step: 0.55 if step in hit else beside if step % 4 == 0 else None
+        ),
+    )
+    rules = {finding.rule for finding in diagnose(run).findings}
+    own = {part} if part != "data" or len(hit) > 10 else {"slow-step"}
+    assert rules == own
+
+
 def test_a_step_that_is_slow_beyond_its_export_is_told_of_all_the_same() -> None:
     run = make_run(
         change=lambda step, parts: [
