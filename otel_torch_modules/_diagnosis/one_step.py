@@ -120,7 +120,8 @@ def sentence(run: Run, number: int) -> str:
     )
     if guilty.took <= guilty.usual * 1.05:
         return f"{head}: it is as its neighbours."
-    why = _because(run, guilty.rank, number)
+    trace_id = next(series.steps[at].trace_id for series, at in _found(run, number))
+    why = _because(run, guilty.rank, number, trace_id)
     worst = guilty.worst
     if worst is None:
         return f"{head}: it was slower in many places at once{why}."
@@ -128,12 +129,14 @@ def sentence(run: Run, number: int) -> str:
     return f"{head}: {where}{_who(ranks, guilty, worst)}{why}."
 
 
-def _because(run: Run, rank: int | None, number: int) -> str:
+def _because(run: Run, rank: int | None, number: int, trace_id: str) -> str:
     """Return why the step was slow, where that rank's own span says it."""
     slow = (
         because(run, excess)
         for excess in excesses(run, SLOW)
-        if rank == run.main.rank and run.steady.numbers[excess.at] == number
+        if rank == run.main.rank
+        and run.steady.numbers[excess.at] == number
+        and run.steady.steps[excess.at].trace_id == trace_id
     )
     return next(slow, "")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from statistics import fmean, median
@@ -10,6 +10,7 @@ from statistics import fmean, median
 from otel_torch_modules._diagnosis.outside import kind_of, length, outermost
 from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.series import MS, Series, gaps, series_of, usual
+from otel_torch_modules._diagnosis.words import ordinal
 from otel_torch_modules._trace import Span
 
 _WARM_UP = 1.2  # times the usual step: the first steps that take longer are warm-up
@@ -130,6 +131,19 @@ class Run:
     def noise(self) -> float:
         """How far a steady step is usually from its baseline, in ms: as a standard deviation would be."""
         return noise_of(a - b for a, b in zip(self.steady.ms, self.baseline, strict=True))
+
+    @cached_property
+    def repeated(self) -> frozenset[int]:
+        """The numbers that several of the main rank's steps have: a job that was started again makes some once more."""
+        return frozenset(n for n, times in Counter(self.main.numbers).items() if times > 1)
+
+    def called(self, at: int) -> str:
+        """Return the number of a steady step as it stands in a sentence, and which one it is of those that have it."""
+        number = self.steady.numbers[at]
+        if number not in self.repeated:
+            return str(number)
+        same = [place for place, known in enumerate(self.main.numbers) if known == number]
+        return f"{number} (the {ordinal(same.index(self.warm_up + at) + 1)} of {len(same)})"
 
     def cost(self, ms_of_all: float) -> tuple[float, float]:
         """Return what some ms, of all steps together, are per step and as a share of the run's time."""

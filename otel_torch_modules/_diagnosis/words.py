@@ -43,3 +43,14 @@ def numbers(values: Sequence[int], most: int = 3) -> str:
         ('26, 41, 67 …', '26')
     """
     return ", ".join(map(str, values[:most])) + (" …" if len(values) > most else "")
+
+
+def ordinal(number: int) -> str:
+    """Return the word for a place in an order.
+
+    Example:
+        >>> [ordinal(number) for number in (2, 3, 10, 11, 21, 112)]
+        ['2nd', '3rd', '10th', '11th', '21st', '112th']
+    """
+    ends = {1: "st", 2: "nd", 3: "rd"}
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else ends.get(number % 10, 'th')}"

@@ -6,13 +6,14 @@ millionth of a step, and of a step with very many spans the longest are drawn.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import nlargest
 from statistics import median
 from typing import Any, NamedTuple
 
 from otel_torch_modules import semconv
-from otel_torch_modules._diagnosis.places import BETWEEN
+from otel_torch_modules._diagnosis.places import BETWEEN, TimedPlace
 from otel_torch_modules._diagnosis.rules.excess import SLOW, excesses
 from otel_torch_modules._diagnosis.rules.explained import in_short
 from otel_torch_modules._diagnosis.run import Run
@@ -77,6 +78,7 @@ def bars(run: Run, odd: Sequence[Odd]) -> dict[str, Any]:
     return {
         "stride": stride,
         "usual": _short(run.usual_ms),
+        "at": chosen,
         "numbers": [series.numbers[at] for at in chosen],
         "ms": [_short(series.ms[at]) for at in chosen],
         "parts": [[_short(part[at]) for at in chosen] for part in parts.values()],
@@ -87,41 +89,55 @@ def bars(run: Run, odd: Sequence[Odd]) -> dict[str, Any]:
 def heat(run: Run) -> dict[str, Any] | None:
     """Return for each rank, step by step, how much longer than the ranks' median it worked, in percent.
 
-    Work is a step without its wait for the others, which is where the engine has left all modules. None: there is one
-    rank only.
+    Work is a step without its waits for the others: in collectives, or where these are not recorded in the engine once
+    it has left all modules. None: there is one rank only.
     """
     if len(run.ranks) < 2:
         return None
     work = [_work(series) for series in run.ranks]
-    numbers = sorted(set().union(*work))
-    columns = max(min(_MOST_COLUMNS, _MOST_CELLS // len(run.ranks), len(numbers)), 1)
-    stride = -(-len(numbers) // columns)
+    places = dict(zip(_made(run.main), range(len(run.main)), strict=True))
+    made = sorted(set().union(*work))
+    columns = max(min(_MOST_COLUMNS, _MOST_CELLS // len(run.ranks), len(made)), 1)
+    stride = -(-len(made) // columns)
     rows: list[list[int | None]] = [[] for _ in run.ranks]
-    for first in range(0, len(numbers), stride):
-        some = numbers[first : first + stride]
-        times = [[of_rank[number] for number in some if number in of_rank] for of_rank in work]
+    for first in range(0, len(made), stride):
+        some = made[first : first + stride]
+        times = [[of_rank[step] for step in some if step in of_rank] for of_rank in work]
         means = [sum(few) / len(few) if few else None for few in times]
         usual = median(mean for mean in means if mean is not None)
         for row, mean in zip(rows, means, strict=True):
             row.append(None if mean is None else round(100 * (mean / max(usual, 1e-9) - 1)))
     return {
         "stride": stride,
-        "numbers": numbers[::stride],
+        "at": [places.get(step) for step in made[::stride]],
+        "numbers": [number for _, number in made[::stride]],
         "ranks": [series.rank for series in run.ranks],
         "rows": rows,
     }
 
 
-def _work(series: Series) -> dict[int, float]:
-    waits = [
-        column
-        for place, column in series.own.items()
-        if place.phase == semconv.PHASE_BACKWARD and place.module_class is None
-    ]
+_Made = tuple[int, int]  # how often a rank had made a step of a number before, and that number
+
+
+def _made(series: Series) -> Iterator[_Made]:
+    times: Counter[int] = Counter()
+    for number in series.numbers:
+        yield times[number], number
+        times[number] += 1
+
+
+def _work(series: Series) -> dict[_Made, float]:
+    waits = [column for place, column in series.own.items() if _is_wait(place)]
     return {
-        number: series.ms[at] - sum(wait[at] for wait in waits)
-        for at, number in enumerate(series.numbers)
+        step: series.ms[at] - sum(wait[at] for wait in waits)
+        for at, step in enumerate(_made(series))
     }
+
+
+def _is_wait(place: TimedPlace) -> bool:
+    if place.phase == semconv.PHASE_BACKWARD:
+        return place.module_class is None
+    return place.phase == semconv.PHASE_COLLECTIVE
 
 
 class Flames:
@@ -133,17 +149,16 @@ class Flames:
         rest = sorted(odd, key=lambda step: -run.main.ms[step.at])
         chosen = dict.fromkeys((self.usual, self.slowest, *(step.at for step in rest)))
         self._steps = {
-            run.main.numbers[at]: self._flame(run.main.steps[at])
+            at: {"number": run.main.numbers[at], **self._flame(run.main.steps[at])}
             for at in list(chosen)[:_MOST_FLAMES]
         }
 
     def as_json(self, run: Run) -> dict[str, Any]:
-        """Return them as plain values."""
-        numbers = run.main.numbers
+        """Return them as plain values, by their places in the main rank's series: several may have one number."""
         return {
             "titles": list(self._titles),
-            "usual": numbers[self.usual],
-            "slowest": numbers[self.slowest],
+            "usual": self.usual,
+            "slowest": self.slowest,
             "rank": run.main.rank,
             "steps": self._steps,
         }

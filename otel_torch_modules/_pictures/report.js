@@ -79,8 +79,8 @@
   };
   const flame = (id) => {
     const chart = { at: -1 };
-    const show = (number, words) => {
-      const step = flames[number], unit = step.unit;
+    const show = (which, words) => {
+      const step = flames[which], unit = step.unit, number = step.number;
       chart.number = number;
       chart.step = step;
       chart.at = -1;
@@ -189,9 +189,9 @@
   charts.push(usual, other);
   said.textContent = FLAME_HINT;
   element("whole").addEventListener("click", () => zoomTo(0, Infinity));
-  const showStep = (number) => {
-    if (!flames[number]) return false;
-    other.show(number, number === data.flames.slowest ? "The slowest step:" : "Step");
+  const showStep = (which) => {
+    if (!flames[which]) return false;
+    other.show(which, which === data.flames.slowest ? "The slowest step:" : "Step");
     zoomTo(0, Infinity);
     return true;
   };
@@ -266,7 +266,7 @@
     chosen = at;
     goBar(at);
     const number = bars.numbers[at];
-    if (!showStep(number)) barsSaid.textContent = `${words(at)} · its spans are not in this page: otel-torch-modules view --step ${number}`;
+    if (!showStep(bars.at[at])) barsSaid.textContent = `${words(at)} · its spans are not in this page: otel-torch-modules view --step ${number}`;
   };
   const barUnder = (event) => {
     const box = barCanvas.getBoundingClientRect();
@@ -323,7 +323,7 @@
     };
     const go = (of, at) => { cell = [clamp(of, 0, down - 1), clamp(at, 0, across - 1)]; paint(); tell(cell); };
     const pick = () => {
-      const at = cell && bars.numbers.indexOf(heat.numbers[cell[1]]);
+      const at = cell && bars.at.indexOf(heat.at[cell[1]]);
       if (cell && at >= 0) choose(at);
     };
     canvas.addEventListener("mousemove", (event) => tell(under(event)));
@@ -343,7 +343,9 @@
   for (const link of document.querySelectorAll(".findings a")) {
     link.addEventListener("click", () => {
       const { step, place } = link.dataset;
-      const at = step === undefined ? -1 : bars.numbers.indexOf(+step);
+      // Of several steps of one number a finding is about one that is not as usual.
+      const same = bars.numbers.flatMap((number, at) => (step !== undefined && number === +step ? [at] : []));
+      const at = same.find((one) => bars.odd[one]) ?? same[0] ?? -1;
       if (at >= 0) choose(at);
       document.querySelectorAll("tr.chosen").forEach((row) => row.classList.remove("chosen"));
       if (place !== undefined) document.querySelector(`tr[data-place="${CSS.escape(place)}"]`)?.classList.add("chosen");

@@ -110,7 +110,7 @@ def _finding(finding: Finding, *, with_ranks: bool) -> str:
 
 _SEEN = {"steps": "see the steps ↓", "ranks": "see the ranks ↓", "places": "see the table ↓"}
 _RANKS = """<section id="ranks" aria-labelledby="ranks-title">
-<header><h2 id="ranks-title">Ranks</h2><span class="soft">how long each worked in a step, without its wait for the others at the end of backward, beside the ranks' median</span></header>
+<header><h2 id="ranks-title">Ranks</h2><span class="soft">how long each worked in a step, without its waits for the others in collectives and at the end of backward, beside the ranks' median</span></header>
 <canvas id="heat" height="60" tabindex="0" role="application" aria-roledescription="heat map" aria-labelledby="ranks-title" aria-describedby="heat-said"></canvas>
 <output id="heat-said" aria-live="polite"></output>
 </section>"""  # noqa: E501

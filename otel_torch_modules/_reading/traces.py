@@ -165,6 +165,13 @@ class Traces(NamedTuple):
                 f"{self.name}: {are} truncated: {agree(self.truncated, 'it', 'they')} had more spans than "
                 f"{OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP} allows, or than there was memory for"
             )
+        again = self._made_again
+        if again:
+            several = counted(len(again), "number of a step", "numbers of steps")
+            yield (
+                f"{self.name} {self.verb('holds', 'hold')} {several} more than once, {_some(again)}: a job was started "
+                "again, or they are of several; --step takes the last of a number"
+            )
         services = sorted({service_of(self.resources.get(step.process, {})) for step in self.steps})
         if len(services) > 1:
             holds = f"{self.name} {self.verb('holds', 'hold')}"
@@ -177,6 +184,16 @@ class Traces(NamedTuple):
                 f"{self.name} {self.verb('holds', 'hold')} {counted(len(stalls), 'stall')}{at}: "
                 "otel-torch-modules stalls says where the job stood still"
             )
+
+    @property
+    def _made_again(self) -> list[int]:
+        """The numbers of steps that a rank has in several traces."""
+        traces: dict[tuple[int | None, int], set[str]] = {}
+        for step in self.steps:
+            for head in step.ranks or [step]:
+                if step.step is not None:
+                    traces.setdefault((head.rank, step.step), set()).add(step.trace_id)
+        return sorted({number for (_, number), ids in traces.items() if len(ids) > 1})
 
     @property
     def _asked(self) -> str:

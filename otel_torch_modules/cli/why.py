@@ -254,9 +254,11 @@ def _row(row: ModuleRow, columns: _Columns, whole: float, most: float) -> str:
 
 
 def _where_next(run: Run, diagnosis: Diagnosis, sources: Sequence[str]) -> Iterator[str]:
-    steps = next((finding.steps for finding in diagnosis.findings if finding.steps), None)
+    # A number that several steps have leads to the last of them, which may be another one.
+    told = (step for finding in diagnosis.findings for step in finding.steps)
     known = run.steady.usual_steps.numbers
-    number = steps[0] if steps else known[len(known) // 2]
+    usual = [step for step in known if step not in run.repeated] or known
+    number = next((step for step in told if step not in run.repeated), usual[len(usual) // 2])
     view = f"otel-torch-modules view {' '.join(map(shlex.quote, sources))} --step {number}"
     yield f"Look at one: {view}"
     yield f"Jaeger: tag {semconv.STEP_INDEX}={number}"
@@ -279,6 +281,9 @@ def _print_step(traces: Traces, run: Run, number: int, width: int, *, as_json: b
             f"from {min(known)} to {max(known)}"
         ) from None
     ranks = compare_step(run, number)
+    times = run.main.numbers.count(number)
+    if times > 1 and not as_json:
+        say(f"Step {number} is there {times} times; this is the last.")
     if as_json:
         say(
             json.dumps(

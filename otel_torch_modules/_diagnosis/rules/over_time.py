@@ -45,8 +45,10 @@ def drift(run: Run) -> Iterator[Finding]:
     Steps that an export made slower say nothing of it, where enough others are left.
     """
     series, baseline, noise = run.steady, run.baseline, run.noise
-    alone = steps_beside_no_export(run)
-    if LEAST_STEPS <= len(alone) < len(series):
+    alone: Sequence[int] = range(len(series))
+    fewer = steps_beside_no_export(run)
+    if LEAST_STEPS <= len(fewer) < len(series):
+        alone = fewer
         series = series.select(alone)
         baseline = rolling_median(series.ms)
         noise = noise_of(a - b for a, b in zip(series.ms, baseline, strict=True))
@@ -65,7 +67,7 @@ def drift(run: Run) -> Iterator[Finding]:
     place = _where(series, count // 3)
     where = f", most of it in {place.said}" if place else ""
     when = (
-        f"Since step {series.numbers[since]} steps take {ms(after - before)} more"
+        f"Since step {run.called(alone[since])} steps take {ms(after - before)} more"
         if since is not None
         else f"Steps become slower, by {ms(after - before)} from the first third to the last"
     )

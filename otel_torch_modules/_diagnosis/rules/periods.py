@@ -20,7 +20,7 @@ from otel_torch_modules._diagnosis.rules.excess import (
 )
 from otel_torch_modules._diagnosis.rules.explained import has_own_rule
 from otel_torch_modules._diagnosis.run import Run
-from otel_torch_modules._diagnosis.words import ms, numbers
+from otel_torch_modules._diagnosis.words import ms, numbers, ordinal
 
 PERIODIC = 1.05  # times: what comes back at a period is told apart from noise earlier
 LEAST_TIMES = 4  # a period is what came back as often
@@ -37,7 +37,7 @@ def period(run: Run) -> Iterator[Finding]:
         if place:
             part = part_there(lost, place)
             where = f"{', ' if part else ' '}{part}in {place.said}{on_rank(lost)}"
-        sentence = f"Every {_ordinal(group.every)} step ({numbers(steps)}) takes {ms(mean_ms(lost))} more{where}."
+        sentence = f"Every {ordinal(group.every)} step ({numbers(steps)}) takes {ms(mean_ms(lost))} more{where}."
         yield finding_of(run, "period", place, lost, sentence)
 
 
@@ -94,14 +94,3 @@ def _place_of(lost: Sequence[Excess]) -> TimedPlace | None:
     counts = Counter(excess.place and excess.place.starred for excess in lost)
     place, times = counts.most_common(1)[0]
     return place if times > len(lost) / 2 else None
-
-
-def _ordinal(number: int) -> str:
-    """Return the word for a place in an order.
-
-    Example:
-        >>> [_ordinal(number) for number in (2, 3, 10, 11, 21, 112)]
-        ['2nd', '3rd', '10th', '11th', '21st', '112th']
-    """
-    ends = {1: "st", 2: "nd", 3: "rd"}
-    return f"{number}{'th' if number % 100 in (11, 12, 13) else ends.get(number % 10, 'th')}"

@@ -58,7 +58,8 @@ def _sentence(run: Run, place: TimedPlace | None, lost: Sequence[Excess]) -> str
             if excess.place
             else "in many places at once"
         ) + because(run, excess)
-        return f"Step {steps[0]} took {ms(time)}, {digits(time / base)} × the usual {digits(base)}: {where}."
+        step = f"Step {run.called(excess.at)}"
+        return f"{step} took {ms(time)}, {digits(time / base)} × the usual {digits(base)}: {where}."
     where = "in many places at once"
     if place:
         where = f"{part_there(lost, place)}in {place.said}{on_rank(lost)}"

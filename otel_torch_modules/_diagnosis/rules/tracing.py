@@ -61,7 +61,9 @@ def export(run: Run) -> Iterator[Finding]:
     more, exported = usual([*slower.values()]), usual([times[at] for at in slower])
     steps = tuple([run.steady.numbers[at] for at in slower])
     which = (
-        f"{len(steps)} steps ({numbers(steps)}) take" if len(steps) > 1 else f"Step {steps[0]} took"
+        f"{len(steps)} steps ({numbers(steps)}) take"
+        if len(steps) > 1
+        else f"Step {run.called(next(iter(slower)))} took"
     )
     each = " each" if len(steps) > 1 else ""
     yield Finding(

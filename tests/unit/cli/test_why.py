@@ -99,6 +99,28 @@ Step 7 took 167 ms, 2.11 × the usual 79.0: +88.0 ms dataloader.next (usually
     )
 
 
+def test_of_a_number_that_two_steps_have_the_last_is_shown_and_that_is_said(
+    write_traces: Write, step: Any, run: Callable[..., tuple[int, str]]
+) -> None:
+    first = [step(at, 200 * at, wait=90 if at == 7 else 2) for at in range(12)]
+    again = [step(at, 9_000 + 200 * at) for at in range(5, 16)]
+    path = write_traces(*first, *again)
+    code, printed = run("why", path)
+    assert code == 0
+    assert printed.startswith(
+        f"\n{path} holds 7 numbers of steps more than once, 5, 6, 7 …: a job was started again, or they are of "
+        "several; --step takes the last of a number.\n"
+    )
+    assert "Step 7 (the 1st of 2) took 167 ms" in printed
+    shown = int(printed.rpartition("torch.step=")[2])
+    assert shown not in range(5, 12)
+    code, printed = run("why", "--step", 7, path)
+    assert printed.splitlines()[2:4] == [
+        "Step 7 is there 2 times; this is the last.",
+        "Step 7 took 79.0 ms, 1.00 × the usual 79.0: it is as its neighbours.",
+    ]
+
+
 @pytest.mark.parametrize(
     "command",
     [("why",), ("compare", "--split", 1), ("report", "-o", "/dev/null")],

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from array import array
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -153,6 +154,31 @@ def test_a_rank_that_works_longer_shows() -> None:
     assert (found["ranks"], found["numbers"]) == ([0, 1, 2, 3], list(range(20)))
     assert all(8 <= value <= 14 for value in found["rows"][2][1:])  # 3 ms of 29
     assert all(abs(value) <= 3 for rank in (0, 1, 3) for value in found["rows"][rank][1:])
+
+
+@pytest.mark.parametrize("wait", ["engine", "collective"])
+@pytest.mark.parametrize("hit", [range(20), [13], [4, 5]], ids=["in each step", "in one", "in two"])
+def test_who_is_waited_for_worked_longer_wherever_the_others_wait(
+    hit: Sequence[int], wait: str
+) -> None:
+    def late(step: int, parts: Parts) -> None:
+        parts[wait] = 0.1
+        parts["forward GPT.h.1.mlp"] += 30 if step in hit else 0
+
+    def waiting(step: int, parts: Parts) -> None:
+        parts[wait] = 30.1 if step in hit else 0.1
+
+    steps = [
+        step
+        for rank in range(3)
+        for step in make_steps(20, late if rank == 1 else waiting, rank=rank, seed=rank)
+    ]
+    found = heat(Run(steps))
+    assert found is not None
+    for rank, row in enumerate(found["rows"]):
+        longer = [at for at, value in enumerate(row) if value > 50]
+        assert longer == (list(hit) if rank == 1 else [])
+        assert all(abs(value) < 12 for at, value in enumerate(row) if at not in hit)
 
 
 def test_a_rank_that_was_not_there_in_some_steps() -> None:
