@@ -200,14 +200,26 @@
   const bars = data.bars, count = bars.ms.length;
   const sorted = [...bars.ms].sort((a, b) => a - b);
   const top = Math.min(sorted[count - 1], Math.max(4 * bars.usual, sorted[Math.floor(0.98 * (count - 1))] * 1.1)) * 1.04;
+  const isCut = (at) => bars.ms[at] > top;
   const others = bars.ms.map((ms, at) => Math.max(ms - bars.parts.reduce((sum, part) => sum + part[at], 0), 0));
   const stack = [...bars.parts, others];
   const BARS_HINT = bars.stride > 1
     ? `Each bar is the slowest of ${bars.stride} steps. Click one, or walk with the arrows and press Enter, to see it below.`
     : "Click a step, or walk with the arrows and press Enter, to see it below. Marked ones are not as usual.";
+  const CUT_HINT = bars.ms.some((ms, at) => isCut(at)) ? " A bar with a gap is longer than drawn, its phases in proportion." : "";
   const barsSaid = element("bars-said");
   let bar = -1, chosen = -1;
   const HEAD = 22;
+  const gap = (pen, x, y, across) => {
+    const rise = Math.min(across / 2, 4);
+    pen.fillStyle = theme("--page");
+    pen.beginPath();
+    pen.moveTo(x, y + rise);
+    pen.lineTo(x + across, y - rise);
+    pen.lineTo(x + across, y - rise + 4);
+    pen.lineTo(x, y + rise + 4);
+    pen.fill();
+  };
   const [barCanvas, paintBars] = picture("bars", () => 190, (pen, width, height) => {
     const wide = width / count, room = height - HEAD - 1, y = (ms) => height - 1 - ms / top * room;
     const columns = Math.min(count, Math.floor(width * (devicePixelRatio || 1)));
@@ -216,15 +228,17 @@
       let at = Math.floor(column * count / columns);
       const next = Math.floor((column + 1) * count / columns);
       for (let one = at; one < next; one++) if (bars.ms[one] > bars.ms[at]) at = one;
-      const x = column * width / columns, space = width / columns > 4 ? 1 : 0;
+      const x = column * width / columns, space = width / columns > 4 ? 1 : 0, across = width / columns - space;
+      const shrunk = isCut(at) ? top / bars.ms[at] : 1;
       let base = 0;
       stack.forEach((part, phase) => {
         if (part[at] <= 0) return;
-        const upper = y(Math.min(base + part[at], top)), lower = y(Math.min(base, top));
+        const long = part[at] * shrunk, upper = y(Math.min(base + long, top)), lower = y(Math.min(base, top));
         pen.fillStyle = colours[phase];
-        pen.fillRect(x, upper, width / columns - space, lower - upper);
-        base += part[at];
+        pen.fillRect(x, upper, across, lower - upper);
+        base += long;
       });
+      if (isCut(at)) gap(pen, x, y(0.9 * top), across);
     }
     pen.fillStyle = theme("--mark");
     for (const at of Object.keys(bars.odd)) {
@@ -258,9 +272,10 @@
     const parts = stack.map((part, phase) => [part[at], phases[phase]]).filter(([ms]) => ms >= 0.005 * bars.ms[at]);
     const split = parts.map(([ms, phase]) => `${phase} ${digits(ms)}`).join(", ");
     const odd = bars.odd[at] ? ` · ${bars.odd[at]}` : "";
-    return `Step ${bars.numbers[at]} · ${time(bars.ms[at])} · ${split}${odd}`;
+    const cut = isCut(at) ? " · longer than drawn" : "";
+    return `Step ${bars.numbers[at]} · ${time(bars.ms[at])}${cut} · ${split}${odd}`;
   };
-  const tellBar = (at) => { barsSaid.textContent = at >= 0 && at < count ? words(at) : BARS_HINT; };
+  const tellBar = (at) => { barsSaid.textContent = at >= 0 && at < count ? words(at) : BARS_HINT + CUT_HINT; };
   const goBar = (at) => { bar = clamp(at, 0, count - 1); paintBars(); tellBar(bar); };
   const choose = (at) => {
     chosen = at;

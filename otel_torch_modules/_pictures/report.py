@@ -102,9 +102,10 @@ def _finding(finding: Finding, *, with_ranks: bool) -> str:
     marks = f' data-step="{finding.steps[0]}"' if finding.steps else ""
     if finding.place is not None:
         marks += f' data-place="{escape(finding.place)}"'
+    sentence = escape(finding.sentence)
     return (
         f'<li><a href="#{picture}"{marks}><b>{cost}</b><i>{escape(finding.rule)}</i>'
-        f"<span>{escape(finding.sentence)}</span><em>{_SEEN[picture]}</em></a></li>"
+        f'<span title="{sentence}">{sentence}</span><em>{_SEEN[picture]}</em></a></li>'
     )
 
 
@@ -149,7 +150,7 @@ def _row(row: ModuleRow, phases: Sequence[str], whole: float, most: float) -> st
     )
     name = escape(row.name)
     return (
-        f'<tr data-place="{name}"><td>{name}</td>{times}<td>{digits(row.ms)}</td>'
+        f'<tr data-place="{name}"><td><span title="{name}">{name}</span></td>{times}<td>{digits(row.ms)}</td>'
         f"<td>{100 * row.ms / whole:.1f}</td><td>{each}</td>"
         f'<td><div class="bar" aria-hidden="true">{bar}</div></td></tr>'
     )

@@ -114,6 +114,42 @@ def focus(page: Page, canvas: str) -> None:
     raise AssertionError(f"{canvas} is not reached")
 
 
+@pytest.mark.parametrize(("times", "is_cut"), [(3, False), (8, True), (300, True)])
+def test_a_bar_that_is_longer_than_drawn_has_a_gap_and_its_phases_in_proportion(
+    times: int, is_cut: bool, chromium: Browser, tmp_path: Path
+) -> None:
+    def change(step: int, parts: Parts) -> None:
+        for part in parts:
+            parts[part] *= times if step == 20 else 1
+
+    file = tmp_path / "report.html"
+    file.write_bytes(report(Run(make_steps(60, change, noise=0.0)), AROUND))
+    page = chromium.open(file)
+    assert ("A bar with a gap is longer than drawn" in text(page, "#bars-said")) == is_cut
+    column = column_of(page, 20)
+    assert column.count(BACKWARD) == pytest.approx(2 * column.count(FORWARD), rel=0.2)
+    inside = "".join("." if colour == "" else "#" for colour in column).strip(".")
+    assert ("..." in inside) == is_cut, (
+        inside
+    )  # less is the border of two phases, or the dashed line
+    focus(page, "bars")
+    page.press("ArrowUp")
+    assert text(page, "#bars-said").startswith("Step 20 · ")
+    assert (" ms · longer than drawn · forward" in text(page, "#bars-said")) == is_cut
+    assert page.complaints == []
+
+
+def column_of(page: Page, bar: int) -> list[str]:
+    """Return the colours of the phases, from above, in the middle of one of 60 bars; nothing where there is none."""
+    script = f"""(() => {{
+        const canvas = document.getElementById("bars"), x = Math.floor(({bar} + 0.5) / 60 * canvas.width);
+        const pixels = canvas.getContext("2d").getImageData(x, 0, 1, canvas.height).data;
+        return [...Array(canvas.height).keys()].map((y) => [...pixels.slice(4 * y, 4 * y + 3)].join(" "));
+    }})()"""
+    known = {FORWARD, BACKWARD, "0 158 115", "230 184 0", "139 145 155"}
+    return [colour if colour in known else "" for colour in page.evaluate(script)]
+
+
 def test_steps_by_keys(page: Page) -> None:
     focus(page, "bars")
     page.press("ArrowRight", "ArrowRight")
