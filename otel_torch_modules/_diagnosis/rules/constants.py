@@ -131,12 +131,16 @@ def between(run: Run) -> Iterator[Finding]:
 
 
 def module(run: Run) -> Iterator[Finding]:
-    """One module that is repeated nowhere leads. Threshold: its own time is `MODULE_SHARE` of the usual step."""
+    """One module that is repeated nowhere leads. Threshold: its own time is `MODULE_SHARE` of the usual step.
+
+    A model of which no module is recorded is no news: what it takes of its own is what all of them take.
+    """
     times: defaultdict[str, float] = defaultdict(float)
     if run.main.told_by is ToldBy.DEVICE:
         return
+    nested = _nested(run)
     for place, own in run.usual_own.items():
-        if place.module_class is not None and place.name == place.pattern:
+        if place.name in nested and place.name == place.pattern:
             times[place.name] += own
     for name, time in times.items():
         share = time / run.usual_whole_ms
@@ -153,3 +157,15 @@ def module(run: Run) -> Iterator[Finding]:
                 place=name,
                 phase=phase,
             )
+
+
+def _nested(run: Run) -> set[str]:
+    """Return the modules that lie in others, and those that others lie in."""
+    found: set[str] = set()
+    for shape, first in {(step.shape, step.at) for step in run.steady.usual_steps.steps}:
+        sites, parents = shape.sites, shape.parents
+        for at in range(first + 1, shape.after[first]):
+            inner, outer = sites[at].fqn, sites[parents[at]].fqn
+            if inner is not None and outer is not None and inner != outer:
+                found |= {inner, outer}
+    return found

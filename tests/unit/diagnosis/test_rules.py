@@ -440,6 +440,13 @@ def test_of_a_warm_up_it_is_said_what_of_it_was_compiling(part: str, of_it: str)
     assert re.fullmatch(rf".*, \d+ ms in all{of_it}\.", found.sentence), found.sentence
 
 
+def test_a_model_of_which_no_module_is_recorded_is_none_that_leads() -> None:
+    """As with phases only, or one level of modules: its own time is that of all below it."""
+    run = make_run(kept=lambda step: None)
+    assert {place.name for place in run.usual_own if place.module_class} == {"GPT"}
+    assert "module" not in [finding.rule for finding in diagnose(run).findings]
+
+
 def test_the_verdict_says_where_the_time_goes() -> None:
     assert diagnose(make_run()).verdict == (
         "Backward takes 63 % of a step. The 4 blocks' mlp cost 51 %, attn 43 %; nothing waits for data."
