@@ -112,7 +112,11 @@ def sentence(run: Run, number: int) -> str:
         raise KeyError(number)
     guilty = ranks[0]
     if len(ranks) > 1:
-        last = find_straggler([series.steps[at] for series, at in _found(run, number)])
+        found = _found(run, number)
+        last = find_straggler(
+            [series.steps[at] for series, at in found],
+            [series.steps[at - 1] for series, at in found if at],
+        )
         guilty = next(of_rank for of_rank in ranks if of_rank.rank == last.rank)
     head = (
         f"Step {number} took {ms(guilty.took)}, {digits(guilty.took / max(guilty.usual, 1e-9))} × the usual "

@@ -3,7 +3,8 @@
 In a step that ends with an exchange of gradients all ranks end together, for the early ones wait for the late one. So
 what counts is not how long a rank's step took, but how far behind the others it was at its worst. Spans of the
 same place in the tree are compared, each rank with the median of the others. Where a rank fell behind is the span whose
-own time, without that of the spans below it, exceeds the others' most.
+own time, without that of the spans below it, exceeds the others' most. One that began the step late lost its time in
+the step before, after the last place where it waited: that is looked for there.
 
 A collective that no rank leaves before all have come ends everywhere at once, so the rank whose span of it is the
 shortest came last, by as much as it is shorter: no clock is compared for that. Where there is none, ends are compared,
@@ -17,33 +18,23 @@ the program runs ahead, and its own say little.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from statistics import median
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.device_times import ran
+from otel_torch_modules._diagnosis.late_start import lost_at_end
+from otel_torch_modules._diagnosis.rank_trees import (
+    Compared,
+    Place,
+    meetings,
+    more_than_others,
+    own_times,
+    places,
+)
 from otel_torch_modules._trace import Span
 
-_Place = tuple[
-    tuple[str, int], ...
-]  # names from below the rank's span on, each with its number among equals
-
-
-_MEETINGS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "barrier")
-
-
-class _Compared(NamedTuple):
-    """A span, and the times of it that are compared."""
-
-    span: Span
-    start: int
-    end: int
-
-    @property
-    def duration(self) -> int:
-        return self.end - self.start
+_EXPLAINED = 0.5  # of how late a rank began a step, by what it lost in the step before
 
 
 class Straggler(NamedTuple):
@@ -55,6 +46,7 @@ class Straggler(NamedTuple):
     where: Span | None  # None: the rank began the step late
     on_device: bool = False  # by the times of the ranks' devices
     apart: int = 0  # by how much any rank is behind all the while: clocks differ, or nobody waits
+    is_before: bool = False  # `where` is in the step before, after what all ranks met in
 
     @property
     def place(self) -> str:
@@ -74,7 +66,8 @@ class Straggler(NamedTuple):
     def whereabouts(self) -> str:
         """The place, as it stands in a sentence."""
         is_span = self.where is not None and self.where.phase != semconv.PHASE_RANK
-        return f"in {self.place}" if is_span else self.place
+        where = f"in {self.place}" if is_span else self.place
+        return f"{where} at the end of the step before" if self.is_before else where
 
     @property
     def phase(self) -> str | None:
@@ -94,16 +87,19 @@ class Straggler(NamedTuple):
         return f"{last}: it lost {lost:.2f} ms {self.whereabouts}."
 
 
-def find_straggler(ranks: Sequence[Span]) -> Straggler:
+def find_straggler(ranks: Sequence[Span], before: Sequence[Span] = ()) -> Straggler:
     """Return the last of `ranks`, the rank spans of one step, at least two.
 
     Only places that all ranks have are compared: where some record phases only, phases are.
+
+    Args:
+        before: the spans of the same ranks in the step before, if they are known.
     """
-    trees = [dict(_places(rank)) for rank in ranks]
+    trees = [dict(places(rank)) for rank in ranks]
     common = set(trees[0]).intersection(*trees)
-    met = [place for place in common if all(_all_meet(tree[place], len(ranks)) for tree in trees)]
+    met = meetings(trees, common)
     on_device = not met and _turn_to_devices(trees, common)
-    own = [_own_times(tree, common) for tree in trees]
+    own = [own_times(tree, common) for tree in trees]
     late = {
         place: [-longer for longer in behind_others([tree[place].duration for tree in trees])]
         if met
@@ -123,7 +119,7 @@ def find_straggler(ranks: Sequence[Span]) -> Straggler:
     tree = trees[number]
     known = tree[place].start if met else tree[place].end
     excess = {
-        earlier: own[number][earlier] - _median(own, number, earlier)
+        earlier: more_than_others(own, number, earlier)
         for earlier in common
         if tree[earlier].span.phase != semconv.PHASE_COLLECTIVE
         and (
@@ -140,11 +136,15 @@ def find_straggler(ranks: Sequence[Span]) -> Straggler:
     rank = ranks[number].rank
     assert rank is not None
     if started >= excess[where]:
+        earlier_loss = lost_at_end(before, rank)
+        if earlier_loss is not None and earlier_loss.lost >= _EXPLAINED * started:
+            span, lost = earlier_loss
+            return Straggler(rank, behind, lost, span, apart=max(apart), is_before=True)
         return Straggler(rank, behind, started, None, apart=max(apart))
     return Straggler(rank, behind, round(excess[where]), tree[where].span, on_device, max(apart))
 
 
-def _turn_to_devices(trees: Sequence[dict[_Place, _Compared]], common: set[_Place]) -> bool:
+def _turn_to_devices(trees: Sequence[dict[Place, Compared]], common: set[Place]) -> bool:
     """Give the places of which all devices have times these, and leave out the others; False where there are none."""
     known = [place for place in common if all(_on_device(tree[place]) for tree in trees)]
     if not known:
@@ -159,47 +159,10 @@ def _turn_to_devices(trees: Sequence[dict[_Place, _Compared]], common: set[_Plac
     return True
 
 
-def _on_device(compared: _Compared) -> _Compared | None:
+def _on_device(compared: Compared) -> Compared | None:
     """Return it by the times of its device; None where that says nothing of it."""
     times = ran(compared.span)
-    return None if times is None else _Compared(compared.span, *times)
-
-
-def _places(rank: Span) -> Iterator[tuple[_Place, _Compared]]:
-    stack: list[tuple[_Place, Span]] = [((), rank)]
-    while stack:
-        place, span = stack.pop()
-        yield place, _Compared(span, span.start, span.end)
-        equals: Counter[str] = Counter()
-        for child in span.children:
-            if (
-                child.phase == semconv.PHASE_BETWEEN
-            ):  # is the rank's own time, or the program's span's
-                continue
-            stack.append(((*place, (child.name, equals[child.name])), child))
-            equals[child.name] += 1
-
-
-def _own_times(tree: Mapping[_Place, _Compared], common: set[_Place]) -> dict[_Place, int]:
-    own = {place: tree[place].duration for place in common}
-    for place in common:
-        above = place[:-1]
-        while place and above not in own:  # one of which the device says nothing
-            above = above[:-1]
-        if place:
-            own[above] -= tree[place].duration
-    return own
-
-
-def _all_meet(compared: _Compared, ranks: int) -> bool:
-    """Return whether it is a collective of all ranks that no one leaves before all have come."""
-    span = compared.span
-    return (
-        span.phase == semconv.PHASE_COLLECTIVE
-        and span.name in _MEETINGS
-        and span.flag(semconv.COLLECTIVE_COMPLETED)
-        and span.number(semconv.COLLECTIVE_GROUP_SIZE) == ranks
-    )
+    return None if times is None else Compared(compared.span, *times)
 
 
 def behind_others(times: Sequence[int]) -> list[int]:
@@ -212,7 +175,3 @@ def behind_others(times: Sequence[int]) -> list[int]:
         middle = [ordered[at + (at >= place)] for at in (low, high)]
         behind.append(time - sum(middle) // 2)
     return behind
-
-
-def _median(own: Sequence[Mapping[_Place, int]], number: int, place: _Place) -> float:
-    return median(times[place] for other, times in enumerate(own) if other != number)

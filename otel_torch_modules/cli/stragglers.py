@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
+from otel_torch_modules._diagnosis.late_start import with_those_before
 from otel_torch_modules._diagnosis.straggler import Straggler, find_straggler
 from otel_torch_modules._grammar import counted
 from otel_torch_modules._reading.query import Query
@@ -46,7 +47,10 @@ def print_stragglers(sources: Sequence[str], query: Query, width: int) -> None:
         )
     for loss in file.cautions():
         say(f"{loss}.")
-    found = [_Last(ranks[0].step, len(ranks), find_straggler(ranks)) for ranks in steps]
+    found = [
+        _Last(ranks[0].step, len(ranks), find_straggler(ranks, before))
+        for ranks, before in with_those_before(steps)
+    ]
     shown = sorted(range(len(found)), key=lambda at: -found[at].straggler.behind)[:_MOST_ROWS]
     say(f"{'step':>8}{'ranks':>7}{'last':>7}{'behind ms':>11}  where")
     for at in sorted(shown):
@@ -70,8 +74,12 @@ def _row(last: _Last) -> str:
     number = "" if last.step is None else last.step
     straggler = last.straggler
     behind, lost = straggler.behind / 1e6, straggler.lost / 1e6
-    row = f"{number:>8}{last.ranks:>7}{straggler.rank:>7}{behind:>11.2f}  {straggler.place}"
+    row = f"{number:>8}{last.ranks:>7}{straggler.rank:>7}{behind:>11.2f}  {straggler.place}{_before(straggler)}"
     return row if abs(lost - behind) <= _SAME * behind else f"{row} ({lost:.2f} ms)"
+
+
+def _before(straggler: Straggler) -> str:
+    return ", the step before" if straggler.is_before else ""
 
 
 def _summary(found: Sequence[Straggler]) -> str:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from otel_torch_modules._diagnosis.compiled import compiled_as_one
+from otel_torch_modules._diagnosis.late_start import with_those_before
 from otel_torch_modules._diagnosis.straggler import find_straggler
 from otel_torch_modules._grammar import counted
 from otel_torch_modules._reading.query import Query
@@ -131,7 +132,16 @@ class View:
         if hint:
             self._print([Text(hint)])
         if len(root.ranks) > 1:
-            self._print([Text(find_straggler(root.ranks).sentence)])
+            self._print([Text(find_straggler(root.ranks, self._ranks_before(root)).sentence)])
+
+    def _ranks_before(self, root: Span) -> Sequence[Span]:
+        steps = [ranks for ranks in self._file.ranks_of_whole_steps() if ranks]
+        found = (
+            before
+            for ranks, before in with_those_before(steps)
+            if (ranks[0].trace_id, ranks[0].step) == (root.trace_id, root.step)
+        )
+        return next(found, ())
 
     def _print(self, lines: Iterable[Text]) -> None:
         width = self._console.width

@@ -31,6 +31,7 @@ class Excess(NamedTuple):
     share: float  # of it, there
     usual: float  # ms there, of steps that have as much as it: their modules, or phases only
     rank: int | None = None  # that lost it, where the others only waited for that one
+    is_before: bool = False  # it did so at the end of the step before
 
     @property
     def ms_there(self) -> float:
@@ -68,7 +69,8 @@ def _waited(run: Run, at: int, lost: float) -> Excess | None:
     place = next((one for one in series.own if (one.phase, one.name) == (last.phase, name)), None)
     if place is None or share < IN_ONE_PLACE:
         return None
-    return Excess(at, lost, place, min(share, 1.0), usual(series.own[place]), last.rank)
+    before = usual(series.own[place])
+    return Excess(at, lost, place, min(share, 1.0), before, last.rank, last.is_before)
 
 
 def _own_excess(run: Run, at: int, lost: float) -> Excess:
@@ -123,4 +125,7 @@ def part_there(lost: Sequence[Excess], place: TimedPlace) -> str:
 def on_rank(lost: Sequence[Excess]) -> str:
     """Return on which other rank steps lost their time, as it ends a place; nothing if on several, or on this one."""
     (rank, *others) = {excess.rank for excess in lost}
-    return "" if rank is None or others else f" on rank {rank}; the others waited for it"
+    if rank is None or others:
+        return ""
+    earlier = " at the end of the step before" if all(one.is_before for one in lost) else ""
+    return f" on rank {rank}{earlier}; the others waited for it"

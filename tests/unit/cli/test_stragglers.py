@@ -18,7 +18,8 @@ def shared_step(sample: type[Any]) -> Callable[..., Any]:
     """Return a function that makes a step of ranks that exchange gradients at the end of backward.
 
     Args: for each rank the milliseconds before its step, waiting for data, and in its two blocks; by how much the
-    clock of each rank is fast, and what the exchange says of itself, where it has a span.
+    clock of each rank is fast, and what the exchange says of itself, where it has a span; a span after the optimizer,
+    and its milliseconds on each rank.
     """
 
     def exchanges(begun: float, end: float, about: dict[str, Any] | None) -> tuple[Any, ...]:
@@ -31,6 +32,8 @@ def shared_step(sample: type[Any]) -> Callable[..., Any]:
         phases_only: tuple[int, ...] = (),
         fast: tuple[float, ...] = (0, 0, 0, 0),
         exchange: dict[str, Any] | None = None,
+        tail: tuple[str, str | None] | None = None,
+        tails: tuple[float, ...] = (0, 0, 0, 0),
     ) -> Any:
         spans = []
         for number, (late, wait, first, second) in enumerate(ranks):
@@ -66,8 +69,11 @@ def shared_step(sample: type[Any]) -> Callable[..., Any]:
                 ),
                 sample("optimizer.step SGD", "optimizer", exchanged, exchanged + 1),
             )
+            end = exchanged + 1 + tails[number]
+            if tail is not None:
+                below += (sample(*tail, exchanged + 1, end),)
             about = {"torch.step": index, "torch.distributed.rank": number}
-            spans.append(sample(f"rank {number}", "rank", begun, exchanged + 1, below, about))
+            spans.append(sample(f"rank {number}", "rank", begun, end, below, about))
         first_rank = spans[0]
         return sample(
             "train.step",
@@ -179,6 +185,42 @@ def test_a_rank_whose_clock_is_wrong_is_told_by_what_it_loses(
     assert "       0      4      2      30.00  forward GPT.h.1\n" in printed
     assert "       1      4      2       8.00  before the step\n" in printed
     assert re.search(r"^ +2 +4 +\d +0\.00 ", printed, re.MULTILINE)
+
+
+@pytest.mark.parametrize("exchange", [_exchange(), None], ids=["met", "no meeting"])
+@pytest.mark.parametrize(
+    ("tail", "place", "sentence"),
+    [
+        (("optimizer.step Adam", "optimizer"), "optimizer.step Adam", "in optimizer.step Adam"),
+        (("my logging", None), "my logging", "in my logging"),
+        (("between", "between"), "between its phases", "between its phases"),
+        (None, "between its phases", "between its phases"),
+    ],
+    ids=str,
+)
+def test_a_rank_that_begins_late_lost_that_where_the_step_before_ended(
+    tail: tuple[str, str | None] | None,
+    place: str,
+    sentence: str,
+    exchange: dict[str, Any] | None,
+    shared_step: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    late = (15, 1, 10, 10)
+    slow = {"exchange": exchange, "tail": tail, "tails": (0.5, 0.5, 15.5, 0.5)}
+    path = write_traces(
+        shared_step(0, EVEN, EVEN, EVEN, EVEN, **slow),
+        shared_step(1, EVEN, EVEN, late, EVEN, start=32.5, **slow),
+        shared_step(2, EVEN, EVEN, late, EVEN, start=80, **slow),
+    )
+    assert main(["stragglers", str(path)]) == 0
+    row = capsys.readouterr().out.splitlines()[3]
+    assert row == f"       2      4      2      15.00  {place}, the step before"
+    assert main(["view", "--step", "2", str(path)]) == 0
+    assert " ".join(capsys.readouterr().out.split()).endswith(
+        f"Rank 2 was last, 15.00 ms behind: it lost them {sentence} at the end of the step before."
+    )
 
 
 def test_where_ranks_are_last_alike_none_is_said_to_be_so_most_often(

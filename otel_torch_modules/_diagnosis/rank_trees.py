@@ -1,0 +1,77 @@
+"""A step of one rank as a tree whose places are those of the other ranks, so that they can be compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+from typing import NamedTuple
+
+from otel_torch_modules import semconv
+from otel_torch_modules._trace import Span
+
+Place = tuple[
+    tuple[str, int], ...
+]  # names from below the rank's span on, each with its number among equals
+
+_MEETINGS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "barrier")
+
+
+class Compared(NamedTuple):
+    """A span, and the times of it that are compared."""
+
+    span: Span
+    start: int
+    end: int
+
+    @property
+    def duration(self) -> int:
+        return self.end - self.start
+
+
+def places(rank: Span) -> Iterator[tuple[Place, Compared]]:
+    """Yield the spans of a rank, but for what only lies between the others."""
+    stack: list[tuple[Place, Span]] = [((), rank)]
+    while stack:
+        place, span = stack.pop()
+        yield place, Compared(span, span.start, span.end)
+        equals: Counter[str] = Counter()
+        for child in span.children:
+            if child.phase == semconv.PHASE_BETWEEN:  # the rank's own time, or the program's span's
+                continue
+            stack.append(((*place, (child.name, equals[child.name])), child))
+            equals[child.name] += 1
+
+
+def own_times(tree: Mapping[Place, Compared], common: set[Place]) -> dict[Place, int]:
+    """Return the own time of each of the places that are compared."""
+    own = {place: tree[place].duration for place in common}
+    for place in common:
+        above = place[:-1]
+        while place and above not in own:  # one of which the device says nothing
+            above = above[:-1]
+        if place:
+            own[above] -= tree[place].duration
+    return own
+
+
+def meetings(trees: Sequence[Mapping[Place, Compared]], common: set[Place]) -> list[Place]:
+    """Return the places of collectives of all ranks that no one leaves before all have come."""
+    return [
+        place for place in common if all(_all_meet(tree[place].span, len(trees)) for tree in trees)
+    ]
+
+
+def _all_meet(span: Span, ranks: int) -> bool:
+    return (
+        span.phase == semconv.PHASE_COLLECTIVE
+        and span.name in _MEETINGS
+        and span.flag(semconv.COLLECTIVE_COMPLETED)
+        and span.number(semconv.COLLECTIVE_GROUP_SIZE) == ranks
+    )
+
+
+def more_than_others(own: Sequence[Mapping[Place, int]], number: int, place: Place) -> float:
+    """Return by how much the own time of one tree in a place exceeds the median of the others'."""
+    others = median(times[place] for other, times in enumerate(own) if other != number)
+    return own[number][place] - others
