@@ -15,6 +15,7 @@ from otel_torch_modules._diagnosis.rules import (
     collectives,
     constants,
     equals,
+    failed,
     host,
     late_ranks,
     missing,
@@ -48,12 +49,14 @@ RULES: dict[str, tuple[Callable[[Run], Iterator[Finding]], ...]] = {
     "host": (host.host,),
     "memory": (causes.memory,),
     "tracing": (tracing.tracing, tracing.export),
+    "failed": (failed.failed,),
     "missing": (missing.missing,),
 }
 BALANCED = "balanced"
 NAMES = (*RULES, BALANCED)
 NOTABLE = 0.02  # of the run's time: what costs less is told, but changes no verdict
 _LEAST_STEPS = 3
+_OF_ANY = ("failed", "missing")  # of fewer steps too
 
 
 class Diagnosis(NamedTuple):
@@ -71,7 +74,7 @@ def diagnose(run: Run) -> Diagnosis:
     found = [
         finding
         for name, rules in RULES.items()
-        if enough or name == "missing"
+        if enough or name in _OF_ANY
         for rule in rules
         for finding in rule(run)
     ]

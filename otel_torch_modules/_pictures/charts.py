@@ -16,6 +16,7 @@ from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.places import BETWEEN, TimedPlace
 from otel_torch_modules._diagnosis.rules.excess import SLOW, excesses
 from otel_torch_modules._diagnosis.rules.explained import in_short
+from otel_torch_modules._diagnosis.rules.failed import failures_of_main
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import Series, own_times
 from otel_torch_modules._pictures.titles import title
@@ -47,11 +48,13 @@ class Odd(NamedTuple):
 
 
 def odd_steps(run: Run) -> list[Odd]:
-    """Return warm-up and slow steps in order of time."""
-    odd = [Odd(at, "warm-up, not counted") for at in range(run.warm_up)]
+    """Return steps that are warm-up, slow, or were ended by an exception, in order of time."""
+    odd = dict.fromkeys(range(run.warm_up), "warm-up, not counted")
     for excess in excesses(run, SLOW):
-        odd.append(Odd(run.warm_up + excess.at, in_short(run, excess)))
-    return odd
+        odd[run.warm_up + excess.at] = in_short(run, excess)
+    for at, failure in failures_of_main(run).items():
+        odd[at] = " · ".join(filter(None, (odd.get(at), f"✗ {failure.raised}")))
+    return [Odd(at, words) for at, words in sorted(odd.items())]
 
 
 def usual_at(run: Run) -> int:

@@ -11,6 +11,7 @@ from otel_torch_modules._diagnosis.compiled import compiled_as_one
 from otel_torch_modules._diagnosis.diagnose import diagnose
 from otel_torch_modules._diagnosis.rules.excess import SLOW, excesses
 from otel_torch_modules._diagnosis.rules.explained import in_short
+from otel_torch_modules._diagnosis.rules.failed import failures_of_main
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.words import digits, ms
 from otel_torch_modules._grammar import counted
@@ -22,6 +23,7 @@ from otel_torch_modules.cli.phase_styles import PHASE_STYLES
 from otel_torch_modules.cli.sparkline import sparkline
 
 _MOST_ODD = 5
+_MOST_FAILED = 2  # of these
 MOST_ROWS = 22  # of the tree: with all else it fits 40 lines
 
 
@@ -91,8 +93,11 @@ def _row(label: str, time: float, shares: Mapping[str, float]) -> Text:
 
 def _odd(run: Run) -> Sequence[tuple[int, str]]:
     """Return the number of each step that is shown, in order of time, with what is to be said of it."""
-    odd = [(at, "warm-up") for at in range(min(run.warm_up, 1))]
-    slow = sorted(excesses(run, SLOW), key=lambda excess: -excess.ms)[: _MOST_ODD - len(odd)]
-    for excess in slow:
-        odd.append((run.warm_up + excess.at, in_short(run, excess)))
-    return sorted(odd)
+    odd = dict.fromkeys(range(min(run.warm_up, 1)), "warm-up")
+    failures = failures_of_main(run)
+    for at in list(failures)[-_MOST_FAILED:]:
+        odd[at] = f"✗ {failures[at].raised}"
+    for excess in sorted(excesses(run, SLOW), key=lambda excess: -excess.ms):
+        if len(odd) < _MOST_ODD:
+            odd.setdefault(run.warm_up + excess.at, in_short(run, excess))
+    return sorted(odd.items())

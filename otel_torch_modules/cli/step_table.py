@@ -38,7 +38,7 @@ def step_table(steps: Sequence[Span], width: int, *, most: int) -> Iterator[Text
     yield _header(phases)
     for place in shown:
         step = steps[place]
-        mark = "▸ " if step is slowest else "✂ " if step.incomplete else ""
+        mark = _mark(step, slowest)
         label = f"{mark}{'' if step.step is None else step.step}"
         line = _line(label, step.duration, shares[place], phases)
         if bar_width:
@@ -60,6 +60,15 @@ def step_table(steps: Sequence[Span], width: int, *, most: int) -> Iterator[Text
 def slowest_step(steps: Sequence[Span]) -> Span:
     """Return the slowest of the whole steps, of all of them where none is whole."""
     return max([step for step in steps if not step.incomplete] or steps, key=_duration)
+
+
+def _mark(step: Span, slowest: Span) -> str:
+    """Return what stands before a step's number. That it is the slowest its bold row says too."""
+    if step.incomplete:
+        return "✂ "
+    if any(head.failed for head in (step, *step.ranks)):
+        return "✗ "
+    return "▸ " if step is slowest else ""
 
 
 def _duration(step: Span) -> int:

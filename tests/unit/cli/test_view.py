@@ -283,6 +283,20 @@ match
     )
 
 
+def test_a_step_that_an_exception_ended_is_marked_in_the_overview_and_in_the_list(
+    write_traces: Write, step: Any, show: Show
+) -> None:
+    failed = step(7, 700)._replace(exception=("RuntimeError", "out of [bold]memory\nin detail"))
+    path = write_traces(*(step(at, 100 * at) for at in range(7)), failed)
+    overview = show(path).splitlines()
+    assert [line for line in overview if "✗" in line] == [
+        "       7      79.0  ✗ RuntimeError: out of [bold]memory"
+    ]
+    assert [line.split()[:2] for line in show(path, "--list").splitlines() if "✗" in line] == [
+        ["✗", "7"]
+    ]
+
+
 def test_forward_passes_outside_steps(
     write_traces: Write, sample: Any, step: Any, show: Show
 ) -> None:

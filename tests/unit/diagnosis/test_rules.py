@@ -329,7 +329,7 @@ def test_a_checkpoint_that_is_written_while_steps_go_on_costs_nothing() -> None:
 
 
 def test_every_rule_is_tried_here() -> None:
-    tried = {fault.rule for fault in FAULTS.values()} | {"straggler", "missing"}
+    tried = {fault.rule for fault in FAULTS.values()} | {"straggler", "failed", "missing"}
     assert tried == set(RULES)
 
 
