@@ -23,7 +23,7 @@ from otel_torch_modules._trace import Span
 from otel_torch_modules.cli.phase_shares import BETWEEN
 from otel_torch_modules.cli.phase_styles import PHASE_STYLES
 
-_NUMBER = re.compile(r"^(.*?)(\d+)$")
+_NUMBER = re.compile(r"([0-9]+)")
 _COLUMNS = 30  # cells of the numbers
 _DEVICE = 11  # of that of the device
 _LEAST_NAMES = 20  # cells: rather than less there is no number of the device
@@ -42,18 +42,29 @@ class Row(NamedTuple):
     @property
     def label(self) -> str:
         """Their name, with the numbers from the first to the last, and how many they are."""
-        names = list(dict.fromkeys(span.name for span in self.spans))
-        name = names[0]
-        numbered = [_NUMBER.match(name) for name in names]
-        if len(names) > 1 and all(numbered):
-            found = sorted(int(match[2]) for match in numbered if match)
-            first = numbered[0]
-            name = f"{first[1] if first else ''}{found[0]}…{found[-1]}"
+        name = _name_of_all(list(dict.fromkeys(span.name for span in self.spans)))
         return f"{name} ×{len(self.spans)}" if len(self.spans) > 1 else name
 
     def size(self) -> int:
         """Return how many rows it is, with those below it."""
         return 1 + sum(child.size() for child in self.children)
+
+
+def _name_of_all(names: Sequence[str]) -> str:
+    """Return one name for several that differ in numbers: each of these from the least to the most.
+
+    Example:
+        >>> _name_of_all(["forward h.0.2", "forward h.1.2", "forward h.3.2"])
+        'forward h.0…3.2'
+    """
+    parts = [_NUMBER.split(name) for name in names]  # words and numbers in turn
+    if any(others[::2] != parts[0][::2] for others in parts):
+        return names[0]
+    name = ""
+    for at, of_all in enumerate(zip(*parts, strict=True)):
+        numbers = sorted(set(of_all), key=int) if at % 2 else of_all
+        name += numbers[0] if numbers[0] == numbers[-1] else f"{numbers[0]}…{numbers[-1]}"
+    return name
 
 
 def folded(step: Span) -> Row:
