@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from otel_torch_modules._control.report import DONE, REFUSED, Report
-from otel_torch_modules._control.request import Request
+from otel_torch_modules._control.request import Request, RunStart
 from otel_torch_modules._grammar import agree, counted
 from otel_torch_modules.cli.ranks_seen import SeenRanks
 from otel_torch_modules.cli.stall import ranks as named
+from otel_torch_modules.ranks import Ranks
 
 # Until the first step of a request (s): what is said of where ranks are is a look old, the request is seen a look
 # later, and what a look takes and a pace that changes has room beside.
@@ -44,6 +45,15 @@ def what_hinders(ranks: SeenRanks) -> str:
             f"the job has {ranks.run.world_size} ranks, and {_have(ranks.missing)} no file there: do all hosts share "
             "the folder?" + (f" {_other_starts(ranks)}" if ranks.earlier else "")
         )
+    return ""
+
+
+def what_is_not_there(ranks: str, run: RunStart) -> str:
+    """Return why modules cannot be asked of these ranks; empty where the run has some of each that is named."""
+    for item in ranks.split(","):
+        if Ranks(item).lowest(run.world_size) is None:
+            has = f"ranks 0 to {run.world_size - 1}" if run.world_size > 1 else "rank 0 alone"
+            return f"--ranks {item.strip()}: the job has no such rank; it has {has}"
     return ""
 
 

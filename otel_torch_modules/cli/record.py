@@ -28,6 +28,7 @@ from otel_torch_modules.cli.asking import (
     outlook,
     traces,
     what_hinders,
+    what_is_not_there,
 )
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.progress import Progress
@@ -98,6 +99,9 @@ def _meet(folder: RanksFolder, progress: Progress) -> SeenRanks:
 
 def _request(ranks: SeenRanks, wanted: Wanted) -> Request:
     assert ranks.run is not None
+    missing = what_is_not_there(wanted.ranks, ranks.run)
+    if missing:
+        raise CommandError(missing)
     first = first_step(ranks.reports)
     return Request(
         id=secrets.token_hex(8),

@@ -16,7 +16,13 @@ from otel_torch_modules._control import files
 from otel_torch_modules._control.report import ACCEPTED, DONE, NOTHING, REFUSED, Answer, Report
 from otel_torch_modules._control.request import Request, RunStart
 from otel_torch_modules.cli import record as record_module
-from otel_torch_modules.cli.asking import first_step, outlook, traces, what_hinders
+from otel_torch_modules.cli.asking import (
+    first_step,
+    outlook,
+    traces,
+    what_hinders,
+    what_is_not_there,
+)
 from otel_torch_modules.cli.main import main
 from otel_torch_modules.cli.ranks_seen import RanksFolder, SeenRanks
 from tests.support.hand_set_clock import HandSetClock
@@ -62,6 +68,35 @@ def test_what_hinders() -> None:
     apart = ranks(of(report(1)))._replace(earlier=2)  # nodes that count restarts for themselves
     assert what_hinders(apart).endswith("There are 2 files of other starts or runs.")
     assert "no rank has written" in what_hinders(SeenRanks(None, {}, {}, set(), 0, []))
+
+
+@pytest.mark.parametrize(
+    ("named", "world_size", "said"),
+    [
+        ("all", 1, ""),
+        ("0", 1, ""),
+        ("*/64", 4, ""),
+        ("0-7", 4, ""),  # as far as there are any
+        ("7", 1, "--ranks 7: the job has no such rank; it has rank 0 alone"),
+        ("0, 4", 4, "--ranks 4: the job has no such rank; it has ranks 0 to 3"),
+        ("8-15", 4, "--ranks 8-15: the job has no such rank; it has ranks 0 to 3"),
+    ],
+)
+def test_ranks_that_the_job_has_not_are_named(named: str, world_size: int, said: str) -> None:
+    assert what_is_not_there(named, RUN._replace(world_size=world_size)) == said
+
+
+@pytest.mark.slow
+def test_of_ranks_that_are_not_there_nothing_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ranks = [SimulatedRank(tmp_path, number) for number in range(4)]
+    with SimulatedRanks(ranks):
+        assert ask(tmp_path, "--ranks", "1,7") == 2
+    said = "otel-torch-modules: --ranks 7: the job has no such rank; it has ranks 0 to 3\n"
+    assert capsys.readouterr().err == said
+    assert not (tmp_path / "request.json").exists()
+    assert [rank.recorded for rank in ranks] == [[]] * 4
 
 
 def answered(rank: int, said: str, why: str = "", recorded: int = 0, step: int = 95) -> Report:
