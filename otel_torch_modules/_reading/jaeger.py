@@ -54,7 +54,7 @@ def read_jaeger(url: str, query: Query, arrivals: Arrivals) -> Damage:
         service = printable(parameters["query.service_name"])
         run = "" if query.run is None else f", run {printable(query.run)},"
         raise SourceError(
-            f"{backend.said} has no trace of {service}{run} since then; --since 1d looks further back"
+            f"{backend.said} has no {query.wanted} of {service}{run} since then; --since 1d looks further back"
         )
     if len(found) >= query.limit:
         damage.limit = query.limit

@@ -40,6 +40,11 @@ class Query(NamedTuple):
     progress: ReadingProgress = Unseen()
 
     @property
+    def wanted(self) -> str:
+        """What a backend is searched for, in a sentence."""
+        return "stall" if self.phase == semconv.PHASE_STALL else "trace"
+
+    @property
     def searched_s(self) -> float:
         """How long before now a backend's search begins: none goes without."""
         return 3600.0 if self.since_s is None else self.since_s

@@ -43,7 +43,7 @@ def read_tempo(url: str, query: Query, arrivals: Arrivals) -> Damage:
     if not ids:
         wanted = trace_ql(query)
         raise SourceError(
-            f"{backend.said} has no trace that {wanted} finds since then; --since 1d looks further back"
+            f"{backend.said} has no {query.wanted} that {wanted} finds since then; --since 1d looks further back"
         )
     if len(ids) >= query.limit:
         damage.limit = query.limit

@@ -182,6 +182,21 @@ def test_stalls_are_asked_for_by_what_they_are(
     assert asked["/api/search"]["q"] == ['{ span.torch.phase = "stall" }']
 
 
+@pytest.mark.parametrize("name", ["jaeger", "tempo"])
+def test_where_there_is_no_stall_that_is_said_and_not_that_there_is_no_trace(
+    name: str, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.answers[SERVICES] = (200, b'{"services": ["train"]}')
+    server.answers["/api/search"] = (200, b'{"traces": []}')
+    source = f"{name}={server.url}"
+    assert main(["stalls", source]) == 2
+    said = capsys.readouterr().err
+    which = {"jaeger": "of train", "tempo": 'that { span.torch.phase = "stall" } finds'}[name]
+    assert said == (
+        f"otel-torch-modules: {source} has no stall {which} since then; --since 1d looks further back\n"
+    )
+
+
 SERVICES = "/api/v3/services"
 
 
