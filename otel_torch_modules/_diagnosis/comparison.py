@@ -13,9 +13,13 @@ from otel_torch_modules._diagnosis.device_times import ToldBy
 from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.series import Series
 from otel_torch_modules._diagnosis.words import digits, ms
+from otel_torch_modules._grammar import counted
 
 _RESAMPLES = 1000
 _MOST_DRAWN = 1_000_000  # steps in all resamples: of long runs there are fewer
+_LEAST_STEPS = (
+    6  # of each: of fewer not even the least and the greatest hold the median in 95 of 100 cases
+)
 _SURE = 3.0  # standard errors: of a hundred places none changes by chance
 _LEAST_SHARE = 0.005  # of the step: a change that is smaller is not told
 
@@ -41,14 +45,16 @@ class Change(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What B is beside A. `relative` is 0.05 where B takes 5 % longer; the interval holds 95 %."""
+    """What B is beside A. `relative` is 0.05 where B takes 5 % longer; the interval holds 95 %.
+
+    Of too few steps there is no interval, and nothing is beyond noise.
+    """
 
     steps: int  # of the shorter one
     a_ms: float
     b_ms: float
     relative: float
-    low: float
-    high: float
+    interval: tuple[float, float] | None
     changes: list[Change]  # beyond noise, largest first
     new: list[Change]
     gone: list[Change]
@@ -56,9 +62,16 @@ class Comparison(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values."""
+        low, high = self.interval or (None, None)
         numbers = {
-            name: round(getattr(self, name), 5)
-            for name in ("a_ms", "b_ms", "relative", "low", "high")
+            name: None if value is None else round(value, 5)
+            for name, value in (
+                ("a_ms", self.a_ms),
+                ("b_ms", self.b_ms),
+                ("relative", self.relative),
+                ("low", low),
+                ("high", high),
+            )
         }
         lists = {
             name: [change.as_json() for change in getattr(self, name)]
@@ -69,18 +82,29 @@ class Comparison(NamedTuple):
     @property
     def differs(self) -> bool:
         """Whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
+        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+
+    def is_slower_than(self, share: float) -> bool:
+        """Return whether the whole interval lies above a share."""
+        return self.interval is not None and self.interval[0] > share
 
     @property
     def sentence(self) -> str:
         """What is to be said first."""
-        if not self.differs:
+        times = f"{digits(self.a_ms)} and {digits(self.b_ms)} ms a step"
+        if self.interval is None:
             return (
-                f"No difference that {self.steps} steps can show: {digits(self.a_ms)} and {digits(self.b_ms)} ms a "
-                f"step ({_signed(self.low)} … {_signed(self.high)} %)."
+                f"{counted(self.steps, 'step')} can show no difference, {_LEAST_STEPS} of each might: {times}, warm-up "
+                "left out."
+            )
+        if not self.differs:
+            low, high = self.interval
+            return (
+                f"No difference that {counted(self.steps, 'step')} can show: {times} ({_signed(low)} … "
+                f"{_signed(high)} %)."
             )
         word = "slower" if self.relative > 0 else "faster"
-        low, high = sorted((abs(self.low), abs(self.high)))
+        low, high = sorted(map(abs, self.interval))
         head = (
             f"B is {_plain(abs(self.relative))} % {word} per step ({_plain(low)} … {_plain(high)})"
         )
@@ -102,21 +126,21 @@ def compare(a: Series, b: Series) -> Comparison:
     a, b = a.told_as(told_by), b.told_as(told_by)
     columns_a, columns_b = _starred(a.usual_steps), _starred(b.usual_steps)
     a_ms, b_ms = median(a.ms), median(b.ms)
-    low, high = _interval(a.ms, b.ms)
+    steps = min(len(a), len(b))
+    interval = _interval(a.ms, b.ms) if steps >= _LEAST_STEPS else None
     changes = []
     difference = b_ms - a_ms
-    for place in columns_a.keys() & columns_b.keys():
+    for place in columns_a.keys() & columns_b.keys() if interval is not None else ():
         before, after = median(columns_a[place]), median(columns_b[place])
         error = hypot(_error(columns_a[place]), _error(columns_b[place]))
         if abs(after - before) > max(_SURE * error, _LEAST_SHARE * a_ms):
             changes.append(_change(place, before, after, difference))
     return Comparison(
-        min(len(a), len(b)),
+        steps,
         a_ms,
         b_ms,
         b_ms / max(a_ms, 1e-9) - 1,
-        low,
-        high,
+        interval,
         sorted(changes, key=lambda change: -abs(change.b_ms - change.a_ms)),
         _only(columns_b, columns_a, difference, is_new=True),
         _only(columns_a, columns_b, difference, is_new=False),

@@ -55,7 +55,7 @@ def print_comparison(
     else:
         for line in lines(found, a, b, min(width, _WIDTH)):
             say(line)
-    return _SLOWER if fail_above is not None and found.low > fail_above else 0
+    return _SLOWER if fail_above is not None and found.is_slower_than(fail_above) else 0
 
 
 def _steady(source: str, query: Query, tell: Callable[[str], None]) -> Series:
