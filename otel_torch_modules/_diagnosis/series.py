@@ -28,6 +28,7 @@ from otel_torch_modules._trace import Span
 
 MS = 1e6  # ns
 _EXCEPTIONS = (semconv.KEPT_SLOW, semconv.KEPT_FAILED)
+_WHOLES = (semconv.PHASE_STEP, semconv.PHASE_RANK)
 _SOME = 8  # steps: of fewer the middle half may have one that is unlike the others
 _CHOSEN = (*_EXCEPTIONS, semconv.KEPT_FIRST, semconv.KEPT_EVERY)  # by `KEEP`
 
@@ -50,9 +51,8 @@ def own_times(root: Span) -> list[int]:
 class Series:
     """Steps in order of time. Times of columns are ms, of `starts` and `ends` Unix ns.
 
-    `own[place][i]` is the own time of step `i` in a place, `calls[place]` the most spans that any step has there. A
-    step that is not `in_full` was sent with phases only, or its device tells of these alone where it tells of modules
-    in others: what its modules took is its roots' own time.
+    `own[place][i]` is the own time of step `i` in a place. A step that is not `in_full` was sent with phases only, or
+    its device tells of these alone where it tells of modules in others: what its modules took is its roots' own time.
 
     Args:
         rank: of whose steps they are.
@@ -81,7 +81,6 @@ class Series:
         if self.told_by is ToldBy.MODULES:
             self.in_full = [*map(says_modules, steps)]
         self.own: dict[TimedPlace, array[float]] = {}
-        self.calls: dict[TimedPlace, int] = {}
         tables: dict[tuple[Shape, int], _Table] = {}
         for number, step in enumerate(steps):
             table = tables.get((step.shape, step.at))
@@ -103,8 +102,6 @@ class Series:
         of_spans = places.of_shape(step.shape, step.at)
         distinct = list(dict.fromkeys(of_spans))
         numbers = {place: number for number, place in enumerate(distinct)}
-        for place, calls in Counter(of_spans).items():
-            self.calls[place] = max(self.calls.get(place, 0), calls)
         return _Table(
             [numbers[place] for place in of_spans],
             [self.own.setdefault(place, array("d")) for place in distinct],
@@ -144,6 +141,17 @@ class Series:
         in_order = sorted(range(count), key=self.ms.__getitem__)
         return self.select(sorted(in_order[cut : count - cut]))
 
+    @cached_property
+    def calls(self) -> Mapping[TimedPlace, float]:
+        """How many spans a step has in each place, on average."""
+        sums: Counter[TimedPlace] = Counter()
+        for (shape, first), steps in Counter((step.shape, step.at) for step in self.steps).items():
+            sites = shape.sites[first : shape.after[first]]
+            for place, site in zip(self._places.of_shape(shape, first), sites, strict=True):
+                if site.phase not in _WHOLES:
+                    sums[place] += steps
+        return {place: calls / len(self) for place, calls in sums.items()}
+
     def told_as(self, by: ToldBy) -> Series:
         """Return the same steps told by that."""
         if by is self.told_by:
@@ -167,7 +175,7 @@ class Series:
     def select(self, chosen: Sequence[int]) -> Series:
         """Return the series of some of its steps, by their numbers in this one."""
         part = object.__new__(Series)
-        part.rank, part.calls = self.rank, self.calls
+        part.rank = self.rank
         part.told_by, part._places = self.told_by, self._places
         for name in ("steps", "numbers", "starts", "ends", "ms", "spans", "in_full"):
             column = getattr(self, name)

@@ -142,7 +142,6 @@ def _row(row: ModuleRow, phases: Sequence[str], whole: float, most: float) -> st
     times = "".join(
         f"<td>{digits(row.phases[phase]) if row.phases.get(phase) else ''}</td>" for phase in phases
     )
-    each = f"{digits(row.ms / row.calls)} × {row.calls}" if row.calls > 1 else ""
     bar = "".join(
         f'<div class="{phase if phase in PHASES else OTHER}" style="width:{100 * time / most:.2f}%"></div>'
         for phase, time in row.phases.items()
@@ -151,6 +150,6 @@ def _row(row: ModuleRow, phases: Sequence[str], whole: float, most: float) -> st
     name = escape(row.name)
     return (
         f'<tr data-place="{name}"><td><span title="{name}">{name}</span></td>{times}<td>{digits(row.ms)}</td>'
-        f"<td>{100 * row.ms / whole:.1f}</td><td>{each}</td>"
+        f"<td>{100 * row.ms / whole:.1f}</td><td>{row.each}</td>"
         f'<td><div class="bar" aria-hidden="true">{bar}</div></td></tr>'
     )

@@ -247,10 +247,9 @@ def _row(row: ModuleRow, columns: _Columns, whole: float, most: float) -> str:
     own = f"{times}{digits(row.ms):>{_TIME}}{share:>{_SHARE}.1f}"
     if not columns.each:
         return f"  {name}{own}"
-    each = f"{digits(row.ms / row.calls)} × {row.calls}" if row.calls > 1 else ""
     eighths = round(8 * columns.bars * row.ms / most) if columns.bars > 3 else 0
     bar = "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
-    return f"  {name}{own}  {each:<{_EACH - 2}}{bar}".rstrip()
+    return f"  {name}{own}  {row.each:<{_EACH - 2}}{bar}".rstrip()
 
 
 def _where_next(run: Run, diagnosis: Diagnosis, sources: Sequence[str]) -> Iterator[str]:
