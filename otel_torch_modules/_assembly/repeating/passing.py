@@ -6,6 +6,7 @@ It is taken out of a log before that is compared with others, and put below the 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,6 +50,7 @@ def add_passing(
     top = layout.heads - 1
     own = columns.values[SELF_TIME]
     launched: list[Launched] = []
+    taken: Counter[int] = Counter()  # of the own time of what is in the layout
     held: list[tuple[int, int, Span]] = []  # what holds its thread: that, and where it would be
     for event, thread, start, end, detail in sorted(passing, key=_outermost_first):
         place = top
@@ -88,9 +90,26 @@ def add_passing(
             span.parent = outer
             place = INSIDE
         else:
-            own[place] = max(round(own[place] * SECOND) - (end - start), 0) / SECOND
+            taken[place] += end - start
+            if place == top:
+                taken[place] -= _stretch_heads(columns, start, end)
         columns.passing.append((place, span))
+    for place, time in taken.items():
+        own[place] = max(round(own[place] * SECOND) - time, 0) / SECOND
     return launched
+
+
+def _stretch_heads(columns: SpanColumns, start: int, end: int) -> int:
+    """Have the heads hold what lasted from `start` to `end`; return by how much the last one grew.
+
+    A step's do. A forward alone begins with its call, and ends with it, which its record does not.
+    """
+    starts, ends = columns.starts, columns.ends
+    top = columns.layout.heads - 1
+    before = ends[top] - starts[top]
+    for head in range(top + 1):
+        starts[head], ends[head] = min(starts[head], start), max(ends[head], end)
+    return ends[top] - starts[top] - before
 
 
 def _outermost_first(slots: list[Any]) -> tuple[int, int]:

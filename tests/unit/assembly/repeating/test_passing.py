@@ -18,7 +18,7 @@ from otel_torch_modules._spans.columns import SpanColumns
 from otel_torch_modules._spans.figures import StepFigures
 from otel_torch_modules._spans.span import Span
 from otel_torch_modules.config import Config
-from tests.support.logs import Module
+from tests.support.logs import Module, Program, modules
 from tests.unit.assembly.repeating.test_repeats import (
     Loop,
     Reading,
@@ -65,6 +65,15 @@ def recomputes(module: Module) -> bool:
     return module.checkpointed or any(map(recomputes, module.children))
 
 
+def forward_alone(module: Module, number: int, data: st.DataObject) -> Record:
+    """A root's forward in no step, some time after its record begins."""
+    program = Program(number, ticks_from(data))
+    program.record.kind, program.record.site = "eval", module.site
+    program.tick()
+    program.forward(module)
+    return program.finished()
+
+
 def exposed(root: Span) -> list[Any]:
     return [span.said.get(STEP_EXPOSED) for span in root.walk()]
 
@@ -98,3 +107,19 @@ def test_a_step_is_repeated_all_the_same(loop: Loop, only_later: bool, data: st.
         found, again = figures.of(tree, 1), StepFigures().of(root, 1)
         assert found.phases == pytest.approx(again.phases)
         assert found.modules == pytest.approx(again.modules)
+
+
+@given(modules(), st.data())
+def test_a_forward_alone_holds_what_happened_in_its_record(
+    module: Module, data: st.DataObject
+) -> None:
+    assembler, reading = Assembler(Config()), Reading(Config())
+    for index in range(5):
+        record = forward_alone(module, index * 100, data)
+        put_some_into(record, data)
+        to_read = replace(record, log=record.log.copy())
+        tree = assembler.assemble(record)
+        assert isinstance(tree, SpanColumns) is (index >= 2)
+        root = tree_of(tree)
+        check_structure(root)
+        assert shape(root) == shape(reading.assemble(to_read))
