@@ -1,8 +1,9 @@
 """The backward passes that run, and how it is seen that one was given up.
 
 The engine calls what is queued when all nodes have run. Where an error ends the graph task it lets go of it without a
-word: then a weak reference tells. Its callback is made of functions of C alone, for Python runs it where an exception
-can reach nobody, and a signal handler that struck there would raise in vain.
+word, and so it does where compiled autograd has run in its place: then a weak reference tells. Its callback is made of
+functions of C alone, for Python runs it where an exception can reach nobody, and a signal handler that struck there
+would raise in vain.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import repeat, tee
+from operator import itemgetter
 from time import perf_counter_ns as now
 from typing import Any
 from weakref import ref
@@ -31,12 +33,12 @@ class GraphTask:
 
     __slots__ = (
         "_end",
+        "_expected",
         "_given_up",
         "accumulates",
         "began",
         "begin",
         "code",
-        "expected",
         "into",
         "number",
         "selective",
@@ -58,7 +60,7 @@ class GraphTask:
         # It may leave nodes out. With phases only there are so few marks that each is asked for itself.
         self.selective = into.phases_only or not accumulates
         self.into = into
-        self.expected = False  # where it is given up, that is no error
+        self._expected = [False]  # read by what is of C alone
         self._end: ref[Callable[[], None]] | None = None
         self._given_up: Any = None
 
@@ -67,13 +69,21 @@ class GraphTask:
     ) -> None:
         """Write into `log` at once when `end`, which nobody but the engine has, is let go of."""
         self.expected = expected
-        event = zip(
-            repeat(TASK_END), repeat(thread), repeat(self.code), iter(now, None), repeat(expected)
-        )
+        told = map(itemgetter(0), repeat(self._expected))
+        event = zip(repeat(TASK_END), repeat(thread), repeat(self.code), iter(now, None), told)
         written, self._given_up = tee(event)
         kept = [] if log is None else log
         # Not the log's own way to extend, which may be in Python.
         self._end = ref(end, partial(next, map(partial(list.extend, kept), written)))
+
+    @property
+    def expected(self) -> bool:
+        """Where it is given up, that is no error."""
+        return self._expected[0]
+
+    @expected.setter
+    def expected(self, expected: bool) -> None:
+        self._expected[0] = expected
 
     @property
     def given_up(self) -> bool:

@@ -21,6 +21,7 @@ from otel_torch_modules._recording.torch_private.autograd import (
     current_node,
     graph_task_id,
     queue_callback,
+    runs_compiled_backward,
 )
 
 _NO_TASK = GraphTask(-1, -1, True, OpenLog(), (TASK, -1, -1, 0, None))
@@ -110,8 +111,16 @@ class GraphTasks:
             into.stamps.put(time, into.stamps.take())
         # Where recompute is all that is left it may be ended early, in the middle of a backward inside
         # it. An error that is one ends the backward around it too.
-        entered.watch(end, state.code, log, expected=state.attach is state.attach_in_recompute)
+        early = state.attach is state.attach_in_recompute
+        compiled = node is None and runs_compiled_backward()
+        entered.watch(end, state.code, log, expected=early or compiled)
         return entered
+
+    def compiled_fails(self, number: int) -> None:
+        """Take note that an exception leaves the graph which is all of a backward, or a part of it."""
+        task = self.open.get(number)
+        if task is not None:
+            task.expected = False
 
     def _turn_to(self, task: GraphTask) -> GraphTask:
         log = task.into.log

@@ -182,6 +182,8 @@ class Recorder:
             failed = False
             return output
         except BaseException as error:
+            if graph:
+                tasks.compiled_fails(task)
             self._leave_us_out(error)
             raise
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from types import CodeType
 from typing import Final
@@ -28,6 +29,12 @@ def current_number() -> int:
     """Return the sequence number of the node whose hooks run in this thread; -1 while a compiled backward runs."""
     node = current_node()
     return -1 if node is None else node._sequence_nr()
+
+
+def runs_compiled_backward() -> bool:
+    """Return whether compiled autograd runs a backward now: it calls nothing of what is queued."""
+    module = sys.modules.get("torch._dynamo.compiled_autograd")
+    return module is not None and vars(module).get("in_compiled_autograd_region", False) is True
 
 
 executes: Callable[[Node], bool] = torch._C._will_engine_execute_node

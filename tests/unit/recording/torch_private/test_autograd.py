@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._dynamo import compiled_autograd
 from torch.utils.checkpoint import checkpoint
 
 from otel_torch_modules._recording.torch_private.autograd import (
@@ -18,6 +19,7 @@ from otel_torch_modules._recording.torch_private.autograd import (
     graph_task_id,
     made_in_function,
     queue_callback,
+    runs_compiled_backward,
     sequence_number,
 )
 from tests.support.autograd_nodes import leaf, node_of
@@ -61,6 +63,13 @@ def test_sequence_number() -> None:
     numbers = [node_of(first)._sequence_nr(), node_of(second)._sequence_nr()]
     assert numbers == [before, before + 1]
     assert sequence_number() == before + 2
+
+
+def test_runs_compiled_backward() -> None:
+    assert in_backward(runs_compiled_backward) == [False]
+    with compiled_autograd._enable(lambda graph: graph):
+        assert in_backward(runs_compiled_backward) == [True]
+    assert not runs_compiled_backward()
 
 
 def test_executes() -> None:
