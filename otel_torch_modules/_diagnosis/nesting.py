@@ -14,7 +14,7 @@ from otel_torch_modules import semconv
 from otel_torch_modules._trace import Span
 
 
-class Nesting(NamedTuple):
+class NestedSpans(NamedTuple):
     """A span and all below it, in their order. Times are Unix ns, parents numbers in that order; the first has -1."""
 
     starts: Sequence[int]
@@ -32,14 +32,14 @@ class Nesting(NamedTuple):
         return children
 
 
-def nesting(root: Span) -> Nesting:
+def nesting(root: Span) -> NestedSpans:
     """Return how a span and those below it lie in each other."""
     shape, first = root.shape, root.at
     last = shape.after[first]
     starts, ends = root.trace.starts[first:last], root.trace.ends[first:last]
     parents = [parent - first for parent in shape.parents[first:last]]
     parents[0] = -1
-    known = Nesting(starts, ends, parents)
+    known = NestedSpans(starts, ends, parents)
     of_program: dict[int, list[int]] = {}  # by what they lie in
     for at in [at - first for at in shape.of_program if first < at < last]:
         above = parents[at]
@@ -65,7 +65,7 @@ def nesting(root: Span) -> Nesting:
     return known
 
 
-def _encloses(known: Nesting, outer: int, inner: int) -> bool:
+def _encloses(known: NestedSpans, outer: int, inner: int) -> bool:
     return (
         known.starts[outer] <= known.starts[inner]
         and known.ends[inner] <= known.ends[outer]

@@ -107,7 +107,8 @@ GPT is compiled: one span for 36 modules; compile its blocks one by one to see
 them.
 
 What lies between the phases takes 50 % of a step.
-GPT alone takes 50 % of a step, 50.0 ms of its own.
+50.0 ms a step, 50 %, lie in no span, most of it in the steps: the loop's own
+code (logging, moving data, reading a loss back).
 """
     )
     assert (
