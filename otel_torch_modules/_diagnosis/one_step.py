@@ -79,7 +79,7 @@ def _of_rank(series: Series, at: int) -> StepOfRank:
         if column[at] > (before := usual(column, alike))
     ]
     losses.sort(key=lambda loss: -loss.more)
-    all_around = _around(range(len(series)), at)
+    all_around = _around(_of_its_kind(series, at), at)
     return StepOfRank(series.rank, series.ms[at], usual(series.ms, all_around), losses)
 
 
@@ -91,7 +91,12 @@ def _alike(series: Series, at: int) -> Sequence[int]:
     if not series.in_full[at]:
         return [other for other, in_full in enumerate(series.in_full) if not in_full]
     usual = set(map(id, series.usual_steps.steps))
-    return [other for other, step in enumerate(series.steps) if id(step) in usual or other == at]
+    kind = _of_its_kind(series, at)
+    return [other for other in kind if id(series.steps[other]) in usual or other == at]
+
+
+def _of_its_kind(series: Series, at: int) -> Sequence[int]:
+    return range(len(series)) if series.in_turn is None else series.in_turn.of(at)
 
 
 def _around(chosen: Sequence[int], at: int) -> Sequence[int]:
@@ -115,7 +120,11 @@ def sentence(run: Run, number: int) -> str:
         found = _found(run, number)
         last = find_straggler(
             [series.steps[at] for series, at in found],
-            [series.steps[at - 1] for series, at in found if at],
+            [
+                series.steps[at - 1]
+                for series, at in found
+                if at and series.numbers[at - 1] == number - 1
+            ],
         )
         guilty = next(of_rank for of_rank in ranks if of_rank.rank == last.rank)
     head = (

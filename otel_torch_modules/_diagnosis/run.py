@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from statistics import fmean, median
 
+from otel_torch_modules._diagnosis.neighbours import noise_of, rolling_median
 from otel_torch_modules._diagnosis.outside import kind_of, length, outermost
 from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.series import MS, Series, gaps, series_of, usual
@@ -15,7 +16,6 @@ from otel_torch_modules._trace import Span
 
 _WARM_UP = 1.2  # times the usual step: the first steps that take longer are warm-up
 _MOST_WARM_UP = 20
-_NEIGHBOURS = 15  # on each side, of whose steps one is compared with
 
 
 class Run:
@@ -46,10 +46,10 @@ class Run:
     @cached_property
     def warm_up(self) -> int:
         """How many of the first steps are warm-up."""
-        times = self.main.ms
-        limit = _WARM_UP * median(times)
+        times, kinds = self.main.ms, self.main.in_turn
         most = min(_MOST_WARM_UP, max(len(times) // 4, 1)) if len(times) > 2 else 0
-        return next((at for at in range(most) if times[at] <= limit), most)
+        usually = [median(times) if kinds is None else kinds.ms_of(at) for at in range(most)]
+        return next((at for at in range(most) if times[at] <= _WARM_UP * usually[at]), most)
 
     @cached_property
     def steady(self) -> Series:
@@ -58,7 +58,11 @@ class Run:
 
     @cached_property
     def usual_ms(self) -> float:
-        return usual(self.steady.ms)
+        """How long a step usually takes; of two kinds in turn the mean of both, a length that no step has."""
+        kinds = self.steady.in_turn
+        if kinds is None:
+            return usual(self.steady.ms)
+        return (kinds.shorter_ms + kinds.longer_ms) / 2
 
     @cached_property
     def total_ms(self) -> float:
@@ -123,10 +127,36 @@ class Run:
         outlines = [at for at, in_full in enumerate(steady.in_full) if not in_full]
         return _means(steady.select(outlines))
 
+    def usual_own_like(self, at: int) -> dict[TimedPlace, float]:
+        """Return own time in each place of the steps that have as much as that steady one, and are of its kind."""
+        kinds = self.steady.in_turn
+        if kinds is not None:
+            return self.usual_own_of_longer if at in kinds.longer else self.usual_own_of_shorter
+        return self.usual_own if self.steady.in_full[at] else self.usual_own_of_phases
+
+    @cached_property
+    def usual_own_of_shorter(self) -> dict[TimedPlace, float]:
+        """Own time in each place of the shorter of two kinds of steps."""
+        kinds = self.steady.in_turn
+        return {} if kinds is None else _means(self.steady.select(kinds.shorter))
+
+    @cached_property
+    def usual_own_of_longer(self) -> dict[TimedPlace, float]:
+        """The same of the longer ones."""
+        kinds = self.steady.in_turn
+        return {} if kinds is None else _means(self.steady.select(kinds.longer))
+
     @cached_property
     def baseline(self) -> list[float]:
-        """For each steady step what is usual for its neighbours."""
-        return rolling_median(self.steady.ms)
+        """For each steady step what is usual for its neighbours, which are of its kind."""
+        times, kinds = self.steady.ms, self.steady.in_turn
+        if kinds is None:
+            return rolling_median(times)
+        baseline = [0.0] * len(times)
+        for kind in (kinds.shorter, kinds.longer):
+            for at, base in zip(kind, rolling_median([times[at] for at in kind]), strict=True):
+                baseline[at] = base
+        return baseline
 
     @cached_property
     def noise(self) -> float:
@@ -159,23 +189,6 @@ class Run:
 def _means(series: Series) -> dict[TimedPlace, float]:
     """Return what steps usually take in each place."""
     return {place: fmean(column or (0.0,)) for place, column in series.middling.own.items()}
-
-
-def noise_of(away: Iterable[float]) -> float:
-    """Return how far values usually are from their baseline, as a standard deviation would be, by how far each is."""
-    return 1.4826 * median(map(abs, away))
-
-
-def rolling_median(values: Sequence[float]) -> list[float]:
-    """Return the median of each value and its neighbours."""
-    width = 2 * _NEIGHBOURS + 1
-    if len(values) <= width:
-        return [median(values)] * len(values)
-    medians: list[float] = []
-    for at in range(len(values)):
-        first = min(max(at - _NEIGHBOURS, 0), len(values) - width)
-        medians.append(median(values[first : first + width]))
-    return medians
 
 
 def _dropped(step: Span) -> int:

@@ -21,6 +21,7 @@ from otel_torch_modules._diagnosis.device_times import (
     says_phases,
     told_by,
 )
+from otel_torch_modules._diagnosis.neighbours import Kinds, kinds_in_turn
 from otel_torch_modules._diagnosis.nesting import nesting
 from otel_torch_modules._diagnosis.places import Places, TimedPlace
 from otel_torch_modules._shape import Shape
@@ -29,7 +30,7 @@ from otel_torch_modules._trace import Span
 MS = 1e6  # ns
 _EXCEPTIONS = (semconv.KEPT_SLOW, semconv.KEPT_FAILED)
 _WHOLES = (semconv.PHASE_STEP, semconv.PHASE_RANK)
-_SOME = 8  # steps: of fewer the middle half may have one that is unlike the others
+_SOME = 9  # steps: of fewer the middle third may have one that is unlike the others
 _CHOSEN = (*_EXCEPTIONS, semconv.KEPT_FIRST, semconv.KEPT_EVERY)  # by `KEEP`
 
 
@@ -131,13 +132,18 @@ class Series:
         return self.select(others or chosen or range(len(self)))
 
     @cached_property
+    def in_turn(self) -> Kinds | None:
+        """The two kinds of steps, where every second one takes longer."""
+        return kinds_in_turn(self.numbers, self.ms) if all(self.in_full) else None
+
+    @cached_property
     def middling(self) -> Series:
-        """The middle half of the steps by how long they took, or of few the one in the middle.
+        """The middle third of the steps by how long they took, or of few the one in the middle.
 
         Their mean is robust and, unlike the medians of places, adds up.
         """
         count = len(self)
-        cut = count // 4 if count >= _SOME else (count - 1) // 2
+        cut = count // 3 if count >= _SOME else (count - 1) // 2
         in_order = sorted(range(count), key=self.ms.__getitem__)
         return self.select(sorted(in_order[cut : count - cut]))
 

@@ -35,8 +35,9 @@ def overview(run: Run, covered: str | None, width: int) -> Iterator[Text]:
         width: cells of the terminal.
     """
     count = counted(len(run.main), "step")
-    line = sparkline(run.main.ms, max(width - len(count) - 30, 10))
-    yield Text(f"{count}  {line}  usually {ms(run.usual_ms)}")
+    in_turn = f", {run.steady.in_turn.said}" if run.steady.in_turn else ""
+    line = sparkline(run.main.ms, max(width - len(count) - len(in_turn) - 30, 10))
+    yield Text(f"{count}  {line}  usually {ms(run.usual_ms)}{in_turn}")
     yield from _rows(run, width)
     if covered:
         yield from map(Text, wrapped(covered, width))

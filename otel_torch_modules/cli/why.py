@@ -154,7 +154,8 @@ def heading(traces: Traces, run: Run) -> str:
     if len(series) >= 10:
         of_hundred = quantiles(series.ms, n=100, method="inclusive")
         spread = f" (p90 {digits(of_hundred[89])}, p99 {digits(of_hundred[98])})"
-    parts.append(f"{ms(run.usual_ms)} a step{spread}, {_rate(run)} steps/s")
+    in_turn = f", {series.in_turn.said}" if series.in_turn else ""
+    parts.append(f"{ms(run.usual_ms)} a step{in_turn}{spread}, {_rate(run)} steps/s")
     return " · ".join(parts)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -54,6 +54,17 @@ def excesses(run: Run, threshold: float) -> tuple[Excess, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=8)
+def of_longer_kind(run: Run) -> tuple[Excess, ...]:
+    """Return what steps of the longer of two kinds take more than those of the other one."""
+    kinds = run.steady.in_turn
+    if kinds is None:
+        return ()
+    usual_own = run.usual_own_of_shorter
+    more = ((at, run.baseline[at] - kinds.shorter_ms) for at in kinds.longer)
+    return tuple([_waited(run, at, lost) or _beyond(run, at, lost, usual_own) for at, lost in more])
+
+
 def _excess(run: Run, at: int, lost: float) -> Excess:
     return _waited(run, at, lost) or _own_excess(run, at, lost)
 
@@ -74,7 +85,10 @@ def _waited(run: Run, at: int, lost: float) -> Excess | None:
 
 
 def _own_excess(run: Run, at: int, lost: float) -> Excess:
-    usual_own = run.usual_own if run.steady.in_full[at] else run.usual_own_of_phases
+    return _beyond(run, at, lost, run.usual_own_like(at))
+
+
+def _beyond(run: Run, at: int, lost: float, usual_own: Mapping[TimedPlace, float]) -> Excess:
     more = {
         place: column[at] - usual_own[place]
         for place, column in run.steady.own.items()

@@ -7,9 +7,10 @@ from itertools import pairwise
 from statistics import fmean, median
 
 from otel_torch_modules._diagnosis.finding import Finding
+from otel_torch_modules._diagnosis.neighbours import noise_of, rolling_median
 from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.rules.tracing import steps_beside_no_export
-from otel_torch_modules._diagnosis.run import Run, noise_of, rolling_median
+from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import Series
 from otel_torch_modules._diagnosis.words import digits, ms, percent
 

@@ -15,12 +15,13 @@ from otel_torch_modules._diagnosis.rules.excess import (
     excesses,
     finding_of,
     mean_ms,
+    of_longer_kind,
     on_rank,
     part_there,
 )
 from otel_torch_modules._diagnosis.rules.explained import has_own_rule
 from otel_torch_modules._diagnosis.run import Run
-from otel_torch_modules._diagnosis.words import ms, numbers, ordinal
+from otel_torch_modules._diagnosis.words import digits, ms, numbers, ordinal
 
 PERIODIC = 1.05  # times: what comes back at a period is told apart from noise earlier
 LEAST_TIMES = 4  # a period is what came back as often
@@ -30,26 +31,44 @@ FITTING = 0.7  # of the slow steps are at the period, and of its steps are slow
 def period(run: Run) -> Iterator[Finding]:
     """Steps are slow at a period. Threshold: `LEAST_TIMES` times, and `FITTING` of them fit."""
     for group in _periods(run):
-        lost = group.lost
-        place = _place_of(lost)
-        steps = [run.steady.numbers[excess.at] for excess in lost]
-        where = ", in many places at once"
-        if place:
-            part = part_there(lost, place)
-            where = f"{', ' if part else ' '}{part}in {place.said}{on_rank(lost)}"
-        sentence = f"Every {ordinal(group.every)} step ({numbers(steps)}) takes {ms(mean_ms(lost))} more{where}."
-        yield finding_of(run, "period", place, lost, sentence)
+        yield _finding(run, group.lost, f"Every {ordinal(group.every)} step")
+    lost = _in_turn(run)
+    if lost:
+        kinds = run.steady.in_turn
+        assert kinds is not None
+        times = f"{digits(kinds.longer_ms)} and {ms(kinds.shorter_ms)}"
+        yield _finding(run, lost, f"There are two kinds of steps in turn, {times}: every 2nd step")
+
+
+def _finding(run: Run, lost: Sequence[Excess], which: str) -> Finding:
+    place = _place_of(lost)
+    steps = [run.steady.numbers[excess.at] for excess in lost]
+    where = ", in many places at once"
+    if place:
+        part = part_there(lost, place)
+        where = f"{', ' if part else ' '}{part}in {place.said}{on_rank(lost)}"
+    sentence = f"{which} ({numbers(steps)}) takes {ms(mean_ms(lost))} more{where}."
+    return finding_of(run, "period", place, lost, sentence)
 
 
 def is_periodic(run: Run, excess: Excess) -> bool:
     """Return whether that step is slow at a period, and told of so."""
-    return excess.at in periodic(run)
+    return any(excess.at == one.at for group in _periods(run) for one in group.lost)
 
 
 @lru_cache(maxsize=8)
 def periodic(run: Run) -> frozenset[int]:
     """Return the numbers, among the steady steps, of those that are told of as slow at a period."""
-    return frozenset(excess.at for group in _periods(run) for excess in group.lost)
+    groups = [*(group.lost for group in _periods(run)), _in_turn(run)]
+    return frozenset(excess.at for lost in groups for excess in lost)
+
+
+@lru_cache(maxsize=8)
+def _in_turn(run: Run) -> Sequence[Excess]:
+    """Return what every second step takes more; nothing where a rule of its own tells of most of them."""
+    longer = of_longer_kind(run)
+    lost = [excess for excess in longer if not has_own_rule(run, excess)]
+    return lost if len(lost) >= FITTING * len(longer) else ()
 
 
 class _Period(NamedTuple):

@@ -10,8 +10,9 @@ from statistics import median
 
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.finding import Finding
+from otel_torch_modules._diagnosis.neighbours import noise_of, rolling_median
 from otel_torch_modules._diagnosis.rules.excess import CAUSES, SLOW, excesses, names_its_cause
-from otel_torch_modules._diagnosis.run import Run, noise_of, rolling_median
+from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import usual
 from otel_torch_modules._diagnosis.words import ms, numbers, percent
 

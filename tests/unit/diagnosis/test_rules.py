@@ -125,6 +125,14 @@ FAULTS = {
         4,
         tuple(range(9, 100, 10)),
     ),
+    "every second step": Fault(
+        "period",
+        lambda: make_run(change=add("GPT", 20, lambda step: step % 2 == 1)),
+        "GPT",
+        "forward",
+        10,
+        tuple(range(1, 100, 2)),
+    ),
     "every seventh step, and one besides": Fault(
         "period",
         lambda: make_run(change=add("optimizer", 25, lambda step: step % 7 == 3 or step == 50)),
