@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
+import os
 import sys
 import zlib
 from collections.abc import Callable
@@ -35,6 +37,8 @@ def open_content(source: str, advance: Callable[[int], None]) -> IO[bytes]:
         OSError: it cannot be opened.
     """
     if source == _STANDARD_INPUT:
+        if sys.stdin is None:  # closed before the program began
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         stream: IO[bytes] = sys.stdin.buffer
     else:
         stream = Path(source).open("rb")  # noqa: SIM115, whoever reads closes it

@@ -48,6 +48,8 @@ class Output:
         """
         path = self._path
         if path == _STANDARD_OUTPUT:
+            if sys.stdout is None:  # closed before the program began
+                raise CommandError(f"{self.name} cannot be written: it is closed")
             yield sys.stdout.buffer
             return
         try:
@@ -108,8 +110,10 @@ def _is_one_of(sources: Sequence[str], path: Path) -> bool:
     return any(status is not None and os.path.samestat(status, output) for status in statuses)
 
 
-def _status(path: str, standard: IO[str]) -> os.stat_result | None:
+def _status(path: str, standard: IO[str] | None) -> os.stat_result | None:
     """Return what the system says of a file, whatever name it goes by, and for ``-`` of a standard stream's."""
     with suppress(OSError, ValueError):  # there is none: what is read may be a backend
-        return os.fstat(standard.fileno()) if path == str(_STANDARD_OUTPUT) else os.stat(path)
+        if path != str(_STANDARD_OUTPUT):
+            return os.stat(path)
+        return None if standard is None else os.fstat(standard.fileno())
     return None

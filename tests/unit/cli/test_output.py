@@ -99,6 +99,26 @@ def test_so_is_one_that_a_shell_has_opened(
 
 
 @pytest.mark.parametrize("command", WRITERS)
+@pytest.mark.parametrize(
+    ("source", "output", "redirections", "said"),
+    [
+        ("-", "out", "<&-", "standard input cannot be read: Bad file descriptor"),
+        ("run.jsonl", "-", ">&-", "- cannot be written: it is closed"),
+    ],
+)
+def test_a_standard_stream_that_is_closed_is_said_to_be(
+    command: str, source: str, output: str, redirections: str, said: str, traces: Path
+) -> None:
+    program = f"{sys.executable} -m otel_torch_modules {command} {source} -o {output}"
+    options = " ".join(WRITERS[command])
+    process = subprocess.run(
+        f"{program} {options} {redirections}", shell=True, capture_output=True, check=False
+    )
+    assert process.returncode == 2
+    assert process.stderr.decode() == f"otel-torch-modules: {said}\n"
+
+
+@pytest.mark.parametrize("command", WRITERS)
 @pytest.mark.parametrize("output", ["other.jsonl", "new", "/dev/null", "copy.jsonl"])
 def test_any_other_is_written(command: str, output: str, traces: Path, tmp_path: Path) -> None:
     Path("copy.jsonl").write_bytes(traces.read_bytes())
