@@ -9,9 +9,10 @@ from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.device_times import ToldBy
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.places import BETWEEN, BETWEEN_SPANS
+from otel_torch_modules._diagnosis.rules.recurrence import recurrence
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import gaps, usual
-from otel_torch_modules._diagnosis.words import ms, percent
+from otel_torch_modules._diagnosis.words import ms, numbers, ordinal, percent
 
 DATA_SHARE = 0.1  # of the time of all steps
 DATA_STEPS = 0.1  # of the steps wait: what is rarer is a slow step, or a period
@@ -26,9 +27,17 @@ def data(run: Run) -> Iterator[Finding]:
     """The loop waits for data. Threshold: `DATA_SHARE` of their time, and `DATA_STEPS` of them wait."""
     waits = run.steady.phase(semconv.PHASE_DATA)
     share = sum(waits) / max(sum(run.steady.ms), 1e-9)
-    waiting = sum(wait > DATA_SHARE * run.usual_ms for wait in waits)
-    if share >= DATA_SHARE and waiting >= DATA_STEPS * len(waits):
-        where = "" if waiting > 0.9 * len(waits) else f", in {waiting} of {len(waits)} steps"
+    limit = DATA_SHARE * run.usual_ms
+    waiting = [
+        number for number, wait in zip(run.steady.numbers, waits, strict=True) if wait > limit
+    ]
+    if share >= DATA_SHARE and len(waiting) >= DATA_STEPS * len(waits):
+        where = f", in {len(waiting)} of {len(waits)} steps"
+        period = recurrence(waiting, run.steady.numbers)
+        if len(waiting) > 0.9 * len(waits):
+            where = ""
+        elif period is not None:
+            where += f", every {ordinal(period.every)} ({numbers(waiting)})"
         cost = sum(waits) / len(waits)
         yield Finding(
             "data",

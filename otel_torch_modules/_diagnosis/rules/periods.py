@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import pairwise
 from typing import NamedTuple
 
 from otel_torch_modules._diagnosis.finding import Finding
@@ -20,12 +19,11 @@ from otel_torch_modules._diagnosis.rules.excess import (
     part_there,
 )
 from otel_torch_modules._diagnosis.rules.explained import has_own_rule
+from otel_torch_modules._diagnosis.rules.recurrence import FITTING, recurrence
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.words import digits, ms, numbers, ordinal
 
 PERIODIC = 1.05  # times: what comes back at a period is told apart from noise earlier
-LEAST_TIMES = 4  # a period is what came back as often
-FITTING = 0.7  # of the slow steps are at the period, and of its steps are slow
 
 
 def period(run: Run) -> Iterator[Finding]:
@@ -91,22 +89,11 @@ def _periods(run: Run) -> tuple[_Period, ...]:
 
 def _period_of(run: Run, hits: Sequence[Excess]) -> _Period | None:
     steps = [run.steady.numbers[excess.at] for excess in hits]
-    if len(steps) < LEAST_TIMES:
+    found = recurrence(steps, run.steady.numbers)
+    if found is None:
         return None
-    known = set(run.steady.numbers)
-    distances = Counter(after - before for before, after in pairwise(steps))
-    for every, _ in distances.most_common(3):
-        if every < 2:
-            continue
-        rest, times = Counter(step % every for step in steps).most_common(1)[0]
-        at_period = sum(step % every == rest for step in known)
-        if (
-            times >= max(LEAST_TIMES, FITTING * len(steps), FITTING * at_period)
-            and at_period < len(known) / 2 + 1
-        ):
-            fitting = [hit for hit, step in zip(hits, steps, strict=True) if step % every == rest]
-            return _Period(every, fitting)
-    return None
+    fitting = [hit for hit, step in zip(hits, steps, strict=True) if found.has(step)]
+    return _Period(found.every, fitting)
 
 
 def _place_of(lost: Sequence[Excess]) -> TimedPlace | None:

@@ -455,6 +455,25 @@ def test_a_model_of_which_no_module_is_recorded_is_none_that_leads() -> None:
     assert "module" not in [finding.rule for finding in diagnose(run).findings]
 
 
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        (lambda step: True, r"a step: the"),
+        (
+            lambda step: step % 10 == 3,
+            r"a step, in 10 of 99 steps, every 10th \(3, 13, 23 …\): the",
+        ),
+        (lambda step: step % 2 == 1, r"a step, in 50 of 99 steps, every 2nd \(1, 3, 5 …\): the"),
+        (lambda step: step * step % 7 == 2, r"a step, in 28 of 99 steps: the"),
+    ],
+    ids=["always", "every tenth", "every second", "at no period"],
+)
+def test_it_is_said_how_often_training_waits(when: Callable[[int], bool], said: str) -> None:
+    run = make_run(change=add("data", 60, when))
+    (finding,) = [one for one in diagnose(run).findings if one.rule == "data"]
+    assert re.search(said, finding.sentence), finding.sentence
+
+
 def test_the_verdict_says_where_the_time_goes() -> None:
     assert diagnose(make_run()).verdict == (
         "Backward takes 63 % of a step. The 4 blocks' mlp cost 51 %, attn 43 %; nothing waits for data."
