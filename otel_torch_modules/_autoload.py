@@ -21,19 +21,19 @@ def autoload() -> None:
             _look_for_misspelt()
         else:
             _instrument()
-    except Exception as error:
+    except BaseException as error:
         if _is_interruption(error):
             raise
         _report("Modules are not traced", error)
 
 
-def _is_interruption(error: Exception) -> bool:
+def _is_interruption(error: BaseException) -> bool:
     from otel_torch_modules._interruption import is_interruption
 
     return is_interruption(error)
 
 
-def _report(message: str, error: Exception | None = None) -> None:
+def _report(message: str, error: BaseException | None = None) -> None:
     import logging
 
     from otel_torch_modules._log import report

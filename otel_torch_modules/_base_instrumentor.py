@@ -58,7 +58,7 @@ def _without_propagators() -> Iterator[None]:
     """Have something to import in place of a module that raises; a program that imports it gets its error."""
     try:
         import_module(_PROPAGATE)
-    except Exception as error:
+    except BaseException as error:
         if is_interruption(error):
             raise
         stand_in: Any = ModuleType(_PROPAGATE)

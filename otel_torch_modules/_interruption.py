@@ -4,6 +4,9 @@ A signal handler runs between any two lines, so also between two of ours: what i
 reach it. So has what a debugger's trace function raises, and what another thread sets in this one. Whatever of ours
 takes an exception, of whatever type, asks :func:`is_interruption`.
 
+In a thread of ours no handler runs, and above it is nobody whom anything has to reach: what the program's own code
+raises there, which its log, its span processors or its exporters are, is an error of what was called, be it an exit.
+
 Python itself discards what is raised in destructors, in callbacks of weak references and of the collector, and in
 what is called before a fork: nothing of ours that runs there is written in Python.
 """
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from types import CodeType, FrameType, TracebackType
@@ -33,8 +37,22 @@ _CALLED: Final = (
 _OWN: Final = frozenset({*_CALLED, *sys.stdlib_module_names})
 
 
+class _Here(threading.local):
+    is_ours = False
+
+
+_here: Final = _Here()
+
+
+def this_thread_is_ours() -> None:
+    """Take note that nothing interrupts this thread from now on."""
+    _here.is_ours = True
+
+
 def is_interruption(error: BaseException) -> bool:
     """Return whether `error`, caught in code of ours, was raised by what interrupted it, and not by what it called."""
+    if _here.is_ours:
+        return False
     if not isinstance(error, Exception):
         return True
     interrupted = None

@@ -45,7 +45,7 @@ def _log(
 ) -> None:
     if not logger.isEnabledFor(level):
         return
-    with suppressed(Exception):
+    with suppressed(BaseException):
         text = _shown(message % arguments if arguments else message)
         trace = None
         if error is not None:

@@ -15,7 +15,7 @@ from collections import deque
 from sys import getrefcount
 from typing import Final
 
-from otel_torch_modules._interruption import suppressed, uncovered
+from otel_torch_modules._interruption import suppressed, this_thread_is_ours, uncovered
 
 _kept: deque[threading.Thread] = deque()
 
@@ -52,6 +52,7 @@ class OwnThread(threading.Thread):
 
     def run(self) -> None:
         """Do what it is for."""
+        this_thread_is_ours()
         if hasattr(signal, "pthread_sigmask"):  # what this one starts, in C too, does as it does
             signal.pthread_sigmask(signal.SIG_BLOCK, self._blocks)
         for _ in range(len(_kept)):

@@ -87,7 +87,7 @@ def _source(name: str) -> Sequence[str]:
 def _text(thing: Any, otherwise: str) -> str:
     try:
         return str(thing)
-    except Exception as error:
+    except BaseException as error:
         if is_interruption(error):
             raise
         return otherwise

@@ -25,7 +25,7 @@ def undisturbed(call: Callable[[], T]) -> T | None:
     context = copy_context()
 
     def run() -> None:
-        with suppressed(Exception):
+        with suppressed(BaseException):
             found.append(context.run(call))
 
     if threading.current_thread() is not threading.main_thread():

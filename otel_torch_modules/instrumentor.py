@@ -99,7 +99,7 @@ class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc,valid-type
         if tracing is not None:
             try:
                 tracing.stop()
-            except Exception as error:  # what could be undone is
+            except BaseException as error:  # what could be undone is
                 if is_interruption(error):
                     raise
                 report(logger, "Tracing ended with an error of its own", error=error)

@@ -79,7 +79,7 @@ class Measurement:
             told = self._metrics()
             if told is not None:
                 tell(told)
-        except Exception as error:
+        except BaseException as error:
             if is_interruption(error):
                 raise
             self._fail(error)
@@ -101,7 +101,7 @@ class Measurement:
                 step_metrics.show_on(meter)
         return known
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         if not self._failed:
             self._failed = True
             report(_LOGGER, "Steps are traced, but metrics of training are incomplete", error=error)

@@ -84,7 +84,7 @@ class LazyMeterProvider:
             try:
                 with fork.held_off, heard_already():
                     self._ours = self._build()
-            except Exception as error:
+            except BaseException as error:
                 if is_interruption(error):
                     raise
                 report(
@@ -124,7 +124,7 @@ class LazyMeterProvider:
                 reader.begin_to_end(_CLOSE_S)
             try:
                 ours.shutdown(timeout_millis=1e3 * _CLOSE_S * (len(self._readers) + 1))
-            except Exception as error:
+            except BaseException as error:
                 if is_interruption(error):
                     raise
                 warn(_LOGGER, "The last metrics of training may not have been sent: %s", error)

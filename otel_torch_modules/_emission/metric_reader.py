@@ -67,7 +67,7 @@ class ExportingReader(MetricReader):
     def _read(self) -> None:
         try:
             self.collect(timeout_millis=self._timeout_ms)
-        except Exception as error:
+        except BaseException as error:
             if is_interruption(error):
                 raise
             self._heard(f"{type(error).__name__}: {error}")

@@ -158,9 +158,10 @@ class LazyTracerProvider:
     def _begin(self) -> None:
         try:
             self.resolve()
-        except Exception as error:  # what leaves a thread goes to a hook of the program's, which may end the process
+        except BaseException as error:
             if is_interruption(error):
                 raise
+            # What leaves a thread goes to a hook of the program's, which may end the process.
             report(_LOGGER, "Sending could not begin; training goes on", error=error)
 
     def _open_ours(self) -> trace.TracerProvider:
@@ -168,7 +169,7 @@ class LazyTracerProvider:
             if self._ours is None:
                 return _build(self._service_name or service_name(), self._services, self.environ)
             self._ours.open()  # in a forked child
-        except Exception as error:
+        except BaseException as error:
             if is_interruption(error):
                 raise
             report(_LOGGER, "No exporter could be set up: no spans are sent", error=error)
@@ -314,7 +315,7 @@ def _configured_from_file(path: str) -> trace.TracerProvider | None:
     """Return the provider that a file describes; None where it cannot be read."""
     try:
         sdk.configure_from_file()
-    except Exception as error:
+    except BaseException as error:
         if is_interruption(error):
             raise
         report(

@@ -120,7 +120,7 @@ def watch(worker: Worker) -> None:
     """Show what `worker` counts to the program's meter provider, also to one that is set later."""
     try:
         _of_process().watch(worker)
-    except Exception as error:  # of a provider of the program's
+    except BaseException as error:  # of a provider of the program's
         if is_interruption(error):
             raise
         report(_LOGGER, "Steps are traced, but there are no metrics about them", error=error)

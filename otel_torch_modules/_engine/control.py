@@ -106,7 +106,7 @@ class Control:
             return
         try:
             self._look()
-        except Exception as error:
+        except BaseException as error:
             if is_interruption(error):
                 raise
             self._closed = True

@@ -58,7 +58,7 @@ class Deliveries:
         delivery = self.current = Delivery(record.kind)
         try:
             yield
-        except Exception as error:
+        except BaseException as error:
             delivery.error = error_type(error)
             raise
         finally:

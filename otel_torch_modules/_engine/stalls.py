@@ -87,7 +87,7 @@ class Stalls:
             return
         try:
             self._look()
-        except Exception as error:
+        except BaseException as error:
             if is_interruption(error):
                 raise
             self._failures += 1

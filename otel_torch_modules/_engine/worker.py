@@ -23,7 +23,7 @@ from otel_torch_modules._engine.device_wait import DeviceWait
 from otel_torch_modules._engine.pauses import pause, progress
 from otel_torch_modules._engine.record_queue import RecordQueue
 from otel_torch_modules._engine.working_time import WorkingTime
-from otel_torch_modules._interruption import is_interruption, uncovered
+from otel_torch_modules._interruption import is_interruption, suppressed, uncovered
 from otel_torch_modules._log import report
 from otel_torch_modules._own_thread import OwnThread
 from otel_torch_modules._records import Record
@@ -102,6 +102,7 @@ class Worker:
         self._woken = False
         self._signals: SimpleQueue[object] = SimpleQueue()
         self._lock = threading.RLock()  # a signal handler of the program's may train in here
+        self._waiting: list[threading.Event] = []  # set when all was exported
         self._thread: threading.Thread | None = None
         self._broken_off = False
         self.failures = 0
@@ -176,15 +177,26 @@ class Worker:
 
         Return False when nothing at all has been done for `timeout_s`, or the worker has stopped.
         """
+        self._replace()
         if self._thread is None:
             return True
         exported = threading.Event()
         self._signals.put(exported)
         with uncovered():
-            self._wait(lambda: not self._stopped and not exported.wait(_LOOK_S), timeout_s)
+            self._wait(lambda: self._works and not exported.wait(_LOOK_S), timeout_s)
         in_time = exported.is_set()
         exported.set()  # nobody waits for it any more
         return in_time
+
+    def _replace(self) -> None:
+        """Start another thread where records wait for one that is gone."""
+        if self._thread is None and self.queue:
+            with suppressed(RuntimeError):  # at the end of the process Python starts none
+                self.start()
+
+    @property
+    def _works(self) -> bool:
+        return self._thread is not None and not self._stopped
 
     def stop(self, timeout_s: float) -> bool:
         """Handle what was put, close, and end the thread; return False when it was broken off.
@@ -192,6 +204,7 @@ class Worker:
         It is when nothing at all has been done for `timeout_s`. The thread is a daemon: one that is still busy does not
         keep the process alive.
         """
+        self._replace()
         with self._lock:
             self._stopped = True
             thread = self._thread
@@ -221,39 +234,46 @@ class Worker:
         return self._deliveries.progress + progress.slices
 
     def _run(self, signals: SimpleQueue[object]) -> None:
-        waiting: list[threading.Event] = []
         if self._thread is not threading.current_thread():
             return
-        while not self._broken_off:
-            try:
-                signal = signals.get(
-                    timeout=_LOOK_S if waiting or self._stopped else self._interval_s
-                )
-            except Empty as error:
-                if is_interruption(error):
-                    raise
-                signal = None
-            self.working_time.begins()
-            if isinstance(signal, threading.Event):
-                waiting.append(signal)
-            waiting = [exported for exported in waiting if not exported.is_set()]
-            ends = self._stopped
-            self._woken = False
-            self._records = self._slots = 0
-            self._device_wait.hurry(bool(waiting) or ends)
-            self._guarded(self._hand_over)
-            handled = self._handle_what_waits()
-            self._guarded(self._look)
-            self._guarded(self._sender.idle)
-            hurries = signal is not None or waiting or ends
-            if hurries and handled and self._guarded(self._sender.export):
-                for exported in waiting:
-                    exported.set()
-                waiting.clear()
-                if ends:
-                    break
-            self.working_time.ends()
-        self._guarded(self._sender.close)
+        try:
+            while not self._broken_off and self._guarded(self._turn, signals):
+                pass
+            self._guarded(self._sender.close)
+        finally:
+            if not self._stopped:  # what was raised came from outside, and between two turns
+                self._thread = None
+
+    def _turn(self, signals: SimpleQueue[object]) -> bool:
+        """Do once what there is to do; return False where that was all, for good."""
+        waiting = self._waiting
+        try:
+            signal = signals.get(timeout=_LOOK_S if waiting or self._stopped else self._interval_s)
+        except Empty as error:
+            if is_interruption(error):
+                raise
+            signal = None
+        self.working_time.begins()
+        if isinstance(signal, threading.Event):
+            waiting.append(signal)
+        waiting[:] = [exported for exported in waiting if not exported.is_set()]
+        ends = self._stopped
+        self._woken = False
+        self._records = self._slots = 0
+        self._device_wait.hurry(bool(waiting) or ends)
+        self._guarded(self._hand_over)
+        handled = self._handle_what_waits()
+        self._guarded(self._look)
+        self._guarded(self._sender.idle)
+        hurries = signal is not None or waiting or ends
+        if hurries and handled and self._guarded(self._sender.export):
+            for exported in waiting:
+                exported.set()
+            waiting.clear()
+            if ends:
+                return False
+        self.working_time.ends()
+        return True
 
     def _handle_what_waits(self) -> bool:
         """Handle what is in the queue now; return False where some of it has to wait."""
@@ -270,11 +290,11 @@ class Worker:
                 self._guarded(self._handle, record)
         return True
 
-    def _guarded(self, function: Callable[..., Any], *arguments: Record) -> Any:
+    def _guarded(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call `function` and return what it returns; True where it raises."""
         try:
             return function(*arguments)
-        except Exception as error:
+        except BaseException as error:
             if is_interruption(error):
                 raise
             self.failures += 1

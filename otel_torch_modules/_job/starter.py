@@ -80,7 +80,7 @@ class JobContext:
 def _extract(environ: Mapping[str, str]) -> Context:
     try:
         return _propagator().extract(environ, Context(), _EnvironmentGetter())
-    except Exception as error:
+    except BaseException as error:
         if is_interruption(error):
             raise
         report(
@@ -93,7 +93,7 @@ def _extract(environ: Mapping[str, str]) -> Context:
 
 def _propagator() -> TextMapPropagator:
     # Importing it makes what OTEL_PROPAGATORS names, and raises where one cannot be made; that is said already.
-    with suppressed(Exception), heard_already():
+    with suppressed(BaseException), heard_already():
         from opentelemetry import propagate
 
         return propagate.get_global_textmap()

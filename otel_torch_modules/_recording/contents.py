@@ -223,7 +223,7 @@ def _parts(thing: Any, cls: type) -> Iterable[Any] | None:
         if flatten is not None:
             with without_torch_function():
                 return list(islice(flatten(thing)[0], MOST_MET))
-    except Exception as error:
+    except BaseException as error:
         if is_interruption(error):
             raise
         return None

@@ -25,9 +25,8 @@ def describe_tensors(values: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _shape(tensor: Tensor) -> str:
     try:
         return str(list(_sizes(tensor)))
-    except (
-        Exception
-    ) as error:  # a nested tensor has none, and a subclass may make it up by code of its own
+    except BaseException as error:
         if is_interruption(error):
             raise
+        # A nested tensor has none, and a subclass may make it up by code of its own.
         return "?"

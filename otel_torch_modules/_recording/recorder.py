@@ -274,7 +274,7 @@ class Recorder:
             state.last_input = state.last_output = state.returned_at = -1
             self.sites.clear()  # some may be half known
             self._boundary.lose(error, where)
-        except Exception as another:
+        except BaseException as another:
             if is_interruption(another):
                 raise
         return is_interruption(error)

@@ -127,7 +127,7 @@ class StepStamps:
                 return None
             event = self._device.event()
             event.record()
-        except Exception as error:  # another device, or it refuses
+        except BaseException as error:  # another device, or it refuses
             if is_interruption(error):
                 raise
             self.lose()
@@ -176,7 +176,7 @@ class StepStamps:
                 if not passed:
                     return False
                 known += 1
-        except Exception as error:
+        except BaseException as error:
             if is_interruption(error):
                 raise
             self.lose()
@@ -196,7 +196,7 @@ class StepStamps:
         try:
             events = [stamp.event for stamp in taken.values()]
             times = [began + round(ms * 1e6) for ms in self._answers(elapsed, events)]
-        except Exception as error:
+        except BaseException as error:
             if is_interruption(error):
                 raise
             times = []

@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 import torch
@@ -139,6 +139,26 @@ def takers(tree: ast.AST) -> list[str]:
 def test_whatever_takes_exceptions_lets_interruptions_through() -> None:
     found = {name: takers(tree) for name, tree in sources()}
     assert {name: lines for name, lines in found.items() if lines} == APPROVED
+
+
+def test_whoever_takes_errors_of_all_kinds_takes_an_exit_too() -> None:
+    """In a thread of ours it is one of them."""
+    found = [
+        f"{name}: {ast.unparse(node).splitlines()[0]}"
+        for name, tree in sources()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.ExceptHandler) and node.type and is_exception(node.type))
+        or (is_suppressed(node) and any(map(is_exception, node.args)))
+    ]
+    assert found == []
+
+
+def is_suppressed(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "suppressed"
+
+
+def is_exception(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id == "Exception"
 
 
 @pytest.mark.parametrize(
@@ -541,6 +561,23 @@ def test_errors_are_told_from_what_a_handler_raises(strikes: type[BaseException]
 
     assert told(lambda: signal.raise_signal(signal.SIGALRM))
     assert not told(lambda: int("x"))
+
+
+def test_nothing_interrupts_a_thread_of_ours() -> None:
+    """Nobody above it waits for what the program's own code raises there."""
+    told: list[bool] = []
+
+    def fail() -> None:
+        for error in (SystemExit(), KeyboardInterrupt(), BdbQuit(), TimeIsUpError()):
+            with suppressed(BaseException):
+                raise error
+            told.append(is_interruption(error))
+
+    thread = OwnThread(target=fail)
+    thread.start()
+    thread.join()
+    assert told == [False] * 4
+    assert is_interruption(SystemExit())
 
 
 def test_to_describe_an_error_takes_nothing_that_a_handler_raises(

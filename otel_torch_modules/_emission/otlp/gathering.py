@@ -86,19 +86,19 @@ class Gathering:
         """Whether it takes no other."""
         return self._spans > self._most and len(self._records) == 1
 
-    def send(self) -> Exception | None:
+    def send(self) -> BaseException | None:
         """Encode them, for each outbox; return an error that has cost a record, if there was any."""
-        lost: Exception | None = None
+        lost: BaseException | None = None
         for outbox in self._outboxes:
             lost = self._put(outbox, self._records) or lost
         for record in self._records:
             self._deliveries.let_go(record.delivery)
         return lost
 
-    def _put(self, outbox: Outbox, records: Sequence[Repeated]) -> Exception | None:
+    def _put(self, outbox: Outbox, records: Sequence[Repeated]) -> BaseException | None:
         try:
             outbox.put_repeated(records, self._flags)
-        except Exception as error:
+        except BaseException as error:
             if is_interruption(error):
                 raise
             if len(records) > 1:  # one of them is odd, which costs no other

@@ -115,7 +115,7 @@ class RequestExporter(SpanExporter, ABC):
             self.trouble.begins()
             try:
                 answer = self.attempt(request)
-            except Exception as error:
+            except BaseException as error:
                 if is_interruption(error):
                     raise
                 answer = Reply(error_type(error), f"{self.place}: {error}")

@@ -143,7 +143,7 @@ def _size(file: Any) -> int | None:
         if isinstance(file, (str, PurePath)):
             return os.stat(file).st_size
         return file.tell() if type(file) in _BUFFERS else None
-    except Exception as error:
+    except BaseException as error:
         if is_interruption(error):
             raise
         return None

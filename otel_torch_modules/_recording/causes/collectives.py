@@ -103,7 +103,7 @@ class Collectives:
             self._listening[0] = self
             try:
                 self._undo = stand_before(_KINDS, self._kernel)
-            except Exception as error:
+            except BaseException as error:
                 if is_interruption(error):
                     raise
                 inform(_logger, "Collectives are not recorded: %s", error)

@@ -126,7 +126,7 @@ class Account:
         try:
             self._calibrations.append(self._measure(self._backward))
             self._cost = CallCost(*map(median, zip(*self._calibrations, strict=True)))
-        except Exception as error:
+        except BaseException as error:
             if is_interruption(error):
                 raise
             warn(logger, "What a module call costs is guessed, not measured: %s", error)

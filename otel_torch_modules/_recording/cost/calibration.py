@@ -62,13 +62,13 @@ def calibrate(backward: bool) -> CallCost:
         CalibrationError: it did not work, or took too long.
     """
     found: list[CallCost] = []
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
 
     def measure() -> None:
         try:
             with torch.set_grad_enabled(backward):
                 found.append(_measure())
-        except Exception as error:
+        except BaseException as error:
             if is_interruption(error):
                 raise
             failures.append(error)

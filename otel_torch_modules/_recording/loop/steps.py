@@ -196,7 +196,7 @@ class Steps:
             if lost is None:
                 lost = self._current.lose()
             self._evaluations.end()
-        except Exception as another:
+        except BaseException as another:
             if is_interruption(another):
                 raise
             self._losses.say(another, "A record could not be dropped in full")

@@ -6,7 +6,9 @@ import logging
 import os
 import threading
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from queue import SimpleQueue
 from threading import Semaphore
@@ -194,6 +196,64 @@ def test_an_error_is_logged_once_with_its_traceback_and_the_thread_goes_on(
     assert handled == [1, 3]
     assert [(r.levelno, bool(r.exc_text)) for r in caplog.records] == [(logging.ERROR, True)]
     assert worker.outcomes() == {"": 2, "queue_full": 0, "ValueError": 2}
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, CancelledError, GeneratorExit])
+@pytest.mark.parametrize("where", ["handle", "hand_over", "look", "idle", "export"])
+def test_whatever_is_raised_on_the_thread_costs_what_it_strikes_alone(
+    worker_of: Callable[..., Worker],
+    caplog: pytest.LogCaptureFixture,
+    error: type[BaseException],
+    where: str,
+) -> None:
+    handled: list[int | None] = []
+    left = [where]
+
+    def strike(here: str) -> None:
+        if left == [here]:
+            left.pop()
+            raise error
+
+    def handle(item: Record) -> None:
+        strike("handle")
+        handled.append(item.index)
+
+    parts = ("hand_over", "look", "idle", "export")
+    worker = worker_of(handle, **{part: partial(strike, part) for part in parts})
+    for index in range(3):
+        worker.put(record(index))
+    assert worker.flush(SOON)
+    assert left == []
+    assert handled == ([1, 2] if where == "handle" else [0, 1, 2])
+    assert worker_threads() == ["otel-torch-modules"]
+    assert [(r.levelno, bool(r.exc_text)) for r in caplog.records] == [(logging.ERROR, True)]
+
+
+@pytest.mark.parametrize("ends", ["put", "flush", "stop"])
+def test_a_thread_that_is_gone_is_replaced_and_waited_for_by_nobody(
+    worker_of: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """What another thread sets in it may strike where nothing takes it."""
+    handled: list[int | None] = []
+    worker = worker_of(lambda item: handled.append(item.index), interval_s=SOON)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+
+    def struck(*_: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as broken:
+        broken.setattr(worker, "_guarded", struck)
+        worker.put(record(0))
+        for thread in threading.enumerate():
+            if thread.name == "otel-torch-modules":
+                thread.join(SOON)
+    assert worker_threads() == []
+    if ends == "put":
+        worker.put(record(1))
+        assert worker_threads() == ["otel-torch-modules"]
+    assert worker.stop(SOON) if ends == "stop" else worker.flush(SOON)
+    assert handled == [0, 1][: len(handled)] != []
+    assert len(handled) == 1 + (ends == "put")
 
 
 def test_small_records_wait_for_others_and_large_ones_do_not(
