@@ -121,8 +121,7 @@ def _examine_file(environ: Mapping[str, str]) -> Examined:
     pattern = environ.get(OTEL_TORCH_MODULES_FILE, "").strip() or DEFAULT_FILE
     rank = environ.get("RANK", "0")
     path = Path(pattern.replace("{pid}", str(os.getpid())).replace("{rank}", rank)).absolute()
-    # The exporter makes the folders that are missing.
-    place = next(place for place in (path, *path.parents) if os.path.exists(place))
+    place = _place_to_write(path)
     fault = ""
     try:
         if place == path:
@@ -134,3 +133,14 @@ def _examine_file(environ: Mapping[str, str]) -> Examined:
         reason = _reason(error)
         fault = f"{OTEL_TORCH_MODULES_FILE}={pattern}: nothing can be written to {place} ({reason})"
     return Examined("exporter", f"otlp_file, {pattern}", fault)
+
+
+def _place_to_write(path: Path) -> Path:
+    """Return `path` where something is there, else the folder in which it, or the next folder, would be made.
+
+    The exporter makes the folders that are missing, and the file that a link leads to, but not the folder of that.
+    """
+    target = os.path.realpath(path)  # of links in a circle one of them
+    if os.path.islink(path) and not os.path.lexists(target):
+        return Path(target).parent
+    return next(place for place in (path, *path.parents) if os.path.lexists(place))

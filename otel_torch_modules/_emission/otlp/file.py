@@ -45,7 +45,8 @@ class OtlpFileSpanExporter(RequestExporter):
     written; a pipe, whose reader would see its end, stays open.
 
     A line that was cut off, by a full disk or the end of a process, one that shares the file too, is left as it is, and
-    what follows begins a new one. A file that is gone from its path, removed or renamed, is made anew.
+    what follows begins a new one. A file that is gone from its path, removed or renamed, is made anew; so is that which
+    a link leads to, in a folder that is there.
 
     Args:
         path: used instead of the variable.
@@ -147,10 +148,20 @@ def _open(path: str) -> int:
     except FileExistsError as error:
         if is_interruption(error):
             raise
-        return opened(path, flags)
+        return _open_existing(path, flags)
     with suppressed(OSError):  # file systems without modes
         os.chmod(path, 0o600)  # whatever the umask
     return made
+
+
+def _open_existing(path: str, flags: int) -> int:
+    """Open what is at `path`: not to be made anew, for in a folder of all the file of another one may not be."""
+    try:
+        return opened(path, flags)
+    except FileNotFoundError as error:  # a link to nothing, or it was removed just now
+        if is_interruption(error):
+            raise
+        return opened(path, flags | os.O_CREAT)
 
 
 def _append_line(path: str, descriptor: int, line: bytes) -> None:

@@ -16,6 +16,7 @@ import pytest
 from opentelemetry import trace
 
 from otel_torch_modules._emission.otlp import file as file_exporter
+from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest
 from otel_torch_modules.cli import doctor, exporter_check
 from otel_torch_modules.cli.doctor import examine
 from otel_torch_modules.cli.provider_check import examine_provider
@@ -371,6 +372,42 @@ def test_a_file_that_cannot_be_written_is_said(
         assert faults == ([f"OTEL_TORCH_MODULES_FILE={file}: {fault}"] if fault else [])
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder-7", "taken"]
     assert (tmp_path / "taken").read_text() == "kept"
+
+
+LEADS = {
+    "../taken": True,
+    "../new": True,
+    "../other": False,  # a link to where no folder is
+    "../new/file": False,
+    "../taken/file": False,
+    "link": False,
+    "../folder": False,
+}
+
+
+@pytest.mark.parametrize("target", LEADS)
+@pytest.mark.parametrize("below", ["", "/traces.jsonl", "/more/traces.jsonl"])
+def test_of_links_it_says_what_the_exporter_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str, below: str
+) -> None:
+    (tmp_path / "taken").write_text("kept\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "other").symlink_to("nowhere/file")
+    link = tmp_path / "folder" / "link"
+    link.symlink_to(target)
+    written = LEADS[target] if not below else target == "../folder"
+    file = f"{link}{below}"
+    environ = {"OTEL_TRACES_EXPORTER": "otlp_file", "OTEL_TORCH_MODULES_FILE": file}
+    before = sorted(tmp_path.rglob("*"))
+    faults = faults_of(environ, capsys, 1)
+    assert sorted(tmp_path.rglob("*")) == before
+    exporter = file_exporter.OtlpFileSpanExporter(file)
+    reply = exporter.export_request(EncodedRequest(b"{}\n", 1))
+    exporter.shutdown()
+    assert (not faults, not reply.error) == (written, written), (faults, reply)
+    if written:
+        assert Path(file).read_text().endswith("{}\n")
+        assert link.is_symlink()
 
 
 def test_a_pipe_that_nobody_reads_is_said(
