@@ -19,7 +19,7 @@ _FITTING = 0.8  # of each kind lie on its side of the middle
 _LEAST_TIMES = 4  # that there is a step of each kind
 
 
-class Kinds(NamedTuple):
+class KindsInTurn(NamedTuple):
     """Two kinds of steps in turn, as numbers of steps in their order. Times are ms."""
 
     shorter: Sequence[int]
@@ -58,7 +58,7 @@ def rolling_median(values: Sequence[float]) -> list[float]:
     return medians
 
 
-def kinds_in_turn(numbers: Sequence[int], times: Sequence[float]) -> Kinds | None:
+def kinds_in_turn(numbers: Sequence[int], times: Sequence[float]) -> KindsInTurn | None:
     """Return the two kinds of steps, where every second one takes longer; None where all are of one kind."""
     even, odd = ([at for at, number in enumerate(numbers) if number % 2 == rest] for rest in (0, 1))
     if min(len(even), len(odd)) < _LEAST_TIMES:
@@ -72,7 +72,7 @@ def kinds_in_turn(numbers: Sequence[int], times: Sequence[float]) -> Kinds | Non
     fitting = sum(times[at] < middle for at in shorter), sum(times[at] > middle for at in longer)
     if fitting[0] < _FITTING * len(shorter) or fitting[1] < _FITTING * len(longer):
         return None
-    return Kinds(shorter, longer, low, high)
+    return KindsInTurn(shorter, longer, low, high)
 
 
 def _noise(values: Sequence[float]) -> float:

@@ -21,7 +21,7 @@ from otel_torch_modules._diagnosis.device_times import (
     says_phases,
     told_by,
 )
-from otel_torch_modules._diagnosis.neighbours import Kinds, kinds_in_turn
+from otel_torch_modules._diagnosis.neighbours import KindsInTurn, kinds_in_turn
 from otel_torch_modules._diagnosis.nesting import nesting
 from otel_torch_modules._diagnosis.places import Places, TimedPlace
 from otel_torch_modules._shape import Shape
@@ -132,7 +132,7 @@ class Series:
         return self.select(others or chosen or range(len(self)))
 
     @cached_property
-    def in_turn(self) -> Kinds | None:
+    def in_turn(self) -> KindsInTurn | None:
         """The two kinds of steps, where every second one takes longer."""
         return kinds_in_turn(self.numbers, self.ms) if all(self.in_full) else None
 
