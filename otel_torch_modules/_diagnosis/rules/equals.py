@@ -9,6 +9,7 @@ from statistics import median
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.run import Run
+from otel_torch_modules._diagnosis.series import usual
 from otel_torch_modules._diagnosis.words import digits, ms
 
 UNLIKE = 1.5  # times the median of its equals
@@ -19,9 +20,10 @@ LEAST_SHARE = 0.02  # of the usual step
 def unlike(run: Run) -> Iterator[Finding]:
     """One of several equal blocks takes longer. Threshold: `UNLIKE` times, and `LEAST_SHARE` of the usual step."""
     groups: defaultdict[TimedPlace, dict[TimedPlace, float]] = defaultdict(dict)
-    for place, own in run.usual_own.items():
+    for place, column in run.steady.usual_steps.own.items():
         if place.name != place.pattern:
-            groups[place.starred][place] = own
+            # The median, not the mean that the table has: a few steps in which one of them was slow are no sign.
+            groups[place.starred][place] = usual(column)
     found: defaultdict[str, list[tuple[float, TimedPlace, dict[TimedPlace, float]]]] = defaultdict(
         list
     )

@@ -455,6 +455,20 @@ def test_a_model_of_which_no_module_is_recorded_is_none_that_leads() -> None:
     assert "module" not in [finding.rule for finding in diagnose(run).findings]
 
 
+@pytest.mark.parametrize("every", [3, 4, 5])
+def test_a_block_that_is_slow_at_times_is_not_unlike_its_equals(every: int) -> None:
+    """Be it so in many of the steps that are neither short nor long."""
+
+    def change(step: int, parts: Parts) -> None:
+        if step % every == 0:
+            parts["backward GPT.h.1.mlp"] += 8
+        elif step % every == 1:
+            parts["optimizer"] += 16
+
+    findings = diagnose(make_run(60, change)).findings
+    assert not any("unlike" in finding.sentence for finding in findings)
+
+
 @pytest.mark.parametrize(
     ("when", "said"),
     [
