@@ -16,6 +16,7 @@ _LOGGER = logging.getLogger(__name__)
 _NAMES = {"step": "step", "eval": "evaluation", "checkpoint": "checkpoint"}
 
 _TOO_SLOW = "the span processors of the program's tracer provider take none any more"
+_UNSAID = "nothing says why"
 _WITHOUT_A_COLLECTOR = (
     "Without a collector: OTEL_TRACES_EXPORTER=otlp_file, then otel-torch-modules view"
 )
@@ -45,7 +46,7 @@ def say_last_words(deliveries: Deliveries, exporters: Sequence[RequestExporter])
         _names(recorded),
         _numbers(sent),
         to_all,
-        "; ".join(reasons) or _TOO_SLOW,
+        "; ".join(reasons) or (_UNSAID if exporters else _TOO_SLOW),
     )
 
 
