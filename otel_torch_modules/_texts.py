@@ -57,6 +57,10 @@ def error_type(error: BaseException) -> str:
     return name if name.isascii() else encodable(name)
 
 
+NO_ROOM: Final = Raised("", "the stack was full: there was no room to say what was raised", "")
+"""Of an error of which nothing can be said where it was raised."""
+
+
 def describe_error(error: BaseException, with_stacktrace: bool) -> Raised:
     """Return type, message and, where asked for, stack trace of `error`: kept itself, it would keep tensors alive.
 

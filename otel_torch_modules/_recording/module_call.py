@@ -36,6 +36,7 @@ from otel_torch_modules._recording.torch_private.compilation import compiler
 from otel_torch_modules._recording.torch_private.modules import is_torch_call
 from otel_torch_modules._recording.torch_private.tensors import torch_function_modes
 from otel_torch_modules._site import Site
+from otel_torch_modules._texts import NO_ROOM
 from otel_torch_modules.config import Config
 
 # Slots of a log that one span takes at least: half of the two events and the mark of a call.
@@ -76,7 +77,7 @@ def wrapper_around(
         threads: the state of each thread, which says whether and where to it is recorded.
         sites: of the modules.
         call_root: calls a root module, by what is returned here where the root is recorded.
-        fail: see `Recorder.fail`.
+        fail: see `Recorder.part_fails`.
         call_fails: the same, where it may be the program's error: see there.
     """
     site_of = sites.by_id.get
@@ -92,8 +93,9 @@ def wrapper_around(
         nonlocal record_shapes  # what a call looks at is as near as it can be
         record_shapes = on or config.record_shapes
 
-    def __call__(self: nn.Module, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
-        # `self` as torch calls it: its profiler takes it out of this frame by that name, and crashes without it.
+    def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+        # `self` as torch calls it: its profiler takes it out of this frame by that name, and crashes without it. Not by
+        # its place alone: who gives a second one, by name, hears of it as from torch.
         if is_dynamo_compiling():
             return original(self, *args, **kwargs)
         state = threads.state
@@ -153,11 +155,11 @@ def wrapper_around(
                                         state.attach_to_older(node)
                     else:
                         state.attach_to_inputs(input_nodes(args, kwargs, site), first)
-                stack.append(site)
                 training: Any = module.training
                 if record_shapes:
                     training = Detail(training, describe_tensors((args, kwargs)))
                 log.extend((site, state.code, first, now(), training))
+                stack.append(site)
         except BaseException:
             if call_fails(module, "at the start of a module's call"):
                 raise
@@ -171,7 +173,12 @@ def wrapper_around(
             else:
                 output = original(module, *args, **kwargs)
         except BaseException as error:
-            state.leave_by_exception(log, stack, error)
+            try:
+                state.leave_by_exception(log, stack, error)
+            except RecursionError:  # the program's stack is full: there is no room but here
+                log += (EXIT, state.code, sequence_number(), now(), NO_ROOM)
+                stack.pop()
+                raise
             raise
 
         try:
@@ -226,6 +233,13 @@ def wrapper_around(
             if state.minted:
                 state.minted.pop(len(stack), None)
             stack.pop()
+        except (
+            RecursionError
+        ):  # nothing was written yet: there was no room to look at what it returned
+            log += (EXIT, state.code, sequence_number(), now(), None)
+            stack.pop()
+            if fail("at the end of a module's call"):
+                raise
         except BaseException:
             if fail("at the end of a module's call"):
                 raise

@@ -106,8 +106,8 @@ class Recorder:
             self.local,
             self.sites,
             self._root_call,
-            self.fail,
-            self.call_fails,
+            self.part_fails,
+            self.part_call_fails,
         )
         self._codes = codes | {call_root.__code__}
         return self._wrapper
@@ -256,9 +256,20 @@ class Recorder:
 
     def call_fails(self, module: object, where: str) -> bool:
         """See `fail`: but that somebody calls what is no module, or not made yet, is the program's error."""
+        return _is_no_error_of(module) and self.fail(where)
+
+    def part_fails(self, where: str) -> bool:
+        """See `fail`: but where the program's stack is full a span may be missing, and no more."""
         error = sys.exc_info()[1]
-        assert error is not None
-        return (_is_made(module) or is_interruption(error)) and self.fail(where)
+        if not isinstance(error, RecursionError) or is_interruption(error):
+            return self.fail(where)
+        self.local.state.into.truncate()
+        self.sites.clear()  # some may be half known
+        return False
+
+    def part_call_fails(self, module: object, where: str) -> bool:
+        """See `call_fails` and `part_fails`."""
+        return _is_no_error_of(module) and self.part_fails(where)
 
     def fail(self, where: str) -> bool:
         """Drop the record that is open in this thread for the exception that is being handled, and return whether to
@@ -278,6 +289,13 @@ class Recorder:
             if is_interruption(another):
                 raise
         return is_interruption(error)
+
+
+def _is_no_error_of(module: object) -> bool:
+    """Return whether the exception that is being handled came up though `module` may be called."""
+    error = sys.exc_info()[1]
+    assert error is not None
+    return _is_made(module) or is_interruption(error)
 
 
 def _is_made(module: object) -> bool:

@@ -11,13 +11,15 @@ from weakref import ref
 from torch.autograd.graph import Node
 
 from otel_torch_modules._events import EXIT
+from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.captures import sparing_the_executed
 from otel_torch_modules._recording.live_marks import live_marks
 from otel_torch_modules._recording.open_log import SLOTS_PER_MARK, OpenLog
 from otel_torch_modules._recording.torch_private.autograd import RECOMPUTED, sequence_number
 from otel_torch_modules._recording.torch_private.node_marks import mark_carrier, marks_by
+from otel_torch_modules._records import Raised
 from otel_torch_modules._site import Site
-from otel_torch_modules._texts import describe_error
+from otel_torch_modules._texts import NO_ROOM, describe_error
 
 
 class ThreadState:
@@ -125,15 +127,26 @@ class ThreadState:
             end = now()
             raised = None
             if not isinstance(error, RECOMPUTED):  # how recompute ends early: no error
-                raised = describe_error(error, with_stacktrace=self.raised != id(error))
-                self.raised = id(error)
+                raised = self._describe(error)
             log.extend((EXIT, self.code, sequence_number(), end, raised))
             if self.minted:
                 self.minted.pop(len(stack), None)
             stack.pop()
+        except RecursionError:
+            raise  # see there
         except BaseException:
             if self.fail("while a module's call raised"):
                 raise
+
+    def _describe(self, error: BaseException) -> Raised:
+        try:
+            raised = describe_error(error, with_stacktrace=self.raised != id(error))
+        except RecursionError as full:
+            if is_interruption(full):
+                raise
+            return NO_ROOM  # the call around this one has more
+        self.raised = id(error)
+        return raised
 
 
 class KnownThreads:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -318,13 +319,40 @@ def test_an_exception_whose_text_cannot_be_had() -> None:
     assert outline(captured) == BROKEN + WHOLE
 
 
-def test_a_call_with_wrong_arguments_raises_as_without_us() -> None:
+WRONG: dict[str, Callable[[nn.Module], object]] = {
+    "a name that is none": lambda model: model(batch(), nothing=1),
+    "nothing": lambda model: model(),
+    "too much": lambda model: model(batch(), batch()),
+    "the module by name, alone": lambda model: nn.Module.__call__(self=model),
+    "the module by name, too": lambda model: model(batch(), self=model),
+    "the module by name, to a part": lambda model: nn.Sequential(Passing(model))(batch()),
+    "no module": lambda _: nn.Module.__call__(),  # type: ignore[call-arg]
+}
+
+
+class Passing(Around):
+    """Gives what it calls a name that is taken."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x, self=self)
+
+
+@pytest.mark.parametrize("call", WRONG.values(), ids=WRONG)
+def test_a_call_with_wrong_arguments_raises_as_without_us(
+    call: Callable[[nn.Module], object],
+) -> None:
     model = Net()
     with pytest.raises(TypeError) as expected:
-        model(batch(), nothing=1)
-    with capture_spans() as captured, pytest.raises(TypeError) as traced:
-        model(batch(), nothing=1)
+        call(model)
+    with capture_spans(), pytest.raises(TypeError) as traced:
+        call(model)
     assert str(traced.value) == str(expected.value)
+    assert traced.traceback[-1].name == expected.traceback[-1].name
+
+
+def test_the_call_with_wrong_arguments_is_there() -> None:
+    with capture_spans() as captured, pytest.raises(TypeError):
+        Net()(batch(), nothing=1)
     assert outline(captured) == step("forward Net\n")
 
 
