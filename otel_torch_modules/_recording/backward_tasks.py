@@ -68,7 +68,7 @@ class GraphTask:
         self, end: Callable[[], None], thread: int, log: list[Any] | None, expected: bool
     ) -> None:
         """Write into `log` at once when `end`, which nobody but the engine has, is let go of."""
-        self.expected = expected
+        self._expected[0] = expected
         told = map(itemgetter(0), repeat(self._expected))
         event = zip(repeat(TASK_END), repeat(thread), repeat(self.code), iter(now, None), told)
         written, self._given_up = tee(event)
@@ -81,9 +81,9 @@ class GraphTask:
         """Where it is given up, that is no error."""
         return self._expected[0]
 
-    @expected.setter
-    def expected(self, expected: bool) -> None:
-        self._expected[0] = expected
+    def fails(self) -> None:
+        """Take note that it is one, though it was not to be."""
+        self._expected[0] = False
 
     @property
     def given_up(self) -> bool:

@@ -120,7 +120,7 @@ class GraphTasks:
         """Take note that an exception leaves the graph which is all of a backward, or a part of it."""
         task = self.open.get(number)
         if task is not None:
-            task.expected = False
+            task.fails()
 
     def _turn_to(self, task: GraphTask) -> GraphTask:
         log = task.into.log
