@@ -30,6 +30,7 @@ from otel_torch_modules._emission.ids import (
     chosen_generator,
     generate_span_ids,
 )
+from otel_torch_modules._emission.missing_provider import MissingProvider
 from otel_torch_modules._emission.otlp.encoder import SpanEncoder
 from otel_torch_modules._emission.otlp.gathering import Gathering
 from otel_torch_modules._emission.otlp.outbox import Outbox, answering_first
@@ -101,6 +102,9 @@ class Emitter:
             self._send_gathered()
         root = tree if isinstance(tree, Span) else tree.root
         provider = self._resolve()
+        if isinstance(provider, MissingProvider):
+            self._deliveries.spoil(provider.error)
+            return False
         tracer = self._tracer_of(provider)
         if isinstance(tracer, trace.NoOpTracer):  # switched off on purpose
             return False

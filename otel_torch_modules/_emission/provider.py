@@ -31,6 +31,7 @@ from otel_torch_modules._emission.global_providers import (
     unwrapped,
 )
 from otel_torch_modules._emission.ids import UrandomIdGenerator
+from otel_torch_modules._emission.missing_provider import Attempts, MissingProvider
 from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
 from otel_torch_modules._emission.services import ONE, Services
 from otel_torch_modules._emission.tracers import tracer_of
@@ -76,6 +77,7 @@ class LazyTracerProvider:
         self.environ: Mapping[str, str] = os.environ
         """The variables as they were when it was first needed: a program may clear them while a provider is made."""
         self._on_found = on_found
+        self._attempts = Attempts()
         self._ours: OwnTracerProvider | None = None
         self._stand_down: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
@@ -137,11 +139,18 @@ class LazyTracerProvider:
         return not preparation.is_alive()
 
     def resolve(self) -> trace.TracerProvider:
-        """Return the provider, made now if need be. May take a second: never call it in the training thread."""
+        """Return the provider, made now if need be. May take a second: never call it in the training thread.
+
+        It is a `MissingProvider`, and not the one for good, where none can be made for now.
+        """
         with self._lock:
             if self._provider is None:
                 with fork.held_off:
-                    self._settle(self._given or program_provider() or self._open_ours())
+                    theirs = self._given or program_provider()
+                    provider = theirs or self._attempts.make(self._open_ours)
+                    if isinstance(provider, MissingProvider):
+                        return provider
+                    self._settle(provider)
             assert self._provider is not None
             return self._provider
 
@@ -165,15 +174,9 @@ class LazyTracerProvider:
             report(_LOGGER, "Sending could not begin; training goes on", error=error)
 
     def _open_ours(self) -> trace.TracerProvider:
-        try:
-            if self._ours is None:
-                return _build(self._service_name or service_name(), self._services, self.environ)
-            self._ours.open()  # in a forked child
-        except BaseException as error:
-            if is_interruption(error):
-                raise
-            report(_LOGGER, "No exporter could be set up: no spans are sent", error=error)
-            return trace.NoOpTracerProvider()
+        if self._ours is None:
+            return _build(self._service_name or service_name(), self._services, self.environ)
+        self._ours.open()  # in a forked child
         return self._ours
 
     def _settle(self, provider: trace.TracerProvider) -> None:

@@ -66,6 +66,11 @@ class Deliveries:
             self.progress += 1
             self._close(delivery)
 
+    def spoil(self, error: str) -> None:
+        """Take note that the record that is being assembled gets lost by `error`."""
+        if self.current is not None:
+            self.current.error = error
+
     def hold(self) -> Delivery | None:
         """Return the record that is being assembled, which is not done before `let_go`: it waits to be encoded."""
         if self.current is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import threading
 from collections.abc import Callable
@@ -230,6 +231,42 @@ print(type(metrics.get_meter_provider()).__name__, type(_logs.get_logger_provide
     variables = {**FILE, "OTEL_METRICS_EXPORTER": "console", "OTEL_LOGS_EXPORTER": "console"}
     out = said(run_program(source, variables)).splitlines()
     assert out[0] == "_ProxyMeterProvider ProxyLoggerProvider"
+
+
+def test_a_shortage_that_lasts_a_moment_costs_the_steps_of_that_moment(
+    run_program: Run, tmp_path: Path
+) -> None:
+    source = """
+import logging, os, resource, threading
+from tests.support.steps_without_torch import Training
+told = threading.Event()
+
+class Telling(logging.StreamHandler):
+    def emit(self, line):
+        super().emit(line)
+        told.set()
+
+logging.getLogger().addHandler(Telling())
+training = Training()
+most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, most[1]))
+training.step(0)
+training.step(1)
+assert told.wait(60)
+resource.setrlimit(resource.RLIMIT_NOFILE, most)
+while not os.path.exists("traces.jsonl"):
+    training.step(2)
+    training.flush(30)
+"""
+    done = run_program(source, FILE)
+    first, over, last = done.stderr.splitlines()
+    assert done.returncode == 0
+    said_of = "No exporter could be set up: spans are lost until one can: OSError: "
+    assert first.startswith(f"{said_of}[Errno 24] Too many open files")
+    assert over == "Exporters could be set up: spans are sent from now on"
+    sent = len(names(tmp_path))
+    assert re.fullmatch(rf"\d+ steps recorded, {sent} sent: \d+ lost by OSError", last)
+    assert sent
 
 
 def test_a_provider_of_ours_is_set_up_as_the_variables_say(run_program: Run) -> None:
