@@ -16,7 +16,7 @@ from otel_torch_modules._control.report import Report
 from otel_torch_modules.cli.main import main
 
 PROGRAM = """
-import json, logging, resource, sys, time
+import json, logging, resource, sys, tempfile, time
 logging.basicConfig(stream=sys.stderr, format="LOG %(message)s")
 import torch
 from torch import nn
@@ -33,6 +33,7 @@ class Batches(torch.utils.data.Dataset):
 torch.manual_seed(0)
 seconds, workers, full = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 if full:  # no file grows, as on a disk that is full; Python itself needs none any more
+    tempfile.gettempdir()  # which tries by a file; torch asks where it is
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
