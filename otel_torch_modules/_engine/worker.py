@@ -204,12 +204,14 @@ class Worker:
         It is when nothing at all has been done for `timeout_s`. The thread is a daemon: one that is still busy does not
         keep the process alive.
         """
-        self._replace()
-        with self._lock:
-            self._stopped = True
-            thread = self._thread
-        self._signals.put(None)
-        fork.unwatch(self)
+        try:
+            self._replace()
+        finally:  # whatever becomes of another one, this one ends
+            with self._lock:
+                self._stopped = True
+                thread = self._thread
+            self._signals.put(None)
+            fork.unwatch(self)
         if thread is None:
             return True
         self._broken_off = not self._wait(lambda: _is_busy(thread), timeout_s)
