@@ -55,7 +55,7 @@ class Waits:
 
     def __init__(self, kept: deque[_Fetch], begun: int) -> None:
         self._kept = kept
-        self._begun = begun
+        self.begun = begun
         self._left: deque[_Fetch] = deque(maxlen=_MOST_SLOTS // 10)
 
     def leave(self, fetch: _Fetch) -> None:
@@ -64,19 +64,21 @@ class Waits:
 
     def settled(self) -> list[Wait]:
         """Return the evaluation's, in order."""
-        for fetch in list(self._kept):
-            # An iterator that is gone, and was asked for more than one forward.
-            if fetch.iterator() is None and any(
-                other.iterator is fetch.iterator and other.evaluations != fetch.evaluations
-                for other in list(self._kept)
-            ):
+        kept = list(self._kept)
+        forwards: dict[
+            int, set[int]
+        ] = {}  # how many had begun before, of each iterator that is gone
+        for fetch in kept:
+            if fetch.iterator() is None:
+                forwards.setdefault(id(fetch.iterator), set()).add(fetch.evaluations)
+        for fetch in kept:
+            if len(forwards.get(id(fetch.iterator), ())) > 1:
                 self._left.append(fetch)
-        for fetch in self._left:
-            with suppressed(ValueError):
-                self._kept.remove(fetch)
+                with suppressed(ValueError):
+                    self._kept.remove(fetch)
         found = sorted(self._left, key=lambda fetch: fetch.wait.start)
-        before = [fetch for fetch in found if fetch.evaluations == self._begun]
-        asked = [fetch for fetch in found if fetch.evaluations > self._begun] + before[-1:]
+        before = [fetch for fetch in found if fetch.evaluations == self.begun]
+        asked = [fetch for fetch in found if fetch.evaluations > self.begun] + before[-1:]
         own = {id(fetch.iterator) for fetch in asked}
         return [fetch.wait for fetch in found if id(fetch.iterator) in own]
 
@@ -180,14 +182,26 @@ class Fetches(threading.local):
 
     def keep(self, iterator: object, wait: Wait) -> None:
         """Keep the wait for what `iterator` has given, for the step that comes next."""
+        loader = index_sampler_id(iterator)
         if self._kept and batches_given(iterator) == 1:  # a loader may use one for several epochs
             self._leave(fetch for fetch in list(self._kept) if fetch.iterator() is iterator)
+            self._forget_earlier(loader)
         if len(self._kept) >= _MOST:
             self._leave([self._kept[0]])
         self._slots += len(wait.calls or ())
         self.last_end = wait.end
-        loader = index_sampler_id(iterator)
         self._kept.append(_Fetch(weakref.ref(iterator), loader, wait, self.evaluations))
+
+    def _forget_earlier(self, loader: int) -> None:
+        """Keep none of `loader` that can be nobody's any more: a program that serves after it has trained would keep
+        many, and no step comes to take them. No step takes what another iterator gave since, nor an evaluation what
+        was there before the one that came before it.
+        """
+        for fetch in list(self._kept):
+            is_over = fetch.loader == loader and fetch.evaluations < self._waits.begun
+            if is_over and fetch.iterator() is None:
+                with suppressed(ValueError):
+                    self._kept.remove(fetch)
 
     def drop(self) -> None:
         """Keep none: they were a step's that is lost."""
@@ -210,7 +224,8 @@ class Fetches(threading.local):
             taken = [fetch for fetch in alive if fetch.iterator in own - self._of_evaluations]
         else:  # `next(iter(loader))`
             taken = list({fetch.loader: fetch for fetch in kept}.values())
-        self._leave(fetch for fetch in kept if not any(fetch is other for other in taken))
+        own_fetches = {id(fetch) for fetch in taken}
+        self._leave(fetch for fetch in kept if id(fetch) not in own_fetches)
         self._kept.clear()
         self._slots = 0
         return sorted((fetch.wait for fetch in taken), key=lambda wait: wait.start)
