@@ -61,6 +61,7 @@ class Admission:
         """Return whether `record`, a step that opens, is recorded."""
         assert record.index is not None
         record.step_name = self._config.step_name
+        self._causes.step_opens(record)
         for look in self._causes.on_opening:
             look()
         if self._spending is not None:
@@ -93,6 +94,8 @@ class Admission:
 
         Nothing is done where somebody has done so.
         """
+        if record.kind == "step":
+            self._causes.step_is_over(record)
         if record.lost or next(record.senders) > 0:
             return
         if record.kind == "step":

@@ -60,6 +60,8 @@ class Causes:
         ]
         self.pending = happened.kept, compilation.ended, garbage.stops
         """Where all of these are empty there is nothing to put into a record."""
+        self.step_opens, self.step_is_over = happened.step_opens, happened.step_is_over
+        """To be told of each step, whatever becomes of it."""
 
     def install(self) -> None:
         """Watch for them from now on."""

@@ -20,6 +20,9 @@ from otel_torch_modules._records import Record
 
 _MOST: Final = 8_192
 
+# Of what was over before an evaluation began: the step that comes next may have begun before that, with its data.
+_MOST_BEFORE: Final = 64
+
 
 _Happening = tuple[Stretch, int, int, int, Any]
 """As the log has it; a plain tuple, for many are made."""
@@ -40,6 +43,17 @@ class Happened:
         self.fail = fail
         self.kept: deque[_Happening] = deque(maxlen=_MOST)
         """In the order in which it was added."""
+        self._open_step: Record | None = None
+        self._forgotten = -1  # when the last ended that an evaluation has pushed out
+
+    def step_opens(self, record: Record) -> None:
+        """Take note that `record`, a step, opens: what happens in its time is kept until it is over."""
+        self._open_step = record
+
+    def step_is_over(self, record: Record) -> None:
+        """Take note that `record`, a step, is over, whether it comes here or not."""
+        if self._open_step is record:
+            self._open_step = None
 
     def guarded(self, function: Callable[..., None], where: str) -> Callable[..., None]:
         """Return `function`, which adds, so that an error of ours in it stays ours."""
@@ -60,11 +74,11 @@ class Happened:
     def put_into(self, record: Record) -> None:
         """Write what happened in the time of `record`, in its threads, into its log.
 
-        What happened before a step is forgotten: it belongs to no other.
+        What happened before a step is forgotten: it belongs to no other. So is most of what happened before an
+        evaluation, and not in the step that is open beside it: no step may ever come.
         """
         if not self.kept:
             return
-        record.truncated |= len(self.kept) == _MOST
         left: list[_Happening] = []
         kept: list[_Happening] = []
         try:
@@ -73,25 +87,41 @@ class Happened:
         except IndexError as error:  # a step in a signal handler has taken them meanwhile
             if is_interruption(error):
                 raise
+        is_full = len(kept) == _MOST and kept[0][3] > record.start
+        record.truncated |= is_full or self._forgotten > record.start
         log = record.log
         found: list[_Happening] = []
         for happening in sorted(kept, key=_END):
             event, thread, start, end, _ = happening
-            in_its_time = record.start <= start and end <= record.end
-            # All threads stand still while garbage is collected.
-            is_of_it = event is COLLECTION or not log or thread in islice(log, 1, None, WIDTH)
-            if in_its_time and is_of_it:
+            if (
+                record.start <= start
+                and end <= record.end
+                # All threads stand still while garbage is collected.
+                and (event is COLLECTION or not log or thread in islice(log, 1, None, WIDTH))
+            ):
                 found.append(happening)
             elif record.kind != "step" or end > record.start:
                 left.append(happening)
         record.passing = bool(found)
         if found:
             _merge(log, found)
+        if record.kind != "step":
+            self._forget_before(record.start, left)
         self.kept.extendleft(reversed(left))
+
+    def _forget_before(self, start: int, left: list[_Happening]) -> None:
+        step = self._open_step
+        if step is not None:
+            start = min(start, step.start)
+        too_many = bisect_right(left, start, key=_END) - _MOST_BEFORE
+        if too_many > 0:
+            self._forgotten = max(self._forgotten, left[too_many - 1][3])
+            del left[:too_many]
 
     def clear(self) -> None:
         """Forget all."""
         self.kept.clear()
+        self._open_step = None
 
 
 def _merge(log: list[Any], found: list[_Happening]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_torch_modules._events import COLLECTION, LOOP_CALL, OPTIMIZED, OPTIMIZER, WIDTH
+from otel_torch_modules._events import COLLECTION, LOOP_CALL, OPTIMIZED, OPTIMIZER, WIDTH, Stretch
 from otel_torch_modules._recording.causes import happened
 from otel_torch_modules._recording.causes.happened import Happened
 from otel_torch_modules._records import Record
@@ -105,6 +105,69 @@ def test_of_too_many_the_latest_are_kept_and_the_record_says_so(
     record = step(0)
     kept.put_into(record)
     assert [start for start, _, _ in happenings(record)] == [2, 3, 4, 5]
+    assert record.truncated
+
+
+def evaluation(time: int, thread: int) -> Record:
+    """Return a forward by itself in the thread with this code, from `time` to ten later."""
+    record = Record("eval", None, time, 0, end=time + 10)
+    record.log = [OPTIMIZER, thread, None, time + 1, "SGD"]
+    return record
+
+
+@pytest.mark.parametrize("event", [LOOP_CALL, COLLECTION])
+@pytest.mark.parametrize("threads", [1, 300], ids=["one", "another_each_time"])
+def test_what_lies_between_evaluations_is_not_kept_for_ever(
+    event: Stretch, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(happened, "_MOST", 200)
+    kept = Happened(lambda: 0, lambda where: True)
+    trained = step(0)
+    kept.step_opens(trained)
+    kept.step_is_over(trained)
+    most, truncated = 0, 0
+    for request in range(300):
+        record = evaluation(1000 + 20 * request, request % threads)
+        kept.put_into(record)
+        kept.add(event, request % threads, record.end, record.end + 5, None)
+        most = max(most, len(kept.kept))
+        truncated += record.truncated
+    assert most < 100
+    assert not truncated
+
+
+def test_an_open_step_keeps_what_happens_in_it_while_others_serve() -> None:
+    kept = Happened(lambda: 0, lambda where: True)
+    record = step(0)
+    record.end = 10_000
+    kept.step_opens(record)
+    for time in range(0, 4_000, 20):
+        kept.add(LOOP_CALL, 0, time, time + 5, "zero_grad")
+        kept.put_into(evaluation(time + 6, 1))
+    kept.step_is_over(record)
+    kept.put_into(record)
+    assert len(happenings(record)) == 200
+    assert not record.truncated
+
+
+def test_a_step_that_began_before_an_evaluation_has_what_lies_before_that() -> None:
+    kept = Happened(lambda: 0, lambda where: True)
+    kept.add(LOOP_CALL, 0, 5, 10, "zero_grad")
+    kept.put_into(evaluation(20, 0))
+    record = step(0)
+    kept.step_opens(record)
+    kept.put_into(record)
+    assert happenings(record) == [(5, 5, 0)]
+
+
+def test_an_evaluation_that_lasted_longer_says_what_it_lacks() -> None:
+    kept = Happened(lambda: 0, lambda where: True)
+    for time in range(0, 4_000, 20):
+        kept.add(LOOP_CALL, 0, time, time + 5, "zero_grad")
+        kept.put_into(evaluation(time + 6, 1))
+    record = evaluation(0, 0)
+    record.end = 5_000
+    kept.put_into(record)
     assert record.truncated
 
 
