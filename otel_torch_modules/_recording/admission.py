@@ -61,7 +61,6 @@ class Admission:
         """Return whether `record`, a step that opens, is recorded."""
         assert record.index is not None
         record.step_name = self._config.step_name
-        self._causes.step_opens(record)
         for look in self._causes.on_opening:
             look()
         if self._spending is not None:
@@ -78,6 +77,7 @@ class Admission:
         )
         if not recorded:
             return False
+        self._causes.happened.open_step = record
         if self._short_of_room():
             record.phases_only = record.truncated = True
         if request is not None and self._requests is not None:
@@ -94,8 +94,8 @@ class Admission:
 
         Nothing is done where somebody has done so.
         """
-        if record.kind == "step":
-            self._causes.step_is_over(record)
+        if self._causes.happened.open_step is record:
+            self._causes.happened.open_step = None
         if record.lost or next(record.senders) > 0:
             return
         if record.kind == "step":

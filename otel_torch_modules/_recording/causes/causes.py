@@ -33,7 +33,8 @@ class Causes:
     """Knows where steps are; to be set before `install`."""
 
     def __init__(self, chosen: Collection[str], recorder: Recorder) -> None:
-        self._happened = happened = Happened(recorder.thread_code, recorder.fail)
+        self.happened = happened = Happened(recorder.thread_code, recorder.fail)
+        """What is in no record yet; to be told which step is open."""
         self._lock = threading.RLock()
         compilation = Compilation(happened)
         garbage = GarbageCollection(happened, recorder.code_of_thread)
@@ -60,8 +61,6 @@ class Causes:
         ]
         self.pending = happened.kept, compilation.ended, garbage.stops
         """Where all of these are empty there is nothing to put into a record."""
-        self.step_opens, self.step_is_over = happened.step_opens, happened.step_is_over
-        """To be told of each step, whatever becomes of it."""
 
     def install(self) -> None:
         """Watch for them from now on."""
@@ -86,11 +85,11 @@ class Causes:
         with self._lock:
             for collect in self._collecting:
                 collect()
-            self._happened.put_into(record)
+            self.happened.put_into(record)
 
     def forget(self) -> None:
         """Forget what happened: in a forked child, for it is the parent's."""
         self._lock = threading.RLock()  # another thread may have held it
         for collect in self._collecting:
             collect()
-        self._happened.clear()
+        self.happened.clear()

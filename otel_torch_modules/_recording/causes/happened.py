@@ -43,17 +43,9 @@ class Happened:
         self.fail = fail
         self.kept: deque[_Happening] = deque(maxlen=_MOST)
         """In the order in which it was added."""
-        self._open_step: Record | None = None
+        self.open_step: Record | None = None
+        """What happens in its time is kept until it is over."""
         self._forgotten = -1  # when the last ended that an evaluation has pushed out
-
-    def step_opens(self, record: Record) -> None:
-        """Take note that `record`, a step, opens: what happens in its time is kept until it is over."""
-        self._open_step = record
-
-    def step_is_over(self, record: Record) -> None:
-        """Take note that `record`, a step, is over, whether it comes here or not."""
-        if self._open_step is record:
-            self._open_step = None
 
     def guarded(self, function: Callable[..., None], where: str) -> Callable[..., None]:
         """Return `function`, which adds, so that an error of ours in it stays ours."""
@@ -110,7 +102,7 @@ class Happened:
         self.kept.extendleft(reversed(left))
 
     def _forget_before(self, start: int, left: list[_Happening]) -> None:
-        step = self._open_step
+        step = self.open_step
         if step is not None:
             start = min(start, step.start)
         too_many = bisect_right(left, start, key=_END) - _MOST_BEFORE
@@ -121,7 +113,7 @@ class Happened:
     def clear(self) -> None:
         """Forget all."""
         self.kept.clear()
-        self._open_step = None
+        self.open_step = None
 
 
 def _merge(log: list[Any], found: list[_Happening]) -> None:

@@ -122,9 +122,6 @@ def test_what_lies_between_evaluations_is_not_kept_for_ever(
 ) -> None:
     monkeypatch.setattr(happened, "_MOST", 200)
     kept = Happened(lambda: 0, lambda where: True)
-    trained = step(0)
-    kept.step_opens(trained)
-    kept.step_is_over(trained)
     most, truncated = 0, 0
     for request in range(300):
         record = evaluation(1000 + 20 * request, request % threads)
@@ -140,11 +137,11 @@ def test_an_open_step_keeps_what_happens_in_it_while_others_serve() -> None:
     kept = Happened(lambda: 0, lambda where: True)
     record = step(0)
     record.end = 10_000
-    kept.step_opens(record)
+    kept.open_step = record
     for time in range(0, 4_000, 20):
         kept.add(LOOP_CALL, 0, time, time + 5, "zero_grad")
         kept.put_into(evaluation(time + 6, 1))
-    kept.step_is_over(record)
+    kept.open_step = None
     kept.put_into(record)
     assert len(happenings(record)) == 200
     assert not record.truncated
@@ -155,7 +152,7 @@ def test_a_step_that_began_before_an_evaluation_has_what_lies_before_that() -> N
     kept.add(LOOP_CALL, 0, 5, 10, "zero_grad")
     kept.put_into(evaluation(20, 0))
     record = step(0)
-    kept.step_opens(record)
+    kept.open_step = record
     kept.put_into(record)
     assert happenings(record) == [(5, 5, 0)]
 
