@@ -233,7 +233,7 @@ REGION_BACKWARD: Final = Stretch(
 )
 
 # The program has asked for the id of the innermost open span, in slot 2, or called a method of it: slot 2 has the
-# method's name, slot 4 its arguments.
+# method's name, slot 4 its arguments; or, where it has done so several times in a row, `Notes` of all but the first.
 SPAN_ID: Final = Event("span_id", Slot.ID, repeats=False)
 NOTE: Final = Event("note", Slot.ID, repeats=False)
 

@@ -22,6 +22,7 @@ from torch import nn
 
 from otel_torch_modules._events import NOTE, SPAN_ID, WIDTH
 from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._notes import Notes
 from otel_torch_modules._recording.boundary import Boundary
 from otel_torch_modules._recording.dynamo import made_by_compiler
 from otel_torch_modules._recording.graph_tasks import GraphTasks
@@ -252,7 +253,17 @@ class Recorder:
         log = state.into.log
         if record is not state.into.record or log is None:
             log = record.log
-        log.extend((NOTE, state.code, method, now(), arguments))
+        time = now()
+        last = log[-WIDTH:]
+        if last[:2] != [NOTE, state.code]:
+            log.extend((NOTE, state.code, method, time, arguments))
+            return
+        if type(last[-1]) is Notes:
+            last[-1].add(method, arguments, time)
+            return
+        notes = Notes()
+        notes.add(method, arguments, time)
+        log.extend((NOTE, state.code, None, time, notes))
 
     def call_fails(self, module: object, where: str) -> bool:
         """See `fail`: but that somebody calls what is no module, or not made yet, is the program's error."""

@@ -59,6 +59,7 @@ PLAIN = (
     "_heard_already.py",
     "_interruption.py",
     "_log.py",
+    "_notes.py",
     "_odd_values.py",
     "_option_texts.py",
     "_otlp_values.py",

@@ -30,6 +30,7 @@ from otel_torch_modules._events import (
     Detail,
     Event,
 )
+from otel_torch_modules._notes import Notes
 from otel_torch_modules._records import Raised, Record
 from otel_torch_modules._site import Site
 from otel_torch_modules._spans.span import INTERNAL, Kinds, Note, Span
@@ -276,11 +277,12 @@ class RecordTree:
     def _span_id(self, _: Event, thread: int, span_id: int, __: int, ___: Any) -> None:
         self._stacks.innermost_module(thread).span_id = span_id
 
-    def _note(self, _: Event, thread: int, method: str, time: int, arguments: Any) -> None:
+    def _note(self, _: Event, thread: int, method: Any, time: int, arguments: Any) -> None:
         span = self._stacks.innermost_module(thread)
         if span.notes is None:
             span.notes = []
-        span.notes.append(Note(method, arguments, time))
+        said = arguments.in_order() if type(arguments) is Notes else [(method, arguments, time)]
+        span.notes.extend(Note(*one) for one in said)
 
 
 # tree, event or site, thread, slot 2, time, slot 4

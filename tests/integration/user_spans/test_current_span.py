@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from typing import Any
 
@@ -13,6 +14,8 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.trace import StatusCode
 from torch import Tensor, nn
 
+from otel_torch_modules import step
+from otel_torch_modules._notes import MOST
 from otel_torch_modules.testing import Captured, CapturedSpan, capture_spans
 from tests.support.small_training import STEP, Net, batch, outline
 
@@ -93,6 +96,38 @@ def test_events_lie_at_their_time_inside_their_span() -> None:
     assert attributes["exception.message"] == "'caught'"
     assert "raise KeyError" in str(attributes["exception.stacktrace"])
     assert forward.span.status.status_code is StatusCode.UNSET
+
+
+def say_much(iteration: int) -> None:
+    span = trace.get_current_span()
+    span.set_attributes({"loss": iteration, "run": "first"})
+    span.set_attribute(f"loss of {iteration}", 0)
+    span.add_event(f"iteration {iteration}")
+    span.update_name(f"train {iteration}")
+
+
+def test_what_is_said_again_and_again_in_one_step_does_not_grow() -> None:
+    last = 4 * MOST
+    with capture_spans() as captured, step(0):
+        trace.get_current_span().add_event("begun")
+        for iteration in range(last // 2):
+            say_much(iteration)
+        gc.collect()
+        before = len(gc.get_objects())
+        for iteration in range(last // 2, last + 1):
+            say_much(iteration)
+        gc.collect()
+        after = len(gc.get_objects())
+    assert after - before < MOST  # 18 000 where each is kept
+    (tree,) = captured.trees
+    assert tree.span.name == f"train {last}"
+    attributes = own_attributes(tree)
+    assert attributes["loss"] == last
+    assert attributes["run"] == "first"
+    assert attributes[f"loss of {last}"] == 0
+    events = [event.name for event in tree.span.events]
+    assert events == [f"iteration {last - back}" for back in reversed(range(len(events)))]
+    assert len(events) == 128
 
 
 def test_status_name_and_links_can_be_set() -> None:
