@@ -233,9 +233,8 @@ def wrapper_around(
             if state.minted:
                 state.minted.pop(len(stack), None)
             stack.pop()
-        except (
-            RecursionError
-        ):  # nothing was written yet: there was no room to look at what it returned
+        except RecursionError:
+            # Nothing was written yet: there was no room to look at what it returned.
             log += (EXIT, state.code, sequence_number(), now(), None)
             stack.pop()
             if fail("at the end of a module's call"):
