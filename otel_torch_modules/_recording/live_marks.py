@@ -43,13 +43,19 @@ _seen = _NodesSeen()
 _seen_by_none = getrefcount(_seen)
 
 
+_hooks = MarkHooks()
+_held_without_carrier = getrefcount(_hooks)
+del _hooks
+
+
 class LiveMarks:
     """The marked nodes that are not freed yet, of all threads and of all that has ever traced."""
 
     def __init__(self) -> None:
-        # Each is held once by each node, for as long as there is one.
-        self._hooks: list[ref[MarkHooks]] = []
-        self._held_by_none = 0  # how often they are held apart from that
+        # Each is held once by each node, for as long as there is one; with what puts them on nodes, which ends with its
+        # thread.
+        self._hooks: list[tuple[ref[MarkHooks], ref[Tensor]]] = []
+        self._held_by_none = 0  # how often they are held apart from that, while their carrier lives
         self._most = _LARGEST_STACK // _BYTES_A_NODE
 
     def watch(self, carrier: Tensor) -> None:
@@ -58,18 +64,19 @@ class LiveMarks:
         hooks = carrier._backward_hooks
         assert isinstance(hooks, MarkHooks)
         self._held_by_none = self._held_by_none or getrefcount(hooks)
-        self._hooks.append(ref(hooks))
+        self._hooks.append((ref(hooks), ref(carrier)))
 
     def room(self) -> int:
         """Return how many more nodes may be marked."""
         seen = getrefcount(_seen) - _seen_by_none
         for watched in list(self._hooks):
-            hooks = watched()
+            hooks, carrier = watched[0](), watched[1]()
             if hooks is None:
                 with suppressed(ValueError):  # another thread was as fast
                     self._hooks.remove(watched)
             else:
-                seen += getrefcount(hooks) - self._held_by_none
+                seen += getrefcount(hooks)
+                seen -= _held_without_carrier if carrier is None else self._held_by_none
         return min(self._most, (_stack_of_new_threads() or _LARGEST_STACK) // _BYTES_A_NODE) - seen
 
 

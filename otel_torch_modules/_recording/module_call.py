@@ -149,10 +149,12 @@ def wrapper_around(
                                 number = node._sequence_nr()
                                 if number != state.last_input:
                                     state.last_input = number
-                                    if state.last_output < number < first:
-                                        state.attach(node)
-                                    elif number != state.last_output:
-                                        state.attach_to_older(node)
+                                    if number != state.last_output:
+                                        if state.first <= number < first:
+                                            state.attach(node)
+                                        else:
+                                            state.attach_to_older(node)
+                        state.first = first
                     else:
                         state.attach_to_inputs(input_nodes(args, kwargs, site), first)
                 training: Any = module.training
@@ -216,7 +218,7 @@ def wrapper_around(
                             if before is not None:
                                 state.attach_mark(before)
                         number = node._sequence_nr()
-                        if number < first:
+                        if not first <= number < last:
                             state.attach_to_older(node)
                         elif number != state.last_output:
                             state.last_output = number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from time import perf_counter_ns as now
-from typing import Any
+from typing import Any, Final
 from weakref import ref
 
 from torch.autograd.graph import Node
@@ -21,6 +21,9 @@ from otel_torch_modules._records import Raised
 from otel_torch_modules._site import Site
 from otel_torch_modules._texts import NO_ROOM, describe_error
 
+_MARKED_BY: Final = "otel_torch_modules.marked_by"
+_MOST_MARKS: Final = 8  # of a node that is older than what it is given to
+
 
 class ThreadState:
     """What the recorder knows of a thread."""
@@ -33,6 +36,7 @@ class ThreadState:
         "code",
         "code_if_python",
         "fail",
+        "first",
         "into",
         "last_input",
         "last_output",
@@ -62,6 +66,8 @@ class ThreadState:
         self.minted: dict[int, int] = {}  # depth of an open call -> span id the program asked for
         self.last_input = -1  # sequence numbers of the nodes marked last: a node that two
         self.last_output = -1  # calls share, end of the one and start of the other, has one mark
+        # The sequence number that was next when a call last began: none was given what was made since.
+        self.first = sequence_number()
         self.marked: set[int] = set()  # the same, of those in containers, since a root call began
         # What the last call returned, by its id, if it has its mark, and the sequence number then. Until a node is made
         # it is that tensor: a new one with this id would have no node.
@@ -83,16 +89,19 @@ class ThreadState:
     def attach_to_older(self, node: Node) -> None:
         """Mark `node`, unless it was for an earlier call: what keeps its graph may be given to one in each step.
 
-        It may have one mark more, of the call that made it.
+        It may have one mark more, of the call that made it. Each thread marks it, for numbers are a thread's own, up to
+        some of them.
         """
         kept: Any = node.metadata
-        if self.mark_key not in kept:
-            kept[self.mark_key] = None
+        marked_by = kept.setdefault(_MARKED_BY, [])
+        if self.mark_key not in marked_by and len(marked_by) < _MOST_MARKS:
+            marked_by.append(self.mark_key)
             self.attach(node)
 
     def attach_to_inputs(self, nodes: list[Node], first: int) -> None:
         """Mark those of `nodes`, of what a call is given, that have no mark; `first` is the next sequence number."""
-        self._attach_to_each(nodes, self.last_output, first)
+        self._attach_to_each(nodes, self.first, first)
+        self.first = first
 
     def attach_to_outputs(self, nodes: list[Node], first: int, last: int) -> None:
         """Mark those of `nodes`, of what a call returned, that have no mark.
@@ -102,21 +111,21 @@ class ThreadState:
             first: the sequence number that was next when the call began.
             last: the one that is next now.
         """
-        self._attach_to_each(nodes, first - 1, last)
+        self._attach_to_each(nodes, first, last)
         number = nodes[-1]._sequence_nr()
         if first <= number < last:
             self.last_output = number
 
-    def _attach_to_each(self, nodes: list[Node], after: int, before: int) -> None:
+    def _attach_to_each(self, nodes: list[Node], first: int, last: int) -> None:
         # What holds them is handed from module to module, and each mark costs a backward some microseconds. Those whose
-        # numbers lie between the two are new: no earlier call can have marked them.
+        # numbers lie between the two are new: no earlier call was given them.
         for node in nodes:
             number = node._sequence_nr()
             if number not in self.marked:
                 self.marked.add(number)
                 if number not in (self.last_input, self.last_output):
                     self.into.marks_end -= SLOTS_PER_MARK
-                    if after < number < before:
+                    if first <= number < last:
                         self.attach(node)
                     else:
                         self.attach_to_older(node)

@@ -5,7 +5,9 @@ The points of a physics-informed net are one, features of a frozen encoder, a la
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -16,9 +18,9 @@ from otel_torch_modules import Config
 from otel_torch_modules._recording.live_marks import live_marks
 from otel_torch_modules.testing import capture_spans
 
-STEPS = 12
-KNOWN_AFTER = 4
-"""Steps: the call that made it has marked it, and one that came later."""
+STEPS = 24
+KNOWN_AFTER = 12
+"""Steps: the call that made it has marked it, and those of some threads that came later."""
 
 
 class Block(nn.Module):
@@ -67,6 +69,40 @@ def a_view() -> Tensor:
     return made_outside_modules()[:, :]
 
 
+class Handing(nn.Module):
+    """Returns what it was given, with what it makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+
+    def forward(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {**given, "u": given["x"] * self.weight, "t": given["x"]}
+
+
+class Detached(nn.Module):
+    """Makes nodes, and returns what has none."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * 2).detach()
+
+
+def by_turns(block: nn.Module, *kept: Tensor) -> Tensor:
+    metric = Detached()
+    for one in kept * 3:
+        metric(one)
+    made: Tensor = block(kept[0])
+    return made
+
+
+def in_a_thread(call: Callable[[], Tensor]) -> Tensor:
+    made: list[Tensor] = []
+    thread = threading.Thread(target=lambda: made.append(call()))
+    thread.start()
+    thread.join()
+    return made[0]
+
+
 GIVEN: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "alone": lambda block, kept: block(kept),
     "twice": lambda block, kept: block(kept) + block(kept),
@@ -76,6 +112,10 @@ GIVEN: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "in a dictionary": lambda block, kept: block({"x": kept}),
     "to a criterion": lambda block, kept: nn.MSELoss()(block(torch.ones(3, 4)), kept),
     "back beside another": lambda block, kept: sum(Keeping(kept)(torch.ones(3, 4))) * 2,
+    "by turns with another": lambda block, kept: by_turns(block, kept, kept * 1, kept + 1),
+    "and back behind": lambda block, kept: sum(Keeping(kept)(torch.ones(3, 4))[::-1]) * 2,
+    "back in a dictionary": lambda block, kept: Handing()({"u": kept, "x": kept})["u"] * 2,
+    "in a thread of its own": lambda block, kept: in_a_thread(lambda: block(kept)),
     "back alone": lambda block, kept: Returning(kept)(torch.ones(3, 4)) * block(kept),
 }
 
@@ -102,4 +142,31 @@ def test_it_gets_no_mark_more(
     assert len(set(rooms[KNOWN_AFTER:])) == 1
     steps = [tree.outline() for tree in captured.trees if tree.name == "train.step"]
     assert len(steps) == STEPS
-    assert len(set(steps[1:])) == 1
+    assert len(set(steps[KNOWN_AFTER:])) == 1
+
+
+@pytest.mark.parametrize("numbers", [0, 1000], ids=["few", "many"])
+def test_nor_where_another_thread_has_made_it(numbers: int) -> None:
+    kept = torch.ones(3, 4, requires_grad=True)
+    for _ in range(numbers):
+        kept.mul(1)
+    kept, block, rooms = kept * 2, Block(), []
+    returning = Returning(kept)
+    with ThreadPoolExecutor(1) as threads, capture_spans():
+        for _ in range(STEPS):
+            threads.submit(
+                lambda: (
+                    (block(kept) * returning(torch.ones(3, 4))).sum().backward(retain_graph=True)
+                )
+            ).result()
+            rooms.append(live_marks.room())
+    assert len(set(rooms[KNOWN_AFTER:])) == 1
+
+
+def test_nor_from_tracing_that_begins_again_and_again() -> None:
+    kept, block, rooms = made_by_a_module(), Block(), []
+    for _ in range(STEPS):
+        with capture_spans():
+            block(kept).sum().backward(retain_graph=True)
+        rooms.append(live_marks.room())
+    assert len(set(rooms[KNOWN_AFTER:])) == 1

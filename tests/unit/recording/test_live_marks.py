@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from otel_torch_modules._recording.live_marks import LiveMarks
-from otel_torch_modules._recording.torch_private.node_marks import mark_carrier
+from otel_torch_modules._recording.torch_private.node_marks import mark_carrier, marks_by
 
 
 def test_two_threads_may_find_at_once_that_the_marks_of_a_third_are_gone() -> None:
@@ -14,9 +16,31 @@ def test_two_threads_may_find_at_once_that_the_marks_of_a_third_are_gone() -> No
     live.watch(here)
 
     def gone() -> Any:
-        live._hooks.remove(gone)  # type: ignore[arg-type]  # as another thread does that is as fast
+        live._hooks.remove(watched)  # as another thread does that is as fast
         return None
 
-    live._hooks.insert(0, gone)  # type: ignore[arg-type]
+    watched: Any = (gone, lambda: None)
+    live._hooks.insert(0, watched)
     assert live.room() > 1_000
-    assert [watched() for watched in live._hooks] == [here._backward_hooks]
+    assert [hooks() for hooks, _ in live._hooks] == [here._backward_hooks]
+
+
+def test_marks_of_threads_that_are_gone_count_as_those_of_others() -> None:
+    live = LiveMarks()
+    kept = [(torch.ones(2, requires_grad=True) * 2).grad_fn for _ in range(3)]
+    empty = LiveMarks()
+    empty.watch(mark_carrier(lambda gradient: None))
+    most = empty.room()
+    for _ in range(20):
+        carrier = mark_carrier(lambda gradient: None)
+        live.watch(carrier)
+        for node in kept:
+            assert node is not None
+            marks_by(carrier)(node)
+        before = live.room()
+        del carrier
+        assert live.room() == before
+    assert live.room() == most - 60
+    kept.clear()
+    node = None
+    assert live.room() == most
