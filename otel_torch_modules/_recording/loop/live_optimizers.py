@@ -10,12 +10,14 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterable, Sequence
+from time import perf_counter_ns as now
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from otel_torch_modules._recording.marks import node_of
+from otel_torch_modules._recording.modules.looks import Looks
 from otel_torch_modules._recording.modules.parameters import parameters_of
 from otel_torch_modules._recording.torch_private.tensors import without_torch_function
 from otel_torch_modules._weak_table import WeakTable
@@ -24,7 +26,11 @@ _Held = list[tuple[weakref.ref[Optimizer], int]]
 
 
 class LiveOptimizers:
-    """Looks for them where that cannot be helped, for it takes 50 ms where there are a million objects."""
+    """Looks for them where that cannot be helped, for it takes 50 ms where there are a million objects.
+
+    An inner loop that updates a copy of the model by hand makes it look in each step, and nothing new is there: what is
+    looked for in vain is taken to be still missing for as long as keeps that cheap.
+    """
 
     def __init__(self) -> None:
         self.root: weakref.ref[nn.Module] | None = None
@@ -32,6 +38,7 @@ class LiveOptimizers:
         self.optimizer: weakref.ref[Optimizer] | None = None
         """The one that has."""
         self._known: list[weakref.ref[Optimizer]] | None = None  # None until they are looked for
+        self._in_vain = Looks()
         # Those that were found to hold parameters of a module.
         self._holding = WeakTable[nn.Module, weakref.ref[Optimizer]]()
         # What `train` has answered, and which optimizers held how many parameters then.
@@ -90,7 +97,15 @@ class LiveOptimizers:
         return [one for known in self._known or () if (one := known()) is not None]
 
     def _look(self) -> list[Optimizer]:
+        began = now()
+        alive = self._alive()
+        if not self._in_vain.are_due(began):
+            return alive
         found = _find()
+        if self._known is not None and len(found) <= len(alive):
+            self._in_vain.took(began, now())
+        else:
+            self._in_vain = Looks()
         self._known = [weakref.ref(optimizer) for optimizer in found]
         return found
 

@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import SGD, Optimizer
 from torch.overrides import TorchFunctionMode
 
+from otel_torch_modules._recording.loop import live_optimizers
 from otel_torch_modules._recording.loop.live_optimizers import LiveOptimizers
 
 
@@ -54,6 +55,62 @@ def test_a_module_whose_optimizer_is_gone_is_trained_no_more() -> None:
     other = SGD(nn.Linear(1, 1).parameters())  # maybe where the first one was
     optimizers.stepped(other, None)
     assert not optimizers.train(module)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many were found each time that all objects were gone through."""
+    found: list[int] = []
+    find = live_optimizers._find
+
+    def counted() -> list[Optimizer]:
+        optimizers = find()
+        found.append(len(optimizers))
+        return optimizers
+
+    monkeypatch.setattr(live_optimizers, "_find", counted)
+    return found
+
+
+def asks_who_holds(optimizers: LiveOptimizers, module: nn.Module) -> bool:
+    return optimizers.held([module]) is not None
+
+
+def asks_whether_one_may_step(optimizers: LiveOptimizers, module: nn.Module) -> bool:
+    return optimizers.may_step([module])
+
+
+@pytest.mark.parametrize("ask", [asks_who_holds, asks_whether_one_may_step])
+@pytest.mark.parametrize("others", [0, 1])
+def test_what_is_not_there_is_not_looked_for_each_time(
+    ask: Callable[[LiveOptimizers, nn.Module], bool], others: int, looks: list[int]
+) -> None:
+    outer = [SGD(nn.Linear(1, 1).parameters()) for _ in range(others)]
+    optimizers = LiveOptimizers()
+    for _ in range(30):  # each a copy that an inner loop updates by hand
+        assert not ask(optimizers, nn.Linear(1, 1))
+    assert len(looks) <= 4
+    del outer
+
+
+@pytest.mark.parametrize("ask", [asks_who_holds, asks_whether_one_may_step])
+def test_each_that_is_new_is_found(
+    ask: Callable[[LiveOptimizers, nn.Module], bool], looks: list[int]
+) -> None:
+    optimizers = LiveOptimizers()
+    kept = []
+    for _ in range(10):
+        module = nn.Linear(1, 1)
+        kept.append(SGD(module.parameters()))
+        assert ask(optimizers, module)
+    assert len(looks) == 10
+
+
+def test_no_optimizer_at_all_is_not_looked_for_each_time(looks: list[int]) -> None:
+    gc.collect()
+    optimizers = LiveOptimizers()
+    assert not any(optimizers.live() for _ in range(30))
+    assert len(looks) <= 3
 
 
 class Asked(Tensor):
