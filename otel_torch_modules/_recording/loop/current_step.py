@@ -235,10 +235,11 @@ class CurrentStep:
     def lose(self) -> bool:
         """Drop the open step; return whether it was not lost before.
 
-        It stays open until it would have ended: half a step is worse than none.
+        It stays open until it would have ended: half a step is worse than none. One that has ended is sent, unless it
+        was being changed.
         """
         step = self.step
-        if step is not None and step.ended:  # it is whole, unless it was lost before
+        if step is not None and step.ended and step.whole:  # unless it was lost before
             try:
                 self.hand_over()
             finally:
@@ -246,8 +247,8 @@ class CurrentStep:
                 step = self.step = None
         known = False
         if step is not None:
+            known, step.record.lost = step.record.lost, True  # first: then nobody sends it any more
             self.spoiled = step.recorded = False
-            known, step.record.lost = step.record.lost, True
             step.record.log = []
         if self.ending:  # there is no better moment
             self.ending = False

@@ -115,9 +115,9 @@ class Hindsight:
     def undo(self, step: OpenStep) -> None:
         """Take back that `step` was opened: its forwards are an evaluation's."""
         current = self._current
+        self._admission.context.detach(step.record)  # first: nothing does once the step is gone
         current.drop()
         current.index -= 1
-        self._admission.context.detach(step.record)
         self._border.give_back(step.all_forwards(), current.last_index)
         if step.root_reference is not None:
             self._border.idles(step.root_reference)

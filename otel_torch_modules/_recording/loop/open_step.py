@@ -57,6 +57,7 @@ class OpenStep:
         "stepped",
         "thread",
         "training",
+        "whole",
     )
 
     def __init__(self, record: Record, recorded: bool) -> None:
@@ -80,6 +81,7 @@ class OpenStep:
         self.ended = False  # the next root forward in training opens another one
         self.detached_in = 0  # the thread in which it is no span of the program's any more
         self.released = False  # it has been put where the worker may take it
+        self.whole = True  # it is not being changed: else what strikes costs it
 
     @property
     def root(self) -> nn.Module | None:
@@ -263,23 +265,27 @@ class OpenStep:
             return []
         left = self.first_forwards(early)
         record, place = self.record, self._place_of(early)
+        self.whole = False
         record.start = begin_of(record.log, place)
         del record.log[:place]
         self.roots = self.roots[early:]
-        self.record.micro_batches = micro_batches_of(self.roots)
+        record.micro_batches = micro_batches_of(self.roots)
         self.first_reached = 0
+        self.whole = True
         return left
 
     def leave_from(self, number: int) -> tuple[list[Any], list[RootForward]]:
         """Return the log from a root forward on, and the root forwards in it, which are another step's."""
         place, backwards = self._place_of(number), self.roots[number].backwards
         left = self.roots[number:]
-        del self.roots[number:]
         record, log = self.record, self.record.log
+        self.whole = False
+        del self.roots[number:]
         record.log = log[:place]
         record.end = record.log[3 - WIDTH]
         del log[:place]  # the list that open calls go on writing to
         record.micro_batches = micro_batches_of(self.roots)
+        self.whole = True
         return log, [
             root._replace(place=root.place - place, backwards=root.backwards - backwards)
             for root in left
