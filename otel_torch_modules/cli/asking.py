@@ -52,7 +52,7 @@ def what_is_not_there(ranks: str, run: RunStart) -> str:
     """Return why modules cannot be asked of these ranks; empty where the run has some of each that is named."""
     for item in ranks.split(","):
         if Ranks(item).lowest(run.world_size) is None:
-            has = f"ranks 0 to {run.world_size - 1}" if run.world_size > 1 else "rank 0 alone"
+            has = agree(run.world_size, "rank 0 alone", f"ranks 0 to {run.world_size - 1}")
             return f"--ranks {item.strip()}: the job has no such rank; it has {has}"
     return ""
 

@@ -58,7 +58,7 @@ def straggler(run: Run) -> Iterator[Finding]:
             f"for it: {percent(late.share)} of the time.",
             late.cost,
             late.share,
-            tuple(number for number, _ in late.found),
+            tuple([number for number, _ in late.found]),
             rank,
             place,
             of_place.phase,
