@@ -53,8 +53,8 @@ def _examine_file(path: str) -> Iterator[Examined]:
     if file.truncated:
         fault = (
             f"{path}: {counted(file.truncated, 'step was', 'steps were')} truncated, and nothing is concluded from "
-            f"what is left: raise {OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP}, or record less of each (lower "
-            f"{OTEL_TORCH_MODULES_MAX_DEPTH})"
+            f"what is left: they had more spans than {OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP} allows, or than there was "
+            f"memory for; record less of each (lower {OTEL_TORCH_MODULES_MAX_DEPTH}), or raise that limit"
         )
         yield Examined(_SUBJECT, f"{path}: truncated", fault)
     for loss in file.losses():

@@ -122,6 +122,8 @@ def test_all_say_the_same_number(tmp_path: Path) -> None:
 
     (file,) = tmp_path.glob("*.jsonl")
     examined = doctor(tmp_path, file)
-    assert f"{file}: {len(steps)} steps, {dropped} dropped\n" in examined.stdout
+    cut = len(steps) - len(in_full)
+    assert f"{file}: {len(steps)} steps, {cut} truncated, {dropped} dropped\n" in examined.stdout
+    assert f"✗ {file}: {cut} steps were truncated" in examined.stdout
     assert f"✗ {file}: {dropped} steps were dropped, evaluations included" in examined.stdout
     assert (examined.returncode, examined.stderr) == (1, "")
