@@ -10,9 +10,8 @@ from typing import NamedTuple
 from otel_torch_modules import semconv
 from otel_torch_modules._trace import Span
 
-Place = tuple[
-    tuple[str, int], ...
-]  # names from below the rank's span on, each with its number among equals
+Place = tuple[tuple[str, int], ...]
+"""Names from below the rank's span on, each with its number among equals."""
 
 _MEETINGS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "barrier")
 

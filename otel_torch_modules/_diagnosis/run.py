@@ -104,6 +104,10 @@ class Run:
         """Own time in each place of the usual step that has its modules. They add up to `usual_whole_ms`."""
         return _means(self.steady.usual_steps)
 
+    def usual_own_in(self, phase: str) -> dict[TimedPlace, float]:
+        """Return the same of the places of one phase."""
+        return {place: own for place, own in self.usual_own.items() if place.phase == phase}
+
     @cached_property
     def usual_phases(self) -> Mapping[str, float]:
         """The same by phase."""

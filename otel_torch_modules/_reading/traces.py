@@ -21,6 +21,12 @@ from otel_torch_modules._reading.wanted import leave_out_unwanted, options, serv
 from otel_torch_modules._trace import Span, Trace
 from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP
 
+TRUNCATED_FOR: Final = (
+    f"had more spans than {OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP} allows, "
+    "or than there was memory for"
+)
+"""Why a step is truncated, as it ends a sentence about it."""
+
 # Phases that stand below a step or an evaluation only: without it they are what is left of one.
 _PARTS = (
     semconv.PHASE_DATA,
@@ -162,8 +168,7 @@ class Traces(NamedTuple):
         if self.truncated:
             are = counted(self.truncated, "step is", "steps are")
             yield (
-                f"{self.name}: {are} truncated: {agree(self.truncated, 'it', 'they')} had more spans than "
-                f"{OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP} allows, or than there was memory for"
+                f"{self.name}: {are} truncated: {agree(self.truncated, 'it', 'they')} {TRUNCATED_FOR}"
             )
         again = self._made_again
         if again:

@@ -65,9 +65,8 @@ class DeviceEvents:
             if self._device is None or self._device.device != device:
                 self._device = StampedDevice(device)
             opened = StepStamps(self._device, self.captures, self._has_modules(record))
-        except (
-            BaseException
-        ) as error:  # a device that does not know what is asked of it, or refuses
+        except BaseException as error:
+            # A device that does not know what is asked of it, or refuses.
             if is_interruption(error):
                 raise
             return

@@ -54,7 +54,7 @@ class LiveMarks:
     def __init__(self) -> None:
         # Each is held once by each node, for as long as there is one; with what puts them on nodes, which ends with its
         # thread.
-        self._hooks: list[tuple[ref[MarkHooks], ref[Tensor]]] = []
+        self._watched: list[tuple[ref[MarkHooks], ref[Tensor]]] = []
         self._held_by_none = 0  # how often they are held apart from that, while their carrier lives
         self._most = _LARGEST_STACK // _BYTES_A_NODE
 
@@ -64,16 +64,16 @@ class LiveMarks:
         hooks = carrier._backward_hooks
         assert isinstance(hooks, MarkHooks)
         self._held_by_none = self._held_by_none or getrefcount(hooks)
-        self._hooks.append((ref(hooks), ref(carrier)))
+        self._watched.append((ref(hooks), ref(carrier)))
 
     def room(self) -> int:
         """Return how many more nodes may be marked."""
         seen = getrefcount(_seen) - _seen_by_none
-        for watched in list(self._hooks):
+        for watched in list(self._watched):
             hooks, carrier = watched[0](), watched[1]()
             if hooks is None:
                 with suppressed(ValueError):  # another thread was as fast
-                    self._hooks.remove(watched)
+                    self._watched.remove(watched)
             else:
                 seen += getrefcount(hooks)
                 seen -= _held_without_carrier if carrier is None else self._held_by_none

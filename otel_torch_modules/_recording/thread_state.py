@@ -80,9 +80,8 @@ class ThreadState:
         self.attach_mark: Callable[[Node], None] = marks_by(carrier)
         self.attach_in_recompute = sparing_the_executed(self.attach_mark)
         self.attach = self.attach_mark  # how the open root call marks nodes
-        self.mark_key = (
-            object()
-        )  # in what a node keeps that was marked for more than the call that made it
+        # In what a node keeps that was marked for more than the call that made it.
+        self.mark_key = object()
         # Autograd's device threads are not Python's: there is no telling who called backward.
         self.code_if_python = self.code if _is_python_thread() else None
 

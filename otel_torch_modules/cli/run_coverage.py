@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from otel_torch_modules import semconv
+from otel_torch_modules._diagnosis.outside import Stretch, length
 from otel_torch_modules._trace import Span
 
 _STEPS = "steps"
@@ -34,19 +35,17 @@ _MOST_NAMES = 3  # of the program's own spans
 _ENOUGH = 0.95  # of the time: no more is said where the steps cover as much
 _LEAST = 0.001
 
-_Stretch = tuple[int, int]
-
 
 @dataclass
 class _Process:
     """What one process did when. Times are Unix ns."""
 
-    stretches: dict[str, list[_Stretch]] = field(default_factory=dict)
-    own: dict[str, list[_Stretch]] = field(default_factory=dict)  # of the program's spans, by name
+    stretches: dict[str, list[Stretch]] = field(default_factory=dict)
+    own: dict[str, list[Stretch]] = field(default_factory=dict)  # of the program's spans, by name
     steps: list[Span] = field(default_factory=list)
 
     @property
-    def bounds(self) -> _Stretch:
+    def bounds(self) -> Stretch:
         """From its first to its last span."""
         known = [one for found in (self.stretches, self.own) for of in found.values() for one in of]
         return min(start for start, _ in known), max(end for _, end in known)
@@ -119,7 +118,7 @@ def _outside(root: Span) -> Iterator[Span]:
 
 def _times(process: _Process) -> Counter[str]:
     """Return how long the process did what, the stretches of a kind in none of the kinds before it."""
-    names = sorted(process.own, key=lambda name: -_length(process.own[name]))
+    names = sorted(process.own, key=lambda name: -length(process.own[name]))
     in_order = [
         (kind, process.stretches.get(kind, []))
         for kind in (_STEPS, _EVALUATION, _CHECKPOINTS, _WAITS, _STALLS)
@@ -129,28 +128,18 @@ def _times(process: _Process) -> Counter[str]:
     in_order.append((_UNRECORDED, list(_gaps_in_numbers(process.steps))))
     in_order.append((_BETWEEN, [process.bounds]))
     times: Counter[str] = Counter()
-    so_far: list[_Stretch] = []
+    so_far: list[Stretch] = []
     covered = 0
     for kind, stretches in in_order:
         so_far += stretches
-        length = _length(so_far)
-        times[kind] += length - covered
-        covered = length
+        before, covered = covered, length(so_far)
+        times[kind] += covered - before
     return times
 
 
-def _gaps_in_numbers(steps: Iterable[Span]) -> Iterator[_Stretch]:
+def _gaps_in_numbers(steps: Iterable[Span]) -> Iterator[Stretch]:
     numbered = [(step.step, step) for step in steps if step.step is not None]
     numbered.sort(key=lambda entry: entry[1].start)
     for (number, step), (following, next_step) in pairwise(numbered):
         if following > number + 1 and next_step.start > step.end:
             yield step.end, next_step.start
-
-
-def _length(stretches: Iterable[_Stretch]) -> int:
-    """Return how long the stretches are together, what several cover counted once."""
-    length, covered_to = 0, 0
-    for start, end in sorted(stretches):
-        length += max(end - max(start, covered_to), 0)
-        covered_to = max(covered_to, end)
-    return length

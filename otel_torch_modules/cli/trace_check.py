@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from otel_torch_modules._diagnosis.compiled import compiled_as_one
-from otel_torch_modules._grammar import counted
+from otel_torch_modules._grammar import agree, counted
 from otel_torch_modules._reading.source_error import SourceError
-from otel_torch_modules._reading.traces import Traces
+from otel_torch_modules._reading.traces import TRUNCATED_FOR, Traces
 from otel_torch_modules._trace import Span
 from otel_torch_modules.cli.examined import Examined
 from otel_torch_modules.environment_variables import (
     OTEL_TORCH_MODULES_DETAIL_RANKS,
     OTEL_TORCH_MODULES_MAX_DEPTH,
-    OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP,
     OTEL_TORCH_MODULES_SCHEDULE,
 )
 
@@ -53,8 +52,8 @@ def _examine_file(path: str) -> Iterator[Examined]:
     if file.truncated:
         fault = (
             f"{path}: {counted(file.truncated, 'step was', 'steps were')} truncated, and nothing is concluded from "
-            f"what is left: they had more spans than {OTEL_TORCH_MODULES_MAX_SPANS_PER_STEP} allows, or than there was "
-            f"memory for; record less of each (lower {OTEL_TORCH_MODULES_MAX_DEPTH}), or raise that limit"
+            f"what is left: {agree(file.truncated, 'it', 'they')} {TRUNCATED_FOR}; record less of each (lower "
+            f"{OTEL_TORCH_MODULES_MAX_DEPTH}), or raise that limit"
         )
         yield Examined(_SUBJECT, f"{path}: truncated", fault)
     for loss in file.losses():

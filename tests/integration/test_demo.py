@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otel_torch_modules import semconv
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules._trace import Span
+from tests.support.served import served
 
 SCRIPT = Path(__file__).parents[2] / "otel_torch_modules" / "examples" / "train_gpt.py"
 SMALL = ("--batch-size", "2", "--width", "32")
@@ -60,12 +60,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    server = Receiver()
+    with served(server):
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def environment(**variables: str) -> dict[str, str]:

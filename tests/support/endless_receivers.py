@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from tests.support.served import served
+
 DRIP_S = 0.01
 
 
@@ -64,13 +66,10 @@ def speaking(answer: Endless, *, pause_s: float, most: int) -> Iterator[Speaker]
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = False
 
-    with Server(("127.0.0.1", 0), Handler) as server:
-        speaker = Speaker(f"http://127.0.0.1:{server.server_address[1]}")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    server = Server(("127.0.0.1", 0), Handler)
+    speaker = Speaker(f"http://127.0.0.1:{server.server_address[1]}")
+    with served(server):
         try:
             yield speaker
         finally:
             over.set()
-            server.shutdown()
-            thread.join()

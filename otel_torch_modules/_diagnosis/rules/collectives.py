@@ -16,11 +16,7 @@ COLLECTIVE_SHARE = 0.1  # of the usual step, beyond what late ranks cost
 
 def collective(run: Run) -> Iterator[Finding]:
     """Collectives take long. Threshold: `COLLECTIVE_SHARE` of the usual step, the wait for late ranks left out."""
-    places = {
-        place: own
-        for place, own in run.usual_own.items()
-        if place.phase == semconv.PHASE_COLLECTIVE
-    }
+    places = run.usual_own_in(semconv.PHASE_COLLECTIVE)
     waited = [
         seconds * 1e3
         for seconds in run.steady.usual_steps.attribute(semconv.STEP_EXPOSED)

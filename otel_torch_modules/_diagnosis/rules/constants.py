@@ -93,7 +93,7 @@ def _phase_share(
     time = run.usual_phases.get(phase, 0.0)
     share = time / run.usual_whole_ms
     if share >= threshold:
-        places = {place: own for place, own in run.usual_own.items() if place.phase == phase}
+        places = run.usual_own_in(phase)
         most = max(places, key=lambda place: places[place])
         said = sentence.format(share=percent(share), ms=ms(time), place=most.name)
         yield Finding(rule, said, time, run.share_of_each(time), place=most.name, phase=phase)

@@ -65,9 +65,8 @@ class Waits:
     def settled(self) -> list[Wait]:
         """Return the evaluation's, in order."""
         kept = list(self._kept)
-        forwards: dict[
-            int, set[int]
-        ] = {}  # how many had begun before, of each iterator that is gone
+        # How many had begun before, of each iterator that is gone.
+        forwards: dict[int, set[int]] = {}
         for fetch in kept:
             if fetch.iterator() is None:
                 forwards.setdefault(id(fetch.iterator), set()).add(fetch.evaluations)

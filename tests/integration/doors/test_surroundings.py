@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ssl
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +20,7 @@ from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, R
 from otel_torch_modules._standard_variables import read_standard
 from tests.support.backend_programs import find_on_path, free_ports
 from tests.support.otlp_receivers import RECEIVERS
+from tests.support.served import served
 from tests.support.training_program import BIN, ENABLED, TRAIN, environment, run
 
 EXPORTERS: dict[str, Callable[..., RequestExporter]] = {
@@ -56,12 +56,9 @@ class Taking(Refusing):
 
 @pytest.fixture
 def refusing() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    with served(server):
         yield f"127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
 
 
 def attempt(
@@ -158,13 +155,10 @@ def over_tls(tmp_path: Path) -> Iterator[tuple[str, str]]:
     certificate.write_bytes((tmp_path / "crt").read_bytes())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, tmp_path / "key")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Taking) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Taking)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    with served(server):
         yield f"https://127.0.0.1:{server.server_address[1]}", str(certificate)
-        server.shutdown()
-        thread.join()
 
 
 def test_certificates_are_those_that_opentelemetrys_variables_name_else_those_of_requests(

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -137,6 +137,23 @@ def test_it_is_whole_by_itself(page: str) -> None:
     assert "default-src 'none'" in page
 
 
+def heat_of(
+    ranks: int,
+    late_rank: int,
+    late: Callable[[int, Parts], None],
+    others: Callable[[int, Parts], None],
+) -> Any:
+    """Return the picture of steps in which one rank does something else than the others."""
+    steps = [
+        step
+        for rank in range(ranks)
+        for step in make_steps(20, late if rank == late_rank else others, rank=rank, seed=rank)
+    ]
+    found = heat(Run(steps))
+    assert found is not None
+    return found
+
+
 def test_a_rank_that_works_longer_shows() -> None:
     def late(step: int, parts: Parts) -> None:
         parts["backward GPT.h.1.mlp"] += 3
@@ -144,13 +161,7 @@ def test_a_rank_that_works_longer_shows() -> None:
     def waiting(step: int, parts: Parts) -> None:
         parts["engine"] += 3
 
-    steps = [
-        step
-        for rank in range(4)
-        for step in make_steps(20, late if rank == 2 else waiting, rank=rank, seed=rank)
-    ]
-    found = heat(Run(steps))
-    assert found is not None
+    found = heat_of(4, 2, late, waiting)
     assert (found["ranks"], found["numbers"]) == ([0, 1, 2, 3], list(range(20)))
     assert all(8 <= value <= 14 for value in found["rows"][2][1:])  # 3 ms of 29
     assert all(abs(value) <= 3 for rank in (0, 1, 3) for value in found["rows"][rank][1:])
@@ -168,13 +179,7 @@ def test_who_is_waited_for_worked_longer_wherever_the_others_wait(
     def waiting(step: int, parts: Parts) -> None:
         parts[wait] = 30.1 if step in hit else 0.1
 
-    steps = [
-        step
-        for rank in range(3)
-        for step in make_steps(20, late if rank == 1 else waiting, rank=rank, seed=rank)
-    ]
-    found = heat(Run(steps))
-    assert found is not None
+    found = heat_of(3, 1, late, waiting)
     for rank, row in enumerate(found["rows"]):
         longer = [at for at, value in enumerate(row) if value > 50]
         assert longer == (list(hit) if rank == 1 else [])

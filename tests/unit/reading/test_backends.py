@@ -6,7 +6,6 @@ Jaeger itself is asked in tests/backends. Tempo's program was not at hand: its a
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +21,7 @@ from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.source_error import SourceError
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.main import main
+from tests.support.served import served
 from tests.unit.reading.test_formats import protobuf, whole
 
 Write = Callable[..., Path]
@@ -57,12 +57,8 @@ class Server:
 @pytest.fixture
 def server() -> Iterator[Server]:
     running = Server()
-    thread = threading.Thread(target=running.http.serve_forever, args=(0.01,))
-    thread.start()
-    yield running
-    running.http.shutdown()
-    thread.join()
-    running.http.server_close()
+    with served(running.http):
+        yield running
 
 
 def lines_of(path: Path) -> list[str]:

@@ -16,13 +16,13 @@ def test_two_threads_may_find_at_once_that_the_marks_of_a_third_are_gone() -> No
     live.watch(here)
 
     def gone() -> Any:
-        live._hooks.remove(watched)  # as another thread does that is as fast
+        live._watched.remove(watched)  # as another thread does that is as fast
         return None
 
     watched: Any = (gone, lambda: None)
-    live._hooks.insert(0, watched)
+    live._watched.insert(0, watched)
     assert live.room() > 1_000
-    assert [hooks() for hooks, _ in live._hooks] == [here._backward_hooks]
+    assert [hooks() for hooks, _ in live._watched] == [here._backward_hooks]
 
 
 def test_marks_of_threads_that_are_gone_count_as_those_of_others() -> None:
