@@ -47,13 +47,14 @@ def flood(answer: Endless) -> Endless:
     return answer._replace(more=answer.more * (64_000 // len(answer.more)))
 
 
+SHORT = {"OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
+# So that on a slow machine too the length is what ends an answer.
+LONG = {"OTEL_EXPORTER_OTLP_TIMEOUT": "300"}
+
+
 def attempt(endpoint: str, signal: Signal = TRACES, **values: str) -> Reply:
-    """Return what becomes of a request whose answer may take a third of a second."""
-    values = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
-        "OTEL_EXPORTER_OTLP_TIMEOUT": "0.3",
-        **values,
-    }
+    """Return what becomes of one request."""
+    values = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, **values}
     exporter = HttpRequestExporter(values, signal)
     try:
         return exporter.export_request(EncodedRequest(b"", 0))
@@ -63,14 +64,14 @@ def attempt(endpoint: str, signal: Signal = TRACES, **values: str) -> Reply:
 
 def dripped(answer: Endless) -> Reply:
     with speaking(answer, pause_s=DRIP_S, most=MOST_DROPS * len(answer.more)) as speaker:
-        reply = attempt(speaker.endpoint)
+        reply = attempt(speaker.endpoint, **SHORT)
         assert speaker.said < MOST_DROPS * len(answer.more)
     return reply
 
 
 def flooded(answer: Endless) -> Reply:
     with speaking(flood(answer), pause_s=0.0, most=MOST_FLOOD) as speaker:
-        reply = attempt(speaker.endpoint)
+        reply = attempt(speaker.endpoint, **LONG)
     assert speaker.said < ENOUGH
     return reply
 
@@ -109,7 +110,7 @@ def test_of_a_refusal_the_head_is_enough(
 def test_an_answer_to_metrics_has_its_bounds_too() -> None:
     answer = flood(body("200 OK", "in chunks"))
     with speaking(answer, pause_s=0.0, most=MOST_FLOOD) as speaker:
-        assert attempt(speaker.endpoint, METRICS).error == ""
+        assert attempt(speaker.endpoint, METRICS, **LONG).error == ""
     assert speaker.said < ENOUGH
 
 
@@ -122,7 +123,7 @@ def test_what_is_said_in_few_bytes_is_not_unpacked(status: str) -> None:
     with speaking(answer, pause_s=0.0, most=0) as speaker:
         tracemalloc.start()
         try:
-            reply = attempt(speaker.endpoint)
+            reply = attempt(speaker.endpoint, **LONG)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -138,7 +139,7 @@ def test_a_proxy_that_does_not_come_to_an_end_is_none(
     monkeypatch.delenv("NO_PROXY", raising=False)
     with speaking(HEADS[kind], pause_s=DRIP_S, most=MOST_DROPS) as speaker:
         monkeypatch.setenv("https_proxy", speaker.endpoint)
-        reply = attempt("https://receiver.example:4318", **os.environ)
+        reply = attempt("https://receiver.example:4318", **os.environ, **SHORT)
         assert speaker.said < MOST_DROPS
     assert reply.again
 
@@ -153,7 +154,7 @@ def test_a_session_that_the_program_gives_has_the_same_bounds(
     monkeypatch.syspath_prepend(write_plugin(tmp_path, [GROUPS[variable]], SESSION)["PYTHONPATH"])
     answer = HEADS["headers"]
     with speaking(answer, pause_s=DRIP_S, most=MOST_DROPS * len(answer.more)) as speaker:
-        reply = attempt(speaker.endpoint, **{variable: NAME})
+        reply = attempt(speaker.endpoint, **SHORT, **{variable: NAME})
         assert speaker.said < MOST_DROPS * len(answer.more)
     assert reply.error == "ReadTimeout"
 
