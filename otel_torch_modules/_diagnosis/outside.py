@@ -13,18 +13,22 @@ _EVALUATIONS = (semconv.PHASE_EVALUATE, semconv.PHASE_FORWARD)
 Stretch = tuple[int, int]
 
 
-def outermost(roots: Iterable[Span]) -> Iterator[Span]:
-    """Yield the outermost spans that lie in no step, of each rank its own.
+def in_no_step(roots: Iterable[Span]) -> Iterator[Span]:
+    """Yield the outermost spans that lie in no step, of each rank its own. What stalled is told elsewhere."""
+    for span in outermost(roots):
+        if kind_of(span) is not None:
+            yield from span.ranks or [span]
 
-    A span of the program's that has one of ours below it (an epoch) only holds it. What stalled is told elsewhere.
-    """
+
+def outermost(roots: Iterable[Span]) -> Iterator[Span]:
+    """Yield the outermost spans of ours, and those of the program's that hold none: an epoch only holds them."""
     stack = [*roots]
     while stack:
         span = stack.pop()
         if span.phase is None and _holds_ours(span):
             stack += span.children
-        elif kind_of(span) is not None:
-            yield from span.ranks or [span]
+        else:
+            yield span
 
 
 def kind_of(span: Span) -> str | None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from statistics import fmean, median
 
 from otel_torch_modules._diagnosis.neighbours import noise_of, rolling_median
-from otel_torch_modules._diagnosis.outside import kind_of, length, outermost
+from otel_torch_modules._diagnosis.outside import in_no_step, kind_of, length
 from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.series import MS, Series, gaps, series_of, usual
 from otel_torch_modules._diagnosis.words import ordinal
@@ -28,7 +28,7 @@ class Run:
 
     def __init__(self, steps: Sequence[Span], outside: Sequence[Span] = ()) -> None:
         whole = [step for step in steps if not step.incomplete and not step.truncated]
-        self.outside = [*outermost(outside)]
+        self.outside = [*in_no_step(outside)]
         self.incomplete = sum(step.incomplete for step in steps)
         self.truncated = sum(step.truncated for step in steps)
         self.failed = [step for step in steps if any(head.failed for head in (step, *step.ranks))]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from otel_torch_modules import semconv
-from otel_torch_modules._diagnosis.outside import Stretch, length
+from otel_torch_modules._diagnosis.outside import Stretch, length, outermost
 from otel_torch_modules._trace import Span
 
 _STEPS = "steps"
@@ -59,12 +59,14 @@ def coverage(roots: Iterable[Span]) -> str | None:
     left between these is theirs. The shares are those of all processes together.
     """
     processes: dict[str, _Process] = {}
-    for span, kind in _outermost(roots):
-        process = processes.setdefault(span.process, _Process())
-        found = process.own if kind is None else process.stretches
-        found.setdefault(kind or span.name, []).append((span.start, span.end))
-        if kind == _STEPS:
-            process.steps.append(span)
+    for span in outermost(roots):
+        kind = _kind(span)
+        for of_process in {span, *span.ranks}:
+            process = processes.setdefault(of_process.process, _Process())
+            found = process.own if kind is None else process.stretches
+            found.setdefault(kind or span.name, []).append((of_process.start, of_process.end))
+            if kind == _STEPS:
+                process.steps.append(of_process)
     times: Counter[str] = Counter()
     for process in processes.values():
         times.update(_times(process))
@@ -76,44 +78,13 @@ def coverage(roots: Iterable[Span]) -> str | None:
     return f"The steps cover {times[_STEPS] / whole:.1%} of {whole / 1e9:.2f} s; the rest: {said}."
 
 
-def _outermost(roots: Iterable[Span]) -> Iterator[tuple[Span, str | None]]:
-    """Yield the outermost spans of ours, with their kind, and the program's beside them, with None.
-
-    A span of the program's that has one of ours below it (an epoch) only holds it.
-    """
-    for root in roots:
-        outside = list(_outside(root))
-        holds: set[Span] = set()
-        for span in reversed(outside):
-            if any(child in holds or child.phase in _KINDS for child in span.children):
-                holds.add(span)
-        stack = [root]
-        while stack:
-            span = stack.pop()
-            if span.phase in _KINDS:
-                for of_process in {span, *span.ranks}:
-                    yield of_process, _kind(span)
-            elif span in holds:
-                stack.extend(span.children)
-            elif span.phase is None:
-                yield span, None
-
-
-def _kind(span: Span) -> str:
-    """Return what a span of ours is; a rank's is of the step, the evaluation or the stall that it has a part in."""
+def _kind(span: Span) -> str | None:
+    """Return what a span of ours is, a rank's what it has a part in; None of the program's."""
     if span.is_stall:
         return _STALLS
-    return _EVALUATION if span.is_evaluation else _KINDS[span.phase or ""]
-
-
-def _outside(root: Span) -> Iterator[Span]:
-    """Yield the spans that lie in none of ours, parents first."""
-    stack = [root]
-    while stack:
-        span = stack.pop()
-        if span.phase not in _KINDS:
-            yield span
-            stack.extend(span.children)
+    if span.is_evaluation:
+        return _EVALUATION
+    return None if span.phase is None else _KINDS.get(span.phase, _OTHERS)
 
 
 def _times(process: _Process) -> Counter[str]:
@@ -124,7 +95,8 @@ def _times(process: _Process) -> Counter[str]:
         for kind in (_STEPS, _EVALUATION, _CHECKPOINTS, _WAITS, _STALLS)
     ]
     in_order += [(name, process.own[name]) for name in names[:_MOST_NAMES]]
-    in_order.append((_OTHERS, [one for name in names[_MOST_NAMES:] for one in process.own[name]]))
+    others = [one for name in names[_MOST_NAMES:] for one in process.own[name]]
+    in_order.append((_OTHERS, [*process.stretches.get(_OTHERS, []), *others]))
     in_order.append((_UNRECORDED, list(_gaps_in_numbers(process.steps))))
     in_order.append((_BETWEEN, [process.bounds]))
     times: Counter[str] = Counter()
