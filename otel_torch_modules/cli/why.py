@@ -123,9 +123,11 @@ def lines(
     yield ""
     yield from wrapped(diagnosis.verdict, width)
     yield ""
-    for finding in diagnosis.findings[:_MOST_FINDINGS]:
+    shown = diagnosis.findings[:_MOST_FINDINGS]
+    longest = max((len(finding.rule) for finding in shown), default=0)
+    for finding in shown:
         cost = percent(finding.cost_share) if finding.cost_share else ""
-        yield from wrapped(finding.sentence, width, f"{cost:>7}  {finding.rule:<9}  ")
+        yield from wrapped(finding.sentence, width, f"{cost:>7}  {finding.rule:<{longest}}  ")
     left = len(diagnosis.findings) - _MOST_FINDINGS
     if left > 0:
         said = f"… and {counted(left, 'finding')} that {agree(left, 'costs', 'cost')} less; --json has all."

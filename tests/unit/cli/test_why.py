@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -195,3 +196,13 @@ def test_a_share_that_is_none_is_named(share: str, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         main(["compare", "a", "b", f"--fail-above={share}"])
     assert f"{share!r} is not a percentage of at least 0, as 5%" in capsys.readouterr().err
+
+
+def test_what_findings_say_begins_in_one_column(
+    write_traces: Write, step: Any, sample: Any, run: Callable[..., tuple[int, str]]
+) -> None:
+    steps = [step(at, 400 * at) for at in range(12)]
+    pauses = [sample("evaluate", "evaluate", 400 * at + 180, 400 * at + 380) for at in range(12)]
+    printed = run("why", write_traces(*steps, *pauses))[1]
+    first = re.findall(r"(?m)^ *[\d.]+ %  ([a-z-]+ +)", printed)
+    assert {"evaluation  ", "recompute   "} <= set(first)
