@@ -104,7 +104,7 @@ def recording_phases() -> Iterator[Steps]:
     with _recording(config, recorder, context, worker.put) as steps:
         yield steps
     worker.stop(1.0)
-    if deliveries.lost or not deliveries.recorded["step"]:
+    if deliveries.untold or not deliveries.recorded["step"]:
         raise AssertionError(f"what became of the records: {deliveries.outcomes()}")
 
 

@@ -157,7 +157,7 @@ class Record:
     sent_bare: bool = False
     # To an error of ours: it is open, but nothing goes into it and it is not sent.
     lost: bool = False
-    dropped_before: int = 0  # records since the last step that was taken
+    dropped_before: int = 0  # records, of which no step before it has told
     stalled: float = 0.0  # seconds for which nothing happened, where that was said
     stall: Stall | None = None  # of a stall
     measured: Mapping[Varying, Any] = field(default_factory=dict)  # of the step as a whole

@@ -172,7 +172,7 @@ class Span:
 
     @property
     def dropped_before(self) -> int:
-        """Of a step's or a rank's span: how many records were dropped since the step before it."""
+        """Of a step's or a rank's span: how many records were lost of which no step before it has told."""
         return max(self.number(semconv.STEP_DROPPED) or 0, 0)
 
     @property

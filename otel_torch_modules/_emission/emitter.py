@@ -110,6 +110,7 @@ class Emitter:
             return False
         if not isinstance(tracer, Tracer):
             self._send_by_api(tree, tracer, context)
+            self._deliveries.handed_on()
             return False
         if not sdk.is_enabled(tracer):
             return False
@@ -147,10 +148,13 @@ class Emitter:
         if outboxes:
             for outbox in outboxes:
                 outbox.put(batch)
-        elif sdk.needs_started_spans(processors):
+            return is_sampled
+        if sdk.needs_started_spans(processors):
             self._processors.send_started(batch, context)
         else:
             self._processors.send_finished(batch, context)
+        if is_sampled:
+            self._deliveries.handed_on()
         return is_sampled
 
     def _send_by_api(

@@ -32,10 +32,10 @@ class RecordQueue:
 
     Args:
         capacity: bytes of records that may wait.
-        lose: called with the kind of each record that there is no room for.
+        lose: called with each record that there is no room for.
     """
 
-    def __init__(self, capacity: int, lose: Callable[[str], None]) -> None:
+    def __init__(self, capacity: int, lose: Callable[[Record], None]) -> None:
         self.capacity = capacity
         self._most = capacity // _BYTES_PER_SLOT
         self._lose = lose
@@ -69,7 +69,7 @@ class RecordQueue:
         size = _SLOTS_PER_RECORD + len(record.log)
         with self._lock:
             if self._slots + size > self._most and not self._make_room(record, size):
-                self._lose(record.kind)
+                self._lose(record)
                 return False
             waiting = next(self._orders), record, size
             self._slots += size
@@ -116,7 +116,7 @@ class RecordQueue:
         while self._slots + size > self._most and self._evaluations:
             _, gone, freed = self._evaluations.popleft()
             self._slots -= freed
-            self._lose(gone.kind)
+            self._lose(gone)
         while self._slots + size > self._most and self._cut < len(self._steps):
             self._steps[self._cut] = self._without_modules(*self._steps[self._cut])
             self._cut += 1

@@ -1,7 +1,7 @@
 """The one thread that assembles and sends, so that the training thread never does.
 
 `Worker.put` is all that the training thread calls: it appends to a queue or drops, and never waits. A record is dropped
-whole, for half a trace is worse than none; the next step that is taken says how many were.
+whole, for half a trace is worse than none; the next step that arrives says how many were.
 
 Small records are handled several at a time. To wake a thread for each costs the training thread as much as recording a
 dozen calls does, and takes the interpreter lock and the processor's caches from it each time.
@@ -106,7 +106,6 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._broken_off = False
         self.failures = 0
-        self._said = 0  # of those that got lost, by steps that were taken
         self.working_time = WorkingTime()
 
     def after_fork_in_child(self) -> None:
@@ -124,8 +123,8 @@ class Worker:
         self._deliveries.recorded["step"] += 1
         self._deliveries.lose("step", error_type)
 
-    def _has_no_room(self, kind: str) -> None:
-        self._deliveries.lose(kind, semconv.QUEUE_FULL)
+    def _has_no_room(self, record: Record) -> None:
+        self._deliveries.lose(record.kind, semconv.QUEUE_FULL, record.dropped_before)
 
     def start(self) -> None:
         """Start the thread unless it runs."""
@@ -146,16 +145,13 @@ class Worker:
         if self._stopped:
             return False
         self._deliveries.recorded[record.kind] += 1
-        before = self._deliveries.lost - self._said
         if record.kind == "step":
-            record.dropped_before = before
+            self._deliveries.tell(record)
         slots = len(record.log)
         if self._thread is None:
             self.start()
         if not self.queue.put(record):
             return False
-        if record.kind == "step":
-            self._said += before
         self._records += 1
         self._slots += slots
         waits = self._records >= _WAKING_RECORDS or self._slots >= _WAKING_SLOTS

@@ -45,6 +45,7 @@ class Handling:
     def handle(self, item: Record) -> None:
         with self._deliveries.assembling(item):
             self._handle(item)
+            self._deliveries.handed_on()
 
 
 def make_worker(

@@ -122,8 +122,10 @@ class Outbox:
 
     def put(self, batch: RecordSpans) -> None:
         """Take all spans of `batch`."""
+        delivery = self._deliveries.current
         for (block,) in self._encode([batch]):
-            self._add(block, self._deliveries.current)
+            self._add(block, delivery)
+        self._deliveries.joined_whole(self._gathered, delivery)
 
     def put_repeated(self, records: Sequence[Repeated], flags: int) -> None:
         """Take all spans of `records`; what is raised where there are several is raised before any is taken.
@@ -139,10 +141,12 @@ class Outbox:
         if len(records) == 1:  # it may be large: each block is taken before the next is written
             for (block,) in blocks:
                 self._add(block, records[0].delivery)
+            self._deliveries.joined_whole(self._gathered, records[0].delivery)
             return
         for record, of_record in zip(records, list(zip(*blocks, strict=True)), strict=True):
             for block in of_record:
                 self._add(block, record.delivery)
+            self._deliveries.joined_whole(self._gathered, record.delivery)
 
     def _encode(self, batches: Sequence[RecordSpans]) -> Iterator[list[EncodedBlock]]:
         """Yield the spans of each batch, some of each at a time."""
@@ -212,6 +216,8 @@ class Outbox:
                 self._due = now + max(asked_s, next(self._pauses))
                 self._earliest = now + max(asked_s, next(pauses()))
                 return
+            if answer.arrives:
+                self._deliveries.arrived(self._waiting[0].deliveries)
             self._answered(answer.error)
             self._pauses = pauses()
 

@@ -20,6 +20,14 @@ class Reply(NamedTuple):
     after_s: float = 0.0
     """How long the receiver wants to be left alone."""
 
+    in_part: bool = False
+    """Whether some of the request was taken all the same; nobody says what."""
+
+    @property
+    def arrives(self) -> bool:
+        """Whether any of the request was taken."""
+        return self.in_part or not self.error
+
 
 TAKEN: Final = Reply()
 ENDED: Final = Reply("shutdown", "the exporter was shut down")

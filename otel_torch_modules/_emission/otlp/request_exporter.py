@@ -99,7 +99,7 @@ class RequestExporter(SpanExporter, ABC):
             f"{self.place} rejects {rejected} of {request.span_count} {self.signal.items}: "
             f"{said.error_message}"
         )
-        return Reply("partial_success", reason)
+        return Reply("partial_success", reason, in_part=rejected < request.span_count)
 
     def encode_request(self, spans: Sequence[ReadableSpan]) -> bytes:
         """Return the request that sends finished `spans`."""

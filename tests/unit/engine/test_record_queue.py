@@ -48,7 +48,7 @@ def lost() -> list[str]:
 
 
 def test_records_come_out_in_the_order_in_which_they_went_in(lost: list[str]) -> None:
-    queue = RecordQueue(1 << 20, lost.append)
+    queue = RecordQueue(1 << 20, lambda record: lost.append(record.kind))
     draw = random.Random(0)
     records = [draw.choice([step, evaluation])(index) for index in range(50)]
     assert all(queue.put(record) for record in records)
@@ -60,7 +60,7 @@ def test_records_come_out_in_the_order_in_which_they_went_in(lost: list[str]) ->
 
 def test_evaluations_go_first_then_modules_then_whole_steps(lost: list[str]) -> None:
     first = [step(0), evaluation(1), step(2), evaluation(3)]
-    queue = RecordQueue(room_for(*first), lost.append)
+    queue = RecordQueue(room_for(*first), lambda record: lost.append(record.kind))
     assert all(queue.put(record) for record in first)
     outcome = []
     for index in range(4, 30):
@@ -85,7 +85,7 @@ def test_evaluations_go_first_then_modules_then_whole_steps(lost: list[str]) -> 
 
 
 def test_an_evaluation_takes_the_place_of_nothing(lost: list[str]) -> None:
-    queue = RecordQueue(room_for(step(0), evaluation(0)), lost.append)
+    queue = RecordQueue(room_for(step(0), evaluation(0)), lambda record: lost.append(record.kind))
     assert [queue.put(step(0)), queue.put(evaluation(1)), queue.put(evaluation(2))] == [
         True,
         True,
@@ -97,7 +97,9 @@ def test_an_evaluation_takes_the_place_of_nothing(lost: list[str]) -> None:
 
 def test_the_bound_holds_whatever_comes_and_goes(lost: list[str]) -> None:
     draw = random.Random(1)
-    queue = RecordQueue(room_for(*(step(0) for _ in range(5))), lost.append)
+    queue = RecordQueue(
+        room_for(*(step(0) for _ in range(5))), lambda record: lost.append(record.kind)
+    )
     put, taken, last = 0, 0, -1
     for index in range(2_000):
         if draw.random() < 0.4:
