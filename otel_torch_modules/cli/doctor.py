@@ -80,7 +80,7 @@ def _examine_installation(environ: Mapping[str, str]) -> Iterator[Examined]:
     yield from examine_variables(shown, odd)
     yield from examine_provider(obeyed)
     yield from examine_limits(obeyed)
-    yield from examine_exporters(obeyed, odd)
+    yield from examine_exporters(obeyed, odd, environ)
 
 
 def _examine_versions() -> Iterator[Examined]:

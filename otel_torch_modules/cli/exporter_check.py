@@ -20,6 +20,7 @@ from otel_torch_modules._otlp_values import (
 )
 from otel_torch_modules._proxies import Proxy, proxy_of
 from otel_torch_modules.cli.examined import Examined
+from otel_torch_modules.cli.exporter_trial import refusal
 from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_FILE
 
 DEFAULT_FILE = "traces-{pid}.jsonl"
@@ -29,12 +30,15 @@ _TIMEOUT_S = 2.0
 _PROXY_PORT = 80
 
 
-def examine_exporters(environ: Mapping[str, str], odd: Collection[str]) -> Iterator[Examined]:
+def examine_exporters(
+    environ: Mapping[str, str], odd: Collection[str], meant: Mapping[str, str]
+) -> Iterator[Examined]:
     """Yield a finding for each exporter that `OTEL_TRACES_EXPORTER` names, `otlp` where it names none.
 
     Args:
         environ: as it may be shown, without values that do not count.
         odd: the names of the variables that had them.
+        meant: the same as a program would be started with it, secrets included.
     """
     config_file = environ.get("OTEL_CONFIG_FILE")
     if config_file:
@@ -46,14 +50,16 @@ def examine_exporters(environ: Mapping[str, str], odd: Collection[str]) -> Itera
         return
     for name in (name.strip() for name in names.split(",")):
         if name in OTLP_EXPORTERS:
-            yield _examine_otlp(name, environ, odd)
+            yield _examine_otlp(name, environ, odd, meant)
         elif name == "otlp_file":
             yield _examine_file(environ)
         else:
             yield Examined("exporter", name)
 
 
-def _examine_otlp(name: str, environ: Mapping[str, str], odd: Collection[str]) -> Examined:
+def _examine_otlp(
+    name: str, environ: Mapping[str, str], odd: Collection[str], meant: Mapping[str, str]
+) -> Examined:
     protocol = protocol_of(name, environ)
     port = PORTS[protocol]
     endpoint = value_of("ENDPOINT", environ) or f"http://localhost:{port}"
@@ -65,11 +71,20 @@ def _examine_otlp(name: str, environ: Mapping[str, str], odd: Collection[str]) -
         return Examined("exporter", f"{state}: not sent to", wrong)
     proxy = proxy_of(protocol, endpoint, environ)
     if proxy is not None:
-        return _examine_proxy(f"{state} by {proxy}", proxy, urlsplit(endpoint).hostname or endpoint)
-    return _examine_endpoint(state, endpoint, port)
+        state = f"{state} by {proxy}"
+        fault = _fault_of_proxy(proxy, urlsplit(endpoint).hostname or endpoint)
+    else:
+        address = _address(endpoint, port)
+        if address is None:
+            return Examined("exporter", f"{state}; not examined")
+        fault = _fault_of_address(*address)
+    if fault:
+        return Examined("exporter", f"{state}: no answer", fault)
+    refused = refusal(name, meant)
+    return Examined("exporter", f"{state}: {'takes nothing' if refused else 'answers'}", refused)
 
 
-def _examine_proxy(state: str, proxy: Proxy, host: str) -> Examined:
+def _fault_of_proxy(proxy: Proxy, host: str) -> str:
     url = proxy.value if "//" in proxy.value else f"//{proxy.value}"
     try:
         parts = urlsplit(url)
@@ -77,37 +92,35 @@ def _examine_proxy(state: str, proxy: Proxy, host: str) -> Examined:
         socket.create_connection(address, timeout=_TIMEOUT_S).close()
     except (OSError, ValueError) as error:
         reason = _reason(error) if isinstance(error, OSError) else "no URL that can be read"
-        return Examined(
-            "exporter",
-            f"{state}: no answer",
-            f"{proxy} does not answer ({reason}); name {host} in no_proxy to do without it",
-        )
-    return Examined("exporter", f"{state}: the proxy answers")
+        return f"{proxy} does not answer ({reason}); name {host} in no_proxy to do without it"
+    return ""
 
 
 def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _examine_endpoint(state: str, endpoint: str, default_port: int) -> Examined:
+def _address(endpoint: str, default_port: int) -> tuple[str, int] | None:
+    """Return host and port; None of what gRPC resolves in ways of its own."""
     parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
     host = parts.hostname
     if not host or ("//" not in endpoint and OF_GRPC.match(endpoint)):
-        return Examined("exporter", f"{state}; not examined")
-    port = parts.port or _port_of_scheme(parts.scheme, default_port)
+        return None
+    return host, parts.port or _port_of_scheme(parts.scheme, default_port)
+
+
+def _fault_of_address(host: str, port: int) -> str:
     try:
         socket.create_connection((host, port), timeout=_TIMEOUT_S).close()
     except (OSError, UnicodeError) as error:
         reason = "no host can have this name"
         if isinstance(error, OSError):
             reason = _reason(error)
-        return Examined(
-            "exporter",
-            f"{state}: no answer",
+        return (
             f"nothing answers at {host}:{port} ({reason}); start a collector there or set "
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "OTEL_EXPORTER_OTLP_ENDPOINT"
         )
-    return Examined("exporter", f"{state}: answers")
+    return ""
 
 
 def _port_of_scheme(scheme: str, default_port: int) -> int:

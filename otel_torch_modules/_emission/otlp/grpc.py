@@ -20,6 +20,7 @@ from grpc import (  # type: ignore[import-untyped]
 )
 from opentelemetry.exporter.otlp.proto.grpc.version import __version__
 
+from otel_torch_modules._emission.otlp import unanswered
 from otel_torch_modules._emission.otlp.connection import Connection, credentials
 from otel_torch_modules._emission.otlp.reply import Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
@@ -41,7 +42,13 @@ _AGAIN = {
 # Where servers put a `RetryInfo`: by itself, or, as those in Go do, among the details of the status.
 _RETRY_INFO = "google.rpc.retryinfo-bin"
 _STATUS = "grpc-status-details-bin"
-_NO_CONNECTION = ("failed to connect", "DNS resolution", "Socket closed", "connections to all")
+_NO_CONNECTION = (
+    "failed to connect",
+    "connections to all",
+    "Socket closed",
+    "DNS resolution",
+    "errors resolving",
+)
 
 
 class GrpcRequestExporter(RequestExporter):
@@ -103,7 +110,7 @@ class GrpcRequestExporter(RequestExporter):
         if code is StatusCode.DEADLINE_EXCEEDED or (
             code is StatusCode.UNAVAILABLE and any(text in details for text in _NO_CONNECTION)
         ):
-            reason = self.silence
+            reason = unanswered.over_grpc(self.place, details) or self.silence
         else:
             reason = f"{self.place} answers {code.name}: {details}"
         return Reply(code.name, reason, again, after_s or 0.0)

@@ -17,6 +17,7 @@ from urllib3 import Timeout
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from otel_torch_modules._emission.clocks import monotonic, seconds_since_epoch
+from otel_torch_modules._emission.otlp import unanswered
 from otel_torch_modules._emission.otlp.bounded_answers import BoundedAnswers
 from otel_torch_modules._emission.otlp.connection import Connection, credentials
 from otel_torch_modules._emission.otlp.reply import TAKEN, Reply
@@ -80,8 +81,14 @@ class HttpRequestExporter(RequestExporter):
             if is_interruption(error):
                 raise
             if isinstance(error, _LOST):
-                return Reply(error_type(error), self.silence, again=True)
+                reason = unanswered.over_http(self.place, error) or self.silence
+                return Reply(error_type(error), reason, again=True)
             return Reply(error_type(error), f"{self.place}: {error}")
+        except OSError as error:
+            if is_interruption(error):
+                raise
+            # A certificate cannot be read: it may be about to be renewed.
+            return Reply(error_type(error), f"{self.place}: {error}", again=True)
         status = response.status_code
         if status not in _TAKES:
             reason = f"{self.place} answers {status} {response.reason or ''}".rstrip()

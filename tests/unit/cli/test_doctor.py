@@ -20,13 +20,18 @@ from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest
 from otel_torch_modules.cli import doctor, exporter_check
 from otel_torch_modules.cli.doctor import examine
 from otel_torch_modules.cli.provider_check import examine_provider
+from tests.support.otlp_receivers import RECEIVERS, Receiver
 
 
 @pytest.fixture
 def listening() -> Iterator[int]:
-    """Return a port of 127.0.0.1 on which something listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
+    """Return a port of 127.0.0.1 at which a receiver answers, over gRPC."""
+    with RECEIVERS["grpc"]() as receiver:
+        yield _port(receiver)
+
+
+def _port(receiver: Receiver) -> int:
+    return int(receiver.endpoint.rpartition(":")[2])
 
 
 @pytest.fixture
@@ -36,6 +41,7 @@ def silent() -> int:
         return int(server.getsockname()[1])
 
 
+NO_RECEIVER = {"OTEL_TRACES_EXPORTER": "console"}
 NO_URL = "is not allowed; it must be a URL such as http://host:4317"
 
 
@@ -44,10 +50,8 @@ def rows_of(output: str) -> dict[str, str]:
     return {name: state for name, _, state in (line.partition("  ") for line in table.splitlines())}
 
 
-def faults_of(
-    environ: Mapping[str, str], capsys: pytest.CaptureFixture[str], port: int
-) -> list[str]:
-    code = examine({"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", **environ})
+def faults_of(environ: Mapping[str, str], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    code = examine({**NO_RECEIVER, **environ})
     summary = capsys.readouterr().out.split("\n\n")[1].splitlines()
     faults = [line.removeprefix("✗ ") for line in summary[1:]]
     things = "1 thing is" if len(faults) == 1 else f"{len(faults)} things are"
@@ -220,7 +224,7 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
         ),
         ({"OTEL_TRACES_EXPORTER": "None"}, ["OTEL_TRACES_EXPORTER=none: spans go nowhere"]),
         (
-            {"OTEL_TRACES_EXPORTER": "otlp,zipkin9"},
+            {"OTEL_TRACES_EXPORTER": "console,zipkin9"},
             [
                 "OTEL_TRACES_EXPORTER=zipkin9 is not installed; there are: "
                 "console, otlp, otlp_file, otlp_proto_grpc, otlp_proto_http"
@@ -261,7 +265,10 @@ def test_everything_is_said(capsys: pytest.CaptureFixture[str], listening: int) 
             )
         ),
         (
-            {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{'a' * 70}:4317"},
+            {
+                "OTEL_TRACES_EXPORTER": "otlp",
+                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{'a' * 70}:4317",
+            },
             [
                 f"nothing answers at {'a' * 70}:4317 (no host can have this name); start a collector there "
                 "or set OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -277,15 +284,20 @@ def test_what_is_wrong_has_a_line(
     environ: dict[str, str],
     faults: list[str],
     capsys: pytest.CaptureFixture[str],
-    listening: int,
 ) -> None:
-    assert faults_of(environ, capsys, listening) == faults
+    assert faults_of(environ, capsys) == faults
 
 
 @pytest.mark.parametrize(
     ("environ", "asked"),
     [
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "127.0.0.1:{port}"}, "otlp, grpc, 127.0.0.1:{port}"),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "127.0.0.1:{port}",
+                "OTEL_EXPORTER_OTLP_INSECURE": "true",  # without a scheme it would be TLS
+            },
+            "otlp, grpc, 127.0.0.1:{port}",
+        ),
         (
             {
                 "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:{port}/v1/traces",
@@ -307,23 +319,27 @@ def test_the_endpoint_in_force_is_asked(
     environ: dict[str, str],
     asked: str,
     capsys: pytest.CaptureFixture[str],
-    listening: int,
     silent: int,
 ) -> None:
-    for port, answer in ((listening, "answers"), (silent, "no answer")):
+    def examined(port: int) -> tuple[int, str]:
         code = examine({name: value.format(port=port) for name, value in environ.items()})
-        output = capsys.readouterr().out
-        assert rows_of(output)["exporter"].strip() == f"{asked.format(port=port)}: {answer}"
-        assert code == (answer == "no answer")
-        told = output.endswith(
-            f"\n✗ nothing answers at 127.0.0.1:{port} (connection refused); start a collector there "
-            "or set OTEL_EXPORTER_OTLP_ENDPOINT\n"
-        )
-        assert told == (answer == "no answer")
+        return code, capsys.readouterr().out
+
+    with RECEIVERS[asked.split(", ")[1]]() as receiver:
+        port = _port(receiver)
+        code, output = examined(port)
+    assert (code, rows_of(output)["exporter"].strip()) == (0, f"{asked.format(port=port)}: answers")
+    code, output = examined(silent)
+    assert code == 1
+    assert rows_of(output)["exporter"].strip() == f"{asked.format(port=silent)}: no answer"
+    assert output.endswith(
+        f"\n✗ nothing answers at 127.0.0.1:{silent} (connection refused); start a collector there "
+        "or set OTEL_EXPORTER_OTLP_ENDPOINT\n"
+    )
 
 
 def test_an_incomplete_installation_is_said(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], listening: int
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     installed = {"torch": "2.5.1+cpu", "opentelemetry-sdk": "1.30.0", "rich": "13.0"}
 
@@ -334,7 +350,7 @@ def test_an_incomplete_installation_is_said(
 
     monkeypatch.setattr(doctor, "version", version)
     monkeypatch.setattr(doctor, "entry_points", lambda group, name: group != "torch.backends")
-    assert faults_of({}, capsys, listening) == [
+    assert faults_of({}, capsys) == [
         "torch 2.5.1+cpu is too old; 2.6 or later is needed",
         "opentelemetry-exporter-otlp is not installed; version 1.30 or later is needed",
         "opentelemetry-instrumentation is not installed; version 0.51 or later is needed",
@@ -368,7 +384,7 @@ def test_a_file_that_cannot_be_written_is_said(
             "OTEL_TORCH_MODULES_FILE": file,
             "RANK": "7",
         }
-        faults = faults_of(environ, capsys, 1)
+        faults = faults_of(environ, capsys)
         assert faults == ([f"OTEL_TORCH_MODULES_FILE={file}: {fault}"] if fault else [])
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder-7", "taken"]
     assert (tmp_path / "taken").read_text() == "kept"
@@ -399,7 +415,7 @@ def test_of_links_it_says_what_the_exporter_does(
     file = f"{link}{below}"
     environ = {"OTEL_TRACES_EXPORTER": "otlp_file", "OTEL_TORCH_MODULES_FILE": file}
     before = sorted(tmp_path.rglob("*"))
-    faults = faults_of(environ, capsys, 1)
+    faults = faults_of(environ, capsys)
     assert sorted(tmp_path.rglob("*")) == before
     exporter = file_exporter.OtlpFileSpanExporter(file)
     reply = exporter.export_request(EncodedRequest(b"{}\n", 1))
@@ -416,7 +432,7 @@ def test_a_pipe_that_nobody_reads_is_said(
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     environ = {"OTEL_TRACES_EXPORTER": "otlp_file", "OTEL_TORCH_MODULES_FILE": str(pipe)}
-    assert faults_of(environ, capsys, 1) == [
+    assert faults_of(environ, capsys) == [
         f"OTEL_TORCH_MODULES_FILE={pipe}: nothing can be written to {pipe} (no such device or address)"
     ]
 
@@ -436,9 +452,9 @@ def test_a_pipe_that_nobody_reads_is_said(
     ],
 )
 def test_the_limits_in_force_are_said(
-    environ: dict[str, str], limits: str, capsys: pytest.CaptureFixture[str], listening: int
+    environ: dict[str, str], limits: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    examine({"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{listening}", **environ})
+    examine({**NO_RECEIVER, **environ})
     assert rows_of(capsys.readouterr().out)["limits"].strip().startswith(f"a span: {limits}")
 
 
@@ -497,7 +513,6 @@ def test_files_say_how_many_steps_were_dropped(
     step: Callable[..., Any],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    listening: int,
 ) -> None:
     def rank_of(number: int, index: int, lost: int) -> Any:
         rank = sample(f"rank {number}", "rank", 0, 9, (), {"torch.step": index})
@@ -529,7 +544,7 @@ def test_files_say_how_many_steps_were_dropped(
     missing = tmp_path / "missing"
 
     files = [whole, one, many, evaluated, ranks, compiled, empty, missing]
-    assert examine({"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{listening}"}, files) == 1
+    assert examine({}, files) == 1
     table, summary = capsys.readouterr().out.split("\n\n")
     assert [
         line.split(None, 1)[1] for line in table.splitlines() if line.startswith("traces ")

@@ -1,0 +1,131 @@
+"""A receiver that is there, and cannot be spoken to as it is set up, is not called one that does not answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from otel_torch_modules._emission.otlp.reply import Reply
+from otel_torch_modules._emission.otlp.trial import try_to_send
+from otel_torch_modules.cli.doctor import examine
+from tests.support.otlp_receivers import RECEIVERS
+from tests.support.tls_receivers import TLS_RECEIVERS, Identity, identity
+
+OTHER = {"grpc": "http/protobuf", "http/protobuf": "grpc"}
+CERTIFICATE = "OTEL_EXPORTER_OTLP_CERTIFICATE"
+CLIENT_KEY = "OTEL_EXPORTER_OTLP_CLIENT_KEY"
+CLIENT_CERTIFICATE = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"
+
+CLOSES = "HOST closes the connection without an answer"
+TLS = "TLS fails with HOST: "
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tls")
+
+
+@pytest.fixture(scope="module")
+def own(folder: Path) -> Identity:
+    return identity(folder, "receiver")
+
+
+@pytest.fixture(scope="module")
+def another(folder: Path) -> Identity:
+    return identity(folder, "another")
+
+
+@pytest.fixture(params=TLS_RECEIVERS)
+def protocol(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def host(protocol: str, own: Identity) -> Iterator[str]:
+    with TLS_RECEIVERS[protocol](own, None) as host:
+        yield host
+
+
+def attempt(protocol: str, endpoint: str, **variables: object) -> Reply:
+    texts = {name: str(value) for name, value in variables.items()}
+    return try_to_send("otlp", _to(protocol, endpoint, **texts))
+
+
+def _to(protocol: str, endpoint: str, **variables: str) -> dict[str, str]:
+    return {
+        "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        **variables,
+    }
+
+
+def told(reply: Reply, reason: str, host: str) -> bool:
+    """Return whether a reply gives that reason, and is of what may be put right while the job runs."""
+    return reply.again and bool(re.match(reason.replace("HOST", re.escape(host)), reply.reason))
+
+
+def test_with_certificates_that_are_right_it_takes_requests(
+    protocol: str, own: Identity, another: Identity
+) -> None:
+    with TLS_RECEIVERS[protocol](own, another.certificate) as host:
+        ours = {CLIENT_KEY: another.key, CLIENT_CERTIFICATE: another.certificate}
+        certificate = {CERTIFICATE: own.certificate}
+        assert attempt(protocol, f"https://{host}", **certificate, **ours) == Reply()
+        without = attempt(protocol, f"https://{host}", **certificate)
+    assert told(without, f"{TLS}|{CLOSES}", host), without
+
+
+def test_a_receiver_that_nobody_vouches_for(protocol: str, host: str, another: Identity) -> None:
+    for given in ({}, {CERTIFICATE: another.certificate}):
+        reply = attempt(protocol, f"https://{host}", **given)
+        assert told(reply, f"{TLS}.*CERTIFICATE_VERIFY_FAILED", host), reply
+
+
+def test_files_that_do_not_hold_what_they_are_given_for(
+    protocol: str, host: str, own: Identity, another: Identity
+) -> None:
+    for given in (
+        {CERTIFICATE: own.key},
+        {
+            CERTIFICATE: own.certificate,
+            CLIENT_KEY: own.key,
+            CLIENT_CERTIFICATE: another.certificate,
+        },
+    ):
+        reply = attempt(protocol, f"https://{host}", **given)
+        assert told(reply, TLS, host), reply
+
+
+def test_tls_where_there_is_none_and_none_where_it_is(protocol: str, host: str) -> None:
+    assert told(attempt(protocol, f"http://{host}"), CLOSES, host)
+    with RECEIVERS[protocol]() as receiver:
+        plain = receiver.endpoint.removeprefix("http://")
+        reply = attempt(protocol, f"https://{plain}")
+    assert told(reply, f"{TLS}.*WRONG_VERSION_NUMBER", plain), reply
+
+
+def test_a_receiver_of_the_other_protocol(protocol: str) -> None:
+    with RECEIVERS[OTHER[protocol]]() as receiver:
+        reply = attempt(protocol, receiver.endpoint)
+    host = receiver.endpoint.removeprefix("http://")
+    assert told(reply, f"HOST does not speak {protocol}: .*4317 is for grpc", host), reply
+
+
+def test_a_name_that_stands_for_no_host_is_nothing_that_answers(protocol: str) -> None:
+    reply = attempt(protocol, "http://no.such.host.invalid:4317")
+    assert told(reply, "nothing answers at HOST$", "no.such.host.invalid:4317"), reply
+
+
+def test_doctor_does_what_the_exporter_does(
+    protocol: str, host: str, own: Identity, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ = _to(protocol, f"https://{host}")
+    assert examine(environ) == 1
+    said = capsys.readouterr().out
+    assert f"\n✗ TLS fails with {host}: " in said
+    assert f"otlp, {protocol}, https://{host}: takes nothing\n" in said
+    assert examine({**environ, CERTIFICATE: str(own.certificate)}) == 0
+    assert f"otlp, {protocol}, https://{host}: answers\n" in capsys.readouterr().out
