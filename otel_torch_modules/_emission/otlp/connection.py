@@ -6,12 +6,14 @@ https://opentelemetry.io/docs/specs/otel/protocol/exporter/
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from otel_torch_modules._emission.otlp.signal import Signal
 from otel_torch_modules._entry_points import made
+from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._otlp_values import GRPC, HTTP, PORTS, parsed_headers, value_of
 from otel_torch_modules._proxies import proxy_of
 
@@ -70,10 +72,17 @@ class Connection(NamedTuple):
             min(float(value_of("TIMEOUT", values, signal) or _TIMEOUT_S), _LONGEST_S),
             "" if compression == "none" else compression,
             insecure,
-            value_of("CERTIFICATE", values, signal),
-            value_of("CLIENT_KEY", values, signal),
-            value_of("CLIENT_CERTIFICATE", values, signal),
+            absolute(value_of("CERTIFICATE", values, signal)),
+            absolute(value_of("CLIENT_KEY", values, signal)),
+            absolute(value_of("CLIENT_CERTIFICATE", values, signal)),
         )
+
+
+def absolute(path: str) -> str:
+    """Return a path that is the same where the program is in another folder later; what is empty is none."""
+    with suppressed(OSError):  # the folder is gone
+        return os.path.abspath(path) if path else path
+    return path
 
 
 def _place(protocol: str, host: str, endpoint: str, values: Mapping[str, str]) -> str:

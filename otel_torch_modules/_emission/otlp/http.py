@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from otel_torch_modules._emission.clocks import monotonic, seconds_since_epoch
 from otel_torch_modules._emission.otlp import unanswered
 from otel_torch_modules._emission.otlp.bounded_answers import BoundedAnswers
-from otel_torch_modules._emission.otlp.connection import Connection, credentials
+from otel_torch_modules._emission.otlp.connection import Connection, absolute, credentials
 from otel_torch_modules._emission.otlp.reply import TAKEN, Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._emission.otlp.signal import TRACES, Signal
@@ -155,7 +155,7 @@ def _body(response: requests.Response) -> bytes:
 def _bundle(values: Mapping[str, str]) -> str:
     """Return the certificates that receivers are checked by where OpenTelemetry's variables name none."""
     named = values.get("REQUESTS_CA_BUNDLE") or values.get("CURL_CA_BUNDLE")
-    return named or requests.utils.DEFAULT_CA_BUNDLE_PATH
+    return absolute(named or requests.utils.DEFAULT_CA_BUNDLE_PATH)
 
 
 def _wanted_pause(response: requests.Response) -> float:

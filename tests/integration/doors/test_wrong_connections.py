@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from otel_torch_modules._emission.named import trace_exporters
 from otel_torch_modules._emission.otlp.reply import Reply
+from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._emission.otlp.trial import try_to_send
+from otel_torch_modules._standard_variables import read_standard
 from otel_torch_modules.cli.doctor import examine
 from tests.support.otlp_receivers import RECEIVERS
 from tests.support.tls_receivers import TLS_RECEIVERS, Identity, identity
@@ -18,6 +22,7 @@ OTHER = {"grpc": "http/protobuf", "http/protobuf": "grpc"}
 CERTIFICATE = "OTEL_EXPORTER_OTLP_CERTIFICATE"
 CLIENT_KEY = "OTEL_EXPORTER_OTLP_CLIENT_KEY"
 CLIENT_CERTIFICATE = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"
+BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 CLOSES = "HOST closes the connection without an answer"
 TLS = "TLS fails with HOST: "
@@ -129,3 +134,61 @@ def test_doctor_does_what_the_exporter_does(
     assert f"otlp, {protocol}, https://{host}: takes nothing\n" in said
     assert examine({**environ, CERTIFICATE: str(own.certificate)}) == 0
     assert f"otlp, {protocol}, https://{host}: answers\n" in capsys.readouterr().out
+
+
+def made(variables: dict[str, str]) -> RequestExporter:
+    (exporter,) = trace_exporters(read_standard(variables).values)
+    assert isinstance(exporter, RequestExporter)
+    return exporter
+
+
+def by(
+    protocol: str, host: str, folder: Path | str, own: Identity, ours: Identity
+) -> dict[str, str]:
+    """Return the variables that name certificates in `folder`."""
+    files = {
+        CERTIFICATE: own.certificate,
+        CLIENT_KEY: ours.key,
+        CLIENT_CERTIFICATE: ours.certificate,
+    }
+    names = {variable: str(Path(folder, file.name)) for variable, file in files.items()}
+    return _to(protocol, f"https://{host}", **names)
+
+
+def test_relative_certificates_are_those_of_the_folder_in_which_the_exporter_is_made(
+    protocol: str,
+    own: Identity,
+    another: Identity,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with TLS_RECEIVERS[protocol](own, another.certificate) as host:
+        monkeypatch.chdir(folder)
+        variables = by(protocol, host, "", own, another)
+        exporters = [made(variables)]
+        if protocol == "http/protobuf":
+            bundle = variables.pop(CERTIFICATE)
+            exporters += [made({**variables, name: bundle}) for name in BUNDLES]
+        monkeypatch.chdir(tmp_path)
+        for exporter in exporters:
+            assert exporter.export_request(EncodedRequest(b"", 0)) == Reply()
+            exporter.shutdown()
+
+
+def test_certificates_that_are_away_for_a_while_lose_nothing(
+    protocol: str, own: Identity, another: Identity, folder: Path, tmp_path: Path
+) -> None:
+    with TLS_RECEIVERS[protocol](own, another.certificate) as host:
+        variables = by(protocol, host, tmp_path, own, another)
+        for variable in (CERTIFICATE, CLIENT_KEY, CLIENT_CERTIFICATE):
+            for file in (*own, *another):
+                shutil.copy(file, tmp_path)
+            exporter = made(variables)
+            file = Path(variables[variable])
+            file.unlink()
+            away = exporter.export_request(EncodedRequest(b"", 0))
+            assert away == Reply() or (away.again and str(file) in away.reason), away
+            shutil.copy(folder / file.name, file)
+            assert exporter.export_request(EncodedRequest(b"", 0)) == Reply()
+            exporter.shutdown()
