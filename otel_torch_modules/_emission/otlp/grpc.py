@@ -42,6 +42,10 @@ _AGAIN = {
 # Where servers put a `RetryInfo`: by itself, or, as those in Go do, among the details of the status.
 _RETRY_INFO = "google.rpc.retryinfo-bin"
 _STATUS = "grpc-status-details-bin"
+# gRPC writes some lines to stderr at each handshake that fails.
+_FIRST_REST_S = 1.0
+_LONGEST_REST_S = 300.0
+
 _NO_CONNECTION = (
     "failed to connect",
     "connections to all",
@@ -71,6 +75,7 @@ class GrpcRequestExporter(RequestExporter):
             given = credentials(GRPC, ChannelCredentials, values, signal)
             self._credentials = given or _channel_credentials(connection)
         self.set_up(connection.place, connection.timeout_s, signal)
+        self._rest_s = _FIRST_REST_S
         self._connect()
 
     def _connect(self) -> None:
@@ -99,6 +104,7 @@ class GrpcRequestExporter(RequestExporter):
             if is_interruption(error):
                 raise
             return self._failure(error)
+        self._rest_s = _FIRST_REST_S
         return self.taken(response, request)
 
     def _failure(self, error: RpcError) -> Reply:
@@ -113,7 +119,14 @@ class GrpcRequestExporter(RequestExporter):
             reason = unanswered.over_grpc(self.place, details) or self.silence
         else:
             reason = f"{self.place} answers {code.name}: {details}"
-        return Reply(code.name, reason, again, after_s or 0.0)
+        return Reply(code.name, reason, again, after_s or 0.0, rest_s=self._rest_after(reason))
+
+    def _rest_after(self, reason: str) -> float:
+        if not unanswered.is_of_tls(reason):
+            self._rest_s = _FIRST_REST_S
+            return 0.0
+        rest_s, self._rest_s = self._rest_s, min(2 * self._rest_s, _LONGEST_REST_S)
+        return rest_s
 
     def _reconnect(self) -> None:
         # A channel waits for up to two minutes before it looks for its server again.

@@ -213,7 +213,7 @@ class Outbox:
                 answer = self.exporter.export_request(self._waiting[0].request)
             if answer.again:
                 now, asked_s = self._clock(), min(answer.after_s, _MOST_OBEYED_S)
-                self._due = now + max(asked_s, next(self._pauses))
+                self._due = now + max(asked_s, answer.rest_s, next(self._pauses))
                 self._earliest = now + max(asked_s, next(pauses()))
                 return
             if answer.arrives:

@@ -20,6 +20,9 @@ class Reply(NamedTuple):
     after_s: float = 0.0
     """How long the receiver wants to be left alone."""
 
+    rest_s: float = 0.0
+    """How long it is better not to try, unless somebody waits for it."""
+
     in_part: bool = False
     """Whether some of the request was taken all the same; nobody says what."""
 

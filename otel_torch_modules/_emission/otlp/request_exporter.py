@@ -147,7 +147,7 @@ class RequestExporter(SpanExporter, ABC):
             answer = self.export_request(request)
             if not answer.error:
                 return True
-            pause_s = max(pause_s, answer.after_s)
+            pause_s = max(pause_s, answer.after_s, answer.rest_s)
             if not answer.again or monotonic() + pause_s > deadline:
                 break
             self._ended.wait(pause_s)

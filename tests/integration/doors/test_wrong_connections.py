@@ -67,6 +67,25 @@ def _to(protocol: str, endpoint: str, **variables: str) -> dict[str, str]:
     }
 
 
+def made(variables: dict[str, str]) -> RequestExporter:
+    (exporter,) = trace_exporters(read_standard(variables).values)
+    assert isinstance(exporter, RequestExporter)
+    return exporter
+
+
+def by(
+    protocol: str, host: str, folder: Path | str, own: Identity, ours: Identity
+) -> dict[str, str]:
+    """Return the variables that name certificates in `folder`."""
+    files = {
+        CERTIFICATE: own.certificate,
+        CLIENT_KEY: ours.key,
+        CLIENT_CERTIFICATE: ours.certificate,
+    }
+    names = {variable: str(Path(folder, file.name)) for variable, file in files.items()}
+    return _to(protocol, f"https://{host}", **names)
+
+
 def told(reply: Reply, reason: str, host: str) -> bool:
     """Return whether a reply gives that reason, and is of what may be put right while the job runs."""
     return reply.again and bool(re.match(reason.replace("HOST", re.escape(host)), reply.reason))
@@ -124,6 +143,15 @@ def test_a_name_that_stands_for_no_host_is_nothing_that_answers(protocol: str) -
     assert told(reply, "nothing answers at HOST$", "no.such.host.invalid:4317"), reply
 
 
+def test_over_grpc_which_writes_of_each_that_fails_handshakes_become_rare(own: Identity) -> None:
+    with TLS_RECEIVERS["grpc"](own, None) as host:
+        exporter = made(_to("grpc", f"https://{host}"))
+        rests = [exporter.export_request(EncodedRequest(b"", 0)).rest_s for _ in range(11)]
+    assert rests == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    assert exporter.export_request(EncodedRequest(b"", 0)).rest_s == 0  # nothing is there
+    exporter.shutdown()
+
+
 def test_doctor_does_what_the_exporter_does(
     protocol: str, host: str, own: Identity, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,25 +162,6 @@ def test_doctor_does_what_the_exporter_does(
     assert f"otlp, {protocol}, https://{host}: takes nothing\n" in said
     assert examine({**environ, CERTIFICATE: str(own.certificate)}) == 0
     assert f"otlp, {protocol}, https://{host}: answers\n" in capsys.readouterr().out
-
-
-def made(variables: dict[str, str]) -> RequestExporter:
-    (exporter,) = trace_exporters(read_standard(variables).values)
-    assert isinstance(exporter, RequestExporter)
-    return exporter
-
-
-def by(
-    protocol: str, host: str, folder: Path | str, own: Identity, ours: Identity
-) -> dict[str, str]:
-    """Return the variables that name certificates in `folder`."""
-    files = {
-        CERTIFICATE: own.certificate,
-        CLIENT_KEY: ours.key,
-        CLIENT_CERTIFICATE: ours.certificate,
-    }
-    names = {variable: str(Path(folder, file.name)) for variable, file in files.items()}
-    return _to(protocol, f"https://{host}", **names)
 
 
 def test_relative_certificates_are_those_of_the_folder_in_which_the_exporter_is_made(

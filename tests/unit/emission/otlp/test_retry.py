@@ -191,6 +191,17 @@ def test_a_receiver_is_left_alone_for_as_long_as_it_asks_but_not_for_ever(
     assert (first, second) == (0, pytest.approx(obeyed_s, abs=0.06))
 
 
+def test_what_is_better_not_tried_is_tried_where_somebody_waits_for_it(
+    clock: HandSetClock, exporter: Asked, outbox: Outbox
+) -> None:
+    exporter.answer = Reply("UNAVAILABLE", "no", again=True, rest_s=100)
+    for clock.now in _times(150):
+        outbox.idle()
+    assert _pauses(exporter) == [pytest.approx(100, abs=0.06)]
+    assert not outbox.send()
+    assert len(exporter.at) == 3
+
+
 @pytest.mark.parametrize("asked_s", [-5.0, 0.0])
 def test_a_receiver_that_asks_for_no_pause_gets_one(
     clock: HandSetClock, exporter: Asked, outbox: Outbox, asked_s: float
