@@ -25,6 +25,7 @@ from otel_torch_modules._emission.otlp.connection import Connection, credentials
 from otel_torch_modules._emission.otlp.reply import Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._emission.otlp.signal import TRACES, Signal
+from otel_torch_modules._engine import fork
 from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._otlp_values import GRPC, ends_grpc
 
@@ -39,6 +40,7 @@ _AGAIN = {
     StatusCode.UNAVAILABLE,
     StatusCode.DATA_LOSS,
 }
+_SILENCE = (StatusCode.DEADLINE_EXCEEDED, StatusCode.UNAVAILABLE)
 # Where servers put a `RetryInfo`: by itself, or, as those in Go do, among the details of the status.
 _RETRY_INFO = "google.rpc.retryinfo-bin"
 _STATUS = "grpc-status-details-bin"
@@ -88,6 +90,7 @@ class GrpcRequestExporter(RequestExporter):
             self._channel = insecure_channel(endpoint, **options)
         else:
             self._channel = secure_channel(endpoint, self._credentials, **options)
+        self._is_connected = False
         self._export_call = self._channel.unary_unary(
             self.signal.method, response_deserializer=self.signal.response.FromString
         )
@@ -95,7 +98,7 @@ class GrpcRequestExporter(RequestExporter):
     def attempt(self, request: EncodedRequest) -> Reply:
         """Send `request` once, in the time that ``OTEL_EXPORTER_OTLP_TIMEOUT`` allows."""
         try:
-            response = self._export_call(
+            response = self._call(
                 request.data,
                 metadata=tuple(self._connection.headers.items()),
                 timeout=self._connection.timeout_s,
@@ -107,14 +110,30 @@ class GrpcRequestExporter(RequestExporter):
         self._rest_s = _FIRST_REST_S
         return self.taken(response, request)
 
+    def _call(self, data: bytes, **arguments: Any) -> Any:
+        # Of a process that forks while a channel connects gRPC may end the child (seen with grpcio 1.85: "Check failed:
+        # next_worker->state == KICKED"). Later a call is not broken off: it may have been taken.
+        if self._is_connected:
+            return self._export_call(data, **arguments)
+        call = fork.broken_off(
+            lambda: self._export_call.future(data, **arguments), self._channel.close
+        )
+        response = call.result()
+        self._is_connected = True
+        return response
+
     def _failure(self, error: RpcError) -> Reply:
         code, details = error.code(), error.details() or ""
         after_s = _wanted_pause(dict(error.trailing_metadata() or ()))
         again = code in _AGAIN or (code is StatusCode.RESOURCE_EXHAUSTED and after_s is not None)
-        if code is StatusCode.UNAVAILABLE:
+        is_broken_off = code is StatusCode.CANCELLED and not self._is_connected
+        self._is_connected = not is_broken_off and code not in _SILENCE
+        if is_broken_off or code is StatusCode.UNAVAILABLE:
             self._reconnect()
-        if code is StatusCode.DEADLINE_EXCEEDED or (
-            code is StatusCode.UNAVAILABLE and any(text in details for text in _NO_CONNECTION)
+        if (
+            is_broken_off
+            or code is StatusCode.DEADLINE_EXCEEDED
+            or (code is StatusCode.UNAVAILABLE and any(text in details for text in _NO_CONNECTION))
         ):
             reason = unanswered.over_grpc(self.place, details) or self.silence
         else:
