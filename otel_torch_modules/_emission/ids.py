@@ -6,18 +6,18 @@ every run and on every rank, and each draw would change the numbers that the pro
 
 from __future__ import annotations
 
-import struct
+from array import array
+from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import islice
 from os import urandom
 
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 
 from otel_torch_modules._engine import fork
-from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._records import next_number
 
-_DRAWN_AT_ONCE = 512  # numbers
-_FEW = 8  # the training thread draws no more; for more, a call of the operating system costs less than taking each out
+_DRAWN_AT_ONCE = 2_048  # numbers
 
 
 class UrandomIdGenerator(IdGenerator):
@@ -33,12 +33,12 @@ class UrandomIdGenerator(IdGenerator):
     """
 
     def __init__(self) -> None:
-        self._numbers: list[int] = []
+        self._numbers: Iterator[int] = iter(())
         fork.watch(self)
 
     def after_fork_in_child(self) -> None:
         """Draw anew: the parent uses what was drawn."""
-        self._numbers = []
+        self._numbers = iter(())
 
     def generate_span_id(self) -> int:
         return self.generate_span_ids(1)[0]
@@ -61,16 +61,11 @@ class UrandomIdGenerator(IdGenerator):
         return True
 
     def _draw(self, count: int) -> list[int]:
-        if count > _FEW:
-            return _random_numbers(count)
-        while True:
-            numbers = self._numbers
-            try:
-                return [numbers.pop() for _ in range(count)]
-            except IndexError as error:
-                if is_interruption(error):
-                    raise
-                self._numbers = _random_numbers(_DRAWN_AT_ONCE)
+        numbers = list(islice(self._numbers, count))  # who draws at the same time has others
+        while missing := count - len(numbers):
+            self._numbers = _random_numbers(max(missing, _DRAWN_AT_ONCE))
+            numbers += islice(self._numbers, missing)
+        return numbers
 
 
 class RecordIds:
@@ -95,8 +90,8 @@ class RecordIds:
         return int.from_bytes(drawn[:16], "big") or 1, int.from_bytes(drawn[16:], "big") or 1
 
 
-def _random_numbers(count: int) -> list[int]:
-    return list(struct.unpack(f"{count}Q", urandom(8 * count)))
+def _random_numbers(count: int) -> Iterator[int]:
+    return iter(array("Q", urandom(8 * count)))
 
 
 def generate_ids(generator: IdGenerator) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from itertools import chain
 from os import urandom
 from typing import Any
@@ -11,6 +12,9 @@ from otel_torch_modules._emission.otlp.language import Language
 from otel_torch_modules._events import Varying
 from otel_torch_modules._spans.layout import Prototype
 from otel_torch_modules._spans.span import Span, Trace
+
+_IDS_AND_TIMES = (16, 8, 8, 8, 8, 8)  # bytes
+_VALUE = 7  # bytes of a value
 
 
 class Specimen:
@@ -22,7 +26,10 @@ class Specimen:
     """
 
     def __init__(self, like: Prototype, above: bool | None = False) -> None:
-        trace_id, span_id, parent_id, start, end = map(urandom, (16, 8, 8, 8, 8))
+        # At once: each call of the operating system gives up the interpreter lock, and waits to have it back.
+        drawn = BytesIO(urandom(sum(_IDS_AND_TIMES) + _VALUE * len(like.keys))).read
+        trace_id, span_id, parent_id, link_id, start, end = map(drawn, _IDS_AND_TIMES)
+        self._link_id = int.from_bytes(link_id, "big")
         trace = Trace(int.from_bytes(trace_id, "big"), 0, 0, None, None)
         self.parent: Span | None = None
         if above is not None:
@@ -40,7 +47,7 @@ class Specimen:
             like.attributes,
         )
         self.span.span_id = int.from_bytes(span_id, "big")
-        self.span.say(like.keys, tuple([_value(key.type) for key in like.keys]))
+        self.span.say(like.keys, tuple([_value(key.type, drawn(_VALUE)) for key in like.keys]))
 
     @property
     def root(self) -> Span:
@@ -50,7 +57,7 @@ class Specimen:
     def add_link(self) -> None:
         """Link the span to another one of its trace."""
         self.span.link = Span(self.span.trace, None, "", "", 0, 1, 1, {})
-        self.span.link.span_id = int.from_bytes(urandom(8), "big")
+        self.span.link.span_id = self._link_id
 
     def varies(
         self, language: Language, attributes: Callable[[Varying, Sequence[Any]], list[bytes]]
@@ -77,10 +84,10 @@ class Specimen:
         return written
 
 
-def _value(kind: type) -> Any:
+def _value(kind: type, drawn: bytes) -> Any:
     if kind is bool:
         return True
-    number = int.from_bytes(urandom(7), "big")
+    number = int.from_bytes(drawn, "big")
     if kind is int:
         return number - (1 << 63)  # it takes all bytes that there may be
     if kind is float:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any, NamedTuple
 
 import pytest
@@ -59,3 +62,17 @@ def small_tree(trace_of: Callable[..., Trace]) -> Span:
     )
     backward.link = forward
     return root
+
+
+@pytest.fixture
+def drawings() -> Iterator[list[int]]:
+    """One item for each time that this thread asks the operating system for random numbers."""
+    asked: list[int] = []
+
+    def count(_: FrameType, event: str, function: object) -> None:
+        if event == "c_call" and function is os.urandom:
+            asked.append(1)
+
+    sys.setprofile(count)
+    yield asked
+    sys.setprofile(None)

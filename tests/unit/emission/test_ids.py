@@ -20,6 +20,18 @@ def test_ids_of_all_threads_differ_and_are_in_range() -> None:
     assert all(0 < number < 2**128 for number in drawn[:5_000])
     assert all(0 < number < 2**64 for number in drawn[5_000:])
     assert len(set(generate_span_ids(ids, 5_000))) == 5_000
+    with ThreadPoolExecutor(4) as threads:
+        many = [*threads.map(lambda count: generate_span_ids(ids, count), [1, 50, 2_100] * 40)]
+    assert [*map(len, many)] == [1, 50, 2_100] * 40
+    assert len({number for some in many for number in some}) == sum(map(len, many))
+
+
+def test_the_system_is_asked_once_for_the_ids_of_many_records(drawings: list[int]) -> None:
+    ids = UrandomIdGenerator()
+    for _ in range(40):
+        generate_span_ids(ids, 50)
+        ids.generate_ids()
+    assert len(drawings) <= 2
 
 
 def test_they_neither_follow_nor_disturb_the_programs_random_numbers() -> None:
@@ -34,18 +46,23 @@ def test_they_neither_follow_nor_disturb_the_programs_random_numbers() -> None:
     assert len(drawn) == 4
 
 
-def test_a_forked_child_has_other_ids_than_its_parent() -> None:
+@pytest.mark.parametrize("count", [1, 50, 3_000])
+def test_a_forked_child_has_other_ids_than_its_parent(count: int) -> None:
     ids = UrandomIdGenerator()
     ids.generate_span_id()
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writer, ids.generate_span_id().to_bytes(8, "big"))
+        drawn = generate_span_ids(ids, count)
+        os.write(writer, b"".join(number.to_bytes(8, "big") for number in drawn))
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     os.close(writer)
     with open(reader, "rb") as pipe:
-        assert int.from_bytes(pipe.read(), "big") != ids.generate_span_id()
+        written = pipe.read()
+    of_child = {int.from_bytes(written[at : at + 8], "big") for at in range(0, len(written), 8)}
+    assert len(of_child) == count
+    assert of_child.isdisjoint(generate_span_ids(ids, count))
 
 
 def test_what_the_program_puts_in_place_of_the_systems_numbers_is_not_asked(
