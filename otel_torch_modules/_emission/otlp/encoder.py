@@ -8,6 +8,7 @@ same in all others. Whatever the standard encoder would write is thereby what is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from opentelemetry.sdk.resources import Resource
@@ -24,6 +25,7 @@ from otel_torch_modules._emission.otlp.block import (
     Template,
     joined,
 )
+from otel_torch_modules._emission.otlp.known_templates import KnownTemplates, content_of
 from otel_torch_modules._emission.otlp.language import Language, cut
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest
 from otel_torch_modules._emission.otlp.specimen import Specimen
@@ -67,6 +69,7 @@ class SpanEncoder:
         self._made = 0  # templates
         self._scope = scope
         self._forms = Forms()
+        self._known = KnownTemplates()
         self._maker = maker or object()  # not the encoder: what is encoded may outlive it
         span = Span(Trace(1, 0, 0, None, None), None, "", "", 0, 1, 1, {})
         batch = RecordSpans([span], Decision(0, None), tracer, scope)
@@ -224,9 +227,9 @@ class SpanEncoder:
         return EncodedRequest(data[0] if len(data) == 1 else b"".join(data), span_count)
 
     def template(self, attributes: Mapping[str, Any], alike: Alike) -> Template:
-        """Return what all spans with these attributes have. What was made for those of one place is not kept."""
+        """Return what all spans with these attributes have. What was made for those of one span is not kept."""
         if type(attributes) is not SharedAttributes:
-            return self._make_template(attributes, alike, None)
+            return self._make_template(attributes, alike)
         first: Template | None = attributes.encoded
         if first is not None and first.maker is not self._maker:
             first = None  # what another encoder made is of no use
@@ -234,12 +237,20 @@ class SpanEncoder:
         while template is not None and template.alike != alike:
             template = template.next
         if template is None:
-            template = attributes.encoded = self._make_template(attributes, alike, first)
+            template = attributes.encoded = replace(
+                self._known_template(attributes, alike), next=first
+            )
         return template
 
-    def _make_template(
-        self, attributes: Mapping[str, Any], alike: Alike, following: Template | None
-    ) -> Template:
+    def _known_template(self, attributes: Mapping[str, Any], alike: Alike) -> Template:
+        content = content_of(attributes, alike)
+        template = self._known.get(content)
+        if template is None:
+            template = self._make_template(attributes, alike)
+            self._known.put(content, template)
+        return template
+
+    def _make_template(self, attributes: Mapping[str, Any], alike: Alike) -> Template:
         language, name, kind, flags, linked, remote, keys = alike
         specimen = Specimen(Prototype(name, "", kind, attributes, keys), remote)
         if linked:
@@ -253,7 +264,7 @@ class SpanEncoder:
         (opening,) = language.openings([len(encoded)])
         form, named, shared = self._forms.cut(keys, linked, remote is None, cut(encoded, varies))
         length = len(encoded) - len(varies[5])
-        return Template(self._maker, alike, form, length, opening, named, shared, following)
+        return Template(self._maker, alike, form, length, opening, named, shared, None)
 
     def _encode_anew(self, batch: RecordSpans, spans: Iterable[Span]) -> bytes:
         # Without a resource: the encoder would encode it each time, at twice the cost of a span.
