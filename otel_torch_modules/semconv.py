@@ -194,6 +194,7 @@ COMPONENT_NAME: Final = "otel.component.name"
 STEP_PROCESSOR: Final = "torch_step_processor"
 ERROR_TYPE: Final = "error.type"
 QUEUE_FULL: Final = "queue_full"
+ALREADY_SHUTDOWN: Final = "already_shutdown"
 ERROR_OTHER: Final = "_OTHER"
 
 # Resource attributes.

@@ -118,6 +118,12 @@ class Emitter:
         if not processors:
             self._warn("The tracer provider has no span processor: no spans are sent")
             return False
+        if sdk.are_shut_down(processors):
+            self._warn(
+                "The program has shut its tracer provider down: steps that are not sent yet, and later ones, are lost"
+            )
+            self._deliveries.spoil(semconv.ALREADY_SHUTDOWN)
+            return False
         if context is None:
             context = context_with_parent(root)
         decision = self._decide(tracer, root, context)

@@ -3,6 +3,7 @@
 Checked with opentelemetry-sdk 1.30.0 and 1.45.2. Where a later version renames one of them:
 
 - `span_processors`: a provider then counts as one processor that wants real spans, which always works.
+- `are_shut_down`: steps after the program has shut its provider down count as sent.
 - `started_span`: spans with events or attributes of the program, and processors with an `on_start`, need it;
   an error is logged and those records are lost.
 - `configure_from_file`: only used where the program has no provider; an error is logged, and the file is ignored.
@@ -68,6 +69,16 @@ def needs_started_spans(processors: Sequence[SpanProcessor]) -> bool:
 def _is_quiet(processor: SpanProcessor, method: str) -> bool:
     function = getattr(getattr(processor, method, None), "__func__", None)
     return any(function is getattr(quiet, method, None) for quiet in _QUIET)
+
+
+def are_shut_down(processors: Sequence[SpanProcessor]) -> bool:
+    """Return whether all of `processors` say that they are shut down: early versions' simple ones do not."""
+    return all(map(_is_shut_down, processors))
+
+
+def _is_shut_down(processor: SpanProcessor) -> bool:
+    inner = getattr(processor, "_batch_processor", processor)
+    return getattr(inner, "_shutdown", getattr(inner, "done", False)) is True
 
 
 def is_enabled(tracer: Tracer) -> bool:

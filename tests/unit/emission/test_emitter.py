@@ -15,13 +15,15 @@ from opentelemetry.sdk.trace.export import (
     SpanExporter,
     SpanExportResult,
 )
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from opentelemetry.trace import SpanKind, StatusCode
 
 from otel_torch_modules._emission.emitter import Emitter
+from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._job.starter import JobContext
-from otel_torch_modules._records import OuterParent, Raised
+from otel_torch_modules._records import OuterParent, Raised, Record
 from otel_torch_modules._spans.span import Note, Span, Trace
 
 TRACE_ID = 0xABC
@@ -312,3 +314,22 @@ def test_a_provider_that_sends_nothing_is_told_once(
     assert [(r.levelno, r.getMessage()) for r in caplog.records] == [
         (logging.WARNING, message) for message in messages
     ]
+
+
+def test_what_is_emitted_after_the_provider_was_shut_down_is_lost_and_said_once(
+    small_tree: Span, caplog: pytest.LogCaptureFixture
+) -> None:
+    exporter, deliveries = InMemorySpanExporter(), Deliveries()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    emitter = Emitter(lambda: provider, JobContext({}), deliveries=deliveries)
+    for is_last in (True, False, False):
+        with deliveries.assembling(Record("step", 0, 0, 0)):
+            emitter.emit(small_tree)
+        if is_last:
+            provider.shutdown()
+    assert len(exporter.get_finished_spans()) == 3
+    lost = {error: count for error, count in deliveries.outcomes().items() if count}
+    assert lost == {"": 1, "already_shutdown": 2}
+    (line,) = caplog.records
+    assert line.getMessage().startswith("The program has shut its tracer provider down: ")

@@ -52,6 +52,18 @@ def test_span_processors() -> None:
     assert sdk.span_processors(tracer.span_processor) == (first, second)
 
 
+def test_are_shut_down() -> None:
+    of_sdk: list[SpanProcessor] = [BatchSpanProcessor(InMemorySpanExporter())]
+    if hasattr(SimpleSpanProcessor(InMemorySpanExporter()), "_shutdown"):
+        of_sdk.append(SimpleSpanProcessor(InMemorySpanExporter()))
+    for processors in (of_sdk, [*of_sdk, SpanProcessor()]):
+        provider = provider_of(*processors)
+        found = sdk.span_processors(tracer_of(provider).span_processor)
+        provider.shutdown()
+        assert sdk.are_shut_down(found) == (found == tuple(of_sdk))
+    assert not sdk.are_shut_down([SimpleSpanProcessor(InMemorySpanExporter())])
+
+
 def test_needs_started_spans() -> None:
     batch = BatchSpanProcessor(InMemorySpanExporter())
     assert not sdk.needs_started_spans([SimpleSpanProcessor(InMemorySpanExporter()), batch])
