@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from otel_torch_modules import _misspelt, _until_torch
 from otel_torch_modules._base_instrumentor import BaseInstrumentor, sdk_importable
@@ -53,7 +53,7 @@ class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc,valid-type
             super().uninstrument(**kwargs)  # nothing is on any more, and it has to know that
             raise
 
-    def step(self, index: int | None) -> AbstractContextManager[None]:
+    def step(self, index: SupportsIndex | None) -> AbstractContextManager[None]:
         """See :func:`otel_torch_modules.step`."""
         return nullcontext() if self._tracing is None else self._tracing.step(index)
 
@@ -137,8 +137,11 @@ def trace(
         instrumentor.uninstrument()
 
 
-def step(index: int | None = None) -> AbstractContextManager[None]:
+def step(index: SupportsIndex | None = None) -> AbstractContextManager[None]:
     """Make what runs inside one step, with this index; without one, steps are counted.
+
+    The index is an integer of 64 bits: Python's, NumPy's, or in a tensor on the CPU. With anything else, a tensor on a
+    device included, the step is counted, and one line of log says so.
 
     Once a program has said where a step is, none is found automatically any more. Does nothing where the
     process is not traced.

@@ -35,13 +35,20 @@ class Schedule:
                 refuse("schedule", f"{entry.name}={value}", f"an integer of at least {least}")
 
     def records(self, step: int) -> bool:
-        """Return whether the step with this index, counted from 0, is recorded."""
-        step -= self.skip_first
-        cycle, place = divmod(step, self.wait + self.active)
-        return step >= 0 and place >= self.wait and (self.repeat == 0 or cycle < self.repeat)
+        """Return whether the step with this index, counted from 0, is recorded.
+
+        Those that a program numbers from below 0 on are at the start, which `skip_first` leaves out; without it they
+        are in cycles as the others are.
+        """
+        started = step >= self.skip_first or not self.skip_first
+        cycle, place = divmod(step - self.skip_first, self.wait + self.active)
+        return started and place >= self.wait and (self.repeat == 0 or cycle < self.repeat)
 
     def recorded_before(self, step: int) -> int:
-        """Return how many steps are recorded before the one with this index, which is recorded too."""
+        """Return how many steps are recorded before the one with this index, which is recorded too.
+
+        From 0 on: less than 0 for one with an index below it, of which it is not known where they begin.
+        """
         cycle, place = divmod(step - self.skip_first, self.wait + self.active)
         return cycle * self.active + place - self.wait
 

@@ -69,8 +69,6 @@ def describe_heads(spans: list[Span], record: Record, truncated: bool) -> None:
         values[STALLED] = round(record.stalled, 1)
     if record.dropped_before:
         values[DROPPED] = record.dropped_before
-    if not _is_number(record.index):
-        rest[semconv.STEP_INDEX] = values.pop(STEP_INDEX)  # as the program gave it
     for span in spans:
         known = _attributes(span.phase, record.skipped, record.optimizer_compiled, truncated)
         # A name that is one step's is not worth a template.
@@ -80,10 +78,6 @@ def describe_heads(spans: list[Span], record: Record, truncated: bool) -> None:
     if record.shared is not None:
         spans[-1].say((RANK,), (record.shared.rank,))
     spans[-1].say((*record.measured,), (*record.measured.values(),))
-
-
-def _is_number(index: Any) -> bool:
-    return index is None or (type(index) is int and -(1 << 63) <= index < 1 << 63)
 
 
 STEP_INDEX: Final = Varying(semconv.STEP_INDEX, int)

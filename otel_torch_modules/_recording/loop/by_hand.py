@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from time import perf_counter_ns as now
+from typing import SupportsIndex
 
 from otel_torch_modules._recording.cost.spending import Spending
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.iterations import Iterations
 from otel_torch_modules._recording.loop.open_step import OpenStep
+from otel_torch_modules._recording.loop.step_number import LEAST, MOST, StepNumbers
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.torch_private.compilation import dynamo_is_there
 from otel_torch_modules._records import Record
@@ -39,14 +41,21 @@ class StepsByHand:
         self._iterations = iterations
         self._losses = losses
         self._open_step = open_step
+        self._numbers = StepNumbers()
 
-    def open(self, index: int | None) -> None:
-        """Begin the step."""
+    def open(self, given: SupportsIndex | None) -> None:
+        """Begin the step with the number that is `given`."""
         if self._losses.given_up:
             return
         start = now()
         current = self._current
+        index = None
         try:
+            index = (
+                given
+                if type(given) is int and LEAST <= given <= MOST
+                else self._numbers.read(given)
+            )
             step = self._open_step(start, index)
             # What runs inside a compiled function is not seen: that it is a step is known all the same.
             step.record.sent_bare = step.recorded and dynamo_is_there()
@@ -86,7 +95,7 @@ class StepByHand(AbstractContextManager[None]):
         index: its number; None for the next.
     """
 
-    def __init__(self, steps: StepsByHand, index: int | None) -> None:
+    def __init__(self, steps: StepsByHand, index: SupportsIndex | None) -> None:
         self._steps = steps
         self._index = index
 

@@ -21,6 +21,7 @@ from otel_torch_modules._recording.loop.fetches import Fetches, Outside, Wait
 from otel_torch_modules._recording.loop.open_optimizers import OpenOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.loop.pauses import Pauses
+from otel_torch_modules._recording.loop.step_number import MOST
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.torch_private.devices import accelerator
 from otel_torch_modules._recording.wall_clock import clock_offset
@@ -69,6 +70,7 @@ class CurrentStep:
         """The open one, or one that has ended and that nobody has taken."""
         self.index = 0
         """The number of the next step."""
+        self._first = 0  # the lowest number that a step had, or may have
         self.end = 0
         """When something happened last in the open step (ns)."""
         self.by_hand = False
@@ -86,7 +88,7 @@ class CurrentStep:
     @property
     def last_index(self) -> int | None:
         """The number of the last step; None where there has been none."""
-        return self.index - 1 if self.index > 0 else None
+        return self.index - 1 if self.index > self._first else None
 
     @property
     def is_of_another_thread(self) -> bool:
@@ -105,7 +107,9 @@ class CurrentStep:
         """
         if index is None:
             index = self.index
-        self.index = index + 1
+        self.index = index + 1 if index < MOST else 0
+        if index < self._first:
+            self._first = index
         self.apart.before = None
         record = Record("step", index, start, 0, lost=lost)
         step = self.step = OpenStep(record, recorded=False)
@@ -272,7 +276,7 @@ class CurrentStep:
         self._ended.clear()
         self._waits = []
         self.drop()
-        self.index = 0
+        self.index = self._first = 0
         self.recorder.tasks.forget()
 
     # What is written into it.
@@ -299,4 +303,4 @@ class CurrentStep:
 
     @property
     def _index_before(self) -> int | None:
-        return self.index - 2 if self.index > 1 else None
+        return self.index - 2 if self.index - 1 > self._first else None
