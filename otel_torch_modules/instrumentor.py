@@ -8,14 +8,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from otel_torch_modules import _misspelt, _until_torch
 from otel_torch_modules._base_instrumentor import BaseInstrumentor, sdk_importable
 from otel_torch_modules._interruption import is_interruption
-from otel_torch_modules._log import report
+from otel_torch_modules._log import report, warn
 from otel_torch_modules.config import Config
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from otel_torch_modules._tracing import Tracing
 
 logger = logging.getLogger("otel_torch_modules")
+
+_ARGUMENTS = ("config", "tracer_provider")
 
 
 class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc,valid-type]
@@ -63,8 +65,15 @@ class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc,valid-type
         Args:
             tracer_provider: where spans go; the program's own, or one made for it, where it is not given.
             config: a :class:`Config`; read from the environment where it is not given.
+
+        Raises:
+            ValueError: one of them is something else; it names the argument, the value and what is allowed.
         """
-        config = kwargs.get("config")
+        from opentelemetry.trace import TracerProvider
+
+        config = _given(kwargs, "config", Config, "a Config")
+        tracer_provider = _given(kwargs, "tracer_provider", TracerProvider, "a TracerProvider")
+        _say_what_is_not_used(kwargs)
         if config is None:
             _misspelt.log(_misspelt.misspelt(os.environ))
             try:
@@ -74,9 +83,6 @@ class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc,valid-type
                     raise
                 report(logger, "Modules are not traced: %s", error)
                 return
-        elif not isinstance(config, Config):
-            raise ValueError(f"config: {config!r} is not allowed; it must be a Config")
-        tracer_provider = kwargs.get("tracer_provider")
         if "torch" in sys.modules:
             self._start(config, tracer_provider)
         else:
@@ -103,6 +109,24 @@ class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc,valid-type
                 if is_interruption(error):
                     raise
                 report(logger, "Tracing ended with an error of its own", error=error)
+
+
+def _given(arguments: Mapping[str, Any], name: str, kind: type, allowed: str) -> Any:
+    value = arguments.get(name)
+    if value is not None and not isinstance(value, kind):
+        raise ValueError(f"{name}: {value!r} is not allowed; it must be {allowed}")
+    return value
+
+
+def _say_what_is_not_used(arguments: Mapping[str, Any]) -> None:
+    """Name what other instrumentors may know: who hands the same to all of them is not refused for it."""
+    for name in sorted(
+        name for name, value in arguments.items() if name not in _ARGUMENTS and value is not None
+    ):
+        where = "; metrics go to the global meter provider" if name == "meter_provider" else ""
+        warn(
+            logger, "instrument(%s=…) changes nothing: it takes %s%s", name, " and ".join(_ARGUMENTS), where
+        )  # fmt: skip
 
 
 def instrument_once() -> None:

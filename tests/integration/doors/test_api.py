@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.trace import TracerProvider
 
 from otel_torch_modules import Config, TorchModuleInstrumentor, trace
 from tests.support.training_program import ENABLED, STEP, TRAIN, outlines, run, said
@@ -105,12 +109,41 @@ def test_the_variable_is_a_door_and_no_lock(tmp_path: Path, value: str) -> None:
     assert outlines(tmp_path) == [STEP, STEP]
 
 
-def test_a_bad_configuration_is_a_value_error_and_nothing_is_put_on() -> None:
-    message = "config: {'max_depth': 1} is not allowed; it must be a Config"
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("config", {"max_depth": 1}, "a Config"),
+        ("config", Config, "a Config"),
+        ("tracer_provider", "x", "a TracerProvider"),
+        ("tracer_provider", TracerProvider, "a TracerProvider"),
+        ("tracer_provider", TracerProvider().get_tracer("x"), "a TracerProvider"),
+    ],
+)
+def test_a_bad_argument_is_a_value_error_and_nothing_is_put_on(
+    name: str, value: Any, allowed: str
+) -> None:
+    message = re.escape(f"{name}: {value!r} is not allowed; it must be {allowed}")
     with pytest.raises(ValueError, match=f"^{message}$"):
-        TorchModuleInstrumentor().instrument(config={"max_depth": 1})
-    with pytest.raises(ValueError, match=f"^{message}$"), trace(config={"max_depth": 1}):  # type: ignore[arg-type]
+        TorchModuleInstrumentor().instrument(**{name: value})
+    with pytest.raises(ValueError, match=f"^{message}$"), trace(**{name: value}):
         pass
+    assert not TorchModuleInstrumentor().is_instrumented_by_opentelemetry
+
+
+def test_an_argument_that_changes_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    others = {"meter_provider": NoOpMeterProvider(), "logger_provider": None, "confg": Config()}
+    try:
+        TorchModuleInstrumentor().instrument(skip_dep_check=True, **others)
+    finally:
+        TorchModuleInstrumentor().uninstrument()
+    taken = "changes nothing: it takes config and tracer_provider"
+    assert caplog.messages == [
+        f"instrument(confg=…) {taken}",
+        f"instrument(meter_provider=…) {taken}; metrics go to the global meter provider",
+    ]
+
+
+def test_a_bad_configuration_is_a_value_error_and_nothing_is_put_on() -> None:
     with pytest.raises(ValueError, match="OTEL_TORCH_MODULES_MAX_DEPTH: 0 is not allowed"):
         TorchModuleInstrumentor().instrument(config=Config(max_depth=0))
     assert not TorchModuleInstrumentor().is_instrumented_by_opentelemetry
