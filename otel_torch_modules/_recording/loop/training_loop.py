@@ -119,7 +119,8 @@ class TrainingLoop:
         if not self.optimizers.ends(optimizer, self.recorder, stamps):
             return
         if self._border.unsure is not None and self._border.optimizer_steps():
-            current.index += 1  # of a step that is not recorded
+            if not current.by_hand:  # else it is in an evaluation
+                current.index += 1  # of a step that is not recorded
         elif step is None and not current.by_hand:
             self._say_that_nothing_is_called(optimizer)
         if step is not None:

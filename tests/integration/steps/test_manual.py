@@ -51,6 +51,20 @@ def test_without_an_index_steps_are_counted_on(model: Net, sgd: torch.optim.SGD)
     assert [tree.attributes["torch.step"] for tree in captured.trees] == [0, 7, 8]
 
 
+@pytest.mark.parametrize("others", [1, 2])
+def test_what_an_optimizer_does_outside_of_them_is_not_counted(
+    model: Net, sgd: torch.optim.SGD, others: int
+) -> None:
+    with capture_spans() as captured:
+        for index in (7, None, None):
+            with manual_step(index):
+                train(model, sgd)
+            for _ in range(others):
+                train(model, sgd)
+    steps = [tree for tree in captured.trees if tree.name == "train.step"]
+    assert [tree.attributes["torch.step"] for tree in steps] == [7, 8, 9]
+
+
 def test_the_first_one_ends_what_was_found_before_and_nothing_is_found_after(
     model: Net, sgd: torch.optim.SGD
 ) -> None:
