@@ -52,7 +52,10 @@ class CapturedSpan:
         return [span for span in self.walk() if span.name == name]
 
     def outline(self) -> str:
-        """Return the names of the whole tree, a line each, indented by depth."""
+        """Return the names of the whole tree, a line each, indented by depth.
+
+        Among them are those that come and go with what the machine does: ``between``, ``python.gc``.
+        """
         lines = [self.name]
         lines += ["  " + line for child in self.children for line in child.outline().split("\n")]
         return "\n".join(lines)
@@ -107,14 +110,11 @@ def capture_spans(config: Config | None = None) -> Iterator[Captured]:
         >>> with capture_spans() as captured:
         ...     model(torch.ones(1, 2)).sum().backward()
         ...     optimizer.step()
-        >>> print(captured.outline())
-        train.step
-          forward Sequential
-            forward 0
-          backward
-            backward Sequential
-              backward 0
-          optimizer.step SGD
+        >>> [step] = captured.trees
+        >>> print(step.find("backward")[0].outline())
+        backward
+          backward Sequential
+            backward 0
     """
     captured = Captured()
     instrumentor = TorchModuleInstrumentor()
