@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import warn
-from otel_torch_modules._recording.cost.budget import Budget
+from otel_torch_modules._recording.cost.budget import LARGEST_STRIDE, Budget
 from otel_torch_modules._recording.cost.calibration import FALLBACK, CallCost
 
 logger = logging.getLogger("otel_torch_modules")
@@ -55,6 +55,8 @@ class Account:
 
     Args:
         budget: of steps, or of evaluations.
+        name: of what each of them is, for people.
+        leaving_out: what leaves more of them out, for people.
         backward: whether a backward belongs to a record.
         measure: returns what a module call costs; told whether a backward follows.
         clock: nanoseconds.
@@ -63,6 +65,8 @@ class Account:
     def __init__(
         self,
         budget: Budget,
+        name: str,
+        leaving_out: str,
         backward: bool,
         measure: Callable[[bool], CallCost],
         clock: Callable[[], int],
@@ -72,6 +76,9 @@ class Account:
         """How many of this kind came before the one that is open."""
         self.boundary_ns = 0
         """What the training thread did where records begin or end, since the last of them opened."""
+        self._name = name
+        self._leaving_out = leaving_out
+        self._warned = False
         self._backward = backward
         self._measure = measure
         self._clock = clock
@@ -116,6 +123,23 @@ class Account:
             self._events = events
             self._module_stamps_ns.append(beside.stamps_ns if beside.stamps_of_modules else 0)
 
+    def say_what_is_out_of_reach(self) -> None:
+        """Say once that phases alone cost more than is allowed, where they have for a while."""
+        budget = self.budget
+        if self._warned or not budget.out_of_reach:
+            return
+        self._warned = True
+        warn(
+            logger,
+            "Phases alone cost %s µs a %s, more than the %s that OTEL_TORCH_MODULES_MAX_OVERHEAD allows: one in %d has "
+            "modules. %s",
+            _microseconds(budget.phases_ns),
+            self._name,
+            _microseconds(budget.allowed_ns),
+            LARGEST_STRIDE,
+            self._leaving_out,
+        )
+
     def keep_calibrated(self) -> None:
         """Measure what a call costs if that is not known, or not any more."""
         start = self._clock()
@@ -149,3 +173,9 @@ class Account:
 
     def _known(self, backward: bool) -> CallCost:
         return self._cost
+
+
+def _microseconds(ns: float) -> str:
+    """Return a time with two digits at least."""
+    value = ns / 1e3
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.2g}"

@@ -6,19 +6,19 @@ of them in a row cost no larger share than training does.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from time import perf_counter_ns, thread_time_ns
+from typing import Final
 
 from otel_torch_modules._events import WIDTH
-from otel_torch_modules._log import warn
 from otel_torch_modules._recording.cost.account import Account, DoneBeside
-from otel_torch_modules._recording.cost.budget import LARGEST_STRIDE, Budget
+from otel_torch_modules._recording.cost.budget import Budget
 from otel_torch_modules._recording.cost.calibration import CallCost, calibrate
 from otel_torch_modules._records import Record
 from otel_torch_modules.schedule import Schedule
 
-logger = logging.getLogger("otel_torch_modules")
+_LEAVES_OUT_STEPS: Final = "OTEL_TORCH_MODULES_SCHEDULE leaves out whole steps"
+_LEAVES_OUT_FORWARDS: Final = "OTEL_TORCH_MODULES_PHASES=train leaves such forwards out"
 
 
 class Spending:
@@ -43,10 +43,13 @@ class Spending:
     ) -> None:
         self._schedule = schedule
         self._worker_clock = worker_clock
-        self._steps = Account(Budget(fraction / schedule.share), True, measure, clock)
-        self._evaluations = Account(Budget(fraction), False, measure, clock)
+        self._steps = Account(
+            Budget(fraction / schedule.share), "step", _LEAVES_OUT_STEPS, True, measure, clock
+        )
+        self._evaluations = Account(
+            Budget(fraction), "forward outside steps", _LEAVES_OUT_FORWARDS, False, measure, clock
+        )
         self._current = self._steps  # whose boundaries are passed now
-        self._warned = False
         # Whose record, whether it has modules, of how many forwards.
         self._worked_on: tuple[Account, bool, int] | None = None
         self._worker_ns = 0
@@ -108,13 +111,4 @@ class Spending:
         budget = account.budget
         record.phases_only = not budget.records_modules(ordinal)
         record.stride = budget.stride
-        if budget.out_of_reach and not self._warned:
-            self._warned = True
-            warn(
-                logger,
-                "Phases alone cost %.0f µs a step, more than the %.0f that OTEL_TORCH_MODULES_MAX_OVERHEAD allows: "
-                "one step in %d has modules. OTEL_TORCH_MODULES_SCHEDULE leaves out whole steps",
-                budget.phases_ns / 1e3,
-                budget.allowed_ns / 1e3,
-                LARGEST_STRIDE,
-            )
+        account.say_what_is_out_of_reach()
