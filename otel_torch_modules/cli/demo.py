@@ -39,6 +39,7 @@ def run_demo(steps: int, folder: Path, environ: Mapping[str, str]) -> int:
     command = [sys.executable, str(_SCRIPT), "--steps", str(steps)]
     exporters = "otlp,otlp_file" if endpoint else "otlp_file"
     say(f"{variables.OTEL_TORCH_MODULES_ENABLED}=true OTEL_TRACES_EXPORTER={exporters} \\")
+    say(f"  {variables.OTEL_TORCH_MODULES_FILE}={shlex.quote(str(file))} \\")
     say(f"  {_python()} {_typed(str(_SCRIPT))} --steps {steps}")
     traced = {
         **environ,
@@ -77,8 +78,9 @@ def _show(file: Path, endpoint: str | None, environ: Mapping[str, str]) -> None:
     console.print()
     view.print_overview()
     console.print()
-    say(f"Why is it slow: {_program()} why {file}")
-    say(f"Any other step: {_program()} view {file} --step N")
+    typed = shlex.quote(str(file))
+    say(f"Why is it slow: {_program()} why {typed}")
+    say(f"Any other step: {_program()} view {typed} --step N")
     if endpoint:
         say(f"Sent to {endpoint}. The slowest step is trace {view.slowest.trace_id}")
         if environ.get("JAEGER_UI_URL"):

@@ -170,16 +170,19 @@ def services(file: Path) -> set[str]:
 
 
 def test_every_step_is_one_whole_tree_on_screen_and_in_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "demo.jsonl"
+    folder = tmp_path / "two words"
+    folder.mkdir()
+    file = folder / "demo.jsonl"
     file.write_text("of an earlier run\n", encoding="utf-8")
-    lines = run_demo(tmp_path)
+    lines = run_demo(folder)
     steps = Traces.read(file).steps
     assert [step.step for step in steps] == [0, 1, 2]
     for step in steps:
         assert outline(step) == STEP
     assert services(file) == {"train_gpt"}
     assert lines[0] == "OTEL_TORCH_MODULES_ENABLED=true OTEL_TRACES_EXPORTER=otlp_file \\"
-    assert lines[1].endswith(f" {os.path.relpath(SCRIPT)} --steps 3")
+    assert lines[1] == f"  OTEL_TORCH_MODULES_FILE='{file}' \\"
+    assert lines[2].endswith(f" {os.path.relpath(SCRIPT)} --steps 3")
     shown = lines.index("") + 1
     assert lines[shown].startswith("3 steps  ")
     columns = lines[shown + 1].split()
@@ -197,8 +200,8 @@ def test_every_step_is_one_whole_tree_on_screen_and_in_the_file(tmp_path: Path) 
     verdict = lines.index("", tree) + 1
     assert " of a step. The 4 blocks' " in lines[verdict]
     assert lines[-3] == ""
-    assert lines[-2].endswith(f"why {file}")
-    assert lines[-1].endswith(f"view {file} --step N")
+    assert lines[-2].endswith(f"why '{file}'")
+    assert lines[-1].endswith(f"view '{file}' --step N")
 
 
 def test_with_an_endpoint_it_sends_there_and_names_the_slowest_step(

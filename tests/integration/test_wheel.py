@@ -92,10 +92,11 @@ def test_the_demo_gives_the_first_picture_in_an_empty_folder(python: Path, tmp_p
     lines = succeed(python.parent / "otel-torch-modules", "demo", "--steps", "3", cwd=tmp_path)
     file = tmp_path / "traces" / "demo.jsonl"
     assert [step.step for step in Traces.read(file).steps] == [0, 1, 2]
-    assert f"{python.parents[1].name}/lib" in lines.splitlines()[1], "not the script of the wheel"
+    assert f"{python.parents[1].name}/lib" in lines.splitlines()[2], "not the script of the wheel"
     assert "├─ forward GPT" in lines
-    # Its first two lines are the command that it ran: it can be repeated, as it stands.
-    command = "\n".join(lines.splitlines()[:2])
+    # Its first three lines are the command that it ran: it can be repeated, as it stands.
+    command = "\n".join(lines.splitlines()[:3])
+    file.unlink()
     assert "loss" in succeed(command, cwd=tmp_path, shell=True)
     # And so can its last one, for a step that there is.
     look = lines.splitlines()[-1].removeprefix("Any other step: ").replace("--step N", "--step 2")
