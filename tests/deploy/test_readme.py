@@ -38,10 +38,11 @@ def test_every_collector_file_is_named() -> None:
 
 
 def test_every_variable_of_the_configurations_is_named() -> None:
-    """But for Jaeger's and Tempo's own ports, which the files of the collectors presuppose."""
     used = {
         name
-        for path in (DEPLOY / "collector").glob("*.yaml")
-        for name in re.findall(r"\$\{env:(\w+)", path.read_text())
+        for folder in ("collector", "jaeger", "tempo")
+        for path in (DEPLOY / folder).glob("*.yaml")
+        for name in re.findall(r"\$\{(?:env:)?([A-Z]\w+)", path.read_text())
     }
+    assert {"OTLP_TOKEN", "JAEGER_OTLP_GRPC_ENDPOINT", "TEMPO_RETENTION"} < used
     assert [name for name in sorted(used) if f"`{name}`" not in README] == []
