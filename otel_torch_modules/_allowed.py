@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Final, NoReturn
+
+from otel_torch_modules._interruption import suppressed
 
 PREFIX: Final = "OTEL_TORCH_MODULES_"
 PHASES: Final = ("train", "eval")
@@ -12,6 +14,7 @@ CAUSES: Final = ("compile", "gc", "checkpoint", "collective", "loop", "host", "m
 SPAN_KINDS: Final = ("separate", "internal")
 SERVICES: Final = ("one", "phases", "ranks")
 SECONDS: Final = "a number of seconds, 0 for off, as in 60"
+_LARGEST: Final = sys.float_info.max
 FRACTION: Final = "a number above 0 and at most 1, as in 0.01"
 
 
@@ -21,7 +24,16 @@ def refuse(name: str, value: object, allowed: str) -> NoReturn:
     Raises:
         ValueError: always; it names the option's variable, the value and what is allowed.
     """
-    raise ValueError(f"{PREFIX}{name.upper()}: {value!r} is not allowed; it must be {allowed}")
+    raise ValueError(f"{PREFIX}{name.upper()}: {shown(value)} is not allowed; it must be {allowed}")
+
+
+def shown(value: object) -> str:
+    """Return `value` as the program would write it, or what it is where it cannot be shown."""
+    with suppressed(BaseException):
+        return repr(value)
+    if isinstance(value, int):  # Python writes none of more than 4 300 digits
+        return f"an integer of {value.bit_length()} bits"
+    return f"what is of type {type(value).__qualname__}"
 
 
 def is_whole(value: object, least: int) -> bool:
@@ -35,5 +47,7 @@ def is_fraction(value: object) -> bool:
 
 
 def is_finite(value: object) -> bool:
-    """Return whether `value` is a number that is not negative and has an end, as `SECONDS` are."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+    """Return whether `value` is not negative, and a number that can be reckoned with, as `SECONDS` are."""
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _LARGEST
+    )

@@ -11,6 +11,13 @@ from otel_torch_modules._stack_trace import class_name, stack_trace, text_of
 MOST_CHARACTERS: Final = 10_000
 """Of an exception's message, and of its stack trace: a collector takes requests of 4 MiB, and texts wait in memory."""
 
+# Of an integer of OTLP's beside its sign; but for one, which has one bit more.
+_MOST_BITS: Final = 63
+_LEAST: Final = -(1 << 63)
+_WRITTEN_BITS: Final = (
+    1_000  # Python writes longer ones in digits only up to a length that may be set
+)
+
 _LEFT_OUT = "\n…\n"
 
 
@@ -30,9 +37,11 @@ def encodable(text: str) -> str:
 
 
 def encodable_value(value: Any) -> Any:
-    """Return the value of an attribute with all texts in it `encodable`."""
+    """Return the value of an attribute with all texts in it `encodable`, and integers of more than 64 bits as texts."""
     if isinstance(value, str):
         return encodable(value)
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS and value != _LEAST:
+        return str(value) if value.bit_length() < _WRITTEN_BITS else hex(value)
     if isinstance(value, (list, tuple)):
         return (*map(encodable_value, value),)
     if isinstance(value, Mapping):

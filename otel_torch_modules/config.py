@@ -31,6 +31,7 @@ from otel_torch_modules._allowed import (
 )
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._option_texts import PARSERS, boolean
+from otel_torch_modules._texts import encodable
 from otel_torch_modules.keep import Keep
 from otel_torch_modules.ranks import Ranks
 from otel_torch_modules.schedule import Schedule
@@ -82,12 +83,14 @@ class Config:
             refuse(
                 "causes", ",".join(self.causes), f"all, none, or of {', '.join(CAUSES)} with commas"
             )
-        if self.span_kind not in SPAN_KINDS:
-            refuse("span_kind", self.span_kind, "separate or internal")
-        if self.device_time not in DEVICE_TIMES:
-            refuse("device_time", self.device_time, "off, phases or modules")
-        if self.services not in SERVICES:
-            refuse("services", self.services, "one, phases or ranks")
+        for name, words, allowed in (
+            ("span_kind", SPAN_KINDS, "separate or internal"),
+            ("device_time", DEVICE_TIMES, "off, phases or modules"),
+            ("services", SERVICES, "one, phases or ranks"),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in words:
+                refuse(name, value, allowed)
         if not isinstance(self.step_name, str) or not _STEP_NAME.fullmatch(self.step_name):
             refuse("step_name", self.step_name, "a text without braces, but for {step}")
         if not isinstance(self.schedule, Schedule):
@@ -100,12 +103,15 @@ class Config:
             if not isinstance(getattr(self, name), bool):
                 refuse(name, getattr(self, name), "true or false")
         for name in ("ranks", "detail_ranks"):
+            value = getattr(self, name)
             try:
-                Ranks(getattr(self, name))
-            except (ValueError, AttributeError) as error:
+                chosen = isinstance(value, str) and Ranks(value)
+            except ValueError as error:
                 if is_interruption(error):
                     raise
-                refuse(name, getattr(self, name), ranks.ALLOWED)
+                chosen = False
+            if not chosen:
+                refuse(name, value, ranks.ALLOWED)
         if not is_finite(self.stall_timeout):
             refuse("stall_timeout", self.stall_timeout, SECONDS)
         for name in ("run_id", "blackbox", "control"):
@@ -119,6 +125,7 @@ class Config:
                 continue
             if not is_whole(value, 1):
                 refuse(name, value, "an integer of at least 1")
+        object.__setattr__(self, "step_name", encodable(self.step_name))
         recorded = re.compile("|".join(map(translate, self.include))) if self.include else None
         left_out = re.compile("|".join(map(translate, self.exclude))) if self.exclude else None
         object.__setattr__(self, "_recorded", recorded)

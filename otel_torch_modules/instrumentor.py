@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from otel_torch_modules import _misspelt, _until_torch
+from otel_torch_modules._allowed import shown
 from otel_torch_modules._base_instrumentor import BaseInstrumentor, sdk_importable
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import report, warn
@@ -114,7 +115,7 @@ class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc,valid-type
 def _given(arguments: Mapping[str, Any], name: str, kind: type, allowed: str) -> Any:
     value = arguments.get(name)
     if value is not None and not isinstance(value, kind):
-        raise ValueError(f"{name}: {value!r} is not allowed; it must be {allowed}")
+        raise ValueError(f"{name}: {shown(value)} is not allowed; it must be {allowed}")
     return value
 
 

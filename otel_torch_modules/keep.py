@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from otel_torch_modules._allowed import is_finite, is_whole, refuse
+from otel_torch_modules._allowed import is_finite, is_whole, refuse, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,8 @@ class Keep:
 
     def __post_init__(self) -> None:
         if self.slow is not None and not (is_finite(self.slow) and self.slow > 1):
-            refuse("keep", f"slow={self.slow}", "a number above 1")
+            refuse("keep", f"slow={shown(self.slow)}", "a number above 1")
         for name in ("every", "first"):
             value = getattr(self, name)
             if not is_whole(value, 0):
-                refuse("keep", f"{name}={value}", "an integer of at least 0")
+                refuse("keep", f"{name}={shown(value)}", "an integer of at least 0")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, fields
 
-from otel_torch_modules._allowed import is_whole, refuse
+from otel_torch_modules._allowed import is_whole, refuse, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,9 @@ class Schedule:
             value = getattr(self, entry.name)
             least = 1 if entry.name == "active" else 0
             if not is_whole(value, least):
-                refuse("schedule", f"{entry.name}={value}", f"an integer of at least {least}")
+                refuse(
+                    "schedule", f"{entry.name}={shown(value)}", f"an integer of at least {least}"
+                )
 
     def records(self, step: int) -> bool:
         """Return whether the step with this index, counted from 0, is recorded.
@@ -55,4 +58,4 @@ class Schedule:
     @property
     def share(self) -> float:
         """The share of steps that are recorded, in the long run and without `repeat`."""
-        return self.active / (self.wait + self.active)
+        return max(self.active / (self.wait + self.active), sys.float_info.min)

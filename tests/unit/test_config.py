@@ -7,7 +7,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.profiler import ProfilerAction, schedule
@@ -218,6 +220,68 @@ def test_a_bad_value_of_the_program_is_the_same_error(
 ) -> None:
     with pytest.raises(ValueError, match=refusal(option.upper(), value, allowed)):
         Config(**{option: value})
+
+
+class Odd:
+    """Neither shown nor compared."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+    def __eq__(self, other: object) -> bool:
+        raise ZeroDivisionError
+
+
+ODD = {
+    "unlike anything": Odd(),
+    "bytes": b"all",
+    "array": np.array([1, 2]),
+    "tensor": torch.tensor([1, 2]),
+    "number": np.float64("nan"),
+    "very large": 10**5_000,
+    "list": ["train"],
+    "surrogate": "\ud800",
+    "class": Config,
+    "nothing": None,
+}
+CLASSES = {"": Config, "schedule": Schedule, "keep": Keep}
+
+
+@pytest.mark.parametrize("value", ODD.values(), ids=ODD)
+@pytest.mark.parametrize(
+    ("variable", "cls", "option"),
+    [
+        (variable or entry.name, cls, entry.name)
+        for variable, cls in CLASSES.items()
+        for entry in fields(cls)  # type: ignore[arg-type]
+    ],
+)
+def test_anything_at_all_is_an_option_or_an_error_that_names_it(
+    variable: str, cls: Any, option: str, value: Any
+) -> None:
+    refused = rf"{PREFIX}{variable.upper()}: .+ is not allowed; it must be .+"
+    message = ""
+    try:
+        cls(**{option: value})
+    except ValueError as error:
+        message = str(error)
+    assert re.fullmatch(rf"|{refused}", message, re.DOTALL)
+
+
+def test_a_name_of_steps_has_no_character_that_cannot_be_sent() -> None:
+    assert Config(step_name="step \udce9").step_name == "step \N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(Odd(), "what is of type Odd"), (-(10**5_000), "an integer of 16610 bits")],
+    ids=["raises", "has too many digits"],
+)
+def test_what_cannot_be_shown_is_named(value: Any, shown: str) -> None:
+    with pytest.raises(ValueError, match=f"MAX_DEPTH: {shown} is not allowed"):
+        Config(max_depth=value)
 
 
 def test_the_files_of_ranks_are_in_folders_of_their_own() -> None:

@@ -42,6 +42,18 @@ def test_all_texts_in_attributes_are() -> None:
     }
 
 
+@given(st.integers() | st.sampled_from([2**63 - 1, 2**63, -(2**63), -(2**63) - 1]) | st.booleans())
+def test_an_integer_of_more_than_64_bits_is_a_text(number: int) -> None:
+    sent = encodable_attributes({"a": number, "b": [1, number]})
+    expected = number if -(2**63) <= number < 2**63 else str(number)
+    assert sent == {"a": expected, "b": (1, expected)}
+    assert type(sent["a"]) is type(expected)
+
+
+def test_one_that_python_would_not_write_is_too() -> None:
+    assert encodable_attributes({"a": -(10**5_000)}) == {"a": hex(-(10**5_000))}
+
+
 def caught(error: BaseException) -> BaseException:
     try:
         raise error

@@ -9,6 +9,7 @@ from typing import Final, SupportsIndex
 import torch
 from torch import Tensor
 
+from otel_torch_modules._allowed import shown
 from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._log import warn
 from otel_torch_modules._recording.torch_private.tensors import plain_sizes
@@ -67,9 +68,9 @@ def _shown(given: object) -> str:
         if isinstance(given, Tensor):
             with plain_sizes():
                 return f"a tensor of {given.dtype} on {given.device}"
-        if isinstance(given, int) and given.bit_length() > _LONGEST:
-            return f"an integer of {given.bit_length()} bits"
-        if isinstance(given, (str, bytes, int, float)):
-            text = repr(given)
-            return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-    return f"what is of type {type(given).__qualname__}"
+    if not isinstance(
+        given, (str, bytes, int, float)
+    ):  # to show another may take what it takes to read it
+        return f"what is of type {type(given).__qualname__}"
+    text = shown(given)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

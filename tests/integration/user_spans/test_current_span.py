@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from otel_torch_modules import step
 from otel_torch_modules._notes import MOST
 from otel_torch_modules.testing import Captured, CapturedSpan, capture_spans
 from tests.support.small_training import STEP, Net, batch, outline
+from tests.support.training_program import ENABLED, TRAIN, run, said, traces
 
 
 class Speaking(nn.Module):
@@ -247,3 +249,21 @@ def test_asking_in_every_module_changes_no_tree(steps: int) -> None:
     asked = [span.name for tree in captured.trees for span in tree.walk() if own_attributes(span)]
     assert asked == steps * ["forward Net", "forward fc", "forward act"]
     assert len({span.context.span_id for span in captured.spans if span.context}) == 9 * steps
+
+
+def test_numbers_that_no_span_holds_are_texts_and_nothing_is_logged(tmp_path: Path) -> None:
+    program = f"""{TRAIN}
+from opentelemetry import trace
+class Speaking(Net):
+    def forward(self, x):
+        span = trace.get_current_span()
+        span.set_attribute("mine.hash", 2**64 - 1)
+        span.add_event("seen", {{"hash": [2**63, 1]}})
+        return super().forward(x)
+model = Speaking()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+train(2)
+"""
+    said(run(tmp_path, program, **ENABLED))
+    attributes = [span.attributes for root in traces(tmp_path) for span in root.walk()]
+    assert [one["mine.hash"] for one in attributes if "mine.hash" in one] == [str(2**64 - 1)] * 2
