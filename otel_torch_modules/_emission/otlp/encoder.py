@@ -237,9 +237,10 @@ class SpanEncoder:
         while template is not None and template.alike != alike:
             template = template.next
         if template is None:
-            template = attributes.encoded = replace(
-                self._known_template(attributes, alike), next=first
-            )
+            template = self._known_template(attributes, alike)
+            if first is not None:
+                template = replace(template, next=first)
+            attributes.encoded = template
         return template
 
     def _known_template(self, attributes: Mapping[str, Any], alike: Alike) -> Template:

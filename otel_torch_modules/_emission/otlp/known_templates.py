@@ -6,7 +6,7 @@ each step has new places in each. What comes again under the same names is found
 
 from __future__ import annotations
 
-import json
+import marshal
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -15,16 +15,17 @@ from otel_torch_modules._interruption import is_interruption
 
 _MOST_KNOWN: Final = 2_048  # of three copies, side by side, of a model of some two hundred modules
 _MOST_BYTES: Final = 4 << 20
+_BY_CONTENT: Final = 2  # the last version that does not ask which objects are the same one
 
 
 class KnownTemplates:
     """The templates that one encoder made last."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Template] = {}  # the one used last comes last
+        self._known: dict[bytes, Template] = {}  # the one used last comes last
         self._bytes = 0
 
-    def get(self, content: str | None) -> Template | None:
+    def get(self, content: bytes | None) -> Template | None:
         """Return the template of `content`, if it is known."""
         if content is None:
             return None
@@ -33,7 +34,7 @@ class KnownTemplates:
             self._known[content] = template
         return template
 
-    def put(self, content: str | None, template: Template) -> None:
+    def put(self, content: bytes | None, template: Template) -> None:
         """Keep `template` for `content`, and let go of those that were used least lately."""
         if content is None:
             return
@@ -44,21 +45,22 @@ class KnownTemplates:
             self._bytes -= _size(oldest, self._known.pop(oldest))
 
 
-def content_of(attributes: Mapping[str, Any], alike: Alike) -> str | None:
-    """Return as text what the bytes of a span depend on in one language; None where it is not to be told by a text.
+def content_of(attributes: Mapping[str, Any], alike: Alike) -> bytes | None:
+    """Return what the bytes of a span depend on in one language; None where that is not to be told.
 
-    As JSON it tells ``True`` from ``1`` and ``1.0``, which are equal, and of a text that the program made it has the
-    letters, whatever else its class may say.
+    So written, ``True`` is another thing than ``1`` and ``1.0``, which are equal, and a text of a class of the
+    program's, which may say of itself what it likes, is refused.
     """
     _, name, kind, flags, linked, remote, keys = alike
     varying = [(key.name, key.type.__name__) for key in keys]
+    content = (name, kind, flags, linked, remote, varying, [*attributes.items()])
     try:
-        return json.dumps((name, kind, flags, linked, remote, varying, [*attributes.items()]))
-    except (TypeError, ValueError) as error:
+        return marshal.dumps(content, _BY_CONTENT)
+    except ValueError as error:
         if is_interruption(error):
             raise
         return None
 
 
-def _size(content: str, template: Template) -> int:
+def _size(content: bytes, template: Template) -> int:
     return len(content) + len(template.name) + len(template.attributes)

@@ -47,8 +47,9 @@ A, B = Varying("a", int), Varying("b", int)
 
 
 def usual() -> dict[str, Any]:
-    """What a span of a module has, made anew."""
-    return {"torch.phase": "forward", "torch.module.fqn": "".join(("GPT", ".h")), "n": 1}
+    """What a span of a module has, its texts made anew."""
+    fqn = "".join(("GPT", ".h"))
+    return {"torch.phase": "forward", "torch.module.fqn": fqn, "torch.module.pattern": fqn, "n": 1}
 
 
 def record_of(change: Change) -> RecordSpans:
@@ -160,24 +161,32 @@ def test_the_standard_encoder_is_asked_once_for_all_that_is_alike(
     assert len({id(record.spans[-1].attributes) for record in records}) == 5
 
 
-def test_a_text_of_the_programs_decides_by_its_letters() -> None:
-    class Secret(str):
-        def __repr__(self) -> str:
-            return "***"
-
-    encoder = SpanEncoder(tracer(), SCOPE, Protobuf())
-    for text in ("one", "two"):
-        record = record_of(has(said=Secret(text)))
-        assert by_id(parsed(encoder.language, ours(encoder, record))) == by_id(standard(record))
-
-
-def test_what_is_no_text_has_a_template_of_its_own() -> None:
+def test_which_texts_are_the_same_object_decides_nothing() -> None:
     counted = CountedProtobuf()
     encoder = SpanEncoder(tracer(), SCOPE, counted)
-    for _ in range(2):
-        record = record_of(has(said=b"\xff"))
+    for change in (nothing, has(**{"torch.module.pattern": "".join(("GPT", ".h"))})):
+        ours(encoder, record_of(change))
+    assert counted.encoded == 1
+
+
+class Secret(str):
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret)
+
+    def __hash__(self) -> int:
+        return 1
+
+
+def test_what_may_say_of_itself_what_it_likes_has_a_template_of_its_own() -> None:
+    counted = CountedProtobuf()
+    encoder = SpanEncoder(tracer(), SCOPE, counted)
+    for text in ("one", "two", "two"):
+        record = record_of(has(said=Secret(text)))
         assert by_id(parsed(counted, ours(encoder, record))) == by_id(standard(record))
-    assert counted.encoded == 2
+    assert counted.encoded == 3
 
 
 def test_places_that_are_alike_share_what_is_written() -> None:
@@ -194,9 +203,9 @@ def test_no_more_are_kept_than_so_many_and_what_is_used_stays() -> None:
     known = KnownTemplates()
     (template,) = templates(1)
     for number in range(3 * _MOST_KNOWN):
-        known.put(str(number), template)
-        assert known.get("0") is template
-    kept = [number for number in range(3 * _MOST_KNOWN) if known.get(str(number)) is not None]
+        known.put(b"%d" % number, template)
+        assert known.get(b"0") is template
+    kept = [number for number in range(3 * _MOST_KNOWN) if known.get(b"%d" % number) is not None]
     assert kept == [0, *range(2 * _MOST_KNOWN + 1, 3 * _MOST_KNOWN)]
 
 
@@ -204,14 +213,14 @@ def test_no_more_bytes_are_kept_than_so_many() -> None:
     known = KnownTemplates()
     size = _MOST_BYTES // 4
     for number, template in enumerate(templates(9, size)):
-        known.put(str(number), template)
-    kept = [number for number in range(9) if known.get(str(number)) is not None]
+        known.put(b"%d" % number, template)
+    kept = [number for number in range(9) if known.get(b"%d" % number) is not None]
     assert kept == [6, 7, 8]  # with what is around the attribute three take all that there is
     (large,) = templates(1, 2 * _MOST_BYTES)
-    known.put("large", large)
-    assert known.get("large") is None
-    known.put("small", large.next or templates(1)[0])
-    assert known.get("small") is not None
+    known.put(b"large", large)
+    assert known.get(b"large") is None
+    known.put(b"small", templates(1)[0])
+    assert known.get(b"small") is not None
 
 
 def templates(count: int, size: int = 1) -> list[Any]:
