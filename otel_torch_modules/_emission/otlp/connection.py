@@ -15,7 +15,7 @@ from otel_torch_modules._emission.otlp.signal import Signal
 from otel_torch_modules._entry_points import made
 from otel_torch_modules._interruption import suppressed
 from otel_torch_modules._otlp_values import GRPC, HTTP, PORTS, parsed_headers, value_of
-from otel_torch_modules._proxies import proxy_of
+from otel_torch_modules._proxies import Proxy, proxy_of
 
 _TIMEOUT_S = 10.0
 _LONGEST_S = 1e6  # twelve days: sockets and channels have no more
@@ -33,6 +33,7 @@ class Connection(NamedTuple):
     timeout_s: float
     compression: str  # empty: none
     insecure: bool
+    is_direct: bool  # no proxy is on the way
     certificate: str  # these are paths, empty where there is none
     client_key: str
     client_certificate: str
@@ -47,8 +48,8 @@ class Connection(NamedTuple):
             insecure == "true" or (not insecure and parts.scheme == "http")
         )
         host = parts.netloc or endpoint
-        place = _place(GRPC, host, endpoint, values)
-        return cls._of(host, place, plain, values, signal.name)
+        proxy = proxy_of(GRPC, endpoint, values)
+        return cls._of(host, host, proxy, plain, values, signal.name)
 
     @classmethod
     def over_http(cls, values: Mapping[str, str], signal: Signal) -> Connection:
@@ -57,21 +58,29 @@ class Connection(NamedTuple):
         if not endpoint:
             base = values.get("OTEL_EXPORTER_OTLP_ENDPOINT") or f"http://localhost:{PORTS[HTTP]}"
             endpoint = f"{base.removesuffix('/')}/{signal.path}"
-        place = _place(HTTP, urlsplit(endpoint).netloc, endpoint, values)
-        return cls._of(endpoint, place, False, values, signal.name)
+        proxy = proxy_of(HTTP, endpoint, values)
+        return cls._of(endpoint, urlsplit(endpoint).netloc, proxy, False, values, signal.name)
 
     @classmethod
     def _of(
-        cls, endpoint: str, place: str, insecure: bool, values: Mapping[str, str], signal: str
+        cls,
+        endpoint: str,
+        host: str,
+        proxy: Proxy | None,
+        insecure: bool,
+        values: Mapping[str, str],
+        signal: str,
     ) -> Connection:
+        host = host.rpartition("@")[2]  # what is before it may be a password
         compression = value_of("COMPRESSION", values, signal)
         return cls(
             endpoint,
-            place,
+            host if proxy is None else f"{host} by {proxy}",
             parsed_headers(value_of("HEADERS", values, signal)),
             min(float(value_of("TIMEOUT", values, signal) or _TIMEOUT_S), _LONGEST_S),
             "" if compression == "none" else compression,
             insecure,
+            proxy is None,
             absolute(value_of("CERTIFICATE", values, signal)),
             absolute(value_of("CLIENT_KEY", values, signal)),
             absolute(value_of("CLIENT_CERTIFICATE", values, signal)),
@@ -83,12 +92,6 @@ def absolute(path: str) -> str:
     with suppressed(OSError):  # the folder is gone
         return os.path.abspath(path) if path else path
     return path
-
-
-def _place(protocol: str, host: str, endpoint: str, values: Mapping[str, str]) -> str:
-    host = host.rpartition("@")[2]  # what is before it may be a password
-    proxy = proxy_of(protocol, endpoint, values)
-    return host if proxy is None else f"{host} by {proxy}"
 
 
 def credentials(

@@ -22,10 +22,10 @@ from opentelemetry.exporter.otlp.proto.grpc.version import __version__
 
 from otel_torch_modules._emission.otlp import unanswered
 from otel_torch_modules._emission.otlp.connection import Connection, credentials
+from otel_torch_modules._emission.otlp.greeting import Greeting
 from otel_torch_modules._emission.otlp.reply import Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._emission.otlp.signal import TRACES, Signal
-from otel_torch_modules._engine import fork
 from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._otlp_values import GRPC, ends_grpc
 
@@ -40,7 +40,6 @@ _AGAIN = {
     StatusCode.UNAVAILABLE,
     StatusCode.DATA_LOSS,
 }
-_SILENCE = (StatusCode.DEADLINE_EXCEEDED, StatusCode.UNAVAILABLE)
 # Where servers put a `RetryInfo`: by itself, or, as those in Go do, among the details of the status.
 _RETRY_INFO = "google.rpc.retryinfo-bin"
 _STATUS = "grpc-status-details-bin"
@@ -73,9 +72,12 @@ class GrpcRequestExporter(RequestExporter):
         if wrong:
             raise ValueError(wrong)
         self._connection = connection = Connection.over_grpc(values, signal)
+        given = None
         if not connection.insecure:
             given = credentials(GRPC, ChannelCredentials, values, signal)
             self._credentials = given or _channel_credentials(connection)
+        # Those that are given may be for something else than TLS.
+        self._greeting = Greeting(connection) if connection.is_direct and given is None else None
         self.set_up(connection.place, connection.timeout_s, signal)
         self._rest_s = _FIRST_REST_S
         self._connect()
@@ -90,15 +92,17 @@ class GrpcRequestExporter(RequestExporter):
             self._channel = insecure_channel(endpoint, **options)
         else:
             self._channel = secure_channel(endpoint, self._credentials, **options)
-        self._is_connected = False
+        self._has_answered = False
         self._export_call = self._channel.unary_unary(
             self.signal.method, response_deserializer=self.signal.response.FromString
         )
 
     def attempt(self, request: EncodedRequest) -> Reply:
         """Send `request` once, in the time that ``OTEL_EXPORTER_OTLP_TIMEOUT`` allows."""
+        if not self._is_spoken_to():
+            return Reply(StatusCode.DEADLINE_EXCEEDED.name, self.silence, again=True)
         try:
-            response = self._call(
+            response = self._export_call(
                 request.data,
                 metadata=tuple(self._connection.headers.items()),
                 timeout=self._connection.timeout_s,
@@ -108,32 +112,21 @@ class GrpcRequestExporter(RequestExporter):
                 raise
             return self._failure(error)
         self._rest_s = _FIRST_REST_S
+        self._has_answered = True
         return self.taken(response, request)
 
-    def _call(self, data: bytes, **arguments: Any) -> Any:
-        # Of a process that forks while a channel connects gRPC may end the child (seen with grpcio 1.85: "Check failed:
-        # next_worker->state == KICKED"). Later a call is not broken off: it may have been taken.
-        if self._is_connected:
-            return self._export_call(data, **arguments)
-        call = fork.broken_off(
-            lambda: self._export_call.future(data, **arguments), self._channel.close
-        )
-        response = call.result()
-        self._is_connected = True
-        return response
+    def _is_spoken_to(self) -> bool:
+        return self._has_answered or self._greeting is None or self._greeting.is_answered()
 
     def _failure(self, error: RpcError) -> Reply:
         code, details = error.code(), error.details() or ""
         after_s = _wanted_pause(dict(error.trailing_metadata() or ()))
         again = code in _AGAIN or (code is StatusCode.RESOURCE_EXHAUSTED and after_s is not None)
-        is_broken_off = code is StatusCode.CANCELLED and not self._is_connected
-        self._is_connected = not is_broken_off and code not in _SILENCE
-        if is_broken_off or code is StatusCode.UNAVAILABLE:
+        self._has_answered = code is not StatusCode.DEADLINE_EXCEEDED
+        if code is StatusCode.UNAVAILABLE:
             self._reconnect()
-        if (
-            is_broken_off
-            or code is StatusCode.DEADLINE_EXCEEDED
-            or (code is StatusCode.UNAVAILABLE and any(text in details for text in _NO_CONNECTION))
+        if code is StatusCode.DEADLINE_EXCEEDED or (
+            code is StatusCode.UNAVAILABLE and any(text in details for text in _NO_CONNECTION)
         ):
             reason = unanswered.over_grpc(self.place, details) or self.silence
         else:
@@ -158,6 +151,8 @@ class GrpcRequestExporter(RequestExporter):
     def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
         """Break off what is being tried, and close the channel."""
         super().shutdown(timeout_millis)
+        if self._greeting is not None:
+            self._greeting.break_off()
         self._channel.close()
 
 
