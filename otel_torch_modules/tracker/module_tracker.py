@@ -14,6 +14,7 @@ from torch.autograd.graph import Node
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils.hooks import RemovableHandle
 
+from otel_torch_modules._allowed import shown
 from otel_torch_modules._recording.contents import tensors
 from otel_torch_modules._recording.modules.fqn import ModuleSites
 from otel_torch_modules._recording.torch_private.autograd import (
@@ -145,6 +146,7 @@ class ModuleTracker:
                 backward raised.
 
         Raises:
+            ValueError: one of them is no function. None is registered then.
             AssertionError: a hook of one of these kinds is there already. None is registered then.
         """
         given = {
@@ -154,7 +156,9 @@ class ModuleTracker:
             "post_bw_hook": post_bw_hook,
         }
         hooks = {kind: hook for kind, hook in given.items() if hook is not None}
-        for kind in hooks:
+        for kind, hook in hooks.items():
+            if not callable(hook):
+                raise ValueError(f"{kind}: {shown(hook)} is not allowed; it must be a function")
             if getattr(self, f"_{kind}") is not None:
                 raise AssertionError(f"there is a {kind} already: call clear_user_hooks() first")
         for kind, hook in hooks.items():

@@ -157,6 +157,15 @@ def test_a_module_gone_by_backward_is_none(watch: Watch) -> None:
     ]
 
 
+def test_a_hook_that_is_no_function_is_refused_and_none_is_registered() -> None:
+    tracker = ModuleTracker()
+    with pytest.raises(
+        ValueError, match=r"^post_bw_hook: 3 is not allowed; it must be a function$"
+    ):
+        tracker.register_user_hooks(lambda module, inputs: None, post_bw_hook=3)  # type: ignore[arg-type]
+    tracker.register_user_hooks(lambda module, inputs: None)
+
+
 def test_one_user_hook_of_a_kind(watch: Watch) -> None:
     with pytest.raises(AssertionError, match="pre_fw_hook"):
         watch.tracker.register_user_hooks(lambda module, inputs: None)
