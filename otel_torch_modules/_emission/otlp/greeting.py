@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from otel_torch_modules._emission.clocks import monotonic
 from otel_torch_modules._emission.otlp.connection import Connection
-from otel_torch_modules._interruption import suppressed
+from otel_torch_modules._interruption import is_interruption, suppressed
 
 _CONNECT_S = 1.0  # to one address; how gRPC looks for one that answers is its own affair
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  # and settings, none
@@ -63,10 +63,10 @@ class Greeting:
                 if not self._is_over:
                     self._socket.sendall(_PREFACE)
                     self._socket.recv(1)
-        except TimeoutError:
-            return False
-        except OSError:  # no TLS, or not as it is spoken there
-            pass
+        except OSError as error:
+            if is_interruption(error):
+                raise
+            return not isinstance(error, TimeoutError)  # else no TLS, or not as it is spoken there
         return True
 
     def _tls(self, plain: socket.socket) -> socket.socket:
