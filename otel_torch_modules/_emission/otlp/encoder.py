@@ -39,6 +39,7 @@ from otel_torch_modules._spans.span import SharedAttributes, Span, Trace
 
 _NO_RESOURCE = Resource.get_empty()
 _TEMPLATES_AT_ONCE = 8  # about a millisecond
+_FOUND_AT_ONCE = 128  # the same
 _ROW = 9  # what is known of a span, but for its values: see `_rows`
 
 
@@ -66,7 +67,7 @@ class SpanEncoder:
         self.resource = tracer.resource
         self._tracer = tracer
         self._limits = Limits.of(tracer)
-        self._made = 0  # templates
+        self._made = self._found = 0  # templates
         self._scope = scope
         self._forms = Forms()
         self._known = KnownTemplates()
@@ -249,6 +250,10 @@ class SpanEncoder:
         if template is None:
             template = self._make_template(attributes, alike)
             self._known.put(content, template)
+        else:
+            self._found += 1
+            if not self._found % _FOUND_AT_ONCE:
+                pause()
         return template
 
     def _make_template(self, attributes: Mapping[str, Any], alike: Alike) -> Template:

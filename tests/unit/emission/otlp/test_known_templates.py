@@ -19,6 +19,7 @@ from otel_torch_modules._emission.otlp.known_templates import (
 from otel_torch_modules._emission.otlp.protobuf import Protobuf
 from otel_torch_modules._emission.record_spans import RecordSpans
 from otel_torch_modules._emission.sampling import Decision
+from otel_torch_modules._engine.pauses import progress
 from otel_torch_modules._events import Varying
 from otel_torch_modules._spans.span import SharedAttributes, Span, Trace
 from tests.support.otlp_languages import parsed
@@ -187,6 +188,15 @@ def test_what_may_say_of_itself_what_it_likes_has_a_template_of_its_own() -> Non
         record = record_of(has(said=Secret(text)))
         assert by_id(parsed(counted, ours(encoder, record))) == by_id(standard(record))
     assert counted.encoded == 3
+
+
+def test_training_may_have_the_interpreter_while_many_are_found() -> None:
+    encoder = SpanEncoder(tracer(), SCOPE, Protobuf())
+    ours(encoder, record_of(nothing))
+    before = progress.slices
+    for _ in range(1_000):
+        ours(encoder, record_of(nothing))
+    assert 4 <= progress.slices - before <= 20
 
 
 def test_places_that_are_alike_share_what_is_written() -> None:
