@@ -1,7 +1,7 @@
 """`otel-torch-modules doctor`: whether tracing would work here, and if not, why; and whether files are complete.
 
 Needs nothing but the standard library, and imports neither torch nor the SDK: it must have an answer
-where they are broken.
+where they are broken. What an exporter needs is tried in a process of its own.
 """
 
 from __future__ import annotations
