@@ -21,7 +21,7 @@ from torch import nn
 from otel_torch_modules._events import EXIT, WIDTH
 from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.loop.evaluation import Evaluation, Forward
-from otel_torch_modules._recording.loop.fetches import Fetches
+from otel_torch_modules._recording.loop.fetches import Fetches, Waits
 from otel_torch_modules._recording.loop.held_evaluations import PAUSE, HeldEvaluations
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
@@ -82,7 +82,7 @@ class Evaluations:
         self.threads.add(threading.get_ident())
         thread = self._thread
         thread.outside = True
-        self._fetches.evaluation_begins()
+        forwards_before = self._fetches.evaluation_begins()
         admission = self._admission
         admitted = admission.admits_evaluation(last_step)
         # Before the first step that is asked of it; after one they may turn out to lead to the next.
@@ -90,7 +90,8 @@ class Evaluations:
             return False
         evaluation = self._last_that_goes_on()
         if evaluation is None:
-            evaluation = self._begin(module, last_step, begin)
+            waits = self._fetches.begin_evaluation(forwards_before)
+            evaluation = self._begin(module, last_step, begin, waits)
             evaluation.leads_only = not admitted
         thread.open = evaluation
         record = evaluation.record
@@ -116,7 +117,9 @@ class Evaluations:
             admission.context.attach(record)
         return True
 
-    def _begin(self, module: nn.Module, last_step: int | None, begin: int) -> Evaluation:
+    def _begin(
+        self, module: nn.Module, last_step: int | None, begin: int, waits: Waits
+    ) -> Evaluation:
         record = Record("eval", last_step, begin, clock_offset())
         if last_step is None:
             record.site = self._recorder.sites.root(module)
@@ -126,7 +129,7 @@ class Evaluations:
         # A thread that serves one request, and ends, is no end of a job.
         hurry = None if last_step is None else self._hurry()
         thread = weakref.ref(self._recorder.local.state, hurry)
-        return Evaluation(record, recorded, self._fetches.begin_evaluation(), thread)
+        return Evaluation(record, recorded, waits, thread)
 
     def _last_that_goes_on(self) -> Evaluation | None:
         evaluation, self._thread.last = self._thread.last, None

@@ -43,6 +43,7 @@ class _Fetch(NamedTuple):
     loader: int  # alike in all iterators of one loader
     wait: Wait
     evaluations: int  # how many forwards outside any step had begun before
+    is_first: bool  # that the iterator gave
 
 
 class Waits:
@@ -140,6 +141,7 @@ class Fetches(threading.local):
         self.evaluations = 0  # how many forwards outside any step have begun
         self._waits = Waits(self._kept, 0)
         self._of_evaluations: set[weakref.ref[object]] = set()  # iterators
+        self._of_steps: set[int] = set()  # loaders that the last step with any had its batches of
         self.last_end = 0
         """When the loop last had a batch that no step has taken yet, else 0."""
         self.at_work = 0  # how many data loaders' iterators are, one inside the other
@@ -168,28 +170,52 @@ class Fetches(threading.local):
             if fetch.iterator() is iterator and fetch.evaluations != self.evaluations
         )
 
-    def begin_evaluation(self) -> Waits:
-        """Return the waits of an evaluation whose first forward is about to begin."""
-        self._waits = Waits(self._kept, self.evaluations)
+    @property
+    def any_waits(self) -> bool:
+        """Whether a batch may wait for the next step: one that is no evaluation's, and not of a loop that is over."""
+        last = {id(fetch.iterator): fetch for fetch in self._kept}
+        return any(self._may_wait(fetch) for fetch in last.values())
+
+    def _may_wait(self, last: _Fetch) -> bool:
+        """Return whether a step may come for the `last` of an iterator."""
+        if last.iterator() is None and not last.is_first:  # `next(iter(loader))` asks each once
+            return False
+        if last.evaluations == self.evaluations:  # nothing was called with it
+            return True
+        if last.evaluations > self._waits.begun:
+            return False
+        return not self._of_steps or last.loader in self._of_steps
+
+    def leave_all(self) -> None:
+        """Take note that none waits, whoever comes next."""
+        self._leave(list(self._kept))
+        self.last_end = 0
+
+    def begin_evaluation(self, begun: int) -> Waits:
+        """Return the waits of an evaluation before which so many forwards outside any step had begun."""
+        self._waits = Waits(self._kept, begun)
         self._slots = 0
         return self._waits
 
-    def evaluation_begins(self) -> None:
-        """Take note of a root forward outside any step."""
-        self.evaluations += 1
+    def evaluation_begins(self) -> int:
+        """Take note of a root forward outside any step; return how many had begun before."""
+        before = self.evaluations
+        self.evaluations = before + 1
         self._outside.forwards += 1
+        return before
 
     def keep(self, iterator: object, wait: Wait) -> None:
         """Keep the wait for what `iterator` has given, for the step that comes next."""
         loader = index_sampler_id(iterator)
-        if self._kept and batches_given(iterator) == 1:  # a loader may use one for several epochs
+        is_first = batches_given(iterator) == 1
+        if self._kept and is_first:  # a loader may use one for several epochs
             self._leave(fetch for fetch in list(self._kept) if fetch.iterator() is iterator)
             self._forget_earlier(loader)
         if len(self._kept) >= _MOST:
             self._leave([self._kept[0]])
         self._slots += len(wait.calls or ())
         self.last_end = wait.end
-        self._kept.append(_Fetch(weakref.ref(iterator), loader, wait, self.evaluations))
+        self._kept.append(_Fetch(weakref.ref(iterator), loader, wait, self.evaluations, is_first))
 
     def _forget_earlier(self, loader: int) -> None:
         """Keep none of `loader` that can be nobody's any more: a program that serves after it has trained would keep
@@ -223,6 +249,8 @@ class Fetches(threading.local):
             taken = [fetch for fetch in alive if fetch.iterator in own - self._of_evaluations]
         else:  # `next(iter(loader))`
             taken = list({fetch.loader: fetch for fetch in kept}.values())
+        if taken:
+            self._of_steps = {fetch.loader for fetch in taken}
         own_fetches = {id(fetch) for fetch in taken}
         self._leave(fetch for fetch in kept if id(fetch) not in own_fetches)
         self._kept.clear()

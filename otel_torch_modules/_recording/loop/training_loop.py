@@ -192,10 +192,11 @@ class TrainingLoop:
         thread = self.recorder.local.state
         step = current.step
         elsewhere = current.is_of_another_thread
-        if thread.stack != [] or self.fetches.last_end:
+        if thread.stack != [] or self.fetches.any_waits:
             return False
         if not (elsewhere or step is None or step.ended):
             return False
+        self.fetches.leave_all()
         record = Record("checkpoint", None, start, clock_offset(), end=end)
         record.log = [event, thread.code, start, end, detail]
         if step is not None:

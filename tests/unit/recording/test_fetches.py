@@ -50,7 +50,7 @@ def test_requests_that_no_step_follows_leave_nothing(serve: Callable[[Fetches], 
     fetches, held = thread_fetches()
     most = 0
     for _ in range(50):
-        waits = fetches.begin_evaluation()
+        waits = fetches.begin_evaluation(fetches.evaluations)
         serve(fetches)
         waits.settled()
         most = max(most, len(held["_kept"]))
@@ -77,7 +77,7 @@ class Kept(list[Any]):
 @pytest.mark.parametrize("forwards", [1, 2])
 def test_each_that_is_kept_is_looked_at_a_few_times(forwards: int) -> None:
     fetches, held = thread_fetches()
-    waits = fetches.begin_evaluation()
+    waits = fetches.begin_evaluation(fetches.evaluations)
     others = [DataLoader(torch.ones(2, 4)) for _ in range(200)]  # type: ignore[arg-type,var-annotated]
     for loader in others:
         batches = iter(loader)
