@@ -205,7 +205,7 @@ def _plain(share: float) -> str:
 
 
 def _signed(share: float) -> str:
-    return f"{100 * share:+.1f}"
+    return f"{100 * share:+.1f}".replace("-", "−")
 
 
 def _signed_ms(value: float) -> str:

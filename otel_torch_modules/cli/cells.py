@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 
@@ -49,6 +49,16 @@ def head(text: str, cells: int) -> str:
     if cell_len(text) <= cells:
         return text
     return _beginning(text, cells - 1) + "…"
+
+
+def first_that_fits(texts: Sequence[str], cells: int) -> str:
+    """Return the first of `texts` that is not wider, or the beginning of the last.
+
+    Example:
+        >>> first_that_fits(("own time by place", "own time", "time"), 9)
+        'own time'
+    """
+    return next((text for text in texts if cell_len(text) <= cells), head(texts[-1], cells))
 
 
 def tail(text: str, cells: int) -> str:

@@ -19,7 +19,7 @@ from otel_torch_modules._diagnosis.words import digits, ms, percent
 from otel_torch_modules._grammar import agree, counted
 from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
-from otel_torch_modules.cli.cells import head, padded, tail, wrapped
+from otel_torch_modules.cli.cells import first_that_fits, padded, tail, wrapped
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say, say_error
 
@@ -28,7 +28,7 @@ _MOST_ROWS = 8
 _MOST_FINDINGS = 8
 _LEAST_SHARE = 0.01  # of the step: a place with less is one of the others
 _FOUND = 1
-_TITLE = "own time by place, usual step"
+_TITLES = ("own time by place, usual step", "own time by place", "own time", "place")
 _TIME, _SHARE, _EACH = 8, 6, 16  # cells of the columns
 _LEAST_NAMES = 20  # cells: rather than less the table has fewer columns
 _INDENT = " " * 9  # of what is below the findings
@@ -223,10 +223,10 @@ def _table(run: Run, width: int) -> Iterator[str]:
         for phase, title in _PHASES.items()
         if any(row.phases.get(phase, 0.0) for row in shown)
     }
-    names = max(map(cell_len, (_TITLE, *(row.name for row in shown))))
+    names = max(map(cell_len, (_TITLES[0], *(row.name for row in shown))))
     columns = _Columns.fitting(phases, names, width)
     titles = "".join(f"{title:>{_TIME}}" for title in (*columns.phases.values(), "sum"))
-    title = padded(head(_TITLE, columns.names), columns.names)
+    title = padded(first_that_fits(_TITLES, columns.names), columns.names)
     yield f"  {title}{titles}{'%':>{_SHARE}}{'  each × calls' if columns.each else ''}"
     most = max((row.ms for row in shown), default=0.0) or 1.0  # steps may have no length
     for row in shown:
@@ -320,7 +320,9 @@ def _print_step(traces: Traces, run: Run, number: int, width: int, *, as_json: b
     for of_rank in ranks[:4]:
         say()
         rank = "" if of_rank.rank is None else f"rank {of_rank.rank}: "
-        title = padded(head(f"{rank}own time by place", places), places)
+        title = padded(
+            first_that_fits((f"{rank}own time by place", f"{rank}own time"), places), places
+        )
         say(f"  {title}{'ms':>8}{'usual':>8}{'more':>8}")
         for loss in of_rank.losses[:5]:
             name = padded(tail(loss.place.said, places), places)

@@ -206,3 +206,12 @@ def test_what_findings_say_begins_in_one_column(
     printed = run("why", write_traces(*steps, *pauses))[1]
     first = re.findall(r"(?m)^ *[\d.]+ %  ([a-z-]+ +)", printed)
     assert {"evaluation  ", "recompute   "} <= set(first)
+
+
+def test_the_table_has_a_heading_of_whole_words_at_every_width(
+    traces: Path, run: Callable[..., tuple[int, str]]
+) -> None:
+    for width in range(40, 101):
+        printed = run("why", traces, width=width)[1]
+        (heading,) = re.findall(r"(?m)^ +(own time.*?)  .*\bsum .*$", printed)
+        assert heading in ("own time by place, usual step", "own time by place", "own time"), width

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -38,3 +39,9 @@ def test_enough_steps_show_what_is_beyond_their_noise(a: int, b: int) -> None:
     assert found.is_slower_than(0.05)
     assert [change.place.name for change in found.changes] == ["optimizer.step SGD"]
     assert "in optimizer.step SGD" in found.sentence
+
+
+def test_a_minus_is_a_minus() -> None:
+    found = compare(make_run(70).steady, make_run(70, seed=1).steady)
+    assert not found.differs
+    assert re.search(r"\(−\d+\.\d … \+\d+\.\d %\)\.$", found.sentence)
