@@ -242,6 +242,12 @@ class Evaluations:
             return []  # so many lead nowhere
         return self._held.take_forwards(leads)
 
+    def take_last(self, count: int, since: int) -> list[Forward]:
+        """Return the last `count` forwards of this thread, of those since a time (ns), and give them up."""
+        called = [forward for one in self._held.of_thread() for forward in one.forwards]
+        wanted = [forward for forward in called[-count:] if forward.start >= since]
+        return self._held.take_forwards(lambda forward: forward in wanted)
+
     # What stays here.
 
     def end(self) -> None:

@@ -35,6 +35,7 @@ from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.loop.running import waits_in_a_module
 from otel_torch_modules._recording.loop.step_opening import StepOpening
 from otel_torch_modules._recording.loop.training_loop import TrainingLoop
+from otel_torch_modules._recording.loop.updates import Updates
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.requests import Requests
@@ -95,8 +96,6 @@ class Steps:
         self._iterations = Iterations(optimizers)
         self._lock = threading.RLock()
         self._hindsight = Hindsight(self._current, self._border, self._admission, self._iterations)
-        self.loop = TrainingLoop(self._current, self._border, self._iterations, self._hindsight)
-        """What happens outside modules is told there."""
         self._opening = StepOpening(
             self._current,
             self._admission,
@@ -106,6 +105,9 @@ class Steps:
             optimizers,
             losses,
         )
+        updates = Updates(self._current, self._border, self._evaluations, self._opening)
+        self.loop = TrainingLoop(self._current, self._iterations, self._hindsight, updates)
+        """What happens outside modules is told there."""
         by_hand = StepsByHand(
             self._current, spending, self._iterations, losses, self._opening.open_by_hand
         )

@@ -12,11 +12,11 @@ from torch.utils.data import get_worker_info
 
 from otel_torch_modules._events import Stretch
 from otel_torch_modules._log import warn
-from otel_torch_modules._recording.loop.border import Border
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.hindsight import Hindsight
 from otel_torch_modules._recording.loop.iterations import Iterations
 from otel_torch_modules._recording.loop.open_step import OpenStep
+from otel_torch_modules._recording.loop.updates import Updates
 from otel_torch_modules._recording.torch_private.compilation import (
     compilation_metrics,
     dynamo_is_there,
@@ -38,21 +38,25 @@ class TrainingLoop:
 
     Args:
         current: the step that it is put into, or that ends with it.
-        border: told of an optimizer's step that shows what was trained.
         iterations: told of what ended a step.
         hindsight: parts a step that turns out to be two.
+        updates: say which step an optimizer's is of.
     """
 
     def __init__(
-        self, current: CurrentStep, border: Border, iterations: Iterations, hindsight: Hindsight
+        self,
+        current: CurrentStep,
+        iterations: Iterations,
+        hindsight: Hindsight,
+        updates: Updates,
     ) -> None:
         self.recorder = current.recorder
         self.fetches = current.fetches
         self.optimizers = current.optimizers
         self.current = current
-        self._border = border
         self._iterations = iterations
         self._hindsight = hindsight
+        self._updates = updates
         self._has_joined = False
         self._bare_updates = 0  # optimizers' steps in a row for which no module was called
         self._bare_batches = 0  # the same of batches that were fetched
@@ -112,16 +116,17 @@ class TrainingLoop:
         step = current.step
         if step is not None and step.released:
             step = current.reclaim()
+        called = self._updates.called_modules()
+        if called:
+            self._bare_updates = 0
+        step = self._updates.step_of(optimizer, step)
         fetches = self.fetches.take() if self.fetches.last_end else []
         if fetches:
             current.log_waits(fetches)  # this step goes on
         stamps = None if step is None else step.record.stamps
         if not self.optimizers.ends(optimizer, self.recorder, stamps):
             return
-        if self._border.unsure is not None and self._border.optimizer_steps():
-            if not current.by_hand:  # else it is in an evaluation
-                current.index += 1  # of a step that is not recorded
-        elif step is None and not current.by_hand:
+        if step is None and not (current.by_hand or called):
             self._say_that_nothing_is_called(optimizer)
         if step is not None:
             self._bare_updates = 0
