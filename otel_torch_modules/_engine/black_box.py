@@ -16,6 +16,7 @@ from typing import Any
 from otel_torch_modules._control import files
 from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._log import warn
+from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_BLACKBOX
 
 _LOGGER = logging.getLogger("otel_torch_modules")
 
@@ -69,7 +70,7 @@ class BlackBox:
             return None
         if files.is_of_another_that_runs(left):
             self._closed = True
-            warn(_LOGGER, "%s is another process's that runs: each job needs a folder", self._path)
+            self._warn("is another process's that runs: each job needs a folder")
             return None
         return left
 
@@ -92,7 +93,10 @@ class BlackBox:
             if is_interruption(error):
                 raise
             self._closed = True
-            warn(_LOGGER, "%s cannot be written: %s", self._path, error.strerror)
+            self._warn(f"cannot be written: {error.strerror or error}")
+
+    def _warn(self, what: str) -> None:
+        warn(_LOGGER, "%s: %s %s", OTEL_TORCH_MODULES_BLACKBOX, self._path, what)
 
     def close(self) -> None:
         """Remove the file: the process comes to its end by itself."""

@@ -20,6 +20,7 @@ from otel_torch_modules._engine.pace import Pace
 from otel_torch_modules._engine.request_file import RequestFile, Requests
 from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._log import report, warn
+from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_CONTROL
 
 _LOGGER = logging.getLogger("otel_torch_modules")
 
@@ -191,4 +192,4 @@ class Control:
     def _say_once(self, text: str) -> None:
         if text not in self._said:
             self._said.add(text)
-            warn(_LOGGER, "%s", text)
+            warn(_LOGGER, "%s: %s", OTEL_TORCH_MODULES_CONTROL, text)

@@ -10,6 +10,7 @@ from otel_torch_modules._allowed import PREFIX
 from otel_torch_modules._misspelt import OURS, misspelt
 from otel_torch_modules.cli.examined import Examined
 from otel_torch_modules.cli.exporter_check import DEFAULT_FILE
+from otel_torch_modules.cli.folder_check import fault_of_folder
 from otel_torch_modules.cli.sampler_check import (
     SAMPLER,
     SAMPLER_ARGUMENT,
@@ -22,6 +23,7 @@ from otel_torch_modules.schedule import Schedule
 
 _BLACKBOX = environment_variables.OTEL_TORCH_MODULES_BLACKBOX
 _AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"
+_FOLDERS = ("blackbox", "control")
 _WHERE_EMPTY = {"run_id": "from the launcher"}
 _WHERE_NONE = {"keep": "everything is sent in full"}
 
@@ -75,7 +77,8 @@ def _examine_option(name: str, option: str, environ: Mapping[str, str]) -> Exami
         value = getattr(Config.from_env(alone), option)
     except ValueError as error:
         return Examined(name, given, str(error))
-    return Examined(name, _as_text(option, value) + ("" if given else " (default)"))
+    fault = fault_of_folder(name, value) if value and option in _FOLDERS else ""
+    return Examined(name, _as_text(option, value) + ("" if given else " (default)"), fault)
 
 
 def _as_text(option: str, value: object) -> str:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from opentelemetry import trace
 
+from otel_torch_modules._control import files
 from otel_torch_modules._emission.otlp import file as file_exporter
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest
 from otel_torch_modules.cli import doctor, exporter_check
@@ -388,6 +390,31 @@ def test_a_file_that_cannot_be_written_is_said(
         assert faults == ([f"OTEL_TORCH_MODULES_FILE={file}: {fault}"] if fault else [])
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder-7", "taken"]
     assert (tmp_path / "taken").read_text() == "kept"
+
+
+@pytest.mark.parametrize("variable", ["BLACKBOX", "CONTROL"])
+def test_a_folder_that_cannot_be_made_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], variable: str
+) -> None:
+    (tmp_path / "taken").write_text("kept")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "lost").symlink_to("nowhere")
+    name = f"OTEL_TORCH_MODULES_{variable}"
+    for folder, fault in (
+        ("there", ""),
+        ("new", ""),
+        ("new/below", ""),
+        ("taken", "taken (not a directory)"),
+        ("taken/below", "taken (not a directory)"),
+        ("lost", "lost (no such file or directory)"),
+    ):
+        path = tmp_path / folder
+        faults = faults_of({name: str(path)}, capsys)
+        said = f"{name}={path}: nothing can be written to {tmp_path}/{fault}"
+        assert faults == ([said] if fault else [])
+        with pytest.raises(OSError) if fault else nullcontext():  # noqa: PT011
+            files.make_folder(path)
+            files.put(path / "rank-0.json", {})
 
 
 LEADS = {

@@ -159,6 +159,7 @@ def test_a_folder_that_cannot_be_made_is_said_once(
             process.box.look()
             process.clock.now += 5
     assert [record.message for record in caplog.records] == [
+        "OTEL_TORCH_MODULES_BLACKBOX: "
         f"{tmp_path}/file/box/rank-2.json cannot be written: Not a directory"
     ]
 

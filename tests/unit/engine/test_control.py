@@ -294,7 +294,7 @@ def test_a_folder_that_cannot_be_is_said_once_and_tried_again(
             process.clock.now += 1
             process.control.look()
     (record,) = caplog.records
-    assert record.message.startswith(f"{folder}/rank-2.json: ")
+    assert record.message.startswith(f"OTEL_TORCH_MODULES_CONTROL: {folder}/rank-2.json: ")
     assert record.message.endswith("; it is tried again")
     folder.unlink()
     folder.mkdir()
