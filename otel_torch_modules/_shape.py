@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from otel_torch_modules import semconv
+
+_CAUSES: Final = (semconv.PHASE_COMPILE, semconv.PHASE_GC, semconv.PHASE_CHECKPOINT)
 
 
 class Site:
@@ -75,6 +77,11 @@ class Shape:
     def steps(self) -> tuple[int, ...]:
         """The numbers of the spans of phase `step`."""
         return tuple([at for at, site in enumerate(self.sites) if site.phase == semconv.PHASE_STEP])
+
+    @cached_property
+    def causes(self) -> tuple[int, ...]:
+        """The numbers of the spans of what takes time beside modules and has a rule of its own."""
+        return tuple([at for at, site in enumerate(self.sites) if site.phase in _CAUSES])
 
 
 def number_in(attributes: Mapping[str, Any], key: str) -> int | None:

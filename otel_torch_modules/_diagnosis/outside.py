@@ -14,10 +14,25 @@ Stretch = tuple[int, int]
 
 
 def in_no_step(roots: Iterable[Span]) -> Iterator[Span]:
-    """Yield the outermost spans that lie in no step, of each rank its own. What stalled is told elsewhere."""
+    """Yield the outermost spans that lie in no step, of each rank its own, and what was collected, compiled and saved
+    in them. What stalled is told elsewhere.
+    """
     for span in outermost(roots):
         if kind_of(span) is not None:
-            yield from span.ranks or [span]
+            for of_process in span.ranks or [span]:
+                yield of_process
+                yield from causes_in(of_process)
+
+
+def causes_in(span: Span) -> Iterator[Span]:
+    """Yield the spans below `span` of what takes time beside modules: they are told of by themselves."""
+    after = span.shape.after[span.at]
+    return (Span(span.trace, at) for at in span.shape.causes if span.at < at < after)
+
+
+def own_time(span: Span) -> int:
+    """Return how long `span` is without these (ns)."""
+    return span.duration - length((cause.start, cause.end) for cause in causes_in(span))
 
 
 def outermost(roots: Iterable[Span]) -> Iterator[Span]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from statistics import fmean, median
 
 from otel_torch_modules._diagnosis.neighbours import noise_of, rolling_median
-from otel_torch_modules._diagnosis.outside import in_no_step, kind_of, length
+from otel_torch_modules._diagnosis.outside import causes_in, in_no_step, kind_of, length
 from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.series import MS, Series, gaps, series_of, usual
 from otel_torch_modules._diagnosis.words import ordinal
@@ -92,12 +92,14 @@ class Run:
         )
 
     def ms_outside(self, spans: Sequence[Span]) -> float:
-        """Return for how long some spans of one process go on while it is in no step."""
+        """Return for how long some spans of one process go on while it is in no step, without the causes in them."""
         of_process = {span.process for span in spans}
         series = next((one for one in self.ranks if one.steps[-1].process in of_process), self.main)
         steps = [*zip(series.starts, series.ends, strict=True)]
         both = length([*steps, *((span.start, span.end) for span in spans)])
-        return (both - length(steps)) / MS
+        others = {cause for span in spans for cause in causes_in(span)}.difference(spans)
+        causes = [(cause.start, cause.end) for cause in others]
+        return (both - length([*steps, *causes])) / MS
 
     @cached_property
     def usual_own(self) -> dict[TimedPlace, float]:

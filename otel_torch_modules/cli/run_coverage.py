@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from otel_torch_modules import semconv
-from otel_torch_modules._diagnosis.outside import Stretch, length, outermost
+from otel_torch_modules._diagnosis.outside import Stretch, causes_in, length, outermost
 from otel_torch_modules._trace import Span
 
 _STEPS = "steps"
+_GARBAGE = "garbage collection"
+_COMPILATION = "compilation"
 _EVALUATION = "evaluation"
 _CHECKPOINTS = "checkpoints"
 _WAITS = "waits for data"
@@ -25,12 +27,15 @@ _BETWEEN = "between steps"
 _KINDS = {
     semconv.PHASE_STEP: _STEPS,
     semconv.PHASE_RANK: _STEPS,
+    semconv.PHASE_GC: _GARBAGE,
+    semconv.PHASE_COMPILE: _COMPILATION,
     semconv.PHASE_EVALUATE: _EVALUATION,
     semconv.PHASE_FORWARD: _EVALUATION,
     semconv.PHASE_CHECKPOINT: _CHECKPOINTS,
     semconv.PHASE_DATA: _WAITS,
     semconv.PHASE_STALL: _STALLS,
 }
+_OUTSIDE = (_GARBAGE, _COMPILATION, _EVALUATION, _CHECKPOINTS, _WAITS, _STALLS)  # in this order
 _MOST_NAMES = 3  # of the program's own spans
 _ENOUGH = 0.95  # of the time: no more is said where the steps cover as much
 _LEAST = 0.001
@@ -41,6 +46,7 @@ class _Process:
     """What one process did when. Times are Unix ns."""
 
     stretches: dict[str, list[Stretch]] = field(default_factory=dict)
+    causes: dict[str, list[Stretch]] = field(default_factory=dict)  # in what is no step
     own: dict[str, list[Stretch]] = field(default_factory=dict)  # of the program's spans, by name
     steps: list[Span] = field(default_factory=list)
 
@@ -50,11 +56,18 @@ class _Process:
         known = [one for found in (self.stretches, self.own) for of in found.values() for one in of]
         return min(start for start, _ in known), max(end for _, end in known)
 
+    def take_causes(self, span: Span) -> None:
+        """Count what was collected, compiled and saved in `span` as that."""
+        for cause in causes_in(span):
+            stretches = self.causes.setdefault(_kind(cause) or _OTHERS, [])
+            stretches.append((cause.start, cause.end))
+
 
 def coverage(roots: Iterable[Span]) -> str | None:
     """Return in a sentence what the run's time went to; None where its steps cover it, or there are none.
 
-    Each instant counts once: for a step if there is one, else for an evaluation, a wait for data, a stall, a span of
+    Each instant counts once: for a step if there is one, else for what was collected, compiled or saved in what else
+    there is, for an evaluation, a checkpoint, a wait for data, a stall, a span of
     the program's. Where steps are missing between two (a schedule left them out, or they were dropped), what time is
     left between these is theirs. The shares are those of all processes together.
     """
@@ -67,6 +80,9 @@ def coverage(roots: Iterable[Span]) -> str | None:
             found.setdefault(kind or span.name, []).append((of_process.start, of_process.end))
             if kind == _STEPS:
                 process.steps.append(of_process)
+        if kind not in (_STEPS, _STALLS):
+            for of_process in span.ranks or [span]:
+                processes[of_process.process].take_causes(of_process)
     times: Counter[str] = Counter()
     for process in processes.values():
         times.update(_times(process))
@@ -91,8 +107,9 @@ def _times(process: _Process) -> Counter[str]:
     """Return how long the process did what, the stretches of a kind in none of the kinds before it."""
     names = sorted(process.own, key=lambda name: -length(process.own[name]))
     in_order = [
-        (kind, process.stretches.get(kind, []))
-        for kind in (_STEPS, _EVALUATION, _CHECKPOINTS, _WAITS, _STALLS)
+        (_STEPS, process.stretches.get(_STEPS, [])),
+        *process.causes.items(),
+        *((kind, process.stretches.get(kind, [])) for kind in _OUTSIDE),
     ]
     in_order += [(name, process.own[name]) for name in names[:_MOST_NAMES]]
     others = [one for name in names[_MOST_NAMES:] for one in process.own[name]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
@@ -16,7 +17,11 @@ SHARE = 0.01  # of the run's time
 
 def compilation(run: Run) -> Iterator[Finding]:
     """Something is compiled while training runs. Threshold: `SHARE` of its time, warm-up left out."""
-    yield from _phase(run, "compile", "{count} compiled: {ms} in all, {share} of the time{where}.")
+    yield from _phase(
+        run,
+        "compile",
+        "Something was compiled in {count}: {ms} in all, {share} of the time{where}.",
+    )
 
 
 def garbage(run: Run) -> Iterator[Finding]:
@@ -50,7 +55,8 @@ def _phase(run: Run, phase: str, sentence: str) -> Iterator[Finding]:
         places = [place.name for place in series.own if place.phase == phase]
         count = counted(len(hit), "step")
         if outside:
-            pauses = counted(len(outside), "pause between steps", "pauses between steps")
+            after = {bisect_right(run.main.starts, span.start) for span in outside}
+            pauses = counted(len(after), "pause between steps", "pauses between steps")
             count = f"{count} and {pauses}" if hit else pauses
         said = sentence.format(
             count=count,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.finding import Finding
-from otel_torch_modules._diagnosis.outside import kind_of, length
+from otel_torch_modules._diagnosis.outside import kind_of, length, own_time
 from otel_torch_modules._diagnosis.places import BETWEEN
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import MS, gaps, usual
@@ -23,7 +23,7 @@ def evaluation(run: Run) -> Iterator[Finding]:
     time = run.ms_outside(spans)
     cost, share = run.cost(time)
     if share >= EVALUATION_SHARE:
-        each = usual([span.duration / MS for span in spans])
+        each = usual([own_time(span) / MS for span in spans])
         yield Finding(
             "evaluation",
             f"Evaluations, forward passes outside the steps, take {ms(time)} in all, {percent(share)} of the time: "

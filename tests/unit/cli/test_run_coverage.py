@@ -90,6 +90,15 @@ def stall(sample: Any, start: float, end: float, *children: Any) -> Any:
             lambda s: [step(s, 0, 0, 500), s("evaluate", "evaluate", 400, 1000)],
             "The steps cover 50.0% of 1.00 s; the rest: evaluation 50.0%.",
         ),
+        (  # what takes time beside modules counts as that, where it lies in no step
+            lambda s: [
+                step(s, 0, 0, 500, s("python.gc", "gc", 100, 200)),
+                s("evaluate", "evaluate", 500, 900, (s("python.gc", "gc", 500, 800),)),
+                s("checkpoint.save", "checkpoint", 900, 1000, (s("compile", "compile", 940, 960),)),
+            ],
+            "The steps cover 50.0% of 1.00 s; the rest: garbage collection 30.0%, "
+            "evaluation 10.0%, checkpoints 8.0%, compilation 2.0%.",
+        ),
         (  # a stall that goes on, each time with a copy of what is open
             lambda s: [
                 step(s, 0, 0, 200),
