@@ -15,6 +15,7 @@ from torch import nn
 from otel_torch_modules._events import WIDTH
 from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.loop.evaluation import Forward
+from otel_torch_modules._recording.loop.open_optimizers import OpenOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.loop.root_forwards import RootForward
 from otel_torch_modules._recording.recorder import Recorder
@@ -73,17 +74,25 @@ class Border:
 
     # From evaluations to a step.
 
-    def put_before(self, step: OpenStep, forwards: list[Forward]) -> list[RootForward]:
+    def put_before(
+        self, step: OpenStep, forwards: list[Forward], optimizers: OpenOptimizers
+    ) -> list[RootForward]:
         """Let `step` begin with forwards that were outside it, behind the waits for data that it begins with.
 
-        Return them as they are in it.
+        Return them as they are in it. What a closure has called is behind the beginning of its optimizer's step.
         """
         if not forwards:
             return []
         record = step.record
         place, roots = len(record.log), []
         for forward in forwards:
-            roots.append(RootForward(forward.module, forward.start, place, 0))
+            begun = []
+            if step.recorded and optimizers:
+                begun = optimizers.begun_before(forward.start, self._recorder.local.state.code)
+                forward.log[:0] = (
+                    begun  # the list itself: a call that is open goes on writing to it
+                )
+            roots.append(RootForward(forward.module, forward.start, place + len(begun), 0))
             place += len(forward.log)
         record.start = min(record.start, forwards[0].start)
         if not step.recorded:
@@ -94,9 +103,11 @@ class Border:
         self._recorder.step.turn_to(record)
         return roots
 
-    def open_with(self, step: OpenStep, forwards: list[Forward]) -> None:
+    def open_with(
+        self, step: OpenStep, forwards: list[Forward], optimizers: OpenOptimizers
+    ) -> None:
         """Let `step` begin with forwards that a backward has come to, though nobody expected it to."""
-        for root in self.put_before(step, forwards):
+        for root in self.put_before(step, forwards, optimizers):
             step.roots.append(root)
             module = root.module()
             if module is not None and module is step.root:

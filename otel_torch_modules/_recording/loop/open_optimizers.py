@@ -25,6 +25,10 @@ class _OpenOptimizer:
         self.logged = False  # only once it is known which step it belongs to
         self.stamp: Stamp | None = None  # the same
 
+    def beginning(self, thread: int) -> tuple[Any, ...]:
+        """Return its event for the log; no stamp is taken now."""
+        return OPTIMIZER, thread, None, self.start, self.class_name
+
 
 class _Thread(threading.local):
     """What there is in a thread. ``__init__`` runs once in each."""
@@ -51,11 +55,10 @@ class OpenOptimizers:
         """How many have ended."""
         return self._thread.ended
 
-    @property
-    def start(self) -> int | None:
-        """When the outermost began; None where there is none."""
+    def begin_with(self, start: int) -> int:
+        """Return when a step begins that begins at `start` (ns) at the latest: with the outermost, if any runs."""
         open_now = self._thread.open
-        return open_now[0].start if open_now else None
+        return min(start, open_now[0].start) if open_now else start
 
     def starts(self, optimizer: Optimizer, stamps: StepStamps | None) -> None:
         """Take note that the step of `optimizer` begins; where it calls that of its base class it has already.
@@ -141,6 +144,20 @@ class OpenOptimizers:
         """Write down those that are not yet."""
         _log(self._thread.open, recorder)
 
+    def begun_before(self, time: int, thread: int) -> list[Any]:
+        """Return the beginnings, as a log has them, of those that began before `time` (ns) and are not written down.
+
+        Args:
+            time: when something began that turns out to be of the step that they are of.
+            thread: the code of the one that asks.
+        """
+        begun: list[Any] = []
+        for entry in self._thread.open:
+            if not entry.logged and entry.start < time:
+                entry.logged = True
+                begun += entry.beginning(thread)
+        return begun
+
     def innermost(self, thread: int) -> str | None:
         """Return the class of the one that began last in a thread; None where there is none."""
         open_now = list(self.threads.get(thread, ()))
@@ -165,11 +182,4 @@ def _log(entries: list[_OpenOptimizer], recorder: Recorder) -> None:
         if not entry.logged:
             entry.logged = True
             if log is not None:
-                code = recorder.local.state.code
-                log += (
-                    OPTIMIZER,
-                    code,
-                    None,
-                    entry.start,
-                    entry.class_name,
-                )  # no stamp is taken now
+                log += entry.beginning(recorder.local.state.code)

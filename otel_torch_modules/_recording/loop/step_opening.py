@@ -118,11 +118,13 @@ class StepOpening:
     def open_at_forward(self, module: nn.Module) -> OpenStep:
         """Begin a step with a forward of `module`, and with those before it that lead to it."""
         current = self._current
-        begin = (current.optimizers.start if current.optimizers.threads else None) or now()
+        begin = now()
+        if current.optimizers.threads:
+            begin = current.optimizers.begin_with(begin)
         evaluations = self._evaluations
         if not evaluations.threads:
             return self.open(begin)
         leading = evaluations.leading_to(module, current.fetches.last_end, self._optimizers.train)
         step = self.open(begin)
-        step.leading = self._border.put_before(step, leading)
+        step.leading = self._border.put_before(step, leading, current.optimizers)
         return step

@@ -165,7 +165,8 @@ class Steps:
                 return  # it is no step's
             forwards = self._reached_forwards()
             if forwards:
-                self._border.open_with(self._opening.open(forwards[0].start), forwards)
+                begin = current.optimizers.begin_with(forwards[0].start)
+                self._border.open_with(self._opening.open(begin), forwards, current.optimizers)
             elif thread.stack:
                 return
             thread.own = None

@@ -130,13 +130,11 @@ class Updates:
     def _open(self, usual: int, forwards: int, since: int) -> OpenStep:
         current, thread = self._current, self._thread
         taken = self._evaluations.take_last(usual, since)
-        begin = current.optimizers.start or now()
-        if taken:
-            begin = min(begin, taken[0].start)
+        begin = current.optimizers.begin_with(taken[0].start if taken else now())
         if usual == forwards:  # nothing else was called since the step before
             current.pauses.straight_on = True
         step = self._opening.open(begin)
-        step.roots = self._border.put_before(step, taken)
+        step.roots = self._border.put_before(step, taken, current.optimizers)
         if step.roots:
             step.record.micro_batches = micro_batches_of(step.roots)
         thread.index = current.index
