@@ -91,6 +91,7 @@ def test_what_a_target_network_is_asked_within() -> None:
     assert outline(captured) == 3 * step(optimizer("Adam", "forward Target\n", ONCE))
 
 
+@pytest.mark.usefixtures("nothing_compiled")
 @pytest.mark.parametrize("before", [0, 2])
 def test_forwards_without_gradients(before: int) -> None:
     model = Net()

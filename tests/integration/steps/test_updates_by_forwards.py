@@ -13,6 +13,8 @@ from otel_torch_modules import Config, Schedule
 from otel_torch_modules.testing import Captured, CapturedSpan, capture_spans
 from tests.support.small_training import Net, batch, loader, optimizer, outline, step, train
 
+pytestmark = pytest.mark.usefixtures("nothing_compiled")
+
 ROOTS = Config(max_depth=1)
 ONCE = "forward Net\n"
 ORDINARY = step(ONCE, "backward\n  backward Net\n", optimizer())
