@@ -58,6 +58,7 @@ class TrainingLoop:
         self._hindsight = hindsight
         self._updates = updates
         self._has_joined = False
+        self._has_told_of_updates = False  # for which no module was called
         self._bare_updates = 0  # optimizers' steps in a row for which no module was called
         self._bare_batches = 0  # the same of batches that were fetched
         self._called = 0, 0  # steps, and forwards outside any, before the last of these
@@ -136,7 +137,10 @@ class TrainingLoop:
 
     def _say_that_nothing_is_called(self, optimizer: Optimizer) -> None:
         self._bare_updates += 1
-        if self._bare_updates == _MANY_BARE_UPDATES and dynamo_is_there():
+        if self._has_told_of_updates or self._bare_updates != _MANY_BARE_UPDATES:
+            return
+        if dynamo_is_there():
+            self._has_told_of_updates = True
             warn(
                 logger,
                 "%d steps of %s have ended, and no module was called before them: what runs inside a compiled "

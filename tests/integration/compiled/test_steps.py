@@ -308,6 +308,22 @@ def test_without_there_are_no_steps_and_that_is_said(
     assert warnings(caplog) == ([] if make is all_of_it else [NOTHING_CALLED])
 
 
+def test_that_is_said_once_whatever_is_evaluated_between_and_makes_no_steps(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = Net()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    train = forward_and_backward(model, sgd)
+    with capture_spans(WITHOUT_CAUSES) as captured:
+        for index in range(12):
+            if index % 4 == 0:
+                with torch.no_grad():
+                    model(batch())
+            train()
+    assert outline(captured) == 3 * FORWARD
+    assert warnings(caplog) == [NOTHING_CALLED]
+
+
 NOTHING_CALLED_WITH_BATCHES = (
     "32 batches were fetched, and no module was called with them: what runs inside a compiled function is not "
     "seen. Compile modules, not a function around them, or say `with otel_torch_modules.step(index):` around "
