@@ -105,8 +105,8 @@ class Steps:
             optimizers,
             losses,
         )
-        updates = Updates(self._current, self._border, self._evaluations, self._opening)
-        self.loop = TrainingLoop(self._current, self._iterations, self._hindsight, updates)
+        self._updates = Updates(self._current, self._border, self._evaluations, self._opening)
+        self.loop = TrainingLoop(self._current, self._iterations, self._hindsight, self._updates)
         """What happens outside modules is told there."""
         by_hand = StepsByHand(
             self._current, spending, self._iterations, losses, self._opening.open_by_hand
@@ -199,6 +199,7 @@ class Steps:
             if lost is None:
                 lost = self._current.lose()
             self._evaluations.end()
+            self._updates.forget()
         except BaseException as another:
             if is_interruption(another):
                 raise

@@ -44,6 +44,7 @@ class _Thread(threading.local):
         )  # forwards before each update of the same
         self.bare = 0  # updates of the same in a row with none
         self.by_forwards = False  # the last step was of forwards alone
+        self.lost = False  # a record is, and may have been a step
 
 
 class Updates:
@@ -104,6 +105,13 @@ class Updates:
             self._current.hand_over()
         return self._current.step
 
+    def forget(self) -> None:
+        """Know of no update: a record is lost, and what was trained since the last with it."""
+        thread = self._thread
+        thread.lost = True
+        thread.parameters.clear()
+        thread.called.clear()
+
     def called_modules(self) -> bool:
         """Return whether this thread has called any outside steps since the last update."""
         return self._current.fetches.evaluations != self._thread.forwards
@@ -124,7 +132,7 @@ class Updates:
     @property
     def _has_no_gradients(self) -> bool:
         """Whether none of a backward can have been left for an update of other parameters than before."""
-        never = self._current.last_index is None
+        never = self._current.last_index is None and not self._thread.lost
         return self._thread.by_forwards or (never and not compilation_metrics())
 
     def _open(self, usual: int, forwards: int, since: int) -> OpenStep:
