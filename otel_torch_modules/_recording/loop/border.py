@@ -89,9 +89,8 @@ class Border:
             begun = []
             if step.recorded and optimizers:
                 begun = optimizers.begun_before(forward.start, self._recorder.local.state.code)
-                forward.log[:0] = (
-                    begun  # the list itself: a call that is open goes on writing to it
-                )
+                # The list itself: a call that is open goes on writing to it.
+                forward.log[:0] = begun
             roots.append(RootForward(forward.module, forward.start, place + len(begun), 0))
             place += len(forward.log)
         record.start = min(record.start, forwards[0].start)

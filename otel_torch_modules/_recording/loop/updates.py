@@ -36,12 +36,10 @@ class _Thread(threading.local):
         self.end = 0  # of that (ns)
         self.index = 0  # the number of the step after that
         self.backwards = 0  # of the step that it was in
-        self.parameters: set[int] = (
-            set()
-        )  # by their ids, the first of each optimizer since the last backward
-        self.called = deque[int](
-            maxlen=_ITERATIONS_COMPARED
-        )  # forwards before each update of the same
+        # By their ids, the first of each optimizer since the last backward.
+        self.parameters = set[int]()
+        # Forwards before each update of the same.
+        self.called = deque[int](maxlen=_ITERATIONS_COMPARED)
         self.bare = 0  # updates of the same in a row with none
         self.by_forwards = False  # the last step was of forwards alone
         self.lost = False  # a record is, and may have been a step
