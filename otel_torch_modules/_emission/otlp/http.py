@@ -17,12 +17,12 @@ from urllib3 import Timeout
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from otel_torch_modules._emission.clocks import monotonic, seconds_since_epoch
-from otel_torch_modules._emission.otlp import unanswered
 from otel_torch_modules._emission.otlp.bounded_answers import BoundedAnswers
 from otel_torch_modules._emission.otlp.connection import Connection, absolute, credentials
 from otel_torch_modules._emission.otlp.reply import TAKEN, Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._emission.otlp.signal import TRACES, Signal
+from otel_torch_modules._emission.otlp.unanswered_http import over_http
 from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._otlp_values import HTTP
 from otel_torch_modules._texts import error_type
@@ -81,7 +81,7 @@ class HttpRequestExporter(RequestExporter):
             if is_interruption(error):
                 raise
             if isinstance(error, _LOST):
-                reason = unanswered.over_http(self.place, error) or self.silence
+                reason = over_http(self.place, error) or self.silence
                 return Reply(error_type(error), reason, again=True)
             return Reply(error_type(error), f"{self.place}: {error}")
         except OSError as error:

@@ -68,9 +68,8 @@ def _shown(given: object) -> str:
         if isinstance(given, Tensor):
             with plain_sizes():
                 return f"a tensor of {given.dtype} on {given.device}"
-    if not isinstance(
-        given, (str, bytes, int, float)
-    ):  # to show another may take what it takes to read it
+    # To show another may take what it takes to read it.
+    if not isinstance(given, (str, bytes, int, float)):
         return f"what is of type {type(given).__qualname__}"
     text = shown(given)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

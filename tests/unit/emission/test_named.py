@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -38,6 +39,33 @@ def test_trace_exporters(variables: dict[str, str], made: list[str]) -> None:
     assert [type(exporter).__name__ for exporter in exporters] == made
     for exporter in exporters:
         exporter.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("exporter", "imported"),
+    [
+        ("none", []),
+        ("console", []),
+        ("otlp_file", []),
+        ("otlp_proto_grpc", ["grpc"]),
+        ("otlp_proto_http", ["requests"]),
+        ("otlp_proto_grpc,otlp_proto_http", ["grpc", "requests"]),
+    ],
+)
+def test_of_the_libraries_that_send_those_are_imported_that_are_asked_for(
+    exporter: str, imported: list[str], tmp_path: Path
+) -> None:
+    source = f"""
+import sys
+from otel_torch_modules._emission import named
+for exporter in named.trace_exporters({{"OTEL_TRACES_EXPORTER": {exporter!r}}}):
+    exporter.shutdown()
+print(sorted({{"grpc", "requests"}} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == str(imported)
 
 
 @pytest.mark.parametrize("source", ["import no_such_library", "def make(): return 'licence'"])
