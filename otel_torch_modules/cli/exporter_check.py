@@ -6,7 +6,6 @@ import os
 import socket
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryFile
 from urllib.parse import urlsplit
 
 from otel_torch_modules._otlp_values import (
@@ -21,6 +20,7 @@ from otel_torch_modules._otlp_values import (
 from otel_torch_modules._proxies import Proxy, proxy_of
 from otel_torch_modules.cli.examined import Examined
 from otel_torch_modules.cli.exporter_trial import refusal
+from otel_torch_modules.cli.place_check import fault_of_place, first_there, write_in
 from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_FILE
 
 DEFAULT_FILE = "traces-{pid}.jsonl"
@@ -135,25 +135,24 @@ def _examine_file(environ: Mapping[str, str]) -> Examined:
     rank = environ.get("RANK", "0")
     path = Path(pattern.replace("{pid}", str(os.getpid())).replace("{rank}", rank)).absolute()
     place = _place_to_write(path)
-    fault = ""
-    try:
+
+    def write() -> None:
         if place == path:
             # Not to wait where it is a pipe that nobody reads.
             os.close(os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0)))
         else:
-            TemporaryFile(dir=place).close()
-    except OSError as error:
-        reason = _reason(error)
-        fault = f"{OTEL_TORCH_MODULES_FILE}={pattern}: nothing can be written to {place} ({reason})"
+            write_in(place)
+
+    fault = fault_of_place(OTEL_TORCH_MODULES_FILE, pattern, place, write)
     return Examined("exporter", f"otlp_file, {pattern}", fault)
 
 
 def _place_to_write(path: Path) -> Path:
-    """Return `path` where something is there, else the folder in which it, or the next folder, would be made.
+    """Return where something has to be written for `path` to be.
 
     The exporter makes the folders that are missing, and the file that a link leads to, but not the folder of that.
     """
     target = os.path.realpath(path)  # of links in a circle one of them
     if os.path.islink(path) and not os.path.lexists(target):
         return Path(target).parent
-    return next(place for place in (path, *path.parents) if os.path.lexists(place))
+    return first_there(path)

@@ -10,7 +10,7 @@ from otel_torch_modules._allowed import PREFIX
 from otel_torch_modules._misspelt import OURS, misspelt
 from otel_torch_modules.cli.examined import Examined
 from otel_torch_modules.cli.exporter_check import DEFAULT_FILE
-from otel_torch_modules.cli.folder_check import fault_of_folder
+from otel_torch_modules.cli.place_check import fault_of_folder
 from otel_torch_modules.cli.sampler_check import (
     SAMPLER,
     SAMPLER_ARGUMENT,
