@@ -5,7 +5,6 @@ A run trains as it would untraced, and what keeps spans from arriving is said wi
 
 from __future__ import annotations
 
-import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,9 +17,10 @@ from otel_torch_modules._emission.otlp.http import HttpRequestExporter
 from otel_torch_modules._emission.otlp.reply import Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
 from otel_torch_modules._standard_variables import read_standard
-from tests.support.backend_programs import find_on_path, free_ports
+from tests.support.backend_programs import free_ports
 from tests.support.otlp_receivers import RECEIVERS
 from tests.support.served import served
+from tests.support.tls_receivers import TLS_RECEIVERS, identity
 from tests.support.training_program import BIN, ENABLED, TRAIN, environment, run
 
 EXPORTERS: dict[str, Callable[..., RequestExporter]] = {
@@ -42,16 +42,6 @@ class Refusing(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
-
-
-class Taking(Refusing):
-    """A receiver."""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
 
 
 @pytest.fixture
@@ -144,21 +134,9 @@ def test_a_proxy_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, v
 @pytest.fixture
 def over_tls(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """A receiver's URL, and the file with its certificate."""
-    certificate = tmp_path / "tls.pem"
-    request = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
-    subprocess.run(
-        [find_on_path("openssl", "openssl"), *request.split(), "-keyout", "key", "-out", "crt"],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-    )
-    certificate.write_bytes((tmp_path / "crt").read_bytes())
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, tmp_path / "key")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Taking)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    with served(server):
-        yield f"https://127.0.0.1:{server.server_address[1]}", str(certificate)
+    own = identity(tmp_path, "tls")
+    with TLS_RECEIVERS["http/protobuf"](own, None) as address:
+        yield f"https://{address}", str(own.certificate)
 
 
 def test_certificates_are_those_that_opentelemetrys_variables_name_else_those_of_requests(
