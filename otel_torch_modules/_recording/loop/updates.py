@@ -151,6 +151,7 @@ class Updates:
 
 
 def _first_parameter(optimizer: Optimizer) -> int:
-    groups = optimizer.param_groups
-    first = next((parameter for group in groups for parameter in group["params"]), optimizer)
-    return id(first)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            return id(parameter)
+    return id(optimizer)
