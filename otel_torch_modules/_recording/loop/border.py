@@ -30,11 +30,15 @@ class Border:
     Args:
         recorder: goes on where it has written to what is moved.
         admission: whether evaluations are recorded, and where they go.
+        optimizers: whose steps run.
     """
 
-    def __init__(self, recorder: Recorder, admission: Admission) -> None:
+    def __init__(
+        self, recorder: Recorder, admission: Admission, optimizers: OpenOptimizers
+    ) -> None:
         self._recorder = recorder
         self._admission = admission
+        self._optimizers = optimizers
         # Modules that backward came to though they were in no training mode, by id.
         self._trained: dict[int, weakref.ref[nn.Module]] = {}
         # Modules that are called in training mode and never trained, by id.
@@ -74,9 +78,7 @@ class Border:
 
     # From evaluations to a step.
 
-    def put_before(
-        self, step: OpenStep, forwards: list[Forward], optimizers: OpenOptimizers
-    ) -> list[RootForward]:
+    def put_before(self, step: OpenStep, forwards: list[Forward]) -> list[RootForward]:
         """Let `step` begin with forwards that were outside it, behind the waits for data that it begins with.
 
         Return them as they are in it. What a closure has called is behind the beginning of its optimizer's step.
@@ -87,8 +89,9 @@ class Border:
         place, roots = len(record.log), []
         for forward in forwards:
             begun = []
-            if step.recorded and optimizers:
-                begun = optimizers.begun_before(forward.start, self._recorder.local.state.code)
+            if step.recorded and self._optimizers:
+                thread = self._recorder.local.state.code
+                begun = self._optimizers.begun_before(forward.start, thread)
                 # The list itself: a call that is open goes on writing to it.
                 forward.log[:0] = begun
             roots.append(RootForward(forward.module, forward.start, place + len(begun), 0))
@@ -102,11 +105,9 @@ class Border:
         self._recorder.step.turn_to(record)
         return roots
 
-    def open_with(
-        self, step: OpenStep, forwards: list[Forward], optimizers: OpenOptimizers
-    ) -> None:
+    def open_with(self, step: OpenStep, forwards: list[Forward]) -> None:
         """Let `step` begin with forwards that a backward has come to, though nobody expected it to."""
-        for root in self.put_before(step, forwards, optimizers):
+        for root in self.put_before(step, forwards):
             step.roots.append(root)
             module = root.module()
             if module is not None and module is step.root:

@@ -38,6 +38,7 @@ class CurrentStep:
         recorder: records into what is opened here.
         admission: whether steps are recorded, and where they go.
         border: takes forwards that turn out to be no step's.
+        optimizers: whose steps run.
         measures: are taken of each step.
         hurry: returns what to call, in C, where the thread ends that has ended a step.
         device_events: are taken of each step; None for none.
@@ -48,6 +49,7 @@ class CurrentStep:
         recorder: Recorder,
         admission: Admission,
         border: Border,
+        optimizers: OpenOptimizers,
         measures: Measures,
         hurry: Callable[[], Callable[[object], None]],
         device_events: DeviceEvents | None = None,
@@ -63,7 +65,7 @@ class CurrentStep:
         """The attributes of `fetches` in each thread, by its identifier, for who looks on from another one."""
         self.outside = Outside()
         self.fetches = Fetches(self.fetches_of_threads, self.outside)
-        self.optimizers = OpenOptimizers()
+        self.optimizers = optimizers
         self.pauses = Pauses()
         self.apart = Apart(admission)
         self.step: OpenStep | None = None

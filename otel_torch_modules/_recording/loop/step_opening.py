@@ -126,5 +126,5 @@ class StepOpening:
             return self.open(begin)
         leading = evaluations.leading_to(module, current.fetches.last_end, self._optimizers.train)
         step = self.open(begin)
-        step.leading = self._border.put_before(step, leading, current.optimizers)
+        step.leading = self._border.put_before(step, leading)
         return step

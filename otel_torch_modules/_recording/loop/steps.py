@@ -31,6 +31,7 @@ from otel_torch_modules._recording.loop.evaluations import Evaluations
 from otel_torch_modules._recording.loop.hindsight import Hindsight
 from otel_torch_modules._recording.loop.iterations import Iterations
 from otel_torch_modules._recording.loop.live_optimizers import LiveOptimizers
+from otel_torch_modules._recording.loop.open_optimizers import OpenOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.loop.running import waits_in_a_module
 from otel_torch_modules._recording.loop.step_opening import StepOpening
@@ -86,14 +87,21 @@ class Steps:
         self._admission = Admission(
             config, context, submit, leave_out, short_of_room, losses, spending, causes, requests
         )
-        self._border = Border(recorder, self._admission)
+        optimizers = OpenOptimizers()
+        self._border = Border(recorder, self._admission, optimizers)
         self._current = CurrentStep(
-            recorder, self._admission, self._border, causes.measures, hurry, device_events
+            recorder,
+            self._admission,
+            self._border,
+            optimizers,
+            causes.measures,
+            hurry,
+            device_events,
         )
         self._fetches = self._current.fetches
         self._evaluations = Evaluations(recorder, self._admission, losses, self._fetches, hurry)
-        optimizers = LiveOptimizers()
-        self._iterations = Iterations(optimizers)
+        live_optimizers = LiveOptimizers()
+        self._iterations = Iterations(live_optimizers)
         self._lock = threading.RLock()
         self._hindsight = Hindsight(self._current, self._border, self._admission, self._iterations)
         self._opening = StepOpening(
@@ -102,7 +110,7 @@ class Steps:
             self._border,
             self._evaluations,
             self._iterations,
-            optimizers,
+            live_optimizers,
             losses,
         )
         self._updates = Updates(self._current, self._border, self._evaluations, self._opening)
@@ -166,7 +174,7 @@ class Steps:
             forwards = self._reached_forwards()
             if forwards:
                 begin = current.optimizers.begin_with(forwards[0].start)
-                self._border.open_with(self._opening.open(begin), forwards, current.optimizers)
+                self._border.open_with(self._opening.open(begin), forwards)
             elif thread.stack:
                 return
             thread.own = None

@@ -140,7 +140,7 @@ class Updates:
         if usual == forwards:  # nothing else was called since the step before
             current.pauses.straight_on = True
         step = self._opening.open(begin)
-        step.roots = self._border.put_before(step, taken, current.optimizers)
+        step.roots = self._border.put_before(step, taken)
         if step.roots:
             step.record.micro_batches = micro_batches_of(step.roots)
         thread.index = current.index
