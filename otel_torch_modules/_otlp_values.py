@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._odd_values import Left, choice, refused
+from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_FILE
 
 GRPC: Final = "grpc"
 HTTP: Final = "http/protobuf"
@@ -52,6 +53,28 @@ def protocol_of(exporter: str, values: Mapping[str, str], signal: str = "TRACES"
 def value_of(field: str, values: Mapping[str, str], signal: str = "TRACES") -> str:
     """Return what the variables say of a `field` for a `signal`; empty where they say nothing."""
     return values.get(f"{_PREFIX}{signal}_{field}") or values.get(f"{_PREFIX}{field}") or ""
+
+
+def trace_exporters_meant(values: Mapping[str, str]) -> str:
+    """Return what `OTEL_TRACES_EXPORTER` names, or what is meant where it names nothing: who names a file wants one.
+
+    Example:
+        >>> trace_exporters_meant({})
+        'otlp'
+        >>> trace_exporters_meant({"OTEL_TORCH_MODULES_FILE": "traces.jsonl"})
+        'otlp_file'
+        >>> trace_exporters_meant(
+        ...     {
+        ...         "OTEL_TORCH_MODULES_FILE": "traces.jsonl",
+        ...         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://host:4317",
+        ...     }
+        ... )
+        'otlp,otlp_file'
+    """
+    named = values.get("OTEL_TRACES_EXPORTER", "").strip()
+    if named or not values.get(OTEL_TORCH_MODULES_FILE, "").strip():
+        return named or "otlp"
+    return "otlp,otlp_file" if value_of("ENDPOINT", values) else "otlp_file"
 
 
 def ends_grpc(environ: Mapping[str, str]) -> str:

@@ -150,4 +150,7 @@ Default ``train.step``. With the number, names are as many as steps are: an oper
 """
 
 OTEL_TORCH_MODULES_FILE: Final = "OTEL_TORCH_MODULES_FILE"
-"""Where ``OTEL_TRACES_EXPORTER=otlp_file`` writes OTLP JSON lines; ``{pid}`` and ``{rank}`` are filled in."""
+"""Where OTLP JSON lines are written, by ``OTEL_TRACES_EXPORTER=otlp_file`` or where that is unset.
+
+``{pid}`` and ``{rank}`` are filled in.
+"""

@@ -51,7 +51,7 @@ from otel_torch_modules._emission.otlp.request_exporter import RequestExporter
 from otel_torch_modules._emission.otlp.signal import METRICS, TRACES, Signal
 from otel_torch_modules._entry_points import Use, entry_point, made, setting_up
 from otel_torch_modules._interruption import is_interruption
-from otel_torch_modules._otlp_values import GRPC, HTTP, protocol_of
+from otel_torch_modules._otlp_values import GRPC, HTTP, protocol_of, trace_exporters_meant
 
 _Made = TypeVar("_Made")
 
@@ -82,14 +82,14 @@ _RATIO_SAMPLERS: Final[dict[str, Callable[[float], Sampler]]] = {
 
 
 def trace_exporters(values: Mapping[str, str]) -> list[SpanExporter]:
-    """Make the exporters that ``OTEL_TRACES_EXPORTER`` names; ``otlp`` where it is unset or empty."""
+    """Make the exporters that ``OTEL_TRACES_EXPORTER`` names, or that are meant where it is unset or empty."""
 
     def make(name: str) -> SpanExporter | None:
         point = entry_point(OTEL_TRACES_EXPORTER, name)
         sender = _sender(point, values, TRACES)
         return sender or Use(OTEL_TRACES_EXPORTER, name, lambda: point.load()()).result()
 
-    return _all_made(make, OTEL_TRACES_EXPORTER, values.get(OTEL_TRACES_EXPORTER, "otlp"), values)
+    return _all_made(make, OTEL_TRACES_EXPORTER, trace_exporters_meant(values), values)
 
 
 def metric_exporters(values: Mapping[str, str]) -> list[MetricExporter | MetricReader]:

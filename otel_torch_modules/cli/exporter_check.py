@@ -15,6 +15,7 @@ from otel_torch_modules._otlp_values import (
     PORTS,
     ends_grpc,
     protocol_of,
+    trace_exporters_meant,
     value_of,
 )
 from otel_torch_modules._proxies import Proxy, proxy_of
@@ -33,7 +34,7 @@ _PROXY_PORT = 80
 def examine_exporters(
     environ: Mapping[str, str], odd: Collection[str], meant: Mapping[str, str]
 ) -> Iterator[Examined]:
-    """Yield a finding for each exporter that `OTEL_TRACES_EXPORTER` names, `otlp` where it names none.
+    """Yield a finding for each exporter that `OTEL_TRACES_EXPORTER` names, or that is meant where it names none.
 
     Args:
         environ: as it may be shown, without values that do not count.
@@ -44,7 +45,7 @@ def examine_exporters(
     if config_file:
         yield Examined("exporter", f"as {config_file} says; not examined")
         return
-    names = environ.get(_EXPORTERS, "").strip() or "otlp"
+    names = trace_exporters_meant(environ)
     if names.lower() == "none":
         yield Examined("exporter", "none", f"{_EXPORTERS}={names}: spans go nowhere")
         return

@@ -19,6 +19,8 @@ from otel_torch_modules._emission import named
 from otel_torch_modules._entry_points import GROUPS
 from tests.support.plugins import NAME, write_plugin
 
+FILE = "OTEL_TORCH_MODULES_FILE"
+
 
 @pytest.mark.parametrize(
     ("variables", "made"),
@@ -32,6 +34,16 @@ from tests.support.plugins import NAME, write_plugin
             ["OtlpFileSpanExporter", "ConsoleSpanExporter"],
         ),
         ({"OTEL_TRACES_EXPORTER": "none"}, []),
+        # Who names a file wants one.
+        ({FILE: "{pid}.jsonl"}, ["OtlpFileSpanExporter"]),
+        ({FILE: "{pid}.jsonl", "OTEL_TRACES_EXPORTER": " "}, ["OtlpFileSpanExporter"]),
+        ({FILE: " "}, ["GrpcRequestExporter"]),
+        (
+            {FILE: "{pid}.jsonl", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://localhost:1"},
+            ["GrpcRequestExporter", "OtlpFileSpanExporter"],
+        ),
+        ({FILE: "{pid}.jsonl", "OTEL_TRACES_EXPORTER": "otlp"}, ["GrpcRequestExporter"]),
+        ({FILE: "{pid}.jsonl", "OTEL_TRACES_EXPORTER": "none"}, []),
     ],
 )
 def test_trace_exporters(variables: dict[str, str], made: list[str]) -> None:
