@@ -458,7 +458,7 @@ def test_a_pipe_that_nobody_reads_is_said(
 ) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    environ = {"OTEL_TORCH_MODULES_FILE": str(pipe)}
+    environ = {"OTEL_TRACES_EXPORTER": "", "OTEL_TORCH_MODULES_FILE": str(pipe)}
     assert faults_of(environ, capsys) == [
         f"OTEL_TORCH_MODULES_FILE={pipe}: nothing can be written to {pipe} (no such device or address)"
     ]
