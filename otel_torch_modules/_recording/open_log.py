@@ -15,13 +15,15 @@ SLOTS_PER_MARK: Final = 5
 class OpenLog:
     """A log that is written, and what it is of."""
 
-    __slots__ = ("log", "marks_end", "phases_only", "record", "stamps")
+    __slots__ = ("in_full", "log", "marks_end", "phases_only", "record", "stamps")
 
     def __init__(self) -> None:
         self.record: Record | None = None
         self.log: list[Any] | None = None
         """None where nothing is recorded."""
         self.phases_only = False
+        self.in_full = False
+        """Whether what happens now may be of a record that has modules: this one, or where there is none, the next."""
         self.stamps: StepStamps | None = None
         """What is put on the device's streams beside it."""
         self.marks_end = 0
@@ -33,7 +35,14 @@ class OpenLog:
         self.log = None if record is None else record.log
         self.phases_only = record is not None and record.phases_only
         self.stamps = None if record is None else record.stamps
+        self.in_full = record is not None and not record.phases_only
         self.marks_end = 0  # as far as is known: who marks asks
+
+    def leave(self) -> None:
+        """Be no log from now on, as its record is another's: the next is expected to be as full."""
+        in_full = self.in_full
+        self.turn_to(None)
+        self.in_full = in_full
 
     def has_room(self) -> bool:
         """Return whether nodes may be marked now, and note until when: see `live_marks`."""

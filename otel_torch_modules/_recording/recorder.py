@@ -292,6 +292,7 @@ class Recorder:
             state = self.local.state
             into = state.own or self.step
             into.record = into.log = into.stamps = None
+            into.in_full = False
             self.tasks.drop(into)
             state.last_input = state.last_output = state.returned_at = -1
             self.sites.clear()  # some may be half known

@@ -75,7 +75,7 @@ class Collectives:
 
     Args:
         happened: what it is added to.
-        of_step: what is recorded of the open step.
+        of_step: what is recorded of the open step, or of the one that comes.
     """
 
     def __init__(self, happened: Happened, of_step: OpenLog) -> None:
@@ -123,7 +123,7 @@ class Collectives:
             if listener is None:
                 return launch(keys & AFTER_US, *args)
             listener._launched += 1
-            if of_step.log is None or of_step.phases_only:
+            if not of_step.in_full:
                 return launch(keys & AFTER_US, *args)
             start = now()
             result = launch(keys & AFTER_US, *args)

@@ -136,6 +136,8 @@ class CurrentStep:
             step.detached_in = threading.get_ident()
             if step.recorded:
                 self.measures.step_ends(step.record, self.end)
+            else:  # what follows is of the next one
+                self.recorder.step.in_full = self._admission.admits_step(self.index)
             if not step.released:
                 if step.first_reached:
                     self._border.give_back(step.leave_early_roots(), self._index_before)
@@ -205,7 +207,7 @@ class CurrentStep:
             if step.detached_in != threading.get_ident():
                 self._admission.context.detach(step.record)
             if self.recorder.step.record is step.record:
-                self.recorder.step.turn_to(None)
+                self.recorder.step.leave()
                 if tasks.open:
                     tasks.forget()
             if step.first_reached:
@@ -236,7 +238,7 @@ class CurrentStep:
     def drop(self) -> None:
         """Let there be none, and let nobody train, as far as is known."""
         self.step = self._thread = None
-        self.recorder.step.turn_to(None)
+        self.recorder.step.leave()
 
     def lose(self) -> bool:
         """Drop the open step; return whether it was not lost before.
@@ -278,6 +280,7 @@ class CurrentStep:
         self._ended.clear()
         self._waits = []
         self.drop()
+        self.recorder.step.turn_to(None)
         self.index = self._first = 0
         self.recorder.tasks.forget()
 

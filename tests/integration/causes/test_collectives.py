@@ -18,6 +18,7 @@ from torch.fx import GraphModule
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
+import otel_torch_modules
 from otel_torch_modules import Config, Schedule
 from otel_torch_modules._recording.causes import checkpoints, collectives
 from otel_torch_modules._recording.causes.causes import Causes
@@ -113,6 +114,84 @@ def test_each_is_below_what_was_open(
     assert found.pop("completed") is completed
     found.pop("async", None)  # before torch 2.8 it does not say
     assert found == {"group": "default_pg", "group.size": 1}
+
+
+def save() -> None:
+    torch.save(torch.ones(2), BytesIO())
+
+
+def load() -> None:
+    buffer = BytesIO()
+    torch.save(torch.ones(2), buffer)
+    buffer.seek(0)
+    torch.load(buffer)
+
+
+def evaluate() -> None:
+    with torch.no_grad():
+        evaluated = Net()
+        evaluated(batch())
+        distributed.broadcast(two(), 0)
+        evaluated(batch())
+
+
+@pytest.mark.usefixtures("no_pauses_of_the_machines")
+@pytest.mark.parametrize(
+    "before",
+    [
+        [],
+        [save],
+        [load],
+        [save, load],
+        [evaluate],
+        [evaluate, save],
+        [save, evaluate],
+        [save, evaluate, save],
+    ],
+    ids=lambda calls: "_".join(call.__name__ for call in calls) or "nothing",
+)
+def test_between_two_steps_each_is_of_what_comes_next_whatever_came_before(
+    before: list[Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "SHORTEST", 0)
+
+    def between() -> None:
+        for call in before:
+            call()
+        distributed.all_reduce(two())
+
+    with capture_spans(Config(causes=("collective", "checkpoint"))) as captured:
+        train(between=between)
+    steps = [tree for tree in captured.trees if tree.name == "train.step"]
+    assert [len(tree.find("all_reduce")) for tree in steps] == [0, 0, 1]
+    assert path_to(steps[2], "all_reduce") == ["train.step", "all_reduce"]
+    evaluations = [tree for tree in captured.trees if tree.name == "evaluate"]
+    assert len(evaluations) == before.count(evaluate)
+    for tree in evaluations:
+        assert path_to(tree, "broadcast") == ["evaluate", "broadcast"]
+
+
+@pytest.mark.usefixtures("no_pauses_of_the_machines")
+def test_between_a_step_that_is_left_out_and_one_that_is_not_each_is_of_that() -> None:
+    with capture_spans(Config(schedule=Schedule(wait=1, active=1))) as captured:
+        train(4, at=2, between=distributed.barrier)
+    assert [tree.attributes["torch.step"] for tree in captured.trees] == [1, 3]
+    assert [len(tree.find("barrier")) for tree in captured.trees] == [0, 1]
+
+
+def test_between_two_steps_by_hand_one_is_of_a_checkpoint_or_of_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checkpoints, "SHORTEST", 0)
+    with capture_spans() as captured:
+        for _ in range(3):
+            with otel_torch_modules.step():
+                Net()(batch()).sum().backward()
+            distributed.all_reduce(two())
+            torch.save(Gathered(), BytesIO())
+    steps, saved = captured.trees[::2], captured.trees[1::2]
+    assert [tree.find("all_reduce") for tree in steps] == 3 * [[]]
+    assert [tree.outline() for tree in saved] == 3 * ["checkpoint.save\n  barrier"]
 
 
 def test_no_tensor_is_kept_while_what_was_noted_waits_for_its_step_to_end(
