@@ -1,6 +1,9 @@
 """What must not be printed of a variable: passwords in URLs, header values, keys.
 
 A password may stand anywhere where a URL may, so every value is looked at, not only those of variables that are known.
+
+Texts are of others, and a pattern is looked for with the interpreter lock held, while nothing else in the process goes
+on: what no pattern begins with has a bound, so that the time grows as the text does and not as its square.
 """
 
 from __future__ import annotations
@@ -19,13 +22,15 @@ _ENDPOINT = re.compile(r"_(ENDPOINT|PROXY|URL)$", re.IGNORECASE)  # may do witho
 _ATTRIBUTES = re.compile(r"_ATTRIBUTES$", re.IGNORECASE)
 _USERINFO = re.compile(r"[^/?#]*@")
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:@/?#,\s\[\]]*)(:[0-9]+)?(?=[/?#]|$)")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_FURTHER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,63}://")
+_FURTHER = re.compile(rf"({_SCHEME.pattern})")
 _PARAMETERS = re.compile(r"[?#].*", re.DOTALL)
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]+)")
+_URL = re.compile(rf"({_SCHEME.pattern})([^\s'\"<>]+)")
 _QUERY = re.compile(r"\?[^\s'\"=?]+=[^\s'\")]*")
-_ATTRIBUTE = re.compile(rf"(?:{_WORDS})[^,=]*=", re.IGNORECASE)  # in a value too: "a,b=key=…"
-_NAME = r"[\w.-]*(?:token|passw|secret|api[._-]?key|authorization|cookie)[\w.-]*"
+_ATTRIBUTE = re.compile(
+    rf"(?:{_WORDS})[^,=]{{0,255}}=", re.IGNORECASE
+)  # in a value too: "a,b=key=…"
+_NAME = r"(?:token|passw|secret|api[._-]?key|authorization|cookie)[\w.-]{0,63}"  # from the word on
 _ASSIGNED = re.compile(rf"({_NAME}=)[^\s'\"]+", re.IGNORECASE)
 _HEADER = re.compile(rf"({_NAME}: )[^'\"]+", re.IGNORECASE)  # it may have blanks
 # Of a dictionary, or a tuple.
@@ -101,20 +106,28 @@ def _shown_attributes(value: str) -> str:
 
 
 def _shown_url(rest: str) -> str:
-    """Return what follows the scheme without user, password and parameters."""
-    userinfo = _USERINFO.match(rest)
-    host_at = userinfo.end() if userinfo else 0
-    if _HOST_AND_PORT.match(rest, host_at):
+    """Return what follows the scheme, further URLs in it too, without user, password and parameters."""
+    shown = ""
+    while True:
+        userinfo = _USERINFO.match(rest)
+        host_at = userinfo.end() if userinfo else 0
+        if not _HOST_AND_PORT.match(rest, host_at):
+            # Several URLs, or one whose password is not encoded as it must be: all up to the last user may be secret.
+            before, at, after = rest.rpartition("@")
+            return shown + (f"{HIDDEN}@{after}" if at else before + after)
         this, *following = _FURTHER.split(rest[host_at:], maxsplit=1)
-        parameters = _PARAMETERS.search(this)
-        path = this[: parameters.start()] if parameters else this
-        shown = path + (f"{parameters[0][0]}{HIDDEN}" if parameters else "")
-        # A password that is not encoded may have an @, and what looks like a path or like parameters.
-        if userinfo and parameters and "@" in parameters[0]:
-            shown = HIDDEN
-        elif userinfo:
-            shown = f"{HIDDEN}@{shown.rpartition('@')[2]}"
-        return shown + (following[0] + _shown_url(following[1]) if following else "")
-    # Several URLs, or one whose password is not encoded as it must be: all up to the last user may be secret.
-    before, at, after = rest.rpartition("@")
-    return f"{HIDDEN}@{after}" if at else before + after
+        shown += _shown_one(this, has_user=userinfo is not None)
+        if not following:
+            return shown
+        scheme, rest = following
+        shown += scheme
+
+
+def _shown_one(rest: str, *, has_user: bool) -> str:
+    parameters = _PARAMETERS.search(rest)
+    path = rest[: parameters.start()] if parameters else rest
+    # A password that is not encoded may have an @, and what looks like a path or like parameters.
+    if has_user and parameters and "@" in parameters[0]:
+        return HIDDEN
+    shown = path + (f"{parameters[0][0]}{HIDDEN}" if parameters else "")
+    return f"{HIDDEN}@{shown.rpartition('@')[2]}" if has_user else shown

@@ -39,6 +39,14 @@ class Refusal(NamedTuple):
     headers: dict[str, Any]  # trailing metadata over gRPC
 
 
+class Said(NamedTuple):
+    """An answer over HTTP in any words, of one that takes what it is sent."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
 class Receiver:
     """What has been received at `endpoint`."""
 
@@ -76,7 +84,7 @@ def grpc_receiver() -> Iterator[Receiver]:
 
 @contextmanager
 def answering(protocol: str, status: Callable[[], Any], port: int = 0) -> Iterator[Receiver]:
-    """Answer each export with what `status` returns: a response, a `Refusal`, or a status alone.
+    """Answer each export with what `status` returns: a response, a `Refusal`, or a status alone; `Said` over HTTP.
 
     What was not taken at all is not in `received`.
     """
@@ -107,6 +115,8 @@ def _http(status: Callable[[], Any], port: int = 0) -> Iterator[Receiver]:
             more: dict[str, Any] = {}
             if isinstance(answer, Refusal):
                 answer, more = answer
+            if isinstance(answer, Said):
+                answer, more, said = answer
             if isinstance(answer, ExportTraceServiceResponse):
                 answer, said = 200, answer.SerializeToString()
             if answer == 200:

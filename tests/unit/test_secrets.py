@@ -114,6 +114,36 @@ def test_what_is_no_secret_is_left_in_a_sentence(sentence: str) -> None:
     assert text_without_secrets(sentence) == sentence
 
 
+# What patterns begin with, or go on with.
+PARTS = (
+    *("x", "token", "passw-", "key=", "Bearer ", "authorization: "),
+    *("http://", "http://a@", "://u", "a://b?", "?a=", "-", ".", "'", ":", ","),
+)
+
+
+@given(unit=st.lists(st.sampled_from(PARTS), min_size=1, max_size=3).map("".join))
+@settings(max_examples=examples(40), deadline=None)
+def test_a_long_text_takes_no_time_that_grows_as_its_square(unit: str) -> None:
+    # With the interpreter lock held: as its square, this would take a minute each.
+    text = unit * (20_000 // len(unit))
+    assert len(text_without_secrets(text)) <= 2 * len(text)
+    for name in ("OTEL_RESOURCE_ATTRIBUTES", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+        assert len(without_secrets({name: text})[name]) <= 2 * len(text)
+
+
+def test_what_others_say_is_logged_up_to_a_length(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("otel_torch_modules")
+    warn(logger, "%s", "x" * 100_000)
+    report(logger, "Spans were lost", error=ValueError("\n".join(map(str, range(100_000)))))
+    line, trace = (caplog.handler.format(record) for record in caplog.records)
+    assert line.endswith("x" * 2_000 + "…")
+    first, *lines, last = trace.splitlines()
+    assert first.endswith("Spans were lost")
+    assert (lines[0], last) == ("ValueError: 0", "99999")
+    assert "… 99600 more lines …" in lines
+    assert len(lines) == 400
+
+
 def test_what_others_say_is_logged_on_one_line_without_secrets(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

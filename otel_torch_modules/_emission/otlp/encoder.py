@@ -40,6 +40,7 @@ from otel_torch_modules._spans.span import SharedAttributes, Span, Trace
 _NO_RESOURCE = Resource.get_empty()
 _TEMPLATES_AT_ONCE = 8  # about a millisecond
 _FOUND_AT_ONCE = 128  # the same
+_OF_LENGTHS = 32  # bytes of tags and lengths around the spans of a part, at most
 _ROW = 9  # what is known of a span, but for its values: see `_rows`
 
 
@@ -226,6 +227,12 @@ class SpanEncoder:
             if part in encoded
         ]
         return EncodedRequest(data[0] if len(data) == 1 else b"".join(data), span_count)
+
+    @property
+    def bytes_around(self) -> int:
+        """How many bytes of a request are no spans, at most."""
+        around = self._around.values()
+        return sum(len(resource) + len(scope) + _OF_LENGTHS for resource, scope in around)
 
     def template(self, attributes: Mapping[str, Any], alike: Alike) -> Template:
         """Return what all spans with these attributes have. What was made for those of one span is not kept."""

@@ -93,9 +93,11 @@ class HttpRequestExporter(RequestExporter):
         if status not in _TAKES:
             reason = f"{self.place} answers {status} {response.reason or ''}".rstrip()
             return Reply(str(status), reason, status in _AGAIN, _wanted_pause(response))
-        with suppressed(DecodeError):  # a proxy may answer in words of its own
+        with suppressed(DecodeError):
             return self.taken(self.signal.response.FromString(body), request)
-        return TAKEN
+        if response.headers.get("content-type", "").lower().startswith("text/html"):
+            return Reply("200", f"{self.place} answers with a web page: it is no receiver of OTLP")
+        return TAKEN  # a proxy may answer in words of its own
 
     def _post(self, data: bytes) -> tuple[requests.Response, bytes]:
         deadline = monotonic() + self._connection.timeout_s
@@ -163,7 +165,7 @@ def _wanted_pause(response: requests.Response) -> float:
     text = (response.headers.get("retry-after") or "").strip()
     if text.isdecimal():
         return float(text)
-    with suppressed(TypeError, ValueError):
+    with suppressed(TypeError, ValueError, OverflowError):
         return (
             parsedate_to_datetime(text).replace(tzinfo=timezone.utc).timestamp()
             - seconds_since_epoch()

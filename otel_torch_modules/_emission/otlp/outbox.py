@@ -37,6 +37,7 @@ from otel_torch_modules._spans.columns import SpanColumns
 
 _MOST_SPANS = 2_048
 _DELAY_MS = 500
+_LEAST_BYTES = 1 << 16  # of spans in a request, however much is around them
 _SLICE = 256  # spans encoded at once: less than a millisecond, in JSON too
 
 # Of requests that wait for an answer: from the first on no further record is taken, which has its place in the queue;
@@ -93,6 +94,8 @@ class Outbox:
         given = read(os.environ, _RULES).values
         self._delay_s = int(given.get(OTEL_BSP_SCHEDULE_DELAY, _DELAY_MS)) / 1e3
         self._most_spans = int(given.get(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, _MOST_SPANS))
+        # A resource may say much, as annotations of a pod do, and each request has it.
+        self._most_bytes = max(MOST_BYTES - encoder.bytes_around, _LEAST_BYTES)
         self.at_once = min(_SLICE, self._most_spans)
         """How many spans are encoded at once."""
         self._columns_encoder = ColumnsEncoder(encoder, self.at_once)
@@ -168,12 +171,15 @@ class Outbox:
 
     def _add(self, block: EncodedBlock, delivery: Delivery | None) -> None:
         data, spans, part = block
-        if len(data) <= MOST_BYTES:
+        if len(data) <= self._most_bytes:
             pieces: Iterable[tuple[bytes, int]] = ((data, spans),) if spans else ()
         else:
-            pieces = self.encoder.language.split(data, spans, MOST_BYTES)
+            pieces = self.encoder.language.split(data, spans, self._most_bytes)
         for encoded, count in pieces:
-            if self._bytes + len(encoded) > MOST_BYTES or self._spans + count > self._most_spans:
+            if (
+                self._bytes + len(encoded) > self._most_bytes
+                or self._spans + count > self._most_spans
+            ):
                 self._seal()
                 self._try()
             if not self._encoded:

@@ -16,6 +16,7 @@ from opentelemetry.environment_variables import OTEL_TRACES_EXPORTER
 from otel_torch_modules._emission.named import trace_exporters
 from otel_torch_modules._emission.otlp.reply import Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
+from otel_torch_modules._log import shown
 from otel_torch_modules._otlp_values import value_of
 from otel_torch_modules._standard_variables import read_standard
 
@@ -44,4 +45,4 @@ def try_to_send(name: str, environ: Mapping[str, str]) -> Reply:
 
 if __name__ == "__main__":
     reply = try_to_send(sys.argv[1], os.environ)
-    json.dump([reply.error, reply.reason], sys.stdout)
+    json.dump([reply.error, shown(reply.reason)], sys.stdout)

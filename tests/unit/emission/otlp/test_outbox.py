@@ -108,13 +108,34 @@ def test_a_step_goes_out_whole_in_requests_of_bounded_size(
     emitter.flush()
     assert [len(names) for names in exporter.requests] == [2_048, 2_048, 904]
     assert sorted(chain(*exporter.requests), key=int) == numbers(5_000)
+    assert exporter.finished == []
+
+
+@pytest.mark.parametrize("around", [0, 20_000, 400_000], ids="{} bytes of annotations".format)
+def test_what_is_around_the_spans_counts_too(
+    open_provider: Open, monkeypatch: pytest.MonkeyPatch, around: int
+) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", f"k8s.pod.annotations={'x' * around}")
     monkeypatch.setattr(outbox_module, "MOST_BYTES", 500_000)
-    exporter.bytes.clear()
+    exporter = Kept()
+    _, emitter = open_provider(exporter)
     emitter.emit(step(2_048))
     emitter.flush()
-    assert len(exporter.bytes) == 2
-    assert max(exporter.bytes) < 501_000
-    assert exporter.finished == []
+    assert sorted(chain(*exporter.requests), key=int) == numbers(2_048)
+    assert around < min(exporter.bytes[:-1]) <= max(exporter.bytes) <= 500_000
+
+
+def test_where_there_is_no_room_beside_it_spans_go_all_the_same(
+    open_provider: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", f"k8s.pod.annotations={'x' * 600_000}")
+    monkeypatch.setattr(outbox_module, "MOST_BYTES", 500_000)
+    exporter = Kept()
+    _, emitter = open_provider(exporter)
+    emitter.emit(step(2_048))
+    emitter.flush()
+    assert sorted(chain(*exporter.requests), key=int) == numbers(2_048)
+    assert min(map(len, exporter.requests[:-1])) > 50
 
 
 @pytest.mark.slow
