@@ -41,7 +41,7 @@ RULES: dict[str, tuple[Callable[[Run], Iterator[Finding]], ...]] = {
     "recompute": (constants.recompute,),
     "collective": (collectives.collective,),
     "loop": (constants.loop, pauses.program),
-    "between": (constants.between, pauses.pauses),
+    "between": (pauses.between, pauses.pauses),
     "evaluation": (pauses.evaluation,),
     "compile": (causes.compilation,),
     "gc": (causes.garbage,),

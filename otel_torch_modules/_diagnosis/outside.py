@@ -62,8 +62,15 @@ def _holds_ours(span: Span) -> bool:
 
 def length(stretches: Iterable[Stretch]) -> int:
     """Return how long some stretches are together, what several cover counted once."""
-    found, covered_to = 0, 0
+    return sum(end - start for start, end in merged(stretches))
+
+
+def merged(stretches: Iterable[Stretch]) -> list[Stretch]:
+    """Return what some stretches cover, in order, as stretches of which none meets another."""
+    found: list[Stretch] = []
     for start, end in sorted(stretches):
-        found += max(end - max(start, covered_to), 0)
-        covered_to = max(covered_to, end)
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        elif end > start:
+            found.append((start, end))
     return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from statistics import fmean, median
 
 from otel_torch_modules._diagnosis.neighbours import noise_of, rolling_median
-from otel_torch_modules._diagnosis.outside import causes_in, in_no_step, kind_of, length
+from otel_torch_modules._diagnosis.outside import causes_in, in_no_step, kind_of, length, merged
 from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.series import MS, Series, gaps, series_of, usual
 from otel_torch_modules._diagnosis.words import ordinal
@@ -78,6 +79,20 @@ class Run:
         """What the main rank did in no step."""
         processes = {step.process for step in self.main.steps}
         return [span for span in self.outside if span.process in processes]
+
+    def gaps_in_no_span(self, series: Series) -> Iterator[tuple[int, float]]:
+        """Yield the time in ms between each step of a rank and the next, without what else it did meanwhile."""
+        processes = {step.process for step in series.steps}
+        others = merged((one.start, one.end) for one in self.outside if one.process in processes)
+        ends = [end for _, end in others]
+        for at, gap in gaps(series):
+            since, until = series.ends[at], series.starts[at + 1]
+            over = 0
+            for start, end in others[bisect_right(ends, since) :]:
+                if start >= until:
+                    break
+                over += min(end, until) - max(start, since)
+            yield at, gap - over / MS
 
     def outside_in(self, kind: str) -> Sequence[Span]:
         """Return the spans of one kind that lie in no step, of the process that spent the most time in them."""

@@ -62,7 +62,7 @@ def _phase(run: Run, phase: str, sentence: str) -> Iterator[Finding]:
             count=count,
             ms=ms(time),
             share=percent(share),
-            where=f" ({numbers(steps)})" if steps else "",
+            where=f" ({numbers(steps)}{_most(run, own, time)})" if steps else "",
         )
         yield (
             Finding(
@@ -77,6 +77,14 @@ def _phase(run: Run, phase: str, sentence: str) -> Iterator[Finding]:
             if places or outside
             else Finding(phase, said, cost, share)
         )
+
+
+def _most(run: Run, own: Sequence[float], time: float) -> str:
+    """Return which step had most of the time, as it stands behind their numbers; nothing where none had half of it."""
+    most = max(own)
+    if most <= time / 2 or most == sum(own):
+        return ""
+    return f"; {ms(most)} of it in step {run.called(own.index(most))}"
 
 
 def memory(run: Run) -> Iterator[Finding]:

@@ -1,17 +1,18 @@
-"""Rules about what every step costs: its usual time in a phase, in one module, in no span."""
+"""Rules about what every step costs: its usual time in a phase, or in one module."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import ceil
 
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.device_times import ToldBy
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.places import BETWEEN, BETWEEN_SPANS
+from otel_torch_modules._diagnosis.rules.excess import ALIKE
 from otel_torch_modules._diagnosis.rules.recurrence import recurrence
 from otel_torch_modules._diagnosis.run import Run
-from otel_torch_modules._diagnosis.series import gaps, usual
 from otel_torch_modules._diagnosis.words import ms, numbers, ordinal, percent
 
 DATA_SHARE = 0.1  # of the time of all steps
@@ -19,26 +20,28 @@ DATA_STEPS = 0.1  # of the steps wait: what is rarer is a slow step, or a period
 OPTIMIZER_SHARE = 0.2  # of the usual step
 RECOMPUTE_SHARE = 0.1
 LOOP_SHARE = 0.1
-BETWEEN_SHARE = 0.1  # of the usual step and the time to the next
 MODULE_SHARE = 0.5  # a module that is repeated nowhere
 
 
 def data(run: Run) -> Iterator[Finding]:
-    """The loop waits for data. Threshold: `DATA_SHARE` of their time, and `DATA_STEPS` of them wait."""
-    waits = run.steady.phase(semconv.PHASE_DATA)
-    share = sum(waits) / max(sum(run.steady.ms), 1e-9)
+    """The loop waits for data. Threshold: `DATA_SHARE` of their time, and `DATA_STEPS` of them wait.
+
+    What a few of them wait beyond what is usual says nothing of the loader: these are left out.
+    """
+    waits, known = run.steady.phase(semconv.PHASE_DATA), run.steady.numbers
+    told = [at for at in range(len(waits)) if waits_as_usual(run, at)]
+    time = sum(waits[at] for at in told)
+    share = time / max(sum(run.steady.ms[at] for at in told), 1e-9)
     limit = DATA_SHARE * run.usual_ms
-    waiting = [
-        number for number, wait in zip(run.steady.numbers, waits, strict=True) if wait > limit
-    ]
-    if share >= DATA_SHARE and len(waiting) >= DATA_STEPS * len(waits):
+    waiting = [known[at] for at in told if waits[at] > limit]
+    if share >= DATA_SHARE and _often_reached(waits) > limit:
         where = f", in {len(waiting)} of {len(waits)} steps"
-        period = recurrence(waiting, run.steady.numbers)
+        period = recurrence(waiting, known)
         if len(waiting) > 0.9 * len(waits):
             where = ""
         elif period is not None:
             where += f", every {ordinal(period.every)} ({numbers(waiting)})"
-        cost = sum(waits) / len(waits)
+        cost = time / len(told)
         yield Finding(
             "data",
             f"Training waits for data for {percent(share)} of its steps' time, {ms(cost)} a step{where}: "
@@ -48,6 +51,17 @@ def data(run: Run) -> Iterator[Finding]:
             place=semconv.DATA_WAIT,
             phase=semconv.PHASE_DATA,
         )
+
+
+def waits_as_usual(run: Run, at: int) -> bool:
+    """Return whether that steady step waits for data no longer than many do: else it is a slow step."""
+    waits = run.steady.phase(semconv.PHASE_DATA)
+    return waits[at] <= max(ALIKE * _often_reached(waits), DATA_SHARE * run.usual_ms)
+
+
+def _often_reached(waits: Sequence[float]) -> float:
+    """Return how long `DATA_STEPS` of the steps wait at least."""
+    return sorted(waits, reverse=True)[max(ceil(DATA_STEPS * len(waits)), 1) - 1]
 
 
 def optimizer(run: Run) -> Iterator[Finding]:
@@ -118,24 +132,6 @@ def loop(run: Run) -> Iterator[Finding]:
             run.share_of_each(time),
             place=most.name,
             phase=most.phase,
-        )
-
-
-def between(run: Run) -> Iterator[Finding]:
-    """Time that lies in no span, in steps or between them. Threshold: `BETWEEN_SHARE` of a step with its gap."""
-    inside = run.usual_own.get(BETWEEN_SPANS, 0.0)
-    after = usual([gap for _, gap in gaps(run.steady)])
-    share = (inside + after) / (run.usual_whole_ms + after)
-    if share >= BETWEEN_SHARE:
-        where = "in the steps" if inside >= after else "between the steps"
-        yield Finding(
-            "between",
-            f"{ms(inside + after)} a step, {percent(share)}, lie in no span, most of it {where}: the loop's own "
-            "code (logging, moving data, reading a loss back).",
-            inside + after,
-            run.cost(inside * len(run.main) + after * (len(run.main) - 1))[1],
-            place=where,
-            phase=BETWEEN,
         )
 
 

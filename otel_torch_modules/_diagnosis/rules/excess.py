@@ -18,6 +18,7 @@ SLOW = 1.3  # times what is usual for its neighbours
 NOISES = 5.0  # and so many times the noise above it
 IN_ONE_PLACE = 0.35  # of what a step lost: below that it was slower in many places at once
 ALL = 0.9  # of it: a place that has so much needs no number of its own
+ALIKE = 3.0  # times what others lose usually: a step that loses more is told of by itself
 CAUSES = (semconv.PHASE_COMPILE, semconv.PHASE_GC, semconv.PHASE_CHECKPOINT, semconv.PHASE_DATA)
 """Phases that say why a step is slow, each named as the rule about it."""
 

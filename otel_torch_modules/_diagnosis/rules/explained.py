@@ -62,6 +62,8 @@ def in_short(run: Run, excess: Excess) -> str:
 def has_own_rule(run: Run, excess: Excess) -> bool:
     """Return whether another rule tells of what made that step slow. Of what costs too little for it, none does."""
     why = cause(run, excess)
+    if why == "data" and not constants.waits_as_usual(run, excess.at):
+        return False
     return why in _RULES and _finds(run, why)
 
 

@@ -13,7 +13,7 @@ from statistics import median
 from typing import NamedTuple
 
 from otel_torch_modules._diagnosis.finding import Finding
-from otel_torch_modules._diagnosis.rules.excess import SLOW, Excess, excesses
+from otel_torch_modules._diagnosis.rules.excess import ALIKE, SLOW, Excess, excesses
 from otel_torch_modules._diagnosis.rules.explained import has_own_rule
 from otel_torch_modules._diagnosis.rules.periods import periodic
 from otel_torch_modules._diagnosis.rules.ranks import last_of, stragglers
@@ -26,7 +26,6 @@ BEHIND = 0.05  # of the usual step: less is nobody's fault
 ALWAYS = 0.6  # of the steps
 COST = 0.02  # of the run's time
 LEAST_TIMES = 3  # what happened less often are slow steps
-ALIKE = 3.0  # times what the rank is usually behind: beyond that it is a slow step
 
 
 class _Late(NamedTuple):

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.finding import Finding
-from otel_torch_modules._diagnosis.outside import kind_of, length, own_time
-from otel_torch_modules._diagnosis.places import BETWEEN
+from otel_torch_modules._diagnosis.outside import kind_of, own_time
+from otel_torch_modules._diagnosis.places import BETWEEN, BETWEEN_SPANS
+from otel_torch_modules._diagnosis.rules.late_ranks import straggler
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import MS, gaps, usual
 from otel_torch_modules._diagnosis.words import ms, numbers, percent
@@ -15,6 +16,7 @@ from otel_torch_modules._diagnosis.words import ms, numbers, percent
 EVALUATION_SHARE = 0.1  # of the run's time
 PROGRAM_SHARE = 0.1
 PAUSES_SHARE = 0.1
+BETWEEN_SHARE = 0.1  # of the usual step and the time to the next
 
 
 def evaluation(run: Run) -> Iterator[Finding]:
@@ -51,18 +53,42 @@ def program(run: Run) -> Iterator[Finding]:
             )
 
 
+def between(run: Run) -> Iterator[Finding]:
+    """Time that lies in no span, in steps or between them. Threshold: `BETWEEN_SHARE` of a step with its gap."""
+    inside = run.usual_own.get(BETWEEN_SPANS, 0.0)
+    after = _usual_gap(run)
+    share = (inside + after) / (run.usual_whole_ms + after)
+    if share >= BETWEEN_SHARE:
+        where = "in the steps" if inside >= after else "between the steps"
+        yield Finding(
+            "between",
+            f"{ms(inside + after)} a step, {percent(share)}, lie in no span, most of it {where}: the loop's own "
+            "code (logging, moving data, reading a loss back).",
+            inside + after,
+            run.cost(inside * len(run.main) + after * (len(run.main) - 1))[1],
+            place=where,
+            phase=BETWEEN,
+        )
+
+
+def _usual_gap(run: Run) -> float:
+    """Return how long it usually is to the next step, in no span.
+
+    Where the ranks wait for one that is late, they may do so there: the loop's own is then what the shortest has.
+    """
+    of_ranks = run.ranks if any(straggler(run)) else [run.steady]
+    return min(usual([gap for _, gap in run.gaps_in_no_span(series)]) for series in of_ranks)
+
+
 def pauses(run: Run) -> Iterator[Finding]:
     """Long times between steps lie in no span. Threshold: `PAUSES_SHARE` of the run's, beyond what is usual."""
     series = run.main
-    between = list(gaps(series))
-    usually = usual([gap for _, gap in between])
-    others = [(span.start, span.end) for span in run.outside_of_main]
-    left: dict[int, float] = {}  # by step
-    for at, gap in between:
-        since, until = series.ends[at], series.starts[at + 1]
-        over = length([(max(start, since), min(end, until)) for start, end in others]) / MS
-        if gap - over - usually > run.usual_ms:
-            left[series.numbers[at]] = gap - over - usually
+    usually = usual([gap for _, gap in gaps(series)])
+    left = {
+        series.numbers[at]: gap - usually
+        for at, gap in run.gaps_in_no_span(series)
+        if gap - usually > run.usual_ms
+    }
     time = sum(left.values())
     cost, share = run.cost(time)
     if share >= PAUSES_SHARE:

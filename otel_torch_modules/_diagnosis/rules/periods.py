@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from statistics import median
 from typing import NamedTuple
 
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.rules.excess import (
+    ALIKE,
     Excess,
     excesses,
     finding_of,
@@ -93,7 +95,8 @@ def _period_of(run: Run, hits: Sequence[Excess]) -> _Period | None:
     if found is None:
         return None
     fitting = [hit for hit, step in zip(hits, steps, strict=True) if found.has(step)]
-    return _Period(found.every, fitting)
+    most = ALIKE * median(hit.ms for hit in fitting)  # what one lost beyond that is its own
+    return _Period(found.every, [hit for hit in fitting if hit.ms <= most])
 
 
 def _place_of(lost: Sequence[Excess]) -> TimedPlace | None:

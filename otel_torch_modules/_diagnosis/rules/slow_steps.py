@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.rules.excess import (
+    ALIKE,
     SLOW,
     Excess,
     excesses,
@@ -64,4 +65,11 @@ def _sentence(run: Run, place: TimedPlace | None, lost: Sequence[Excess]) -> str
     if place:
         where = f"{part_there(lost, place)}in {place.said}{on_rank(lost)}"
     where += because(run, lost[0]) or ("" if place else ", as on a busy host")
-    return f"{len(lost)} steps ({numbers(steps)}) took {ms(mean_ms(lost))} more each, {where}."
+    return f"{len(lost)} steps ({numbers(steps)}) took {_how_much(run, lost)}, {where}."
+
+
+def _how_much(run: Run, lost: Sequence[Excess]) -> str:
+    least, most = (pick(lost, key=lambda excess: excess.ms) for pick in (min, max))
+    if most.ms <= ALIKE * least.ms:
+        return f"{ms(mean_ms(lost))} more each"
+    return f"{ms(least.ms)} to {ms(most.ms)} more, step {run.called(most.at)} most"
