@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from statistics import fmean, median
 
+from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.neighbours import noise_of, rolling_median
 from otel_torch_modules._diagnosis.outside import causes_in, in_no_step, kind_of, length, merged
 from otel_torch_modules._diagnosis.places import TimedPlace
@@ -118,8 +119,12 @@ class Run:
 
     @cached_property
     def usual_own(self) -> dict[TimedPlace, float]:
-        """Own time in each place of the usual step that has its modules. They add up to `usual_whole_ms`."""
-        return _means(self.steady.usual_steps)
+        """Own time in each place of the usual step. They add up to `usual_whole_ms`.
+
+        Where few steps have modules, a phase takes what it does in all, and these few say how its places share it.
+        """
+        own = _means(self.steady.usual_steps)
+        return own if all(self.steady.in_full) else _shared_out(_means(self.steady), own)
 
     def usual_own_in(self, phase: str) -> dict[TimedPlace, float]:
         """Return the same of the places of one phase."""
@@ -210,6 +215,31 @@ class Run:
 def _means(series: Series) -> dict[TimedPlace, float]:
     """Return what steps usually take in each place."""
     return {place: fmean(column or (0.0,)) for place, column in series.middling.own.items()}
+
+
+def _shared_out(
+    whole: Mapping[TimedPlace, float], own: Mapping[TimedPlace, float]
+) -> dict[TimedPlace, float]:
+    """Return what each phase takes in `whole`, shared out among its places as they share it in `own`."""
+    phases, parts = _by_phase(whole), _by_phase(own)
+    shared = {
+        place: time * phases.get(_phase_around(place), 0.0) / max(parts[_phase_around(place)], 1e-9)
+        for place, time in own.items()
+    }
+    others = {place: time for place, time in whole.items() if not parts.get(_phase_around(place))}
+    return {**shared, **others}
+
+
+def _by_phase(own: Mapping[TimedPlace, float]) -> Mapping[str, float]:
+    phases: defaultdict[str, float] = defaultdict(float)
+    for place, time in own.items():
+        phases[_phase_around(place)] += time
+    return phases
+
+
+def _phase_around(place: TimedPlace) -> str:
+    """Return the phase that has a place's time where modules are not sent: nobody knows then what is recomputed."""
+    return semconv.PHASE_BACKWARD if place.phase == semconv.PHASE_RECOMPUTE else place.phase
 
 
 def _dropped(step: Span) -> int:

@@ -21,6 +21,7 @@ OPTIMIZER_SHARE = 0.2  # of the usual step
 RECOMPUTE_SHARE = 0.1
 LOOP_SHARE = 0.1
 MODULE_SHARE = 0.5  # a module that is repeated nowhere
+LEAST_STEPS = 3  # with modules: what one of fewer says of a module may be its own
 
 
 def data(run: Run) -> Iterator[Finding]:
@@ -141,7 +142,7 @@ def module(run: Run) -> Iterator[Finding]:
     A model of which no module is recorded is no news: what it takes of its own is what all of them take.
     """
     times: defaultdict[str, float] = defaultdict(float)
-    if run.main.told_by is ToldBy.DEVICE:
+    if run.main.told_by is ToldBy.DEVICE or len(run.steady.usual_steps) < LEAST_STEPS:
         return
     nested = _nested(run)
     for place, own in run.usual_own.items():

@@ -79,10 +79,11 @@ def _tree(keys: frozenset[str], rank: int | None, *, folded: bool) -> Node:
         )
         if key in keys
     )
+    blocks = range(len({key.split(".")[2] for key in keys if key.startswith("forward GPT.h.")}))
     forward = Node(
         "GPT",
         site("forward GPT", "forward", "GPT"),
-        () if folded else tuple(_modules("forward", range(BLOCKS))),
+        () if folded else tuple(_modules("forward", blocks)),
     )
     recomputed = tuple(_modules("recompute", range(1))) if "recompute GPT.h.0.mlp" in keys else ()
     backward = Node(
@@ -92,7 +93,7 @@ def _tree(keys: frozenset[str], rank: int | None, *, folded: bool) -> Node:
             Node(
                 "backward GPT",
                 site("backward GPT", "backward", "GPT"),
-                () if folded else (*_modules("backward", range(BLOCKS)[::-1]), *recomputed),
+                () if folded else (*_modules("backward", blocks[::-1]), *recomputed),
             ),
         ),
     )
@@ -118,10 +119,10 @@ def _layout(keys: frozenset[str], rank: int | None, *, folded: bool) -> tuple[Sh
     return shape, [node.key for node in nodes]
 
 
-def usual_parts() -> Parts:
-    """Return own times in ms of a step of about 29 ms."""
+def usual_parts(blocks: int = BLOCKS) -> Parts:
+    """Return own times in ms of a step, of about 29 ms."""
     parts = {"data": 0.05, "step": 0.5, "engine": 0.1, "optimizer": 1.0}
-    for block in range(BLOCKS):
+    for block in range(blocks):
         for part, ms in (("attn", 1.0), ("mlp", 1.2)):
             parts[f"forward GPT.h.{block}.{part}"] = ms
             parts[f"backward GPT.h.{block}.{part}"] = 2 * ms

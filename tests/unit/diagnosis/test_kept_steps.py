@@ -129,3 +129,36 @@ def test_a_step_that_was_asked_for_is_in_full_where_it_has_modules() -> None:
 def test_the_spans_of_the_usual_step_are_those_of_one_with_modules() -> None:
     step = usual_step(kept_run())
     assert any(span.site.fqn == "GPT.h.3.attn" for span in step.walk())
+
+
+@pytest.mark.parametrize("with_modules", [(100,), (100, 150)])
+@pytest.mark.parametrize("key", ["forward GPT.h.3.attn", "backward GPT", "GPT"])
+def test_what_one_step_with_modules_lost_is_not_said_of_the_run(
+    key: str, with_modules: tuple[int, ...]
+) -> None:
+    def hiccup(step: int, parts: Parts) -> None:
+        parts[key] = parts.get(key, 0.0) + (60.0 if step == 100 else 0.0)
+
+    whole = make_run(200, hiccup)
+    run = make_run(200, hiccup, kept=lambda step: "every" if step in with_modules else None)
+    assert len(run.steady.usual_steps) == len(with_modules)
+    for phase, time in whole.usual_phases.items():
+        assert run.usual_phases[phase] == pytest.approx(time, rel=0.1, abs=0.02), phase
+    found = diagnose(run)
+    assert found.verdict.partition(".")[0] == diagnose(whole).verdict.partition(".")[0]
+    assert "module" not in {finding.rule for finding in found.findings}
+
+
+def test_what_is_recomputed_is_of_backward_where_no_modules_are_sent() -> None:
+    def recomputing(step: int, parts: Parts) -> None:
+        parts["recompute GPT.h.0.attn"], parts["recompute GPT.h.0.mlp"] = 5.0, 3.0
+
+    def folded(step: int, parts: Parts) -> None:
+        if why(step) is None:
+            parts["engine"] += 8.0
+        else:
+            recomputing(step, parts)
+
+    whole, run = make_run(200, recomputing), make_run(200, folded, kept=why)
+    for phase, time in whole.usual_phases.items():
+        assert run.usual_phases[phase] == pytest.approx(time, rel=0.1, abs=0.02), phase
