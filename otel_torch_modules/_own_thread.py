@@ -15,6 +15,7 @@ from collections import deque
 from sys import getrefcount
 from typing import Final
 
+from otel_torch_modules._greenlets import GreenThreadsError, threads_are_green
 from otel_torch_modules._interruption import suppressed, this_thread_is_ours, uncovered
 
 _kept: deque[threading.Thread] = deque()
@@ -40,7 +41,15 @@ class OwnThread(threading.Thread):
     _blocks = {int(number) for number in signal.valid_signals()} - _named(_FAULTS)
 
     def start(self) -> None:
-        """Start it, and raise what a handler raises that strikes meanwhile; the thread may run."""
+        """Start it, and raise what a handler raises that strikes meanwhile; the thread may run.
+
+        Raises:
+            GreenThreadsError: it would be no thread.
+            RuntimeError: none can be started.
+        """
+        green = threads_are_green()
+        if green:
+            raise GreenThreadsError(green)
         _kept.append(self)
         with uncovered():
             super().start()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 from otel_torch_modules import _misspelt, _until_torch
 from otel_torch_modules._allowed import shown
 from otel_torch_modules._base_instrumentor import BaseInstrumentor, sdk_importable
+from otel_torch_modules._greenlets import threads_are_green
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import report, warn
 from otel_torch_modules.config import Config
@@ -90,6 +91,10 @@ class TorchModuleInstrumentor(BaseInstrumentor):  # type: ignore[misc,valid-type
             _until_torch.start = lambda: self._start(config, tracer_provider)
 
     def _start(self, config: Config, tracer_provider: TracerProvider | None) -> None:
+        green = threads_are_green()
+        if green:
+            report(logger, "Modules are not traced: %s", green)
+            return
         with sdk_importable():
             from otel_torch_modules._tracing import Tracing
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import threading
 from sys import getrefcount
 from typing import Final
 from weakref import ref
@@ -94,11 +93,11 @@ def _stack_of_this_thread() -> int:
         if sys.platform == "darwin":
             size = ctypes.CDLL(None).pthread_get_stacksize_np
             size.restype = ctypes.c_size_t
-            return int(size(ctypes.c_void_p(threading.get_ident())))
+            return int(size(_this_thread()))
         libc = ctypes.CDLL(None)
         attributes = (ctypes.c_char * 256)()  # a pthread_attr_t is smaller
         found = ctypes.c_size_t()
-        if libc.pthread_getattr_np(ctypes.c_void_p(threading.get_ident()), attributes):
+        if libc.pthread_getattr_np(_this_thread(), attributes):
             return _SMALLEST_STACK
         libc.pthread_attr_getstacksize(attributes, ctypes.byref(found))
         libc.pthread_attr_destroy(attributes)
@@ -107,3 +106,10 @@ def _stack_of_this_thread() -> int:
             raise
         return _SMALLEST_STACK
     return found.value
+
+
+def _this_thread() -> ctypes.c_void_p:
+    """Return the thread that asks as the system knows it: Python's identifier may be a greenlet's."""
+    asked = ctypes.CDLL(None).pthread_self
+    asked.restype = ctypes.c_void_p
+    return ctypes.c_void_p(asked())

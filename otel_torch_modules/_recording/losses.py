@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
 
+from otel_torch_modules._greenlets import GreenThreadsError
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import report
 from otel_torch_modules._texts import error_type
@@ -39,6 +40,11 @@ class Losses:
     def add(self, error: BaseException, where: str) -> None:
         """Take note that `error`, which came up at the place that `where` names, has cost a record."""
         if self.given_up:
+            return
+        if isinstance(error, GreenThreadsError):  # it is no record that is odd
+            self.given_up = True
+            report(logger, "Tracing stops: %s; training goes on", error)
+            self._give_up()
             return
         self._count(error_type(error))
         if is_interruption(error):  # the program's: it hears of it

@@ -56,6 +56,7 @@ PLAIN = (
     "_entry_points.py",
     "_events.py",
     "_grammar.py",
+    "_greenlets.py",
     "_heard_already.py",
     "_interruption.py",
     "_log.py",

@@ -40,9 +40,9 @@ print(*sorted({name.split(".")[1] for name in sys.modules if name.startswith("ot
 """
     assert said(run(tmp_path, source, command=COMMAND, **TRACES_ONLY)) == (
         "False\n"
-        "_allowed _base_instrumentor _emission _engine _entry_points _events _heard_already _interruption _log "
-        "_misspelt _odd_values _option_texts _otlp_values _own_descriptor _own_thread _printable _records _secrets "
-        "_site _stack_trace _standard_variables _texts _undisturbed _until_torch _varint _weak_table config "
+        "_allowed _base_instrumentor _emission _engine _entry_points _events _greenlets _heard_already _interruption "
+        "_log _misspelt _odd_values _option_texts _otlp_values _own_descriptor _own_thread _printable _records "
+        "_secrets _site _stack_trace _standard_variables _texts _undisturbed _until_torch _varint _weak_table config "
         "environment_variables instrumentor keep ranks schedule semconv\n"
     )
 

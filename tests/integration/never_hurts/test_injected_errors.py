@@ -143,6 +143,7 @@ GUARDS = {
 SAYING = {
     "_undisturbed.undisturbed",
     "OwnThread.start",
+    "_greenlets.threads_are_green",
     "uncovered.__enter__",
     "uncovered.__exit__",
     "suppressed.__init__",

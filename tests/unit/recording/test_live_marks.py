@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
+import pytest
 import torch
 
 from otel_torch_modules._recording.live_marks import LiveMarks
@@ -44,3 +46,22 @@ def test_marks_of_threads_that_are_gone_count_as_those_of_others() -> None:
     kept.clear()
     node = None
     assert live.room() == most
+
+
+def test_the_stack_is_the_threads_own_whatever_it_is_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A greenlet's name for its thread is no thread's."""
+    here, live = threading.get_ident(), LiveMarks()
+
+    def watch() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading, "get_ident", lambda: here)
+            live.watch(mark_carrier(lambda gradient: None))
+
+    before = threading.stack_size(1 << 20)
+    thread = threading.Thread(target=watch)
+    thread.start()
+    threading.stack_size(before)
+    thread.join()
+    assert live.room() == pytest.approx((1 << 20) / 768, rel=0.1)
