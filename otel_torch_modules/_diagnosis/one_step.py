@@ -10,17 +10,19 @@ from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.rules.excess import SLOW, excesses
 from otel_torch_modules._diagnosis.rules.explained import because
+from otel_torch_modules._diagnosis.rules.failed import failures_of
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import Series
 from otel_torch_modules._diagnosis.straggler import find_straggler
 from otel_torch_modules._diagnosis.words import digits, ms
 
 _NEIGHBOURS = 15  # on each side
-_IN_ONE_PLACE = 0.35  # of what the step lost
+_IN_ONE_PLACE = 0.35  # of what the step took more, or less
+_AS_USUAL = 1.05  # times the usual step, or so many times shorter: it is as its neighbours
 
 
 class Loss(NamedTuple):
-    """What a step took in a place, in ms."""
+    """What a step took in a place, in ms: more than is usual, or in a step that was shorter less."""
 
     place: TimedPlace
     took: float
@@ -40,10 +42,15 @@ class StepOfRank(NamedTuple):
     losses: list[Loss]  # largest first; what is as usual is not there
 
     @property
+    def is_shorter(self) -> bool:
+        """Whether it took less than usual."""
+        return self.took < self.usual
+
+    @property
     def worst(self) -> Loss | None:
-        """The place that most was lost in, if it is much of it."""
-        more = self.took - self.usual
-        if self.losses and self.losses[0].more >= _IN_ONE_PLACE * more > 0:
+        """The place that most was lost in, or won, if it is much of it."""
+        more = abs(self.took - self.usual)
+        if self.losses and abs(self.losses[0].more) >= _IN_ONE_PLACE * more > 0:
             return self.losses[0]
         return None
 
@@ -72,15 +79,13 @@ def _of_rank(series: Series, at: int) -> StepOfRank:
     def usual(column: Sequence[float], others: Sequence[int]) -> float:
         return median(column[other] for other in others)
 
+    took, usually = series.ms[at], usual(series.ms, _around(_of_its_kind(series, at), at))
+    sign = -1 if took < usually else 1
     alike = _around(_alike(series, at), at)
-    losses = [
-        Loss(place, column[at], before)
-        for place, column in series.own.items()
-        if column[at] > (before := usual(column, alike))
-    ]
-    losses.sort(key=lambda loss: -loss.more)
-    all_around = _around(_of_its_kind(series, at), at)
-    return StepOfRank(series.rank, series.ms[at], usual(series.ms, all_around), losses)
+    places = [Loss(place, column[at], usual(column, alike)) for place, column in series.own.items()]
+    losses = [loss for loss in places if sign * loss.more > 0]
+    losses.sort(key=lambda loss: -sign * loss.more)
+    return StepOfRank(series.rank, took, usually, losses)
 
 
 def _alike(series: Series, at: int) -> Sequence[int]:
@@ -131,11 +136,18 @@ def sentence(run: Run, number: int) -> str:
         f"Step {number} took {ms(guilty.took)}, {digits(guilty.took / max(guilty.usual, 1e-9))} × the usual "
         f"{digits(guilty.usual)}"
     )
-    if guilty.took <= guilty.usual * 1.05:
-        return f"{head}: it is as its neighbours."
     trace_id = next(series.steps[at].trace_id for series, at in _found(run, number))
-    why = _because(run, guilty.rank, number, trace_id)
+    failure = failures_of(run).get((trace_id, number))
+    if failure is not None:
+        return f"{head}: it was ended by {failure.raised}, in {failure.place}{failure.on_rank}."
+    if guilty.usual <= guilty.took * _AS_USUAL and guilty.took <= guilty.usual * _AS_USUAL:
+        return f"{head}: it is as its neighbours."
     worst = guilty.worst
+    if guilty.is_shorter:
+        if worst is None:
+            return f"{head}: it was shorter in many places at once."
+        return f"{head}: −{ms(-worst.more)} {worst.place.said} (usually {digits(worst.usual)})."
+    why = _because(run, guilty.rank, number, trace_id)
     if worst is None:
         return f"{head}: it was slower in many places at once{why}."
     where = f"+{ms(worst.more)} {worst.place.said} (usually {digits(worst.usual)})"

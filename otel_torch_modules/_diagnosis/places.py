@@ -6,7 +6,7 @@ Numbers of repeated blocks are starred: `GPT.h.3.mlp` is a place of its own, and
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from otel_torch_modules import semconv
@@ -33,6 +33,15 @@ class TimedPlace(NamedTuple):
     def starred(self) -> TimedPlace:
         """What it has in common with its equals."""
         return self._replace(name=self.pattern)
+
+
+_ALL = 0.9  # of what equal places took more: one that has so much did it all
+
+
+def guilty(more: Mapping[TimedPlace, float]) -> TimedPlace:
+    """Return the one of some equal places that did it all, by what each took more, or what they have in common."""
+    place = max(more, key=lambda place: more[place])
+    return place if more[place] >= _ALL * sum(map(abs, more.values())) else place.starred
 
 
 BETWEEN_SPANS = TimedPlace(BETWEEN, "between the spans", "between the spans", None)
@@ -63,10 +72,10 @@ class Places:
         """Return the full name of a module with the numbers of repeated blocks starred."""
         found = self._patterns.get(fqn)
         if found is None:
-            above, _, last = fqn.rpartition(".")
+            above, dot, last = fqn.rpartition(".")
             if len(self._numbers.get((above, self._classes.get(fqn)), ())) > 1 and last.isdecimal():
                 last = "*"
-            found = f"{self.pattern(above)}.{last}" if above else last
+            found = f"{self.pattern(above)}.{last}" if dot else last
             self._patterns[fqn] = found
         return found
 

@@ -14,6 +14,7 @@ from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.diagnose import Diagnosis, diagnose
 from otel_torch_modules._diagnosis.one_step import compare_step, sentence
 from otel_torch_modules._diagnosis.run import Run
+from otel_torch_modules._diagnosis.steps_made import steps_made
 from otel_torch_modules._diagnosis.table import ModuleRow, own_times
 from otel_torch_modules._diagnosis.words import digits, ms, percent
 from otel_torch_modules._grammar import agree, counted
@@ -135,8 +136,9 @@ def lines(
     if run.warm_up:
         first = run.main.numbers[: run.warm_up]
         said = agree(len(first), f"step {first[0]} is", f"steps {first[0]} to {first[-1]} are")
+        what = "warm-up" if first[0] == 0 else "the first recorded"
         times = ", ".join(digits(time) for time in run.main.ms[: run.warm_up][:3])
-        yield from wrapped(f"{said} warm-up, not counted ({times} ms)", width, _INDENT)
+        yield from wrapped(f"{said} {what}, not counted ({times} ms)", width, _INDENT)
     yield ""
     yield from _table(run, width)
     yield ""
@@ -167,9 +169,8 @@ def _steps(run: Run) -> str:
 
 
 def _rate(run: Run) -> str:
-    series = run.steady
-    seconds = (series.ends[-1] - series.starts[0]) / 1e9
-    return digits(len(series) / seconds) if seconds > 0 else "–"
+    rate = steps_made(run.steady).per_second
+    return "–" if rate is None else digits(rate)
 
 
 def _model(run: Run) -> list[str]:
@@ -326,5 +327,5 @@ def _print_step(traces: Traces, run: Run, number: int, width: int, *, as_json: b
         say(f"  {title}{'ms':>8}{'usual':>8}{'more':>8}")
         for loss in of_rank.losses[:5]:
             name = padded(tail(loss.place.said, places), places)
-            more = f"+{digits(loss.more)}"
+            more = f"{'−' if loss.more < 0 else '+'}{digits(abs(loss.more))}"
             say(f"  {name}{digits(loss.took):>8}{digits(loss.usual):>8}{more:>8}")

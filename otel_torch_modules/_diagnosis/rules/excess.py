@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.finding import Finding
-from otel_torch_modules._diagnosis.places import TimedPlace
+from otel_torch_modules._diagnosis.places import TimedPlace, guilty
 from otel_torch_modules._diagnosis.rules.ranks import last_of
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import MS, usual
@@ -108,9 +109,6 @@ def finding_of(
     """Return what a rule says of steps, by what they lost."""
     cost, share = run.cost(sum(excess.ms for excess in lost))
     steps = tuple([run.steady.numbers[excess.at] for excess in lost])
-    exact = {excess.place for excess in lost if excess.place}
-    if len(exact) == 1:
-        (place,) = exact
     ranks = {excess.rank for excess in lost}
     late = ranks.pop() if len(ranks) == 1 else None
     return Finding(
@@ -125,6 +123,18 @@ def finding_of(
     )
 
 
+def place_of(lost: Sequence[Excess]) -> TimedPlace | None:
+    """Return where most of some steps lost their time: in one place, or in equal ones; None where they did in none."""
+    starred, times = Counter(excess.place and excess.place.starred for excess in lost).most_common(
+        1
+    )[0]
+    if starred is None or times <= len(lost) / 2:
+        return None
+    return guilty(
+        Counter(excess.place for excess in lost if excess.place and excess.place.starred == starred)
+    )
+
+
 def mean_ms(lost: Sequence[Excess]) -> float:
     """Return what each of some steps lost on average."""
     return sum(excess.ms for excess in lost) / len(lost)
@@ -132,7 +142,9 @@ def mean_ms(lost: Sequence[Excess]) -> float:
 
 def part_there(lost: Sequence[Excess], place: TimedPlace) -> str:
     """Return how much of what steps lost on average was lost in a place, before its name; nothing if it was all."""
-    there = [excess for excess in lost if excess.place and excess.place.starred == place]
+    there = [
+        excess for excess in lost if excess.place and place in (excess.place, excess.place.starred)
+    ]
     mean = sum(excess.ms_there for excess in there) / len(lost)
     return "" if mean >= ALL * mean_ms(lost) else f"{ms(mean)} of it "
 

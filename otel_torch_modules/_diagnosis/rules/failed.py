@@ -33,6 +33,11 @@ class Failure(NamedTuple):
         fqn = self.where.site.fqn
         return self.where.name if fqn is None else f"{self.where.phase} {fqn}"
 
+    @property
+    def on_rank(self) -> str:
+        """The rank, as it stands behind that; nothing in a job of one process."""
+        return "" if self.rank is None else f" on rank {self.rank}"
+
 
 def failed(run: Run) -> Iterator[Finding]:
     """Steps were ended by an exception. Threshold: any."""
@@ -45,10 +50,9 @@ def failed(run: Run) -> Iterator[Finding]:
     if len(failures) > 1:
         named = f" ({numbers(steps)})" if steps else ""
         which = f"{len(failures)} steps{named} were ended by exceptions, the last"
-    on_rank = "" if last.rank is None else f" on rank {last.rank}"
     yield Finding(
         "failed",
-        f"{which} by {last.raised}, in {last.place}{on_rank}.",
+        f"{which} by {last.raised}, in {last.place}{last.on_rank}.",
         steps=tuple(steps),
         rank=last.rank,
         place=last.where.site.fqn or last.where.name,

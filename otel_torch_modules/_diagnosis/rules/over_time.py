@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from statistics import fmean, median
 
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.neighbours import noise_of, rolling_median
-from otel_torch_modules._diagnosis.places import TimedPlace
+from otel_torch_modules._diagnosis.places import TimedPlace, guilty
 from otel_torch_modules._diagnosis.rules.tracing import steps_beside_no_export
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import Series
+from otel_torch_modules._diagnosis.steps_made import steps_made
 from otel_torch_modules._diagnosis.words import digits, ms, percent
 
 WARM_UP_SHARE = 0.1  # of the run's time
@@ -25,15 +27,19 @@ _ENOUGH = 10  # steps: of fewer the first is always much
 def warm_up(run: Run) -> Iterator[Finding]:
     """The first steps cost much of the run. Threshold: `WARM_UP_SHARE` of its time, beyond what they usually take."""
     first = run.main.ms[: run.warm_up]
-    cost, share = run.cost(sum(first) - run.usual_ms * len(first))
+    lost = sum(first) - run.usual_ms * len(first)
+    made = steps_made(run.main).made  # of those that nobody recorded none is a first one
+    whole = run.total_ms + run.usual_ms * (made - len(run.main))
+    cost, share = lost / made, min(lost / max(whole, 1e-9), 1.0)
     if share >= WARM_UP_SHARE and len(run.main) >= _ENOUGH:
         steps = run.main.numbers[: run.warm_up]
         said = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
+        which = "Warm-up" if steps[0] == 0 else "What was recorded first"
         compiled = sum(run.main.phase("compile")[: run.warm_up])
         of_it = f", {ms(compiled)} of it compiling" if compiled >= COMPILED * sum(first) else ""
         yield Finding(
             "warm-up",
-            f"Warm-up, {said}, costs {percent(share)} of this run, {ms(sum(first))} in all{of_it}.",
+            f"{which}, {said}, costs {percent(share)} of this run, {ms(sum(first))} in all{of_it}.",
             cost,
             share,
             tuple(steps),
@@ -104,10 +110,10 @@ def _since(values: Sequence[float]) -> int | None:
 
 
 def _where(series: Series, third: int) -> TimedPlace | None:
-    """Return the place, numbers of blocks starred, that became slower most, if it is more than a third of all."""
-    more: dict[TimedPlace, float] = {}
+    """Return the place, or equal ones, that became slower most, if it is more than a third of all."""
+    equals: defaultdict[TimedPlace, dict[TimedPlace, float]] = defaultdict(dict)
     for place, column in series.own.items():
-        difference = median(column[-third:]) - median(column[:third])
-        more[place.starred] = more.get(place.starred, 0.0) + difference
-    place = max(more, key=lambda place: more[place])
-    return place if more[place] > sum(map(abs, more.values())) / 3 else None
+        equals[place.starred][place] = median(column[-third:]) - median(column[:third])
+    more = {starred: sum(of_place.values()) for starred, of_place in equals.items()}
+    most = max(more, key=lambda starred: more[starred])
+    return guilty(equals[most]) if more[most] > sum(map(abs, more.values())) / 3 else None

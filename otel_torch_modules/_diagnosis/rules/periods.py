@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from statistics import median
@@ -19,6 +19,7 @@ from otel_torch_modules._diagnosis.rules.excess import (
     of_longer_kind,
     on_rank,
     part_there,
+    place_of,
 )
 from otel_torch_modules._diagnosis.rules.explained import has_own_rule
 from otel_torch_modules._diagnosis.rules.recurrence import FITTING, recurrence
@@ -41,7 +42,7 @@ def period(run: Run) -> Iterator[Finding]:
 
 
 def _finding(run: Run, lost: Sequence[Excess], which: str) -> Finding:
-    place = _place_of(lost)
+    place = place_of(lost)
     steps = [run.steady.numbers[excess.at] for excess in lost]
     where = ", in many places at once"
     if place:
@@ -97,9 +98,3 @@ def _period_of(run: Run, hits: Sequence[Excess]) -> _Period | None:
     fitting = [hit for hit, step in zip(hits, steps, strict=True) if found.has(step)]
     most = ALIKE * median(hit.ms for hit in fitting)  # what one lost beyond that is its own
     return _Period(found.every, [hit for hit in fitting if hit.ms <= most])
-
-
-def _place_of(lost: Sequence[Excess]) -> TimedPlace | None:
-    counts = Counter(excess.place and excess.place.starred for excess in lost)
-    place, times = counts.most_common(1)[0]
-    return place if times > len(lost) / 2 else None

@@ -19,6 +19,7 @@ from otel_torch_modules._diagnosis.rules.excess import (
     mean_ms,
     on_rank,
     part_there,
+    place_of,
 )
 from otel_torch_modules._diagnosis.rules.explained import because, cause, has_own_rule
 from otel_torch_modules._diagnosis.rules.host import put_aside
@@ -44,7 +45,8 @@ def slow_step(run: Run) -> Iterator[Finding]:
         )
         if not told:
             groups[excess.place and excess.place.starred, excess.rank, why].append(excess)
-    for (place, _, _), lost in groups.items():
+    for lost in groups.values():
+        place = place_of(lost)
         yield finding_of(run, "slow-step", place, lost, _sentence(run, place, lost))
 
 

@@ -36,7 +36,7 @@ def slowed(steps: tuple[int, ...], share: float) -> Callable[[int, Parts], None]
     ("steps", "said"),
     [
         ((21,), rf"{NUMBER} of it more in forward GPT\.h\.3\.mlp"),
-        ((21, 34, 61), rf"took {NUMBER} more each, (?:{NUMBER} of it )?in forward GPT\.h\.\*\.mlp"),
+        ((21, 34, 61), rf"took {NUMBER} more each, (?:{NUMBER} of it )?in forward GPT\.h\.3\.mlp"),
         (tuple(range(9, 100, 10)), rf"takes {NUMBER} more(?:, {NUMBER} of it)? in forward GPT"),
     ],
     ids=["one step", "some", "a period"],
