@@ -16,7 +16,9 @@ from types import CodeType, FunctionType, ModuleType
 from torch import nn
 from torch.fx import GraphModule
 
+from otel_torch_modules._recording.class_attributes import class_name
 from otel_torch_modules._recording.frames import OURS, program_frame
+from otel_torch_modules._recording.modules.module_names import COMPILED, shown
 from otel_torch_modules._recording.torch_private.compilation import GRAPH_RUNNERS, skip_frames_of
 
 _EXAMPLES = f"{OURS}examples"  # programs as any other
@@ -39,9 +41,9 @@ def made_by_compiler(module: nn.Module) -> bool:
     The debugging backends call such a graph as a module. It is none of the program's; one that the program made itself,
     by `torch.fx` or `torch.export`, is.
     """
-    if type(module).__name__ == "OptimizedModule":  # by name: importing it would load all of Dynamo
-        module = module._modules["_orig_mod"]  # type: ignore[assignment]
-    if not isinstance(module, GraphModule):
+    if class_name(type(module)) == COMPILED:
+        module = shown(module)
+    if not issubclass(type(module), GraphModule):
         return False
     frame = program_frame()
     for _ in range(_FRAMES):

@@ -29,6 +29,7 @@ from otel_torch_modules._recording.marks import (
     view_node,
 )
 from otel_torch_modules._recording.modules.fqn import ModuleSites
+from otel_torch_modules._recording.modules.mode import mode_of
 from otel_torch_modules._recording.open_log import SLOTS_PER_MARK
 from otel_torch_modules._recording.thread_state import Threads, ThreadState
 from otel_torch_modules._recording.torch_private.autograd import sequence_number
@@ -157,7 +158,9 @@ def wrapper_around(
                         state.first = first
                     else:
                         state.attach_to_inputs(input_nodes(args, kwargs, site), first)
-                training: Any = module.training
+                training: Any = module.__dict__.get("training")
+                if training is not True and training is not False:
+                    training = mode_of(module)
                 if record_shapes:
                     training = Detail(training, describe_tensors((args, kwargs)))
                 log.extend((site, state.code, first, now(), training))

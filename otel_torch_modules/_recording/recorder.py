@@ -28,6 +28,7 @@ from otel_torch_modules._recording.dynamo import made_by_compiler
 from otel_torch_modules._recording.graph_tasks import GraphTasks
 from otel_torch_modules._recording.module_call import wrapper_around
 from otel_torch_modules._recording.modules.fqn import ModuleSites
+from otel_torch_modules._recording.modules.mode import is_made
 from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._recording.own_frames import leave_out
 from otel_torch_modules._recording.root_call import call_root
@@ -169,7 +170,7 @@ class Recorder:
         except BaseException:
             if self.call_fails(module, "at the start of a root module's call"):
                 raise
-            if not _is_made(module):
+            if not is_made(module):
                 return original(module, *args, **kwargs)
             recorded = False
         state.stack = [_ROOT] if recorded and site is None else None
@@ -307,9 +308,4 @@ def _is_no_error_of(module: object) -> bool:
     """Return whether the exception that is being handled came up though `module` may be called."""
     error = sys.exc_info()[1]
     assert error is not None
-    return _is_made(module) or is_interruption(error)
-
-
-def _is_made(module: object) -> bool:
-    """Return whether `module` is a module whose ``nn.Module.__init__`` ran; calling another is the program's error."""
-    return isinstance(module, nn.Module) and hasattr(module, "training")
+    return is_made(module) or is_interruption(error)

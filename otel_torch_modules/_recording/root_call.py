@@ -14,6 +14,7 @@ from torch import nn
 
 from otel_torch_modules._events import EXIT, EXIT_BARE
 from otel_torch_modules._recording.marks import input_nodes, output_nodes
+from otel_torch_modules._recording.modules.mode import is_made, mode_of
 from otel_torch_modules._recording.thread_state import ThreadState
 from otel_torch_modules._recording.torch_private.autograd import sequence_number
 from otel_torch_modules._site import Site
@@ -38,7 +39,7 @@ def call_root(
         kwargs: the same.
     """
     log = state.into.log
-    if log is None:
+    if log is None or not is_made(module):
         return original(module, *args, **kwargs)
     try:
         first = sequence_number()
@@ -46,7 +47,7 @@ def call_root(
         if marking and torch.is_grad_enabled():
             state.attach_to_inputs(input_nodes(args, kwargs, site), first)
         if site.recorded:
-            log.extend((site, state.code, first, now(), module.training))
+            log.extend((site, state.code, first, now(), mode_of(module)))
     except BaseException:
         if state.fail("at the start of a root module's call"):
             raise

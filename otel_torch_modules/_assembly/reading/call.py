@@ -36,7 +36,7 @@ class Call:
     )
 
     def __init__(
-        self, site: Site, parent: Call | None, first: int, training: bool, label: str
+        self, site: Site, parent: Call | None, first: int, training: bool | None, label: str
     ) -> None:
         self.site = site
         self.parent = parent
@@ -117,16 +117,17 @@ def _below(base: Site, site: Site) -> str:
     return rest[1:] if rest[0] == "." else site.fqn
 
 
-def _attributes(site: Site, phase: str, training: bool, around: str) -> SharedAttributes:
+def _attributes(site: Site, phase: str, training: bool | None, around: str) -> SharedAttributes:
     attributes: dict[str, Any] = {
         semconv.PHASE: phase,
         semconv.MODULE_FQN: site.fqn,
         semconv.MODULE_PATTERN: site.pattern,
         semconv.MODULE_CLASS: site.class_name,
-        semconv.MODULE_TRAINING: training,
         semconv.MODULE_PARAMETERS: site.parameters,
         semconv.CODE_FUNCTION_NAME: site.function_name,
     }
+    if training is not None:
+        attributes[semconv.MODULE_TRAINING] = training
     if site.compiled_modules:
         attributes[semconv.COMPILED] = True
         attributes[semconv.COMPILED_MODULES] = site.compiled_modules

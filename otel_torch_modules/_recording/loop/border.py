@@ -18,6 +18,7 @@ from otel_torch_modules._recording.loop.evaluation import Forward
 from otel_torch_modules._recording.loop.open_optimizers import OpenOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.loop.root_forwards import RootForward
+from otel_torch_modules._recording.modules.mode import in_training
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.wall_clock import clock_offset
 from otel_torch_modules._records import Record
@@ -52,7 +53,7 @@ class Border:
         """Return whether a forward of `module` that begins now is one of training."""
         if not torch.is_grad_enabled():
             return False
-        if module.training:
+        if module.__dict__.get("training") is True or in_training(module):
             return not self._idle or not _is_in(self._idle, module)
         return _is_in(self._trained, module)
 
@@ -112,7 +113,7 @@ class Border:
             module = root.module()
             if module is not None and module is step.root:
                 step.record.micro_batches += 1
-                step.training = module.training
+                step.training = in_training(module)
                 self._remember(root.module)
 
     # From a step to an evaluation.

@@ -14,6 +14,7 @@ from otel_torch_modules._recording.loop.root_forwards import (
     first_of_each_iteration,
     micro_batches_of,
 )
+from otel_torch_modules._recording.modules.mode import in_training
 
 
 class Hindsight:
@@ -56,7 +57,7 @@ class Hindsight:
         if step.raised:
             self._current.break_off(step)
             return None
-        if module.training and not step.training and step.backwards:
+        if not step.training and step.backwards and in_training(module):
             if not step.is_attack:
                 return None  # gradients were asked for in an evaluation
             step.training = True

@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from otel_torch_modules._log import warn
+from otel_torch_modules._recording.class_attributes import class_name
 from otel_torch_modules._recording.loop.live_optimizers import LiveOptimizers
 from otel_torch_modules._recording.loop.open_step import OpenStep
 from otel_torch_modules._recording.loop.root_forwards import modules_with_gradients
@@ -187,7 +188,7 @@ class Iterations:
                 logger,
                 "The parameters of %s are updated, and no optimizer is seen to step: that runs inside a compiled "
                 "function. Its time is in `between`; where steps are not set by hand, one ends where the next begins",
-                type(held).__name__,
+                class_name(type(held)),
             )
         return True
 
@@ -239,7 +240,7 @@ def _named(step: OpenStep, module: nn.Module) -> str:
         for one in modules_with_gradients(step.roots)
         if next(parameters_of(one), None) is not None
     )
-    return type(next(having, module)).__name__
+    return class_name(type(next(having, module)))
 
 
 def _backwards(step: OpenStep) -> int:

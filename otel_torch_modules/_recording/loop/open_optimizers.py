@@ -10,6 +10,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from otel_torch_modules._events import OPTIMIZED, OPTIMIZER
+from otel_torch_modules._recording.class_attributes import class_name
 from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.step_stamps import Stamp, StepStamps
 from otel_torch_modules._recording.torch_private.loop import optimizer_step_code
@@ -20,7 +21,7 @@ class _OpenOptimizer:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer_id = id(optimizer)
-        self.class_name = type(optimizer).__name__
+        self.class_name = class_name(type(optimizer))
         self.start = now()
         self.logged = False  # only once it is known which step it belongs to
         self.stamp: Stamp | None = None  # the same

@@ -19,6 +19,7 @@ from otel_torch_modules._recording.loop.fetches import (
     waits_from,
 )
 from otel_torch_modules._recording.loop.root_forwards import RootForward, micro_batches_of
+from otel_torch_modules._recording.modules.mode import in_training
 from otel_torch_modules._records import Record
 from otel_torch_modules._site import Site
 
@@ -135,7 +136,7 @@ class OpenStep:
         """
         roots = self.roots
         if not roots:
-            self.training = module.training
+            self.training = module.__dict__.get("training") is True or in_training(module)
         if not roots or self._has_use_for(module):
             place = len(self.record.log)
             roots.append(

@@ -12,6 +12,7 @@ from torch.utils.data import get_worker_info
 
 from otel_torch_modules._events import Stretch
 from otel_torch_modules._log import warn
+from otel_torch_modules._recording.class_attributes import class_name
 from otel_torch_modules._recording.loop.current_step import CurrentStep
 from otel_torch_modules._recording.loop.hindsight import Hindsight
 from otel_torch_modules._recording.loop.iterations import Iterations
@@ -147,7 +148,7 @@ class TrainingLoop:
                 "function is not seen. Compile modules, not a function around them, or say "
                 "`with otel_torch_modules.step(index):` around each step of the loop",
                 self._bare_updates,
-                type(optimizer).__name__,
+                class_name(type(optimizer)),
             )
 
     def _look_whether_nothing_is_called(self) -> None:

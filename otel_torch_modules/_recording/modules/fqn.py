@@ -16,7 +16,7 @@ from torch import nn
 
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._recording.modules.holders import holder_of
-from otel_torch_modules._recording.modules.module_names import RootNames, shown_class
+from otel_torch_modules._recording.modules.module_names import RootNames, shown_name
 from otel_torch_modules._recording.modules.module_tree import is_bare
 from otel_torch_modules._recording.modules.places import Entry, Place
 from otel_torch_modules._recording.modules.root import Root
@@ -159,7 +159,7 @@ class ModuleSites:
             if held is not None:
                 name = f"{self._names.of(held.module)}.{held.path}"
             else:
-                name = shown_class(module).__name__ if bare else self._names.of(module)
+                name = shown_name(module) if bare else self._names.of(module)
             root = Root(name, self._names, self._recorded, self._forget, self.died.append)
             self._walk(root, module)
             if bare:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from torch import nn
 
 from otel_torch_modules._recording.frames import program_frame
-from otel_torch_modules._recording.modules.module_names import wraps
+from otel_torch_modules._recording.modules.module_names import text_of, wraps
 from otel_torch_modules._recording.modules.module_tree import way_to
 
 _FRAMES = 4  # of the program's that are looked at
@@ -40,7 +40,7 @@ def holder_of(module: nn.Module) -> Held | None:
         if holder is not None and holder is not module:
             way = way_to(module, holder)
             if way is not None:
-                names = (name for parent, name in way if not wraps(parent, name))
+                names = (text_of(name) for parent, name in way if not wraps(parent, name))
                 return Held(holder, ".".join(names))
         frame = frame.f_back
     return None

@@ -11,28 +11,41 @@ from typing import Final
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from otel_torch_modules._recording.class_attributes import bases, class_name, full_name
 from otel_torch_modules._recording.modules.module_tree import children, registry
 
 _WRAPPED: Final = frozenset(
     {"_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wrapped_module", "_forward_module"}
 )
-_COMPILED: Final = "OptimizedModule"
+COMPILED: Final = "OptimizedModule"
 """What `torch.compile` makes, by name: importing the class would load all of Dynamo."""
+
+_PLAIN: Final = (int, float, bool, type(None))
 
 _ADDED_BASES: Final = frozenset({"FSDPModule", "ReplicateModule", "DDP"})
 """First bases of the classes that `fully_shard` and `replicate` of ``torch.distributed`` make."""
 
 
+def text_of(name: object) -> str:
+    """Return the name of a child as a text: what writes to the registry itself may take anything for one."""
+    if type(name) is str:
+        return name
+    if issubclass(type(name), str):
+        return str.__str__(name)  # not what its class makes of it
+    return str(name) if type(name) in _PLAIN else class_name(type(name))
+
+
 def wraps(module: nn.Module, name: str) -> bool:
     """Whether the child `name` is what `module` is a wrapper of."""
+    name = text_of(name)
     if name == "module":
-        return isinstance(module, (DataParallel, DistributedDataParallel))
+        return issubclass(type(module), (DataParallel, DistributedDataParallel))
     return name in _WRAPPED
 
 
 def shown(module: nn.Module) -> nn.Module:
     """Return `module`, or what it is the ``torch.compile`` wrapper of."""
-    while type(module).__name__ == _COMPILED:
+    while class_name(type(module)) == COMPILED:
         inner = dict(children(module)).get("_orig_mod")
         if inner is None:
             break
@@ -43,11 +56,17 @@ def shown(module: nn.Module) -> nn.Module:
 def shown_class(module: nn.Module) -> type:
     """Return the class as the program wrote it: ``fully_shard`` makes a class ``FSDPGPT`` out of ``GPT``."""
     cls = type(shown(module))
-    if len(cls.__bases__) == 2:
-        added, written = cls.__bases__
-        if added.__name__ in _ADDED_BASES and added.__module__.startswith("torch.distributed."):
+    made_of = bases(cls)
+    if len(made_of) == 2:
+        added, written = made_of
+        if class_name(added) in _ADDED_BASES and full_name(added).startswith("torch.distributed."):
             return written
     return cls
+
+
+def shown_name(module: nn.Module) -> str:
+    """Return the name of the class as the program wrote it."""
+    return class_name(shown_class(module))
 
 
 def repeated_names(holder: nn.Module) -> frozenset[str]:
@@ -56,15 +75,15 @@ def repeated_names(holder: nn.Module) -> frozenset[str]:
     Another one must be of the same class, and be made of modules or the only kind that `holder` numbers: the first and
     the third module of ``Sequential(Linear, ReLU, Linear)`` are no repetition.
     """
-    numbered = [(name, child) for name, child in children(holder) if name.isdecimal()]
-    types = {type(child) for _, child in numbered}
-    if len(types) == 1 and types.pop().__name__ != _COMPILED:  # as most are
+    numbered = [(name, child) for name, child in children(holder) if text_of(name).isdecimal()]
+    types = {id(type(child)) for _, child in numbered}
+    if len(types) == 1 and class_name(type(numbered[0][1])) != COMPILED:  # as most are
         return frozenset([name for name, _ in numbered] if len(numbered) > 1 else ())
-    counts = Counter(shown_class(child) for _, child in numbered)
+    counts = Counter(id(shown_class(child)) for _, child in numbered)
     return frozenset(
         name
         for name, child in numbered
-        if counts[shown_class(child)] > 1 and (len(counts) == 1 or registry(child))
+        if counts[id(shown_class(child))] > 1 and (len(counts) == 1 or registry(child))
     )
 
 
@@ -84,7 +103,7 @@ class RootNames:
     def of(self, module: nn.Module) -> str:
         """Return the name of `module`, the same as long as it lives."""
         module = shown(module)
-        class_name = shown_class(module).__name__
+        class_name = shown_name(module)
         if vars(module).get("_is_replica"):  # DataParallel's, new at each call
             return class_name
         with self._lock:

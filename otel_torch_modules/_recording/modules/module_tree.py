@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from otel_torch_modules._recording.torch_private.tensors import plain_sizes
@@ -19,6 +19,11 @@ from otel_torch_modules._recording.torch_private.tensors import plain_sizes
 _NEAR = 64
 
 LISTS = (nn.ModuleList, nn.ModuleDict)  # never called
+
+
+def is_list(module: nn.Module) -> bool:
+    """Return whether `module` is one that only holds others."""
+    return issubclass(type(module), LISTS)
 
 
 def registry(module: nn.Module) -> dict[str, nn.Module | None]:
@@ -30,7 +35,7 @@ def registry(module: nn.Module) -> dict[str, nn.Module | None]:
 def children(module: nn.Module) -> list[tuple[str, nn.Module]]:
     """Return the registered children of `module` with their names, in the order of registration."""
     registered = vars(module).get("_modules") or {}
-    return [(name, child) for name, child in registered.items() if child is not None]
+    return [each for each in registered.items() if isinstance(each[1], nn.Module)]
 
 
 def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
@@ -57,7 +62,7 @@ def way_to(module: nn.Module, holder: nn.Module) -> list[tuple[nn.Module, str]] 
             left -= 1
             if child is module:
                 return [*way, (parent, name)]
-            if child is not None and registry(child):
+            if isinstance(child, nn.Module) and registry(child):
                 ways.append((child, [*way, (parent, name)]))
     return None
 
@@ -102,7 +107,7 @@ def parameter_counts(root: nn.Module) -> dict[int, int]:
 def module_count(root: nn.Module) -> int:
     """Return how many modules `root` and all below it are, without the lists, which are never called."""
     modules, _ = _survey(root)
-    return sum(not isinstance(module, LISTS) for module in modules)
+    return sum(not is_list(module) for module in modules)
 
 
 def _count_own(module: nn.Module) -> int:
@@ -137,5 +142,5 @@ def _parameters(module: nn.Module) -> list[nn.Parameter]:
     return [
         parameter
         for parameter in own_parameters(module).values()
-        if parameter is not None and not is_lazy(parameter)
+        if isinstance(parameter, Tensor) and not is_lazy(parameter)
     ]

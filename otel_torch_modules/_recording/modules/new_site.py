@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from torch import nn
 
+from otel_torch_modules._recording.class_attributes import class_name, full_name
 from otel_torch_modules._recording.dynamo import made_by_compiler
 from otel_torch_modules._recording.modules.module_names import shown, shown_class
-from otel_torch_modules._recording.modules.module_tree import module_count
+from otel_torch_modules._recording.modules.module_tree import LISTS, module_count
 from otel_torch_modules._recording.torch_private.modules import runs_compiled_code
 from otel_torch_modules._site import Site
 from otel_torch_modules._texts import encodable
@@ -33,14 +34,15 @@ def new_site(
         wrapper: the site of what `torch.compile` has wrapped it in, whose call and its own are one.
     """
     cls, inner = shown_class(module), shown(module)
-    recorded = records(fqn, cls.__name__) and not made_by_compiler(module)
+    name = class_name(cls)
+    recorded = records(fqn, name) and not made_by_compiler(module)
     site = Site(
         encodable(fqn),
-        cls.__name__,
+        name,
         pattern=encodable(pattern),
-        function_name=encodable(f"{cls.__module__}.{cls.__qualname__}.forward"),
+        function_name=encodable(f"{full_name(cls)}.forward"),
         parameters=parameters,
-        container=isinstance(inner, (nn.Sequential, nn.ModuleList, nn.ModuleDict)),
+        container=issubclass(type(inner), (nn.Sequential, *LISTS)),
         compiled_modules=module_count(inner)
         if inner is not module or runs_compiled_code(module)
         else 0,

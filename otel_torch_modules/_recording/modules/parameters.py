@@ -15,7 +15,7 @@ def modules_of(root: nn.Module) -> Iterator[nn.Module]:
     waiting: list[nn.Module | None] = [root]
     while waiting:
         module = waiting.pop()
-        if module is not None and id(module) not in known:
+        if isinstance(module, nn.Module) and id(module) not in known:
             known.add(id(module))
             yield module
             waiting.extend(reversed(registry(module).values()))

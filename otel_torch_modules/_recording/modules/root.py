@@ -12,13 +12,14 @@ from otel_torch_modules._recording.modules.module_names import (
     RootNames,
     repeated_names,
     shown,
-    shown_class,
+    shown_name,
+    text_of,
     wraps,
 )
 from otel_torch_modules._recording.modules.module_tree import (
-    LISTS,
     children,
     is_bare,
+    is_list,
     parameter_counts,
     registry,
 )
@@ -134,7 +135,7 @@ class Root:
         for name in names:
             if wraps(module, name):
                 return None
-        numbered = [name for name in names if name.isdecimal()]
+        numbered = [name for name in names if text_of(name).isdecimal()]
         repeated: Collection[str] = ()
         if numbered and len(held) <= _FEW_SIBLINGS:
             repeated = repeated_names(module)
@@ -154,9 +155,9 @@ class Root:
         self._add_parent(place)
         added: dict[int, Site] = {}
         for name, child in came:
-            if child is not None:
+            if isinstance(child, nn.Module):
                 pattern = _pattern_below(site.pattern, name, repeated)
-                fqn = f"{site.fqn}.{name}"
+                fqn = f"{site.fqn}.{text_of(name)}"
                 found = _Found(child, fqn, pattern, False, place, name, known.get(name), None)
                 added.update(self._add(found))
         return left, added
@@ -201,7 +202,7 @@ class Root:
         if caller.strays is None:
             caller.strays = WeakTable()
         known = caller.strays.get(type(module))
-        name = shown_class(module).__name__
+        name = shown_name(module)
         added = self._add(_Found(module, name, name, False, None, "", known, None))
         caller.strays.put(type(module), added[id(module)])
         return added
@@ -248,7 +249,7 @@ class Root:
                 if here is not None:
                     self._forget(here)
                 place.module = self._enter(module)
-            if above is not None and isinstance(module, LISTS):
+            if above is not None and is_list(module):
                 above.lists.append(place)
             held = registry(module)
             inside = children(module)
@@ -264,7 +265,7 @@ class Root:
             for name, child in reversed(inside):
                 inner = wraps(module, name)
                 if not inner:
-                    child_fqn = f"{fqn}.{name}"
+                    child_fqn = f"{fqn}.{text_of(name)}"
                     child_pattern = _pattern_below(pattern, name, repeated)
                 elif outermost:
                     child_fqn = child_pattern = self._names.of(child)
@@ -286,4 +287,4 @@ class Root:
 
 
 def _pattern_below(pattern: str, name: str, repeated: Collection[str]) -> str:
-    return f"{pattern}.{'*' if name in repeated else name}"
+    return f"{pattern}.{'*' if name in repeated else text_of(name)}"

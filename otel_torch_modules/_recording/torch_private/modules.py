@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Final
 
+import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 from torch.utils.hooks import RemovableHandle
@@ -15,6 +16,9 @@ from otel_torch_modules._recording.frames import program_frame
 
 PIPELINE_STAGES: Final = "torch.distributed.pipelining.stage"
 """The module without which none is a pipeline's stage."""
+
+HOOKS: Final = "_forward_hooks"
+"""What each call of a module looks up in it, so that none is called without; `nn.Module.__init__` makes it."""
 
 _STAGE_FORWARD = "forward_maybe_with_nosync"
 
@@ -40,6 +44,20 @@ def runs_compiled_code(module: nn.Module) -> bool:
     forward = class_attribute(type(module), "forward") if own is None else own
     told = vars(forward) if isinstance(forward, FunctionType) else {}
     return "_torchdynamo_orig_callable" in told and "_torchdynamo_disable" not in told
+
+
+def is_scripted(module: nn.Module) -> bool:
+    """Return whether `module` is one of TorchScript's, which keeps in C++ what others keep in Python."""
+    return issubclass(type(module), torch.jit.ScriptModule)
+
+
+def scripted_mode(module: nn.Module) -> bool:
+    """Return whether a module of TorchScript is in training mode.
+
+    Checked on 2.13: one that is frozen, which it can be in evaluation mode only, keeps no mode.
+    """
+    inside = vars(vars(module).get("_actual_script_module", module)).get("_c")
+    return inside is not None and inside.hasattr("training") and inside.getattr("training") is True
 
 
 def forget_keywords(handle: RemovableHandle) -> None:

@@ -1,6 +1,6 @@
-"""A module that has a `__getattr__` of its own is asked by it no more often with tracing than without.
+"""What a module's class computes is asked for no more often with tracing than without.
 
-Such a method may do anything, and may have an answer to every name.
+A `__getattr__`, a property or a metaclass may do and raise anything, and may have an answer to every name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from otel_torch_modules import Config
+from otel_torch_modules import Config, semconv
 from otel_torch_modules.testing import capture_spans
 
 BATCH = torch.ones(2, 4)
@@ -49,6 +49,68 @@ class Refuses(Answers):
             return nn.Module.__getattr__(self, name)
         except AttributeError:
             raise KeyError(name) from None
+
+
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+
+def computed(name: str, error: BaseException | None) -> Any:
+    """Return a property that tells that it is asked for `name`, and raises `error`, if any."""
+
+    def get(self: object) -> Any:
+        asked.append(name)
+        if error is not None:
+            raise error
+        return type(self) if name == "__class__" else True
+
+    return property(get, lambda self, _: None)
+
+
+class ComputesMode(Plain):
+    training = computed("training", None)
+
+
+class RaisesMode(Plain):
+    training = computed("training", RuntimeError("of the program"))
+
+
+class LacksMode(Plain):
+    training = computed("training", AttributeError("of the program"))
+
+
+class ExitsMode(Plain):
+    training = computed("training", SystemExit(3))
+
+
+class ComputesClass(Plain):
+    __class__ = computed("__class__", None)
+
+
+class Watched(type):
+    """The class of a class that tells what it is asked for."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        asked.append(name)
+        return super().__getattribute__(name)
+
+    def __hash__(cls) -> int:
+        asked.append("__hash__")
+        return super().__hash__()
+
+
+class WatchedClass(Plain, metaclass=Watched):
+    pass
+
+
+class ComputesAll(WatchedClass):
+    training = computed("training", KeyError("of the program"))
+    __class__ = computed("__class__", None)
 
 
 Step = Callable[[], None]
@@ -103,6 +165,10 @@ CONFIGS = {
 }
 
 
+COMPUTING = (ComputesMode, RaisesMode, LacksMode, ExitsMode, ComputesClass, WatchedClass)
+CLASSES = (Answers, Refuses, ComputesAll)
+
+
 def asked_by(loop: Callable[[nn.Module], Step], model: nn.Module) -> list[str]:
     run = loop(model)
     asked.clear()
@@ -112,12 +178,31 @@ def asked_by(loop: Callable[[nn.Module], Step], model: nn.Module) -> list[str]:
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-@pytest.mark.parametrize("cls", [Answers, Refuses])
+@pytest.mark.parametrize("cls", CLASSES)
 @pytest.mark.parametrize("loop", LOOPS)
 def test_tracing_asks_for_nothing(
-    loop: Callable[[nn.Module], Step], cls: type[Answers], config: Config
+    loop: Callable[[nn.Module], Step], cls: type[nn.Module], config: Config
 ) -> None:
     expected = asked_by(loop, cls())
     with capture_spans(config=config) as captured:
         assert asked_by(loop, cls()) == expected
     assert captured.spans
+
+
+@pytest.mark.parametrize("cls", COMPUTING)
+@pytest.mark.parametrize("loop", [root, child, evaluation])
+def test_it_is_recorded_all_the_same(
+    loop: Callable[[nn.Module], Step], cls: type[nn.Module]
+) -> None:
+    run, plain = loop(cls()), loop(Plain())
+    with capture_spans() as captured:
+        run()
+    with capture_spans() as expected:
+        plain()
+    name = type.__getattribute__(cls, "__name__")
+    assert [span.name for span in captured.spans] == [
+        span.name.replace("Plain", name) for span in expected.spans
+    ]
+    for span in captured.spans:
+        if span.attributes.get(semconv.MODULE_CLASS) == name:
+            assert (semconv.MODULE_TRAINING in span.attributes) == ("Mode" not in name)

@@ -394,6 +394,21 @@ class Trying(Around):
         return super().forward(x)
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("config", [Config(), Config(detail_ranks="1")])  # this is rank 0
+def test_a_call_of_what_is_not_made_yet_is_the_programs_error_alone(
+    config: Config, enabled: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = Net()
+    with capture_spans(config=config) as captured:
+        train(model, torch.optim.SGD(model.parameters(), lr=0.01))
+        with torch.set_grad_enabled(enabled), pytest.raises(AttributeError, match="has no"):
+            Unmade()(batch())
+        train(model, torch.optim.SGD(model.parameters(), lr=0.01))
+    assert [tree.outline().split("\n")[0] for tree in captured.trees] == ["train.step"] * 2
+    assert caplog.messages == []
+
+
 def test_a_call_of_what_is_no_module_is_the_programs_error_alone() -> None:
     model = Trying(nn.Linear(4, 4))
     sgd = torch.optim.SGD(model.parameters(), lr=0.01)

@@ -731,6 +731,70 @@ def test_scripted_and_symbolically_traced_modules(sites: ModuleSites) -> None:
     ]
 
 
+class Loud(str):
+    """A name whose class computes what is asked of a text."""
+
+    def _refuse(self, *_: object) -> Any:
+        raise RuntimeError("of the program")
+
+    __str__ = __format__ = isdecimal = _refuse  # type: ignore[assignment]
+
+
+class Silent:
+    __str__ = __repr__ = __format__ = Loud._refuse  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (7, "7"),
+        (None, "None"),
+        (True, "True"),
+        ((1, 2), "tuple"),
+        (Loud("a"), "a"),
+        (Silent(), "Silent"),
+    ],
+)
+@pytest.mark.parametrize("late", [False, True])
+def test_a_name_that_is_no_text_is_shown_as_one(
+    sites: ModuleSites, name: Any, shown: str, late: bool
+) -> None:
+    model = nn.Sequential(nn.ReLU())
+    top = sites.root(model) if late else None
+    model._modules[name] = nn.Linear(2, 2)
+    inner = model._modules[name]
+    assert inner is not None
+    site = sites.add(inner, top) if late else sites.open(model).sites[id(inner)]
+    assert site.fqn == f"Sequential.{shown}"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_numbers_that_are_no_texts_are_of_what_is_repeated(sites: ModuleSites, late: bool) -> None:
+    model = nn.Module()
+    top = sites.root(model) if late else None
+    model._modules |= {number: nn.Linear(2, 2) for number in range(3)}  # type: ignore[misc]
+    linears = [*model.children()]
+    patterns = [
+        (sites.add(one, top) if late else sites.open(model).sites[id(one)]).pattern
+        for one in linears
+    ]
+    assert patterns == ["Module.*"] * 3
+
+
+def test_what_is_registered_and_no_module_or_tensor_counts_as_nothing(sites: ModuleSites) -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    model._modules["0b"] = "no module"  # type: ignore[assignment]
+    model[0]._parameters["more"] = 5  # type: ignore[assignment]
+    sites.open(model)
+    assert [(site.fqn, site.parameters) for site in sites.by_id.values()] == [
+        ("Sequential", 6),
+        ("Sequential.0", 6),
+    ]
+    model._modules["1"] = 6  # type: ignore[assignment]
+    model._modules["2"] = nn.ReLU()
+    assert sites.add(model[-1], sites.by_id[id(model)]).fqn == "Sequential.2"
+
+
 def counts(root: nn.Module) -> dict[str, int]:
     found = parameter_counts(root)
     return {name: found[id(module)] for name, module in root.named_modules()}

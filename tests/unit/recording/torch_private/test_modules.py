@@ -5,16 +5,20 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributed.pipelining import stage as pipeline_stage
 
 from otel_torch_modules._recording.torch_private.modules import (
+    HOOKS,
     PIPELINE_STAGES,
     forget_keywords,
     infers_shapes,
+    is_scripted,
     is_torch_call,
     runs_compiled_code,
+    scripted_mode,
 )
 
 
@@ -40,6 +44,28 @@ def test_runs_compiled_code() -> None:
     modules = (in_place, own_forward, Decorated(), Layer(), Kept())
     answers = [runs_compiled_code(module) for module in modules]
     assert answers == [True, True, True, False, False]
+
+
+def test_hooks() -> None:
+    module = nn.Identity()
+    del vars(module)[HOOKS]
+    with pytest.raises(AttributeError, match=HOOKS):
+        module(torch.ones(1))
+
+
+def test_is_scripted_and_scripted_mode() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # that TorchScript is no longer developed
+        for training in (True, False):
+            model = nn.Identity().train(training)
+            made = [torch.jit.script(model), torch.jit.trace(model, torch.ones(1))]
+            assert [scripted_mode(each) for each in made] == [training] * 2
+        frozen = torch.jit.freeze(torch.jit.script(nn.Identity().eval()))
+    assert not hasattr(frozen, "training")
+    assert scripted_mode(frozen) is False
+    assert [is_scripted(each) for each in (*made, frozen, model)] == [True, True, True, False]
 
 
 def test_forget_keywords() -> None:
