@@ -88,10 +88,11 @@ def _entries(request: Any) -> Iterator[tuple[dict[str, Any], Any]]:
     if not isinstance(request, dict) or (request and "resourceSpans" not in request):
         raise MalformedError
     for of_resource in _array(request, "resourceSpans"):
-        process = resource_of(_object(of_resource, "resource"))
         for of_scope in _array(of_resource, "scopeSpans"):
-            for entry in _array(of_scope, "spans"):
-                yield process, entry
+            entries = _array(of_scope, "spans")
+            if entries:  # else it is nobody's
+                process = resource_of(_object(of_resource, "resource"))
+                yield from ((process, entry) for entry in entries)
 
 
 def resource_of(resource: Any) -> dict[str, Any]:

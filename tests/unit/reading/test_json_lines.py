@@ -57,6 +57,13 @@ def test_in_bulk_is_as_one_by_one(content: bytes) -> None:
     assert repr(in_bulk(lines)) == repr(one_by_one(lines))
 
 
+@pytest.mark.parametrize("resource", ['{"attributes":{}}', "[]", '{"attributes":[1]}', "{}"])
+@pytest.mark.parametrize("more", ["", ',"scopeSpans":[]', ',"scopeSpans":[{}]'])
+def test_a_resource_is_looked_at_where_it_has_spans(resource: str, more: str) -> None:
+    line = f'{{"resourceSpans":[{{"resource":{resource}{more}}}]}}'.encode()
+    assert repr(in_bulk([line])) == repr(one_by_one([line]))
+
+
 def _line(*spans: list[dict[str, Any]]) -> bytes:
     """Return a request as our writer spells it: without blanks."""
     entries = [
