@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from otel_torch_modules._diagnosis.device_times import ToldBy
+from otel_torch_modules._diagnosis.pace import PaceChange, compare_paces
 from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.series import Series
 from otel_torch_modules._diagnosis.words import digits, ms
@@ -45,9 +46,10 @@ class Change(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What B is beside A. `relative` is 0.05 where B takes 5 % longer; the interval holds 95 %.
+    """What B is beside A. `relative` is 0.05 where B's median step takes 5 % longer; the interval holds 95 %.
 
-    Of too few steps there is no interval, and nothing is beyond noise.
+    Of too few steps there is no interval, and nothing is beyond noise. `pace` is of the time from start to start, None
+    where no step follows another.
     """
 
     steps: int  # of the shorter one
@@ -59,25 +61,20 @@ class Comparison(NamedTuple):
     new: list[Change]
     gone: list[Change]
     told_by: ToldBy = ToldBy.PROGRAM  # times of steps and places
+    pace: PaceChange | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values."""
-        low, high = self.interval or (None, None)
-        numbers = {
-            name: None if value is None else round(value, 5)
-            for name, value in (
-                ("a_ms", self.a_ms),
-                ("b_ms", self.b_ms),
-                ("relative", self.relative),
-                ("low", low),
-                ("high", high),
-            )
-        }
         lists = {
             name: [change.as_json() for change in getattr(self, name)]
             for name in ("changes", "new", "gone")
         }
-        return {"step": numbers, **lists, "told_by": self.told_by.name.lower()}
+        return {
+            "step": _numbers(self),
+            "start_to_start": None if self.pace is None else _numbers(self.pace),
+            **lists,
+            "told_by": self.told_by.name.lower(),
+        }
 
     @property
     def differs(self) -> bool:
@@ -85,8 +82,9 @@ class Comparison(NamedTuple):
         return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
 
     def is_slower_than(self, share: float) -> bool:
-        """Return whether the whole interval lies above a share."""
-        return self.interval is not None and self.interval[0] > share
+        """Return whether the whole interval of the median step, or that from start to start, lies above a share."""
+        intervals = (self.interval, self.pace and self.pace.interval)
+        return any(interval is not None and interval[0] > share for interval in intervals)
 
     @property
     def sentence(self) -> str:
@@ -97,17 +95,16 @@ class Comparison(NamedTuple):
                 f"{counted(self.steps, 'step')} can show no difference, {_LEAST_STEPS} of each might: {times}, warm-up "
                 "left out."
             )
+        pace = self.pace
         if not self.differs:
-            low, high = self.interval
-            return (
-                f"No difference that {counted(self.steps, 'step')} can show: {times} ({_signed(low)} … "
-                f"{_signed(high)} %)."
-            )
-        word = "slower" if self.relative > 0 else "faster"
-        low, high = sorted(map(abs, self.interval))
-        head = (
-            f"B is {_plain(abs(self.relative))} % {word} per step ({_plain(low)} … {_plain(high)})"
-        )
+            said = f"{times} ({_bounds(self.interval)} %)"
+            if pace is None or not pace.differs:
+                return f"No difference that {counted(self.steps, 'step')} can show: {said}."
+            return f"{_said_of_pace(pace)}; the median step shows no difference: {said}."
+        head = _head(self.relative, self.interval, "per step")
+        beside = ""
+        if pace is not None and pace.differs and _apart(pace.interval, self.interval):
+            beside = f" {_said_of_pace(pace)}."
         difference = self.b_ms - self.a_ms
         same = [
             change
@@ -115,9 +112,22 @@ class Comparison(NamedTuple):
             if (change.b_ms - change.a_ms) * difference > 0
         ]
         if not same:
-            return f"{head}: {_signed_ms(difference)}, in no place more than in others."
+            return f"{head}: {_signed_ms(difference)}, in no place more than in others.{beside}"
         most = max(same, key=lambda change: abs(change.b_ms - change.a_ms))
-        return f"{head}: {_signed_ms(most.b_ms - most.a_ms)} of {digits(abs(difference))} in {most.place.said}."
+        more = _signed_ms(most.b_ms - most.a_ms)
+        return f"{head}: {more} of {digits(abs(difference))} in {most.place.said}.{beside}"
+
+    @property
+    def pace_sentence(self) -> str:
+        """How long both take from the start of a step to that of the next."""
+        pace = self.pace
+        if pace is None:
+            return "From start to start nothing is known: no step follows the one before it."
+        sure = "" if pace.interval is None else f" ({_bounds(pace.interval)})"
+        return (
+            f"From start to start, on average: {digits(pace.a_ms)} and {digits(pace.b_ms)} ms, "
+            f"{_signed(pace.relative)} %{sure}."
+        )
 
 
 def compare(a: Series, b: Series) -> Comparison:
@@ -145,6 +155,7 @@ def compare(a: Series, b: Series) -> Comparison:
         _only(columns_b, columns_a, difference, is_new=True),
         _only(columns_a, columns_b, difference, is_new=False),
         told_by,
+        compare_paces(a, b),
     )
 
 
@@ -198,6 +209,41 @@ def _interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
     )
     cut = resamples // 40
     return relative[cut], relative[-1 - cut]
+
+
+def _numbers(found: Comparison | PaceChange) -> dict[str, float | None]:
+    low, high = found.interval or (None, None)
+    return {
+        name: None if value is None else round(value, 5)
+        for name, value in (
+            ("a_ms", found.a_ms),
+            ("b_ms", found.b_ms),
+            ("relative", found.relative),
+            ("low", low),
+            ("high", high),
+        )
+    }
+
+
+def _said_of_pace(pace: PaceChange) -> str:
+    difference = digits(abs(pace.b_ms - pace.a_ms))
+    sign = "+" if pace.b_ms > pace.a_ms else "−"
+    head = _head(pace.relative, pace.interval, "from start to start, on average")
+    return f"{head}: {sign}{difference} ms, {pace.where}"
+
+
+def _apart(one: tuple[float, float] | None, other: tuple[float, float] | None) -> bool:
+    return one is not None and other is not None and (one[0] > other[1] or one[1] < other[0])
+
+
+def _head(relative: float, interval: tuple[float, float] | None, of: str) -> str:
+    word = "slower" if relative > 0 else "faster"
+    low, high = sorted(map(abs, interval or (relative, relative)))
+    return f"B is {_plain(abs(relative))} % {word} {of} ({_plain(low)} … {_plain(high)})"
+
+
+def _bounds(interval: tuple[float, float]) -> str:
+    return " … ".join(map(_signed, interval))
 
 
 def _plain(share: float) -> str:

@@ -82,10 +82,11 @@ def lines(found: Comparison, a: Series, b: Series, width: int) -> Iterator[str]:
     """Yield what is printed."""
     yield from wrapped(found.sentence, width)
     sides = " · ".join(
-        f"{name}: {counted(len(series), 'step')}, {digits(ms)} ms"
+        f"{name}: {counted(len(series), 'step')}, median {digits(ms)} ms"
         for name, series, ms in (("A", a, found.a_ms), ("B", b, found.b_ms))
     )
     yield from wrapped(sides, width)
+    yield from wrapped(found.pace_sentence, width)
     yield from wrapped(found.told_by.sentence, width)
     columns = _COLUMNS
     if width - 2 - sum(columns.values()) < _LEAST_NAMES:
