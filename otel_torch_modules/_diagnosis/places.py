@@ -60,8 +60,8 @@ class Places:
                 self._classes[site.fqn] = site.module_class
         for fqn in list(self._classes):
             above, _, _ = fqn.rpartition(".")
-            while above:  # blocks that are not recorded themselves have no class
-                self._classes.setdefault(above, None)
+            while above and above not in self._classes:
+                self._classes[above] = None  # a block that is not recorded itself
                 above, _, _ = above.rpartition(".")
         for fqn, module_class in self._classes.items():
             above, _, last = fqn.rpartition(".")
@@ -72,11 +72,12 @@ class Places:
         """Return the full name of a module with the numbers of repeated blocks starred."""
         found = self._patterns.get(fqn)
         if found is None:
-            above, dot, last = fqn.rpartition(".")
-            if len(self._numbers.get((above, self._classes.get(fqn)), ())) > 1 and last.isdecimal():
-                last = "*"
-            found = f"{self.pattern(above)}.{last}" if dot else last
-            self._patterns[fqn] = found
+            name, parts = "", list[str]()
+            for last in fqn.split("."):  # as many as there are of it, be some of them empty
+                above, name = name, f"{name}.{last}" if parts else last
+                equals = self._numbers.get((above, self._classes.get(name)), ())
+                parts.append("*" if len(equals) > 1 and last.isdecimal() else last)
+            found = self._patterns[fqn] = ".".join(parts)
         return found
 
     def of_shape(self, shape: Shape, first: int) -> Sequence[TimedPlace]:

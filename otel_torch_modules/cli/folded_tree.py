@@ -47,7 +47,15 @@ class Row(NamedTuple):
 
     def size(self) -> int:
         """Return how many rows it is, with those below it."""
-        return 1 + sum(child.size() for child in self.children)
+        return sum(1 for _ in _with_those_below(self))
+
+
+def _with_those_below(root: Row) -> Iterator[Row]:
+    stack = [root]  # a tree may be deeper than Python recurses
+    while stack:
+        row = stack.pop()
+        yield row
+        stack += row.children
 
 
 def _name_of_all(names: Sequence[str]) -> str:
@@ -74,9 +82,9 @@ def folded(step: Span) -> Row:
     """
     places = Places(step.shape.sites)
     if told_by([step]) is ToldBy.MODULES:
-        return _row([step], places, _Times(_device_ns, _own_device_ns))
+        return _tree(step, places, _Times(_device_ns, _own_device_ns))
     own = own_times(step)
-    return _row([step], places, _Times(_program_ns, lambda span: own[span.at - step.at]))
+    return _tree(step, places, _Times(_program_ns, lambda span: own[span.at - step.at]))
 
 
 class _Times(NamedTuple):
@@ -106,20 +114,30 @@ def _taken(span: Span) -> int | None:
     return None if times is None else times[1] - times[0]
 
 
-def _row(spans: Sequence[Span], places: Places, times: _Times) -> Row:
-    groups: dict[tuple[str | None, str], list[Span]] = {}
-    for span in spans:
-        for child in span.children:
-            fqn = child.site.fqn
-            groups.setdefault(
-                (child.phase, child.name if fqn is None else places.pattern(fqn)), []
-            ).append(child)
-    children = [_row(group, places, times) for group in groups.values()]
+def _tree(step: Span, places: Places, times: _Times) -> Row:
+    root = _row([step], times)
+    stack = [root]
+    while stack:
+        row = stack.pop()
+        groups: dict[tuple[str | None, str], list[Span]] = {}
+        for span in row.spans:
+            for child in span.children:
+                fqn = child.site.fqn
+                groups.setdefault(
+                    (child.phase, child.name if fqn is None else places.pattern(fqn)), []
+                ).append(child)
+        row.children.extend(_row(group, times) for group in groups.values())
+        stack += row.children
+    return root
+
+
+def _row(spans: Sequence[Span], times: _Times) -> Row:
+    """Return a row below which nothing has been put yet."""
     total = sum(map(times.total, spans)) / 1e6
     known = [taken for span in spans if (taken := _taken(span)) is not None]
     on_device = sum(known) / 1e6 if len(known) == len(spans) else None
     own = max(sum(map(times.own, spans)) / 1e6, 0.0)
-    return Row(spans, children, total, own, on_device)
+    return Row(spans, [], total, own, on_device)
 
 
 def folded_tree(root: Row, width: int, most: int) -> Iterator[Text]:
