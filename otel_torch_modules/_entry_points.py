@@ -66,6 +66,10 @@ def entry_point(variable: str, name: str) -> EntryPoint:
     raise LookupError(f"{name} is not installed")
 
 
+class ShortageError(OSError):
+    """What an entry point of ours needs is not to be had now: no fault of it, and it may be later."""
+
+
 class Use(Generic[_Made]):
     """One at work, from now on, in a thread of its own.
 
@@ -142,6 +146,8 @@ def made(variable: str, name: str, kind: type, *arguments: Any) -> Any:
 class setting_up(AbstractContextManager[None]):  # noqa: N801 - as `suppressed`, which it is but for the line
     """Suppress what is raised where an entry point is used that a variable names, and say so once in a process.
 
+    But for a `ShortageError`: who used it may try again.
+
     Args:
         variable: which names it.
         name: of the entry point.
@@ -161,7 +167,7 @@ class setting_up(AbstractContextManager[None]):  # noqa: N801 - as `suppressed`,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        if error is None or _is_of_the_program(error):
+        if error is None or isinstance(error, ShortageError) or _is_of_the_program(error):
             return False
         _say(unusable(self._variable, self._name, error))
         return True

@@ -25,6 +25,7 @@ from otel_torch_modules._emission.otlp.connection import Connection, credentials
 from otel_torch_modules._emission.otlp.greeting import Greeting
 from otel_torch_modules._emission.otlp.reply import Reply
 from otel_torch_modules._emission.otlp.request_exporter import EncodedRequest, RequestExporter
+from otel_torch_modules._emission.otlp.room_for_grpc import look_for_room
 from otel_torch_modules._emission.otlp.signal import TRACES, Signal
 from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._otlp_values import GRPC, ends_grpc
@@ -65,12 +66,14 @@ class GrpcRequestExporter(RequestExporter):
 
     Raises:
         ValueError: gRPC would end the process.
+        ShortageError: it would now.
     """
 
     def __init__(self, values: Mapping[str, str], signal: Signal = TRACES) -> None:
         wrong = ends_grpc(values)
         if wrong:
             raise ValueError(wrong)
+        look_for_room()
         self._connection = connection = Connection.over_grpc(values, signal)
         given = None
         if not connection.insecure:

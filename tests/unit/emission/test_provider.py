@@ -14,6 +14,7 @@ import pytest
 from opentelemetry.trace import NoOpTracerProvider
 
 from otel_torch_modules._emission.provider import LazyTracerProvider
+from tests.support.otlp_receivers import grpc_receiver
 from tests.support.training_program import said
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -266,6 +267,47 @@ while not os.path.exists("traces.jsonl"):
     assert over == "Exporters could be set up: spans are sent from now on"
     sent = len(names(tmp_path))
     assert re.fullmatch(rf"\d+ steps recorded, {sent} sent: \d+ lost by OSError", last)
+    assert sent
+
+
+def test_where_grpc_would_end_the_process_steps_are_lost_and_it_is_tried_again(
+    run_program: Run,
+) -> None:
+    source = """
+import logging, os, resource, threading
+from tests.support.steps_without_torch import Training
+told, over = threading.Event(), threading.Event()
+
+class Telling(logging.StreamHandler):
+    def emit(self, line):
+        super().emit(line)
+        (over if told.is_set() else told).set()
+
+logging.getLogger().addHandler(Telling())
+training = Training()
+most = resource.getrlimit(resource.RLIMIT_NOFILE)
+free = os.dup(0)
+os.close(free)
+resource.setrlimit(resource.RLIMIT_NOFILE, (free + 4, most[1]))
+training.step(0)
+assert told.wait(60)
+training.flush(30)
+resource.setrlimit(resource.RLIMIT_NOFILE, most)
+while not over.is_set():
+    training.step(1)
+    training.flush(30)
+"""
+    with grpc_receiver() as receiver:
+        done = run_program(source, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint})
+        sent = len(receiver.outlines())
+    first, over, last = done.stderr.splitlines()
+    assert done.returncode == 0
+    assert first.startswith(
+        "No exporter could be set up: spans are lost until one can: ShortageError: "
+        "[Errno 24] gRPC would end the process: [Errno 24] Too many open files"
+    )
+    assert over == "Exporters could be set up: spans are sent from now on"
+    assert re.fullmatch(rf"\d+ steps recorded, {sent} sent: \d+ lost by ShortageError", last)
     assert sent
 
 
