@@ -115,7 +115,7 @@ class Comparison(NamedTuple):
             return f"{head}: {_signed_ms(difference)}, in no place more than in others.{beside}"
         most = max(same, key=lambda change: abs(change.b_ms - change.a_ms))
         more = _signed_ms(most.b_ms - most.a_ms)
-        return f"{head}: {more} of {digits(abs(difference))} in {most.place.said}.{beside}"
+        return f"{head}: {more} of {digits(abs(difference))} {most.place.whereabouts}.{beside}"
 
     @property
     def pace_sentence(self) -> str:

@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
-from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.rules.excess import SLOW, excesses
 from otel_torch_modules._diagnosis.rules.explained import because
 from otel_torch_modules._diagnosis.rules.failed import failures_of
 from otel_torch_modules._diagnosis.run import Run
-from otel_torch_modules._diagnosis.series import Series
-from otel_torch_modules._diagnosis.straggler import find_straggler
-from otel_torch_modules._diagnosis.words import digits, ms
+from otel_torch_modules._diagnosis.series import MS, Series
+from otel_torch_modules._diagnosis.straggler import Straggler, find_straggler
+from otel_torch_modules._diagnosis.words import digits, ms, numbers
+from otel_torch_modules._grammar import agree
+from otel_torch_modules.semconv import PHASE_COLLECTIVE
 
 _NEIGHBOURS = 15  # on each side
 _IN_ONE_PLACE = 0.35  # of what the step took more, or less
 _AS_USUAL = 1.05  # times the usual step, or so many times shorter: it is as its neighbours
+_EXPLAINED = 0.5  # of what the slowest rank took more, that the last one was behind: it is why
 
 
 class Loss(NamedTuple):
@@ -42,14 +44,28 @@ class StepOfRank(NamedTuple):
     losses: list[Loss]  # largest first; what is as usual is not there
 
     @property
+    def more(self) -> float:
+        return self.took - self.usual
+
+    @property
     def is_shorter(self) -> bool:
         """Whether it took less than usual."""
         return self.took < self.usual
 
     @property
+    def is_slow(self) -> bool:
+        return self.took > self.usual * _AS_USUAL
+
+    @property
+    def more_itself(self) -> float:
+        """What it took more, but for where ranks wait for each other."""
+        waited = (loss.more for loss in self.losses if loss.place.phase == PHASE_COLLECTIVE)
+        return self.more - sum(waited)
+
+    @property
     def worst(self) -> Loss | None:
         """The place that most was lost in, or won, if it is much of it."""
-        more = abs(self.took - self.usual)
+        more = abs(self.more)
         if self.losses and abs(self.losses[0].more) >= _IN_ONE_PLACE * more > 0:
             return self.losses[0]
         return None
@@ -120,38 +136,67 @@ def sentence(run: Run, number: int) -> str:
     ranks = compare_step(run, number)
     if not ranks:
         raise KeyError(number)
-    guilty = ranks[0]
-    if len(ranks) > 1:
-        found = _found(run, number)
-        last = find_straggler(
-            [series.steps[at] for series, at in found],
-            [
-                series.steps[at - 1]
-                for series, at in found
-                if at and series.numbers[at - 1] == number - 1
-            ],
-        )
-        guilty = next(of_rank for of_rank in ranks if of_rank.rank == last.rank)
+    last = _last(run, number) if len(ranks) > 1 else None
+    told = _told(ranks, last)
+    awaited = last if last and told.rank != last.rank and _explains(last, told) else None
+    on_rank = f" on rank {told.rank}" if awaited and told.is_slow else ""
     head = (
-        f"Step {number} took {ms(guilty.took)}, {digits(guilty.took / max(guilty.usual, 1e-9))} × the usual "
-        f"{digits(guilty.usual)}"
+        f"Step {number} took {ms(told.took)}{on_rank}, {digits(told.took / max(told.usual, 1e-9))} × the usual "
+        f"{digits(told.usual)}"
     )
     trace_id = next(series.steps[at].trace_id for series, at in _found(run, number))
     failure = failures_of(run).get((trace_id, number))
     if failure is not None:
         return f"{head}: it was ended by {failure.raised}, in {failure.place}{failure.on_rank}."
-    if guilty.usual <= guilty.took * _AS_USUAL and guilty.took <= guilty.usual * _AS_USUAL:
+    if told.usual <= told.took * _AS_USUAL and not told.is_slow:
         return f"{head}: it is as its neighbours."
-    worst = guilty.worst
-    if guilty.is_shorter:
+    worst = told.worst
+    if told.is_shorter:
         if worst is None:
             return f"{head}: it was shorter in many places at once."
         return f"{head}: −{ms(-worst.more)} {worst.place.said} (usually {digits(worst.usual)})."
-    why = _because(run, guilty.rank, number, trace_id)
+    if awaited is not None:
+        where = "" if worst is None else f" {_where(worst)}, where"
+        return f"{head}:{where} it waited for rank {awaited.rank}, which {_lost(awaited)}."
+    why = _because(run, told.rank, number, trace_id)
     if worst is None:
         return f"{head}: it was slower in many places at once{why}."
-    where = f"+{ms(worst.more)} {worst.place.said} (usually {digits(worst.usual)})"
-    return f"{head}: {where}{_who(ranks, guilty, worst)}{why}."
+    return f"{head}: {_where(worst)}{_who(ranks, told, worst)}{why}."
+
+
+def _where(worst: Loss) -> str:
+    return f"+{ms(worst.more)} {worst.place.said} (usually {digits(worst.usual)})"
+
+
+def _lost(last: Straggler) -> str:
+    lost = ms(last.lost / MS)
+    return f"began {lost} late" if last.where is None else f"lost {lost} {last.whereabouts}"
+
+
+def _last(run: Run, number: int) -> Straggler:
+    found = _found(run, number)
+    return find_straggler(
+        [series.steps[at] for series, at in found],
+        [
+            series.steps[at - 1]
+            for series, at in found
+            if at and series.numbers[at - 1] == number - 1
+        ],
+    )
+
+
+def _told(ranks: Sequence[StepOfRank], last: Straggler | None) -> StepOfRank:
+    """Return the rank whose step says most: that of the late one, unless it lost its time before the step."""
+    slowest = max(ranks, key=lambda of_rank: of_rank.more)
+    if last is not None and _explains(last, slowest):
+        late = next(of_rank for of_rank in ranks if of_rank.rank == last.rank)
+        return late if last.is_in_step and late.is_slow else slowest
+    itself = max(ranks, key=lambda of_rank: of_rank.more_itself)
+    return itself if itself.more_itself >= _EXPLAINED * slowest.more else slowest
+
+
+def _explains(last: Straggler, of_rank: StepOfRank) -> bool:
+    return last.behind / MS >= _EXPLAINED * of_rank.more
 
 
 def _because(run: Run, rank: int | None, number: int, trace_id: str) -> str:
@@ -166,10 +211,10 @@ def _because(run: Run, rank: int | None, number: int, trace_id: str) -> str:
     return next(slow, "")
 
 
-def _who(ranks: Sequence[StepOfRank], guilty: StepOfRank, worst: Loss) -> str:
+def _who(ranks: Sequence[StepOfRank], told: StepOfRank, worst: Loss) -> str:
     if len(ranks) == 1:
         return ""
-    others = [of_rank for of_rank in ranks if of_rank is not guilty]
+    others = [of_rank for of_rank in ranks if of_rank is not told]
     same = [
         of_rank
         for of_rank in others
@@ -177,12 +222,20 @@ def _who(ranks: Sequence[StepOfRank], guilty: StepOfRank, worst: Loss) -> str:
     ]
     if len(same) == len(others):
         return " on all ranks"
+    waiting = [of_rank for of_rank in others if of_rank.is_slow]
+    if not waiting:  # whoever waits for it does so in the next step
+        return f" on rank {told.rank} alone"
     waited = {
         of_rank.worst.place.name
-        if of_rank.worst.place.phase == semconv.PHASE_COLLECTIVE
+        if of_rank.worst.place.phase == PHASE_COLLECTIVE
         else of_rank.worst.place.phase
-        for of_rank in others
+        for of_rank in waiting
         if of_rank.worst
     }
     where = f" in {waited.pop()}" if len(waited) == 1 else ""
-    return f" on rank {guilty.rank} alone; the others waited for it{where}"
+    who = "the others"
+    if len(waiting) < len(others):
+        who = agree(len(waiting), "rank ", "ranks ") + numbers(
+            [of_rank.rank or 0 for of_rank in waiting]
+        )
+    return f" on rank {told.rank} alone; {who} waited for it{where}"

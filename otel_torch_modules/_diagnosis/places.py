@@ -30,6 +30,11 @@ class TimedPlace(NamedTuple):
         return f"{self.phase} {self.name}" if self.module_class else self.name
 
     @property
+    def whereabouts(self) -> str:
+        """The same, behind what was lost there."""
+        return self.said if self in (BETWEEN_SPANS, BEFORE_STEP) else f"in {self.said}"
+
+    @property
     def starred(self) -> TimedPlace:
         """What it has in common with its equals."""
         return self._replace(name=self.pattern)
@@ -46,6 +51,9 @@ def guilty(more: Mapping[TimedPlace, float]) -> TimedPlace:
 
 BETWEEN_SPANS = TimedPlace(BETWEEN, "between the spans", "between the spans", None)
 """The place of what lies in no span, be it of the program's own."""
+
+BEFORE_STEP = TimedPlace(BETWEEN, "before the step", "before the step", None)
+"""The place of what a rank lost that began a step later than the others. No step has own time there."""
 
 
 class Places:

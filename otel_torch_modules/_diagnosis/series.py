@@ -108,6 +108,13 @@ class Series:
             [self.own.setdefault(place, array("d")) for place in distinct],
         )
 
+    def place_of(self, span: Span) -> TimedPlace:
+        """Return where the own time of a span is counted that lies in one of the steps, or of the step's own span."""
+        shape, step = span.shape, span.at
+        while shape.sites[step].phase not in _WHOLES:
+            step = shape.parents[step]
+        return self._places.of_shape(shape, step)[span.at - step]
+
     def __len__(self) -> int:
         return len(self.steps)
 

@@ -70,6 +70,11 @@ class Straggler(NamedTuple):
         return f"{where} at the end of the step before" if self.is_before else where
 
     @property
+    def is_in_step(self) -> bool:
+        """Whether the time was lost in the step itself."""
+        return self.where is not None and not self.is_before
+
+    @property
     def phase(self) -> str | None:
         """The phase of the span in which the time was lost; None outside them all."""
         is_span = self.where is not None and self.where.phase != semconv.PHASE_RANK

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.finding import Finding
-from otel_torch_modules._diagnosis.places import TimedPlace, guilty
+from otel_torch_modules._diagnosis.places import BEFORE_STEP, TimedPlace, guilty
 from otel_torch_modules._diagnosis.rules.ranks import last_of
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import MS, usual
@@ -74,15 +74,14 @@ def _excess(run: Run, at: int, lost: float) -> Excess:
 def _waited(run: Run, at: int, lost: float) -> Excess | None:
     """Return what another rank lost, if that is what this one waited for."""
     last = last_of(run, run.steady.steps[at], run.steady.numbers[at])
-    if last is None or last.where is None or last.rank == run.steady.rank:
+    if last is None or last.rank == run.steady.rank:
         return None
     share = last.lost / MS / max(lost, 1e-9)
-    series = next(series for series in run.ranks if series.rank == last.rank)
-    name = last.where.text(semconv.MODULE_FQN) or last.where.name
-    place = next((one for one in series.own if (one.phase, one.name) == (last.phase, name)), None)
-    if place is None or share < IN_ONE_PLACE:
+    if share < IN_ONE_PLACE:
         return None
-    before = usual(series.own[place])
+    series = next(series for series in run.ranks if series.rank == last.rank)
+    place = BEFORE_STEP if last.where is None else series.place_of(last.where)
+    before = usual(series.own.get(place, ()))
     return Excess(at, lost, place, min(share, 1.0), before, last.rank, last.is_before)
 
 

@@ -14,6 +14,7 @@ from otel_torch_modules._diagnosis.series import MS, usual
 from otel_torch_modules._diagnosis.words import ms
 
 SWITCHES = 3.0  # times the usual number of involuntary ones: the thread was put aside
+LONGEST = 200.0  # ms that other work has a processor for at once: who waits for longer is not put aside, but waits
 EVEN = 2.0  # times its usual share of a step: so much of what a step lost lies in a place that is none of its own
 
 _RULES: Mapping[str, Callable[[Run], Iterator[Finding]]] = {
@@ -74,17 +75,25 @@ def _finds(run: Run, rule: str) -> bool:
 
 def _put_aside(run: Run, excess: Excess) -> bool:
     switches, waits = _measures(run)
+    waited = waits[excess.at] - usual(waits)
     return (
         switches[excess.at] > max(SWITCHES * usual(switches), 1.0)
         # While the thread ran it was not put aside, whatever it did.
-        and waits[excess.at] - usual(waits) > excess.ms / 2
+        and excess.ms / 2 < waited <= LONGEST * switches[excess.at]
         and _is_slower_all_over(run, excess)
     )
 
 
 def _is_slower_all_over(run: Run, excess: Excess) -> bool:
-    """Other work does not choose its place: where most was lost, most of the time is spent anyway."""
-    return excess.place is None or excess.share < EVEN * excess.usual / max(run.usual_ms, 1e-9)
+    """Other work does not choose its place: where most was lost, most of the time is spent anyway.
+
+    In a collective a thread waits for other ranks.
+    """
+    place = excess.place
+    if place is None:
+        return True
+    is_usual = excess.share < EVEN * excess.usual / max(run.usual_ms, 1e-9)
+    return is_usual and place.phase != semconv.PHASE_COLLECTIVE
 
 
 @lru_cache(maxsize=8)

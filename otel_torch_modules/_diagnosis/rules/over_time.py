@@ -72,7 +72,7 @@ def drift(run: Run) -> Iterator[Finding]:
     cost = fmean(max(time - before, 0.0) for time in baseline)
     since = _since(baseline)
     place = _where(series, count // 3)
-    where = f", most of it in {place.said}" if place else ""
+    where = f", most of it {place.whereabouts}" if place else ""
     when = (
         f"Since step {run.called(alone[since])} steps take {ms(after - before)} more"
         if since is not None

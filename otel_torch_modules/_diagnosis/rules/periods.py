@@ -47,7 +47,7 @@ def _finding(run: Run, lost: Sequence[Excess], which: str) -> Finding:
     where = ", in many places at once"
     if place:
         part = part_there(lost, place)
-        where = f"{', ' if part else ' '}{part}in {place.said}{on_rank(lost)}"
+        where = f"{', ' if part else ' '}{part}{place.whereabouts}{on_rank(lost)}"
     sentence = f"{which} ({numbers(steps)}) takes {ms(mean_ms(lost))} more{where}."
     return finding_of(run, "period", place, lost, sentence)
 

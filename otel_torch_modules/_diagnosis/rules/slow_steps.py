@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from otel_torch_modules._diagnosis.finding import Finding
-from otel_torch_modules._diagnosis.places import TimedPlace
+from otel_torch_modules._diagnosis.places import BEFORE_STEP, TimedPlace
 from otel_torch_modules._diagnosis.rules.excess import (
     ALIKE,
     SLOW,
@@ -56,8 +56,7 @@ def _sentence(run: Run, place: TimedPlace | None, lost: Sequence[Excess]) -> str
         (excess,) = lost
         time, base = run.steady.ms[excess.at], run.baseline[excess.at]
         where = (
-            f"{ms(excess.ms_there)} of it more in {excess.place.said} (usually "
-            f"{digits(excess.usual)}){on_rank(lost)}"
+            f"{ms(excess.ms_there)} of it more {excess.place.whereabouts}{_usually(excess)}{on_rank(lost)}"
             if excess.place
             else "in many places at once"
         ) + because(run, excess)
@@ -65,7 +64,7 @@ def _sentence(run: Run, place: TimedPlace | None, lost: Sequence[Excess]) -> str
         return f"{step} took {ms(time)}, {digits(time / base)} × the usual {digits(base)}: {where}."
     where = "in many places at once"
     if place:
-        where = f"{part_there(lost, place)}in {place.said}{on_rank(lost)}"
+        where = f"{part_there(lost, place)}{place.whereabouts}{on_rank(lost)}"
     where += because(run, lost[0]) or ("" if place else ", as on a busy host")
     return f"{len(lost)} steps ({numbers(steps)}) took {_how_much(run, lost)}, {where}."
 
@@ -75,3 +74,8 @@ def _how_much(run: Run, lost: Sequence[Excess]) -> str:
     if most.ms <= ALIKE * least.ms:
         return f"{ms(mean_ms(lost))} more each"
     return f"{ms(least.ms)} to {ms(most.ms)} more, step {run.called(most.at)} most"
+
+
+def _usually(excess: Excess) -> str:
+    """Return what is usual there, but for what no step has own time of."""
+    return "" if excess.place == BEFORE_STEP else f" (usually {digits(excess.usual)})"

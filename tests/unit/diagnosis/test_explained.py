@@ -83,6 +83,32 @@ def test_the_cause_of_one_step_is_named_beside_it(name: str) -> None:
     assert cause.words in odd
 
 
+@pytest.mark.parametrize(
+    ("part", "switches", "more"),
+    [("collective", 40, 200), (None, 8, 7_000), (None, 2, 500)],
+    ids=["for other ranks", "for seconds", "at once"],
+)
+def test_a_thread_that_waits_is_not_put_aside_by_other_work(
+    part: str | None, switches: int, more: float
+) -> None:
+    """A long step is put aside more often than a short one, by its length alone."""
+
+    def change(step: int, parts: Parts) -> None:
+        parts["collective"] = 60.0  # most of a step, so that it says little where most is lost
+        for slower in ([part] if part else list(parts)) if step in HIT[:1] else []:
+            parts[slower] += more if part else parts[slower] * more / USUAL_MS
+
+    def said(step: int) -> dict[str, Any]:
+        return {semconv.STEP_SWITCHES: switches if step in HIT[:1] else 0}
+
+    run = make_run(change=change, attributes=said)
+    findings = diagnose(run).findings
+    assert any(set(finding.steps) & set(HIT[:1]) for finding in findings)
+    assert not any(
+        "put aside" in text for text in (*[f.sentence for f in findings], sentence(run, HIT[0]))
+    )
+
+
 def _names(finding: Finding, name: str, cause: Cause) -> bool:
     """A cause that costs too little for a rule of its own is named by the one about slow steps."""
     if finding.rule != "slow-step":
