@@ -53,6 +53,11 @@ class Run:
         usually = [median(times) if kinds is None else kinds.ms_of(at) for at in range(most)]
         return next((at for at in range(most) if times[at] <= _WARM_UP * usually[at]), most)
 
+    @property
+    def warm_up_said(self) -> str:
+        """What these are called: of a job whose first steps nobody recorded they are none."""
+        return "warm-up" if self.main.numbers[0] == 0 else "the first recorded"
+
     @cached_property
     def steady(self) -> Series:
         """The main rank's steps without warm-up."""

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from otel_torch_modules._diagnosis.series import MS, Series, usual
 
-_QUICK = (
-    0.5  # times the usual step: in less time no step was made, and numbers count something else
-)
+# Times the usual step: in less time no step was made, and numbers count something else.
+_QUICK = 0.5
 
 
 class StepsMade(NamedTuple):

@@ -49,7 +49,7 @@ class Odd(NamedTuple):
 
 def odd_steps(run: Run) -> list[Odd]:
     """Return steps that are warm-up, slow, or were ended by an exception, in order of time."""
-    odd = dict.fromkeys(range(run.warm_up), "warm-up, not counted")
+    odd = dict.fromkeys(range(run.warm_up), f"{run.warm_up_said}, not counted")
     for excess in excesses(run, SLOW):
         odd[run.warm_up + excess.at] = in_short(run, excess)
     for at, failure in failures_of_main(run).items():

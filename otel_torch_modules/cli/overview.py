@@ -94,7 +94,7 @@ def _row(label: str, time: float, shares: Mapping[str, float]) -> Text:
 
 def _odd(run: Run) -> Sequence[tuple[int, str]]:
     """Return the number of each step that is shown, in order of time, with what is to be said of it."""
-    odd = dict.fromkeys(range(min(run.warm_up, 1)), "warm-up")
+    odd = dict.fromkeys(range(min(run.warm_up, 1)), run.warm_up_said)
     failures = failures_of_main(run)
     for at in list(failures)[-_MOST_FAILED:]:
         odd[at] = f"✗ {failures[at].raised}"

@@ -136,9 +136,8 @@ def lines(
     if run.warm_up:
         first = run.main.numbers[: run.warm_up]
         said = agree(len(first), f"step {first[0]} is", f"steps {first[0]} to {first[-1]} are")
-        what = "warm-up" if first[0] == 0 else "the first recorded"
         times = ", ".join(digits(time) for time in run.main.ms[: run.warm_up][:3])
-        yield from wrapped(f"{said} {what}, not counted ({times} ms)", width, _INDENT)
+        yield from wrapped(f"{said} {run.warm_up_said}, not counted ({times} ms)", width, _INDENT)
     yield ""
     yield from _table(run, width)
     yield ""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.rules.constants import LEAST_STEPS
+from otel_torch_modules._diagnosis.rules.over_time import drift
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import usual
 from otel_torch_modules._diagnosis.words import digits, ms
@@ -63,10 +64,14 @@ def unlike(run: Run) -> Iterator[Finding]:
 def _of_same_blocks(run: Run) -> Iterator[Sequence[_Unlike]]:
     """Yield the phases in which the same blocks, or some of them, take longer."""
     groups: defaultdict[TimedPlace, dict[TimedPlace, float]] = defaultdict(dict)
+    drifted = {found.place for found in drift(run)}
+    third = len(run.steady.usual_steps) // 3
     for place, column in run.steady.usual_steps.own.items():
         if place.name != place.pattern:
+            # What is above the first third is told of as drift.
+            times = column[:third] if drifted & {place.name, place.pattern} else column
             # The median, not the mean that the table has: a few steps in which one of them was slow are no sign.
-            groups[place.starred][place] = usual(column)
+            groups[place.starred][place] = usual(times)
     of_pattern: defaultdict[str, list[list[_Unlike]]] = defaultdict(list)
     for starred, equals in groups.items():
         typical = median_low(equals.values())

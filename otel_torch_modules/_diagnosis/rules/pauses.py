@@ -8,6 +8,7 @@ from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.outside import kind_of, own_time
 from otel_torch_modules._diagnosis.places import BETWEEN, BETWEEN_SPANS
+from otel_torch_modules._diagnosis.rules.excess import ALIKE
 from otel_torch_modules._diagnosis.rules.late_ranks import straggler
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import MS, gaps, usual
@@ -25,11 +26,13 @@ def evaluation(run: Run) -> Iterator[Finding]:
     time = run.ms_outside(spans)
     cost, share = run.cost(time)
     if share >= EVALUATION_SHARE:
-        each = usual([own_time(span) / MS for span in spans])
+        times = [own_time(span) / MS for span in spans]
+        longest = max(times)
+        most = f", the longest {ms(longest)}" if longest > ALIKE * usual(times) else ""
         yield Finding(
             "evaluation",
             f"Evaluations, forward passes outside the steps, take {ms(time)} in all, {percent(share)} of the time: "
-            f"{len(spans)} of them, usually {ms(each)}.",
+            f"{len(spans)} of them, usually {ms(usual(times))}{most}.",
             cost,
             share,
             phase=semconv.PHASE_EVALUATE,

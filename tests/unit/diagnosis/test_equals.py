@@ -59,3 +59,14 @@ def test_two_that_are_unlike_in_a_phase_each_are_told_of_apart() -> None:
         ("GPT.h.1.mlp", "forward"),
         ("GPT.h.4.mlp", "backward"),
     }
+
+
+@pytest.mark.parametrize("always", [0.0, MORE])
+def test_what_one_has_become_is_told_of_once(always: float) -> None:
+    def change(step: int, parts: Parts) -> None:
+        parts["forward GPT.h.1.mlp"] += always + (2 * MORE if step >= 30 else 0.0)
+
+    found = {one.rule: one for one in diagnose(make_run(60, change)).findings}
+    assert found["drift"].place == "GPT.h.1.mlp"
+    told = found["module"].cost_ms if "module" in found else 0.0
+    assert told == pytest.approx(always, rel=0.05)

@@ -10,7 +10,7 @@ import pytest
 from otel_torch_modules._diagnosis.diagnose import diagnose
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.run import Run
-from tests.unit.diagnosis.steps import Parts, after, make_run, make_steps
+from tests.unit.diagnosis.steps import Parts, after, make_paused_run, make_run, make_steps
 
 HIT = (40, 55)
 PLACES = ("data", "gc", "compile", "checkpoint", "collective", "clip", "optimizer", "step")
@@ -138,3 +138,13 @@ def test_where_ranks_wait_between_the_steps_for_one_that_is_late_that_is_no_loop
     assert findings["straggler"].rank == 2
     found = findings.get("between")
     assert found is None if everywhere < 1 else found and found.cost_ms < 10
+
+
+@pytest.mark.parametrize("longest", [0.0, 9_000.0])
+def test_one_long_evaluation_is_told_beside_the_usual_ones(longest: float) -> None:
+    pauses = dict.fromkeys((10, 30, 50, 70), 500.0)
+    pauses[50] += longest
+    run = make_paused_run("evaluate", "evaluate", pauses)
+    (found,) = (one for one in diagnose(run).findings if one.rule == "evaluation")
+    assert "usually 500 ms" in found.sentence
+    assert found.sentence.endswith(", the longest 9500 ms.") == bool(longest)

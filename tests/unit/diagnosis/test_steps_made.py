@@ -10,7 +10,9 @@ from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.diagnose import diagnose
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.steps_made import steps_made
+from otel_torch_modules._pictures.charts import odd_steps
 from otel_torch_modules._trace import Remark, Span
+from otel_torch_modules.cli.overview import overview
 from tests.unit.diagnosis.steps import Parts, make_steps
 
 HOUR = 3_600 * 10**9  # ns
@@ -98,3 +100,12 @@ def test_what_was_slow_first_is_a_share_of_all_that_was_made() -> None:
     recorded = [step for step in make_steps(65, slow) if (step.step or 0) % 20 < 5]
     found = {one.rule: one for one in diagnose(Run(recorded)).findings}
     assert found["warm-up"].cost_share == pytest.approx(whole["warm-up"].cost_share, rel=0.15)
+
+
+@pytest.mark.parametrize(("first", "said"), [(0, "warm-up"), (20, "the first recorded")])
+def test_it_is_called_the_same_everywhere(first: int, said: str) -> None:
+    run = Run(numbered(make_steps(40), lambda at: first + at))
+    assert run.warm_up == 1
+    assert odd_steps(run)[0].words == f"{said}, not counted"
+    shown = [line.plain for line in overview(run, None, 100)]
+    assert any(line.split()[0] == str(first) and line.endswith(said) for line in shown if line)
