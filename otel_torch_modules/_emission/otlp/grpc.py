@@ -41,6 +41,9 @@ _AGAIN = {
     StatusCode.UNAVAILABLE,
     StatusCode.DATA_LOSS,
 }
+# A channel waits for up to two minutes before it looks for its server again. And a connection that has fallen silent,
+# as where a balancer was replaced, it keeps for ever.
+_CONNECT_ANEW = {StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED}
 # Where servers put a `RetryInfo`: by itself, or, as those in Go do, among the details of the status.
 _RETRY_INFO = "google.rpc.retryinfo-bin"
 _STATUS = "grpc-status-details-bin"
@@ -88,7 +91,10 @@ class GrpcRequestExporter(RequestExporter):
     def _connect(self) -> None:
         options: dict[str, Any] = {
             "compression": _COMPRESSIONS[self._connection.compression],
-            "options": (("grpc.primary_user_agent", f"OTel-OTLP-Exporter-Python/{__version__}"),),
+            "options": (
+                ("grpc.primary_user_agent", f"OTel-OTLP-Exporter-Python/{__version__}"),
+                ("grpc.use_local_subchannel_pool", 1),  # else it may get a connection that is there
+            ),
         }
         endpoint = self._connection.endpoint
         if self._connection.insecure:
@@ -125,8 +131,8 @@ class GrpcRequestExporter(RequestExporter):
         code, details = error.code(), error.details() or ""
         after_s = _wanted_pause(dict(error.trailing_metadata() or ()))
         again = code in _AGAIN or (code is StatusCode.RESOURCE_EXHAUSTED and after_s is not None)
-        self._has_answered = code is not StatusCode.DEADLINE_EXCEEDED
-        if code is StatusCode.UNAVAILABLE:
+        self._has_answered = True
+        if code in _CONNECT_ANEW:
             self._reconnect()
         if code is StatusCode.DEADLINE_EXCEEDED or (
             code is StatusCode.UNAVAILABLE and any(text in details for text in _NO_CONNECTION)
@@ -144,7 +150,6 @@ class GrpcRequestExporter(RequestExporter):
         return rest_s
 
     def _reconnect(self) -> None:
-        # A channel waits for up to two minutes before it looks for its server again.
         if not self._ended.is_set():
             self._channel.close()
             self._connect()
