@@ -10,6 +10,7 @@ from otel_torch_modules import semconv
 from otel_torch_modules._grammar import agree, counted
 from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.arrivals import Arrivals
+from otel_torch_modules._reading.attendance import Attendance
 from otel_torch_modules._reading.damage import Damage
 from otel_torch_modules._reading.files import read_file
 from otel_torch_modules._reading.jaeger import read_jaeger
@@ -124,6 +125,13 @@ class Traces(NamedTuple):
         return sorted((lane for head in heads if (lane := head.lane) is not None), key=_start)
 
     @property
+    def attendance(self) -> Attendance:
+        """Which ranks are there in which steps."""
+        attendance = Attendance()
+        attendance.take(self.steps, self.resources)
+        return attendance
+
+    @property
     def whole_steps(self) -> list[Span]:
         """The steps of which nothing is missing that is known of."""
         return [step for step in self.steps if not step.incomplete]
@@ -161,6 +169,7 @@ class Traces(NamedTuple):
         if incomplete:
             steps = counted(incomplete, "step is", "steps are")
             yield f"{self.name}: {steps} incomplete: spans of {agree(incomplete, 'it', 'them')} were lost"
+        yield from (f"{self.name}: {gap}" for gap in self.attendance.gaps())
 
     def cautions(self) -> Iterator[str]:
         """Yield the losses, and what else is to be known by who reads of all steps as of one run."""
@@ -177,6 +186,8 @@ class Traces(NamedTuple):
                 f"{self.name} {self.verb('holds', 'hold')} {several} more than once, {_some(again)}: a job was started "
                 "again, or they are of several; --step takes the last of a number"
             )
+        for ranks in self.attendance.absent():
+            yield f"{self.name} {self.verb('holds', 'hold')} {ranks}"
         services = sorted({service_of(self.resources.get(step.process, {})) for step in self.steps})
         if len(services) > 1:
             holds = f"{self.name} {self.verb('holds', 'hold')}"

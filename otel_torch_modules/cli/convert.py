@@ -59,7 +59,7 @@ def convert(sources: Sequence[str], query: Query, form: str, output: Path) -> No
     """
     file = Output(output, sources)
     traces = Traces.read(*sources, query=query)
-    for loss in traces.losses():
+    for loss in traces.cautions():
         file.tell(f"{loss}.")
     chosen = FORMATS[form]
     steps = sorted((*traces.steps, *traces.outside), key=lambda span: span.start)

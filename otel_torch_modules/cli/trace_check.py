@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from otel_torch_modules._diagnosis.compiled import compiled_as_one
 from otel_torch_modules._grammar import agree, counted
+from otel_torch_modules._reading.attendance import Attendance
 from otel_torch_modules._reading.source_error import SourceError
 from otel_torch_modules._reading.traces import TRUNCATED_FOR, Traces
 from otel_torch_modules._trace import Span
@@ -20,16 +21,24 @@ _SUBJECT = "traces"
 
 
 def examine_traces(files: Sequence[str]) -> Iterator[Examined]:
-    """Yield a finding for each of `files`."""
-    for file in files:
+    """Yield a finding for each of `files`, and what they have not together: ranks may have a file each."""
+    together, apart = Attendance(), set[str]()
+    for path in files:
         try:
-            yield from _examine_file(file)
+            file = Traces.read(path)
+            together.take(file.steps, file.resources)
+            apart.update(file.attendance.gaps())
+            yield from _examine_file(path, file)
         except SourceError as error:
-            yield Examined(_SUBJECT, str(file), str(error))
+            yield Examined(_SUBJECT, str(path), str(error))
+    for gap in together.gaps():
+        if gap not in apart:
+            yield Examined(
+                _SUBJECT, f"these {len(files)} files: damaged", f"these {len(files)} files: {gap}"
+            )
 
 
-def _examine_file(path: str) -> Iterator[Examined]:
-    file = Traces.read(path)
+def _examine_file(path: str, file: Traces) -> Iterator[Examined]:
     steps = file.steps
     held = len({(step.trace_id, step.step) for step in steps})  # ranks without it share one
     dropped = sum(map(_dropped_before, (*steps, *file.outside)))

@@ -147,7 +147,7 @@ def lines(
 def heading(traces: Traces, run: Run) -> str:
     """Return what run this is, and how fast: the first line."""
     series = run.steady
-    parts = [_steps(run), counted(len(run.ranks), "rank")]
+    parts = [_steps(run), _ranks(traces, run)]
     parts += _model(run)
     accelerators = {str(about.get(semconv.ACCELERATOR)) for about in traces.resources.values()} - {
         "None"
@@ -160,6 +160,15 @@ def heading(traces: Traces, run: Run) -> str:
     in_turn = f", {series.in_turn.said}" if series.in_turn else ""
     parts.append(f"{ms(run.usual_ms)} a step{in_turn}{spread}, {_rate(run)} steps/s")
     return " · ".join(parts)
+
+
+def _ranks(traces: Traces, run: Run) -> str:
+    size = traces.attendance.world_size
+    return (
+        f"{len(run.ranks)} of {size} ranks"
+        if size > len(run.ranks)
+        else counted(len(run.ranks), "rank")
+    )
 
 
 def _steps(run: Run) -> str:

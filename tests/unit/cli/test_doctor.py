@@ -581,17 +581,19 @@ def test_files_say_how_many_steps_were_dropped(
         f"{many}: 4 steps, 6 dropped",
         f"{evaluated}: 0 steps, 4 dropped",
         f"{ranks}: 2 steps, 5 dropped",
+        f"{ranks}: damaged",
         f"{compiled}: 1 step, 0 dropped",
         f"{compiled}: GPT is compiled: one span for 36 modules; compile its blocks one by one to see them.",
         f"{empty}",
         f"{missing}",
     ]
     assert summary.splitlines() == [
-        "6 things are wrong:",
+        "7 things are wrong:",
         f"✗ {one}: 1 step was {FEWER}",
         f"✗ {many}: 6 steps were {FEWER}",
         f"✗ {evaluated}: 4 steps were {FEWER}",
         f"✗ {ranks}: 5 steps were {FEWER}",
+        f"✗ {ranks}: rank 0 is missing in 1 of 2 steps (6), rank 1 in 1 (6), rank 3 in 1 (5)",
         f"✗ {empty} is empty: no trace has been written to it yet",
         f"✗ {missing} cannot be read: No such file or directory",
     ]
