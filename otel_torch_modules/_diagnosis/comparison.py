@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from otel_torch_modules._diagnosis.device_times import ToldBy
 from otel_torch_modules._diagnosis.pace import PaceChange, compare_paces
-from otel_torch_modules._diagnosis.places import TimedPlace
+from otel_torch_modules._diagnosis.places import TimedPlace, guilty
 from otel_torch_modules._diagnosis.series import Series
 from otel_torch_modules._diagnosis.words import digits, ms
 from otel_torch_modules._grammar import counted
@@ -144,7 +144,10 @@ def compare(a: Series, b: Series) -> Comparison:
         before, after = median(columns_a[place]), median(columns_b[place])
         error = hypot(_error(columns_a[place]), _error(columns_b[place]))
         if abs(after - before) > max(_SURE * error, _LEAST_SHARE * a_ms):
-            changes.append(_change(place, before, after, difference))
+            changed = _changed_most(place, a.usual_steps, b.usual_steps)
+            if changed != place:  # one of the equals did it all
+                before, after = (_median_in(changed, series.usual_steps) for series in (a, b))
+            changes.append(_change(changed, before, after, difference))
     return Comparison(
         steps,
         a_ms,
@@ -167,6 +170,19 @@ def _starred(series: Series) -> dict[TimedPlace, Sequence[float]]:
             own if known is None else array("d", map(float.__add__, known, own))
         )
     return columns
+
+
+def _changed_most(starred: TimedPlace, a: Series, b: Series) -> TimedPlace:
+    """Return the one of equal places that changed, or what they have in common where several did."""
+    equals = {place for series in (a, b) for place in series.own if place.starred == starred}
+    more = {place: _median_in(place, b) - _median_in(place, a) for place in equals}
+    sign = 1 if sum(more.values()) > 0 else -1
+    return guilty({place: sign * changed for place, changed in more.items()})
+
+
+def _median_in(place: TimedPlace, series: Series) -> float:
+    """Return the usual own time in a place; 0 where a series does not have it."""
+    return median(series.own.get(place) or (0.0,))
 
 
 def _only(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from otel_torch_modules._diagnosis.comparison import compare
 from otel_torch_modules._diagnosis.diagnose import diagnose
 from otel_torch_modules._diagnosis.places import Places, TimedPlace, guilty
 from otel_torch_modules._shape import Site
@@ -42,6 +43,20 @@ def test_of_several_it_is_said_what_they_have_in_common(rule: str) -> None:
     (found,) = (one for one in diagnose(make_run(change=change)).findings if one.rule == rule)
     assert found.place == "GPT.h.*.attn"
     assert "in forward GPT.h.*.attn" in found.sentence
+
+
+@pytest.mark.parametrize("more", [6.0, -0.8])
+@pytest.mark.parametrize("blocks", [[2], [0, 2], [0, 1, 2, 3]])
+def test_of_two_runs_the_one_that_changed_is_named(blocks: list[int], more: float) -> None:
+    def change(step: int, parts: Parts) -> None:
+        for block in blocks:
+            parts[f"forward GPT.h.{block}.attn"] += more
+
+    found = compare(make_run().steady, make_run(change=change, seed=1).steady)
+    (place,) = (changed for changed in found.changes if "attn" in changed.place.name)
+    assert place.place.name == ("GPT.h.2.attn" if len(blocks) == 1 else "GPT.h.*.attn")
+    assert place.b_ms - place.a_ms == pytest.approx(more * len(blocks), rel=0.05)
+    assert place.a_ms == pytest.approx(1.0 if len(blocks) == 1 else BLOCKS, rel=0.05)
 
 
 def test_one_did_it_where_the_others_did_hardly_anything() -> None:
