@@ -1,13 +1,15 @@
 """Where the ranks of a job stood when nothing happened, and which of them the others waited for.
 
-Ranks that stand at the same place are one group. Behind is the rank that has begun fewer collectives than others of the
-same process group; where that is not known, the smallest group.
+Ranks that stand at the same place are one group. Behind is the rank in an earlier step, or that has begun fewer
+collectives than others of the same process group, and of several the one that waits in none; where that is not known,
+the smallest group.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from otel_torch_modules import semconv
@@ -40,6 +42,11 @@ def ranks(numbers: Sequence[int]) -> str:
     return agree(len(numbers), "rank ", "ranks ") + named
 
 
+def in_steps(numbers: Sequence[int]) -> str:
+    """Return how the steps are called in which ranks stood."""
+    return agree(len(numbers), "step ", "steps ") + ", ".join(map(str, numbers))
+
+
 class RanksAtPlace(NamedTuple):
     """Ranks at one place."""
 
@@ -47,11 +54,26 @@ class RanksAtPlace(NamedTuple):
     place: str
     frames: str
     collectives: tuple[Collective, ...]
+    step: int | None = None  # where others stand in another one
 
     @property
     def label(self) -> str:
         """The ranks by their numbers, before what they are at."""
-        return f"{ranks(self.ranks)}: " if self.ranks else ""
+        in_step = "" if self.step is None else f", {in_steps((self.step,))}"
+        return f"{ranks(self.ranks)}{in_step}: " if self.ranks else ""
+
+    @property
+    def begun(self) -> dict[str, int]:
+        """The number of the collective that the ranks have begun last, by process group."""
+        return {
+            one.group: max(other.number for other in self.collectives if other.group == one.group)
+            for one in self.collectives
+        }
+
+    @property
+    def waits_in(self) -> str | None:
+        """The collective in which they wait, be there one."""
+        return next((one.name for one in self.collectives if not one.ended), None)
 
     @property
     def who(self) -> str:
@@ -76,10 +98,9 @@ class RanksAtPlace(NamedTuple):
     def where(self) -> str:
         """What they are at, and where in Python."""
         end = self.frames.rpartition(" → ")[2]
-        waits = next((one.name for one in self.collectives if not one.ended), None)
-        if waits is None:
+        if self.waits_in is None:
             return f"{self._agreed('is', 'are')} {self.at}, {end}"
-        return f"{self._agreed('waits', 'wait')} in {waits} ({self.place or end})"
+        return f"{self._agreed('waits', 'wait')} in {self.waits_in} ({self.place or end})"
 
     def _agreed(self, one: str, more: str) -> str:
         return agree(len(self.ranks) or 1, one, more)
@@ -88,8 +109,8 @@ class RanksAtPlace(NamedTuple):
 class Stalled(NamedTuple):
     """What all ranks said of a stall at once."""
 
-    trace_id: str
-    step: int | None
+    trace_ids: tuple[str, ...]  # several where ranks stood in different steps
+    steps: tuple[int, ...]  # none where that is not known
     seconds: float
     reason: str
     groups: list[RanksAtPlace]  # those that the others wait for last
@@ -123,6 +144,7 @@ class Said(NamedTuple):
     place: str
     frames: str
     collectives: tuple[Collective, ...]
+    at_s: float = 0.0  # when, since the epoch; 0 where that is not known
 
     @classmethod
     def of_span(cls, span: Span) -> Said:
@@ -137,6 +159,7 @@ class Said(NamedTuple):
             span.text(semconv.STALL_PLACE) or "",
             span.text(semconv.STALL_FRAMES) or "",
             _collectives(span.attributes.get(semconv.STALL_COLLECTIVES)),
+            span.end / 1e9,
         )
 
     @classmethod
@@ -162,22 +185,27 @@ class Said(NamedTuple):
 def stalled(said: Sequence[Said]) -> Stalled:
     """Return what ranks have said of one stall."""
     groups: dict[tuple[object, ...], list[Said]] = {}
+    steps = sorted({one.step for one in said if one.step is not None})
     for one in sorted(said, key=lambda one: one.rank or 0):
         end = one.frames.rpartition(" → ")[2]
-        groups.setdefault((one.place, end, one.collectives), []).append(one)
+        groups.setdefault((one.place, end, one.collectives, one.step), []).append(one)
     standing = [
         RanksAtPlace(
-            tuple([one.rank for one in group if one.rank is not None]),
-            group[0].place,
-            group[0].frames,
-            group[0].collectives,
+            tuple([one.rank for one in alike if one.rank is not None]),
+            alike[0].place,
+            alike[0].frames,
+            alike[0].collectives,
+            alike[0].step if len(steps) > 1 else None,
         )
-        for group in groups.values()
+        for alike in groups.values()
     ]
-    standing.sort(key=lambda group: (-_begun(group), -len(group.ranks)))
-    first = said[0]
+    furthest: Counter[str] = Counter()
+    for group in standing:
+        furthest |= Counter(group.begun)
+    standing.sort(key=lambda group: _behind(group, furthest))
     seconds = max(one.seconds for one in said)
-    return Stalled(first.trace_id, first.step, seconds, first.reason, standing)
+    trace_ids = dict.fromkeys(one.trace_id for one in said if one.trace_id)
+    return Stalled(tuple(trace_ids), tuple(steps), seconds, said[0].reason, standing)
 
 
 def _collectives(lines: Any) -> tuple[Collective, ...]:
@@ -192,5 +220,8 @@ def _collectives(lines: Any) -> tuple[Collective, ...]:
     )
 
 
-def _begun(group: RanksAtPlace) -> int:
-    return sum(one.number for one in group.collectives)
+def _behind(group: RanksAtPlace, furthest: Mapping[str, int]) -> tuple[int, bool, int, bool, int]:
+    """Return what is the larger, the further the ranks are behind the others, and last if they wait for nobody."""
+    begun = group.begun
+    behind = sum(furthest[name] - number for name, number in begun.items())
+    return -(group.step or 0), not begun, behind, group.waits_in is None, -len(group.ranks)

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from otel_torch_modules import semconv
+from otel_torch_modules._grammar import agree
 from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say
-from otel_torch_modules.cli.stall import Said, Stalled, ranks, stalled
+from otel_torch_modules.cli.stall import Said, Stalled, in_steps, ranks, stalled
+from otel_torch_modules.cli.standing_together import together
 
 
 def print_stalls(sources: Sequence[str], query: Query) -> None:
@@ -35,10 +37,7 @@ def print_stalls(sources: Sequence[str], query: Query) -> None:
         said += map(Said.of_span, traces.stalls)
     if not said:
         raise CommandError("there is no stall here: no job hung, or it was ended before it said so")
-    stalls: dict[tuple[str, int | None], list[Said]] = {}
-    for one in said:
-        stalls.setdefault((one.trace_id, one.step), []).append(one)
-    for of_stall in stalls.values():
+    for of_stall in together(said):
         _print(stalled(of_stall))
 
 
@@ -54,8 +53,9 @@ def _left_behind(folder: Path) -> Iterator[Said]:
 def _print(stall: Stalled) -> None:
     killed = stall.reason == semconv.STALL_KILLED
     about = "killed" if killed else f"no progress for {stall.seconds:.0f} s"
-    about += f", trace {stall.trace_id}" if stall.trace_id else ""
-    say(about if stall.step is None else f"At step {stall.step}, {about}")
+    if stall.trace_ids:
+        about += f", {agree(len(stall.trace_ids), 'trace', 'traces')} {', '.join(stall.trace_ids)}"
+    say(f"At {in_steps(stall.steps)}, {about}" if stall.steps else about)
     for group in stall.groups:
         place = "; ".join(filter(None, (group.place or "outside any phase", group.frames)))
         say(f"  {group.label}{place}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,103 @@ def test_all_that_is_known_is_told(
         "2 ranks wait in all_reduce (backward, after GPT.h.0); rank 1 is in dataloader.next, dataset.py:51.\n"
         "\n"
     )
+
+
+IN_SUBGROUP = ("", "train.py:12 → torch/distributed/…all_reduce")
+TORN: dict[str, tuple[dict[int, Any], dict[int, Any], list[str]]] = {
+    "one waits in a group of two": (
+        {
+            0: (IN_SUBGROUP, ["pg: all_reduce 8, ended", "tp: all_reduce 5"]),
+            1: (WRITES, ["pg: all_reduce 8, ended", "tp: all_reduce 4, ended"]),
+        },
+        {2: (REDUCES, ["pg: all_reduce 9", "tp: all_reduce 3, ended"])},
+        [
+            "  rank 2, step 8: backward, after GPT.h.0; train.py:9 → torch/autograd/…_engine_run_backward",
+            "      pg: all_reduce 9; tp: all_reduce 3, ended",
+            "  rank 0, step 7: outside any phase; train.py:12 → torch/distributed/…all_reduce",
+            "      pg: all_reduce 8, ended; tp: all_reduce 5",
+            "  rank 1, step 7: outside any phase; train.py:12 → save.py:3",
+            "      pg: all_reduce 8, ended; tp: all_reduce 4, ended",
+            "Rank 2 waits in all_reduce (backward, after GPT.h.0); rank 0 waits in all_reduce "
+            "(torch/distributed/…all_reduce); rank 1 is outside any phase, save.py:3.",
+        ],
+    ),
+    "nothing is known of collectives": (
+        {0: (WRITES, NEITHER)},
+        {1: (REDUCES, NEITHER), 2: (REDUCES, NEITHER)},
+        [
+            "  ranks 1, 2, step 8: backward, after GPT.h.0; train.py:9 → torch/autograd/…_engine_run_backward",
+            "  rank 0, step 7: outside any phase; train.py:12 → save.py:3",
+            "2 ranks are in backward, after GPT.h.0, torch/autograd/…_engine_run_backward; "
+            "rank 0 is outside any phase, save.py:3.",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TORN)
+def test_ranks_that_stand_in_neighbouring_steps_at_once_are_one_stall(
+    name: str,
+    stall: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    behind, ahead, lines = TORN[name]
+    said = [
+        _said(stall(ranks, 60 * times), step, begun, 60 * times)
+        for times in (1, 2)  # it is said again after twice the time
+        for ranks, step, begun in ((behind, 7, 0), (ahead, 8, 20))
+    ]
+    assert main(["stalls", str(write_traces(*said))]) == 0
+    ids = [f"{number:032x}" for number in (1, 2, 3, 4)]
+    assert capsys.readouterr().out.splitlines() == [
+        f"At steps 7, 8, no progress for 60 s, traces {ids[0]}, {ids[1]}",
+        *lines,
+        "",
+        f"At steps 7, 8, no progress for 120 s, traces {ids[2]}, {ids[3]}",
+        *lines,
+        "",
+    ]
+
+
+@pytest.mark.parametrize("apart", [61, 3_600])
+def test_what_ranks_say_one_after_the_other_is_of_two_stalls(
+    apart: float,
+    stall: Callable[..., Any],
+    write_traces: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write_traces(
+        _said(stall({1: (WRITES, NEITHER)}), 7, 0, 60),
+        _said(stall({0: (LOADS, NEITHER)}), 8, apart, 60),
+    )
+    assert main(["stalls", str(path)]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("At step")]
+    assert [line.partition(",")[0] for line in said] == ["At step 7", "At step 8"]
+
+
+@pytest.mark.parametrize(("ahead", "stalls"), [(8, 1), (90, 2)])
+def test_ranks_of_one_job_are_killed_in_neighbouring_steps(
+    ahead: int, stalls: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rank, step in enumerate((7, ahead)):
+        shared = [f"{step:032x}", "1", rank, False]
+        left = {"shared": shared, "step": step, "place": "backward", "modules": []}
+        (tmp_path / f"rank-{rank}.json").write_text(json.dumps(left))
+    assert main(["stalls", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("killed, trace") == stalls
+    assert ("no word" in said) is (stalls > 1)
+
+
+def _said(stall: Any, step: int, begun: float, seconds: float) -> Any:
+    """Return a stall that began at a time, in s, and was told of so many seconds later."""
+
+    def moved(sample: Any) -> Any:
+        below = tuple(map(moved, sample.children))
+        return sample._replace(end=(begun + seconds) * 1e3, children=below)
+
+    return _at(moved(stall), step)
 
 
 def test_a_job_of_one_process(
