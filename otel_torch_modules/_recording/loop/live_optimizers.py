@@ -99,7 +99,7 @@ class LiveOptimizers:
     def _look(self) -> list[Optimizer]:
         began = now()
         alive = self._alive()
-        if not self._in_vain.are_due(began):
+        if began < self._in_vain.due:
             return alive
         found = _find()
         if self._known is not None and len(found) <= len(alive):

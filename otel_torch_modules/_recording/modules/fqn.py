@@ -75,9 +75,7 @@ class ModuleSites:
 
         It is looked for what has changed there, as often as costs less than half a percent of the time.
         """
-        if self.died:
-            self.bury()
-        root = self._roots.get(id(module)) or self._root(module)
+        root = self._root(module)
         if root.looks_changed(self._clock) and (top := root.module()) is not None:
             self._walk(root, top)
         elif root.shares and root is not self._front:
@@ -99,7 +97,12 @@ class ModuleSites:
         if self.died:
             self.bury()
         root = self._roots.get(id(module))
-        return root or self._running_root(module) or self._new_root(module)
+        if root is None:
+            return self._running_root(module) or self._new_root(module)
+        if root.class_id != id(type(module)) and not root.callers:  # its class was changed
+            root.name, _ = self._name_of(module)
+            self._walk(root, module)
+        return root
 
     def _running_root(self, module: nn.Module) -> Root | None:
         """Return the root that runs and has `module`, a part of it, called here."""
@@ -149,23 +152,31 @@ class ModuleSites:
             self._walk(root, top)
 
     def _new_root(self, module: nn.Module) -> Root:
-        held = holder_of(module)
-        bare = held is None and is_bare(module)
+        name, bare = self._name_of(module)
         root = self._bare.get(type(module)) if bare else None
-        if root is not None and root.site is not None and root.module() is None:
+        if (
+            root is not None
+            and root.site is not None
+            and root.class_id == id(type(module))
+            and root.module() is None
+        ):
             root.move_in(root.site, module)
             self._show(root, root.sites)
         else:
-            if held is not None:
-                name = f"{self._names.of(held.module)}.{held.path}"
-            else:
-                name = shown_name(module) if bare else self._names.of(module)
             root = Root(name, self._names, self._recorded, self._forget, self.died.append)
             self._walk(root, module)
             if bare:
                 self._bare.put(type(module), root)
         self._roots[id(module)] = root
         return root
+
+    def _name_of(self, module: nn.Module) -> tuple[str, bool]:
+        """Return what a root is called, and whether that is by its class alone: a criterion's, as there may be many."""
+        held = holder_of(module)
+        if held is not None:
+            return f"{self._names.of(held.module)}.{held.path}", False
+        bare = is_bare(module)
+        return shown_name(module) if bare else self._names.of(module), bare
 
     def _walk(self, root: Root, module: nn.Module) -> None:
         before = root.sites

@@ -37,7 +37,8 @@ def text_of(name: object) -> str:
 
 def wraps(module: nn.Module, name: str) -> bool:
     """Whether the child `name` is what `module` is a wrapper of."""
-    name = text_of(name)
+    if type(name) is not str:
+        name = text_of(name)
     if name == "module":
         return issubclass(type(module), (DataParallel, DistributedDataParallel))
     return name in _WRAPPED
@@ -101,7 +102,7 @@ class RootNames:
         self._lock = threading.RLock()  # a signal handler may call modules too
 
     def of(self, module: nn.Module) -> str:
-        """Return the name of `module`, the same as long as it lives."""
+        """Return the name of `module`, the same as long as it lives and is of its class."""
         module = shown(module)
         class_name = shown_name(module)
         if vars(module).get("_is_replica"):  # DataParallel's, new at each call
@@ -111,7 +112,9 @@ class RootNames:
                 self._free(self._left.popleft())
             known = self._taken.get(id(module))
             if known is not None and known() is module:
-                return known.name
+                if known.numbers.class_name == class_name:
+                    return known.name
+                self._free(known)  # it is of another class now
             numbers = self._numbers.setdefault(class_name, _Numbers(class_name))
             entry = _Taken(module, self._left.append)
             entry.key, entry.numbers, entry.number = id(module), numbers, numbers.take()

@@ -21,11 +21,6 @@ _NEAR = 64
 LISTS = (nn.ModuleList, nn.ModuleDict)  # never called
 
 
-def is_list(module: nn.Module) -> bool:
-    """Return whether `module` is one that only holds others."""
-    return issubclass(type(module), LISTS)
-
-
 def registry(module: nn.Module) -> dict[str, nn.Module | None]:
     """Return the children of `module` by their names; nothing for one that keeps them elsewhere than in Python."""
     registered = vars(module).get("_modules")
@@ -47,6 +42,11 @@ def is_bare(module: nn.Module) -> bool:
     """Return whether `module` has neither children nor parameters, as activations and criteria have not."""
     inside = vars(module)
     return not inside.get("_modules") and not inside.get("_parameters")
+
+
+def is_to_be_made(module: nn.Module) -> bool:
+    """Return whether `module`, a lazy one, has parameters that its first call makes."""
+    return any(is_lazy(one) for one in own_parameters(module).values() if one is not None)
 
 
 def way_to(module: nn.Module, holder: nn.Module) -> list[tuple[nn.Module, str]] | None:
@@ -107,7 +107,7 @@ def parameter_counts(root: nn.Module) -> dict[int, int]:
 def module_count(root: nn.Module) -> int:
     """Return how many modules `root` and all below it are, without the lists, which are never called."""
     modules, _ = _survey(root)
-    return sum(not is_list(module) for module in modules)
+    return sum(not issubclass(type(module), LISTS) for module in modules)
 
 
 def _count_own(module: nn.Module) -> int:

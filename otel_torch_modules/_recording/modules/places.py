@@ -26,10 +26,11 @@ _NO_LISTS: Final[list[Place]] = []
 class Place:
     """What a site's modules are known by: kept on the site, so that it goes with it."""
 
-    __slots__ = ("below", "ids", "lists", "module", "names", "strays")
+    __slots__ = ("below", "ids", "kind", "lists", "module", "names", "strays")
 
     def __init__(self) -> None:
         self.module: Entry | None = None  # the one that came here last
+        self.kind = 0  # of that one, when it was last looked at
         self.strays: WeakTable[type, Site] | None = None  # called from here
         self.empty()
 
@@ -111,6 +112,27 @@ def changed(places: Iterable[Place]) -> list[Place]:
             if [*map(id, held.values())] != place.ids or [*held] != place.names:
                 found.append(place)
     return found
+
+
+def kinds(modules: Iterable[nn.Module]) -> list[int]:
+    """Return of each module a number that is another one once it is of another class, or has other parameters.
+
+    No sizes of parameters: what shards a model gives it those of a part, and of the whole again, in each step.
+    """
+    found = []
+    for module in modules:
+        inside = vars(module)
+        own = inside.get("_parameters") or ()
+        compiled = inside.get("_compiled_call_impl") is not None
+        found.append(hash((id(type(module)), len(own), compiled)))
+    return found
+
+
+def have_turned(places: Iterable[Place]) -> bool:
+    """Return whether any of the modules that live has become another one where it is."""
+    entries = [(place.kind, place.module()) for place in places if place.module is not None]
+    alive = [(kind, module) for kind, module in entries if module is not None]
+    return kinds([module for _, module in alive]) != [kind for kind, _ in alive]
 
 
 class Entry(weakref.ref[nn.Module]):

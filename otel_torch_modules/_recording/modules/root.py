@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
 
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
-from otel_torch_modules._recording.modules.looks import Looks, LooksForNew
+from otel_torch_modules._recording.modules.looks import Looks, LooksForNew, LooksForTurned
 from otel_torch_modules._recording.modules.module_names import (
     RootNames,
     repeated_names,
@@ -17,14 +18,15 @@ from otel_torch_modules._recording.modules.module_names import (
     wraps,
 )
 from otel_torch_modules._recording.modules.module_tree import (
+    LISTS,
     children,
     is_bare,
-    is_list,
+    is_to_be_made,
     parameter_counts,
     registry,
 )
 from otel_torch_modules._recording.modules.new_site import new_site
-from otel_torch_modules._recording.modules.places import Entry, Place, changed
+from otel_torch_modules._recording.modules.places import Entry, Place, changed, kinds
 from otel_torch_modules._recording.open_log import OpenLog
 from otel_torch_modules._site import Site
 from otel_torch_modules._weak_table import WeakTable
@@ -78,6 +80,8 @@ class Root:
         """``id`` of each module that lives -> its site."""
         self.callers: dict[int, OpenLog] = {}
         """Codes of the threads in which it runs now, and what its call there writes to."""
+        self.class_id = 0
+        """``id`` of the class that the root is of."""
         self.site: Site | None = None
         """That of the root itself."""
         self.shares = False
@@ -87,6 +91,8 @@ class Root:
         self._whole = False  # no walk was broken off
         self._many = False  # so that not each opening looks at all
         self._looks = Looks()
+        self._looks_for_turned = LooksForTurned()
+        self._to_be_made: list[Place] = []  # of lazy modules
         self.looks_for_new = LooksForNew()
 
     def module(self) -> nn.Module | None:
@@ -95,27 +101,36 @@ class Root:
 
     def looks_changed(self, clock: Callable[[], int]) -> bool:
         """Return whether modules came, went or moved, if it is time to look."""
-        if not self._whole:
+        if not self._whole or (self._to_be_made and self._one_is_made()):
+            return True
+        time, turned = clock(), self._looks_for_turned
+        if time >= turned.due and turned.find_any(self.sites, clock):
             return True
         if not self.parents:
             return False
         if not self._many:
             return bool(changed(list(self.parents)))
-        time = clock()
-        if not self._looks.are_due(time):
+        if time < self._looks.due:
             return False
         has_changed = bool(changed(list(self.parents)))
         self._looks.took(time, clock())
         return has_changed
 
+    def _one_is_made(self) -> bool:
+        """Return whether a lazy module has its parameters now."""
+        modules = [place.module_here() for place in self._to_be_made]
+        return any(module is not None and not is_to_be_made(module) for module in modules)
+
     def walk(self, module: nn.Module) -> None:
         """Give a place to the root `module` and to each module below it, by the first way to it."""
         self._whole = self._many = False
         self.parents = {}
+        self._to_be_made = []
         known = self.sites.get(id(module))
         self.sites = self._place(
             _Found(module, self.name, self.name, True, None, "", known, None), {}
         )
+        self.class_id = id(type(module))
         self.site = self.sites[id(module)]
         self.entry = self.site.place.module
         self._whole = True
@@ -156,8 +171,9 @@ class Root:
         added: dict[int, Site] = {}
         for name, child in came:
             if isinstance(child, nn.Module):
-                pattern = _pattern_below(site.pattern, name, repeated)
-                fqn = f"{site.fqn}.{text_of(name)}"
+                text = text_of(name)
+                pattern = f"{site.pattern}.{'*' if name in repeated else text}"
+                fqn = f"{site.fqn}.{text}"
                 found = _Found(child, fqn, pattern, False, place, name, known.get(name), None)
                 added.update(self._add(found))
         return left, added
@@ -182,6 +198,7 @@ class Root:
         if here is not None and here() is not None:  # else it is buried, or will be
             self._forget(here)
         entry = site.place.module = self._enter(module)
+        [site.place.kind] = kinds([module])
         self.sites[entry.key] = site
         if site is self.site:
             self.entry = entry
@@ -249,7 +266,10 @@ class Root:
                 if here is not None:
                     self._forget(here)
                 place.module = self._enter(module)
-            if above is not None and is_list(module):
+            [place.kind] = kinds([module])
+            if issubclass(type(module), LazyModuleMixin) and is_to_be_made(module):
+                self._to_be_made.append(place)
+            if above is not None and issubclass(type(module), LISTS):
                 above.lists.append(place)
             held = registry(module)
             inside = children(module)
@@ -265,8 +285,9 @@ class Root:
             for name, child in reversed(inside):
                 inner = wraps(module, name)
                 if not inner:
-                    child_fqn = f"{fqn}.{text_of(name)}"
-                    child_pattern = _pattern_below(pattern, name, repeated)
+                    text = text_of(name)
+                    child_fqn = f"{fqn}.{text}"
+                    child_pattern = f"{pattern}.{'*' if name in repeated else text}"
                 elif outermost:
                     child_fqn = child_pattern = self._names.of(child)
                 else:
@@ -284,7 +305,3 @@ class Root:
                     )
                 )
         return sites
-
-
-def _pattern_below(pattern: str, name: str, repeated: Collection[str]) -> str:
-    return f"{pattern}.{'*' if name in repeated else text_of(name)}"
