@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import lru_cache
 from math import ceil
 
 from otel_torch_modules import semconv
@@ -35,7 +36,7 @@ def data(run: Run) -> Iterator[Finding]:
     share = time / max(sum(run.steady.ms[at] for at in told), 1e-9)
     limit = DATA_SHARE * run.usual_ms
     waiting = [known[at] for at in told if waits[at] > limit]
-    if share >= DATA_SHARE and _often_reached(waits) > limit:
+    if share >= DATA_SHARE and _often_reached(run) > limit:
         where = f", in {len(waiting)} of {len(waits)} steps"
         period = recurrence(waiting, known)
         if len(waiting) > 0.9 * len(waits):
@@ -56,12 +57,14 @@ def data(run: Run) -> Iterator[Finding]:
 
 def waits_as_usual(run: Run, at: int) -> bool:
     """Return whether that steady step waits for data no longer than many do: else it is a slow step."""
+    wait = run.steady.phase(semconv.PHASE_DATA)[at]
+    return wait <= max(ALIKE * _often_reached(run), DATA_SHARE * run.usual_ms)
+
+
+@lru_cache(maxsize=8)
+def _often_reached(run: Run) -> float:
+    """Return how long `DATA_STEPS` of the steady steps wait at least."""
     waits = run.steady.phase(semconv.PHASE_DATA)
-    return waits[at] <= max(ALIKE * _often_reached(waits), DATA_SHARE * run.usual_ms)
-
-
-def _often_reached(waits: Sequence[float]) -> float:
-    """Return how long `DATA_STEPS` of the steps wait at least."""
     return sorted(waits, reverse=True)[max(ceil(DATA_STEPS * len(waits)), 1) - 1]
 
 
