@@ -19,6 +19,7 @@ from otel_torch_modules._reading.query import Backend, Query
 from otel_torch_modules._reading.source_error import SourceError
 
 _ITSELF = "jaeger"
+_SERVICES = "/api/v3/services"
 
 
 def read_jaeger(url: str, query: Query, arrivals: Arrivals) -> Damage:
@@ -51,6 +52,8 @@ def read_jaeger(url: str, query: Query, arrivals: Arrivals) -> Damage:
         found |= _trace_ids(result)
         reader.read(number, json.dumps(_of_run(result, query.run)).encode())
     if arrivals.count == before:
+        if query.service is not None:
+            _services(backend)  # is it Jaeger at all?
         service = printable(parameters["query.service_name"])
         run = "" if query.run is None else f", run {printable(query.run)},"
         raise SourceError(
@@ -92,12 +95,18 @@ def _run_of(of_resource: Any) -> Any:
         return None
 
 
-def _only_service(backend: Backend) -> str:
-    answer = backend.get_json("/api/v3/services")
+def _services(backend: Backend) -> list[str]:
+    answer = backend.get_json(_SERVICES)
     names = answer.get("services") if isinstance(answer, dict) else None
     if not isinstance(names, list):
+        if answer != {}:  # which has none: empty lists are left out there
+            raise SourceError(f"{backend.said} answers to {_SERVICES} as no Jaeger does")
         names = []
-    known = sorted(name for name in names if isinstance(name, str) and name != _ITSELF)
+    return sorted(name for name in names if isinstance(name, str) and name != _ITSELF)
+
+
+def _only_service(backend: Backend) -> str:
+    known = _services(backend)
     if len(known) == 1:
         return known[0]
     if not known:

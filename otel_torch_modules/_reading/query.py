@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import os
 import urllib.error
 import urllib.parse
@@ -61,8 +62,8 @@ class Backend:
 
     def __init__(self, name: str, url: str, progress: ReadingProgress) -> None:
         self._progress = progress
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        parts = _address(url)
+        if parts is None:
             raise SourceError(f"{name}={printable(url)}: that is no http:// or https:// address")
         self._headers: dict[str, str] = {}
         place = parts.netloc.rpartition("@")[2]
@@ -73,7 +74,13 @@ class Backend:
             ("BEARER_TOKEN", "Authorization", "Bearer {}"),
             ("ORG_ID", "X-Scope-OrgID", "{}"),
         ):
-            found = os.environ.get(f"{name.upper()}_{variable}")
+            found = os.environ.get(f"{name.upper()}_{variable}", "").strip()
+            if not (
+                found.isascii() and found.isprintable()
+            ):  # what is wrong with it is not said: it is secret
+                raise SourceError(
+                    f"{name.upper()}_{variable} has a character that no header may have"
+                )
             if found:
                 self._headers[header] = value.format(found)
         self._url = f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
@@ -95,6 +102,8 @@ class Backend:
                 while piece := response.read1(_PIECE):
                     pieces.append(piece)
                     self._progress.advance(len(piece))
+                if response.length:  # of what was announced
+                    raise http.client.IncompleteRead(b"", response.length)
                 return b"".join(pieces)
         except urllib.error.HTTPError as error:
             if error.code == 404:
@@ -106,11 +115,35 @@ class Backend:
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise SourceError(f"{self.said} cannot be read: {printable(str(reason))}") from error
+        except http.client.HTTPException as error:
+            raise SourceError(
+                f"{self.said} cannot be read: what it answers is no HTTP, or ends too early"
+            ) from error
 
     def get_json(self, path: str, **parameters: str) -> Any:
-        """Return the server's answer, read as JSON; None where there is nothing."""
+        """Return the server's answer, read as JSON.
+
+        Raises:
+            SourceError: it does not answer, or refuses, or has nothing there: it is another server.
+        """
         content = self.get(path, **parameters)
+        if content is None:
+            raise SourceError(
+                f"{self.said} answers 404 to {path}: that is not the address of a query API"
+            )
         try:
-            return None if content is None else loads(content)
+            return loads(content)
         except ValueError as error:
             raise SourceError(f"{self.said} answers to {path} with what is no JSON") from error
+
+
+def _address(url: str) -> urllib.parse.SplitResult | None:
+    """Return the parts of an address that can be asked; None of what is none."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    place = parts.netloc.rpartition("@")[2] + parts.path
+    is_one = parts.scheme in ("http", "https") and parts.hostname and port != 0
+    return parts if is_one and place.isprintable() and " " not in place else None

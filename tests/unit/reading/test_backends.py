@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -226,8 +227,22 @@ SERVICES = "/api/v3/services"
         ),
         (
             "jaeger={url}",
-            {SERVICES: (200, b'{"services": 5}')},
+            {SERVICES: (200, b'{"services": []}')},
             "knows no service: nothing has been sent to it yet",
+        ),
+        *(
+            ("jaeger={url}", {SERVICES: (200, odd)}, f"answers to {SERVICES} as no Jaeger does")
+            for odd in (b'{"services": 5}', b'{"status": "ok"}', b"[]", b"null")
+        ),
+        (
+            "jaeger={url}",
+            {},
+            f"answers 404 to {SERVICES}: that is not the address of a query API",
+        ),
+        (
+            "tempo={url}",
+            {},
+            "answers 404 to /api/search: that is not the address of a query API",
         ),
         (
             "jaeger={url}",
@@ -302,7 +317,13 @@ def test_whatever_a_server_answers_is_read_or_refused_by_name(
 
 
 @pytest.mark.parametrize("kind", ["jaeger", "tempo"])
-@pytest.mark.parametrize("url", ["", "host:1", "file:///etc/passwd", "http://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "host:1", "file:///etc/passwd", "http://", "http://h:abc", "http://h:99999"),
+        *("http://h:0", "http://[::1", "http://a b", "http://h/a b", "http://h\x1b[2J"),
+    ],
+)
 def test_what_is_no_address_is_named(kind: str, url: str) -> None:
     with pytest.raises(SourceError, match=r"that is no http:// or https:// address"):
         Traces.read(f"{kind}={url}")
@@ -320,3 +341,52 @@ def test_a_time_that_is_none_is_named(since: str, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         main(["why", f"--since={since}", "x"])
     assert f"{since!r} is not a time as 30m, 1h or 2d" in capsys.readouterr().err
+
+
+def test_a_service_is_not_missed_by_what_is_no_jaeger(server: Server) -> None:
+    with pytest.raises(SourceError, match=r"answers 404 to /api/v3/services: that is not"):
+        Traces.read(f"jaeger={server.url}", query=Query("train"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"hello\n",
+        b"SSH-2.0-OpenSSH\r\n",
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{",
+        b"\0",
+    ],
+)
+@pytest.mark.parametrize("kind", ["jaeger", "tempo"])
+def test_what_speaks_no_http_is_said(kind: str, answer: bytes) -> None:
+    class Handler(StreamRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1 << 16)  # what is left unread would reset the connection
+            self.wfile.write(answer)
+
+    running = ThreadingTCPServer(("127.0.0.1", 0), Handler)
+    source = f"{kind}=http://127.0.0.1:{running.server_address[1]}"
+    with served(running), pytest.raises(SourceError) as caught:
+        Traces.read(source)
+    assert str(caught.value).startswith(f"{source} cannot be read: ")
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "\x1b[2J", "\u20ac"])
+def test_a_token_that_cannot_be_sent_is_named_and_not_shown(
+    token: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEMPO_BEARER_TOKEN", f"secret{token}secret")
+    with pytest.raises(SourceError) as caught:
+        Traces.read(f"tempo={server.url}")
+    assert str(caught.value) == "TEMPO_BEARER_TOKEN has a character that no header may have"
+    assert server.asked == []
+
+
+def test_the_line_feed_that_a_token_was_read_with_is_not_sent(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEMPO_BEARER_TOKEN", "secret\n")
+    with pytest.raises(SourceError):
+        Traces.read(f"tempo={server.url}")
+    assert server.asked[0][2]["authorization"] == "Bearer secret"
