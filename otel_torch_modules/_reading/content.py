@@ -26,6 +26,10 @@ DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError)
 _STANDARD_INPUT = "-"
 
 
+class ReadAlreadyError(Exception):
+    """Standard input can be read once."""
+
+
 def open_content(source: str, advance: Callable[[int], None]) -> IO[bytes]:
     """Open a file, or standard input for ``-``, and return what it holds, unpacked.
 
@@ -35,11 +39,14 @@ def open_content(source: str, advance: Callable[[int], None]) -> IO[bytes]:
 
     Raises:
         OSError: it cannot be opened.
+        ReadAlreadyError: standard input has been read, for another source.
     """
     if source == _STANDARD_INPUT:
         if sys.stdin is None:  # closed before the program began
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         stream: IO[bytes] = sys.stdin.buffer
+        if stream.closed:
+            raise ReadAlreadyError
     else:
         stream = Path(source).open("rb")  # noqa: SIM115, whoever reads closes it
     return _unpacked(stream, advance)

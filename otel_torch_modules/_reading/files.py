@@ -12,7 +12,13 @@ from typing import IO
 
 from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.arrivals import Arrivals
-from otel_torch_modules._reading.content import DAMAGED, open_content, size_of, unpacked
+from otel_torch_modules._reading.content import (
+    DAMAGED,
+    ReadAlreadyError,
+    open_content,
+    size_of,
+    unpacked,
+)
 from otel_torch_modules._reading.damage import Damage, MissingSpan
 from otel_torch_modules._reading.json_lines import JsonReader
 from otel_torch_modules._reading.progress import ReadingProgress
@@ -39,6 +45,10 @@ def read_file(source: str, arrivals: Arrivals, progress: ReadingProgress) -> Dam
             _read(content, arrivals, damage)
     except OSError as error:
         raise SourceError(f"{damage.source} cannot be read: {error.strerror}") from error
+    except ReadAlreadyError as error:
+        raise SourceError(
+            f"{damage.source} has been read already: - can be one source only"
+        ) from error
     finally:
         progress.end()
     if arrivals.count == before:

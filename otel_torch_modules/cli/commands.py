@@ -58,15 +58,18 @@ def view(options: argparse.Namespace) -> int:
     from otel_torch_modules.cli.terminal import terminal
     from otel_torch_modules.cli.view import View
 
-    steps = View(options.sources, _query(options), terminal(), Cut(options.depth, options.min_ms))
+    cut = Cut(options.depth, options.min_ms)
+    if options.list and cut != Cut():
+        raise CommandError("--depth and --min-ms cut a tree: not with --list")
+    steps = View(options.sources, _query(options), terminal(), cut)
     if options.list:
         steps.print_all_steps()
-    elif options.unfold:
-        steps.print_usual_step()
     elif options.slowest:
         steps.print_slowest_step()
     elif options.step is not None:
         steps.print_step(options.step)
+    elif options.unfold or cut != Cut():
+        steps.print_usual_step()
     else:
         steps.print_overview()
     return 0

@@ -6,7 +6,6 @@ Needs no server: spans go to a file. Where an OTLP endpoint is set, they go ther
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say, say_error
 from otel_torch_modules.cli.step_tree import Cut
 from otel_torch_modules.cli.terminal import terminal
+from otel_torch_modules.cli.typed import typed
 from otel_torch_modules.cli.view import View
 
 _SCRIPT = Path(__file__).parents[1] / "examples" / "train_gpt.py"
@@ -39,8 +39,8 @@ def run_demo(steps: int, folder: Path, environ: Mapping[str, str]) -> int:
     command = [sys.executable, str(_SCRIPT), "--steps", str(steps)]
     exporters = "otlp,otlp_file" if endpoint else "otlp_file"
     say(f"{variables.OTEL_TORCH_MODULES_ENABLED}=true OTEL_TRACES_EXPORTER={exporters} \\")
-    say(f"  {variables.OTEL_TORCH_MODULES_FILE}={shlex.quote(str(file))} \\")
-    say(f"  {_python()} {_typed(str(_SCRIPT))} --steps {steps}")
+    say(f"  {variables.OTEL_TORCH_MODULES_FILE}={typed(str(file))} \\")
+    say(f"  {_python()} {_shortest(str(_SCRIPT))} --steps {steps}")
     traced = {
         **environ,
         variables.OTEL_TORCH_MODULES_ENABLED: "true",
@@ -78,9 +78,9 @@ def _show(file: Path, endpoint: str | None, environ: Mapping[str, str]) -> None:
     console.print()
     view.print_overview()
     console.print()
-    typed = shlex.quote(str(file))
-    say(f"Why is it slow: {_program()} why {typed}")
-    say(f"Any other step: {_program()} view {typed} --step N")
+    named = typed(str(file))
+    say(f"Why is it slow: {_program()} why {named}")
+    say(f"Any other step: {_program()} view {named} --step N")
     if endpoint:
         say(f"Sent to {endpoint}. The slowest step is trace {view.slowest.trace_id}")
         if environ.get("JAEGER_UI_URL"):
@@ -99,8 +99,8 @@ def _python() -> str:
     found = shutil.which("python")
     if found and os.path.dirname(found) == here and os.path.samefile(found, sys.executable):
         return "python"
-    return _typed(sys.executable)
+    return _shortest(sys.executable)
 
 
-def _typed(path: str) -> str:
-    return shlex.quote(min(os.path.relpath(path), path, key=len))
+def _shortest(path: str) -> str:
+    return typed(min(os.path.relpath(path), path, key=len))

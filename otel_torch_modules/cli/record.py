@@ -9,7 +9,6 @@ from __future__ import annotations
 import getpass
 import os
 import secrets
-import shlex
 import socket
 import time
 from collections.abc import Mapping
@@ -35,6 +34,7 @@ from otel_torch_modules.cli.progress import Progress
 from otel_torch_modules.cli.ranks_seen import RanksFolder, SeenRanks
 from otel_torch_modules.cli.say import say
 from otel_torch_modules.cli.stall import ranks as named
+from otel_torch_modules.cli.typed import typed_all
 
 _LOOK_S = 0.25
 _FIRST_SIGN_S = 5.0  # so long a rank is waited for that has given none yet
@@ -262,7 +262,7 @@ def _tell(request: Request, reports: Mapping[int, Report]) -> None:
     if request.last - request.first + 1 > len(list(found)[:_MOST_TRACES]):
         say("  …")
     written = sorted({one.answer.file for one in reports.values() if one.answer} - {""})
-    shown = " ".join(map(shlex.quote, written[:_MOST_FILES])) or "FILE"
+    shown = typed_all(written[:_MOST_FILES]) or "FILE"
     more = " …" if len(written) > _MOST_FILES else ""
     say(f"Look at one: otel-torch-modules view {shown}{more} --step {request.first}")
     say(f"Jaeger: tag torch.step={request.first}, or torch.step.kept=requested for all")

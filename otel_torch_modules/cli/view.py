@@ -44,16 +44,13 @@ class View:
     def print_overview(self) -> None:
         """Print all steps as a line, the usual one and the odd ones, the usual one's tree, the verdict.
 
-        Of traces without a whole step, the table and the tree of the slowest, folded unless it is to be cut.
+        Of traces without a whole step, the table and the folded tree of the slowest.
         """
         run = run_of(self._file)
         if not run:
             self._print_table(most=_MOST_STEPS)
             self._console.print()
-            if self._cut == Cut():
-                self._print_folded(self.slowest)
-            else:
-                self.print_slowest_step()
+            self._print_folded(self.slowest)
             return
         covered = coverage(self._file.roots)
         self._print(overview(run, covered, self._console.width))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from statistics import quantiles
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules.cli.cells import first_that_fits, padded, tail, wrapped
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say, say_error
+from otel_torch_modules.cli.typed import typed_all
 
 _WIDTH = 100  # what is wider is not read
 _MOST_ROWS = 8
@@ -270,7 +270,7 @@ def _where_next(run: Run, diagnosis: Diagnosis, sources: Sequence[str]) -> Itera
     known = run.steady.usual_steps.numbers
     usual = [step for step in known if step not in run.repeated] or known
     number = next((step for step in told if step not in run.repeated), usual[len(usual) // 2])
-    view = f"otel-torch-modules view {' '.join(map(shlex.quote, sources))} --step {number}"
+    view = f"otel-torch-modules view {typed_all(sources)} --step {number}"
     yield f"Look at one: {view}"
     yield f"Jaeger: tag {semconv.STEP_INDEX}={number}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -136,4 +137,24 @@ def test_the_demo_whose_training_leaves_no_traces(
     assert str(caught.value) == (
         f"the training ran, but {tmp_path}/demo.jsonl was not written; "
         f"`{demo._python()} -m otel_torch_modules doctor` may say why"
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["view"], ["why"], ["compare"], ["stragglers"], ["stalls"], ["report", "-o", os.devnull]],
+)
+def test_standard_input_is_one_source_only(
+    command: list[str],
+    write_traces: Callable[..., Path],
+    step: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write_traces(*(step(at, 100.0 * at) for at in range(9)))
+    with path.open(encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdin", stream)
+        assert main([*command, "-", "-"]) == 2
+    assert capsys.readouterr().err == (
+        "otel-torch-modules: standard input has been read already: - can be one source only\n"
     )

@@ -543,3 +543,22 @@ def test_a_step_says_what_the_device_took(
         " ".join(said)
         == f"The device took 31.00 ms, and was {behind:.2f} ms behind where backward ended{remark}."
     )
+
+
+@pytest.mark.parametrize("cut", [("--depth", 1), ("--min-ms", 15)])
+def test_where_no_other_is_named_the_usual_step_is_cut(
+    cut: tuple[str, int], write_traces: Write, step: Any, show: Show
+) -> None:
+    path = write_traces(*(step(at, 100.0 * at) for at in range(9)))
+    assert show(path, *cut) == show(path, "--unfold", *cut)
+    assert "forward h.0" not in show(path, *cut)
+
+
+@pytest.mark.parametrize("cut", [("--depth", "1"), ("--min-ms", "0")])
+def test_a_table_is_not_cut(
+    cut: tuple[str, str], write_traces: Write, step: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["view", str(write_traces(step(0))), "--list", *cut]) == 2
+    assert capsys.readouterr().err == (
+        "otel-torch-modules: --depth and --min-ms cut a tree: not with --list\n"
+    )
