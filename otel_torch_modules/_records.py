@@ -149,6 +149,7 @@ class Record:
     forwards: int = 0  # of an evaluation
     truncated: bool = False
     failed: bool = False
+    raised: Raised | None = None  # outside any module, where it is known what
     # No optimizer stepped: a scaler found infinities, or the gradients were dropped.
     skipped: bool = False
     # It was not seen to step, though the parameters are other ones: it is compiled.

@@ -147,7 +147,7 @@ def sentence(run: Run, number: int) -> str:
     trace_id = next(series.steps[at].trace_id for series, at in _found(run, number))
     failure = failures_of(run).get((trace_id, number))
     if failure is not None:
-        return f"{head}: it was ended by {failure.raised}, in {failure.place}{failure.on_rank}."
+        return f"{head}: it was ended by {failure.raised}, {failure.place}{failure.on_rank}."
     if told.usual <= told.took * _AS_USUAL and not told.is_slow:
         return f"{head}: it is as its neighbours."
     worst = told.worst

@@ -34,6 +34,7 @@ class Run:
         self.incomplete = sum(step.incomplete for step in steps)
         self.truncated = sum(step.truncated for step in steps)
         self.failed = [step for step in steps if any(head.failed for head in (step, *step.ranks))]
+        self.all = steps  # also those that are not whole
         self.dropped = sum(_dropped(root) for root in (*steps, *outside))
         self.ranks: list[Series] = series_of(whole)
 

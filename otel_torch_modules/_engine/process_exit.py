@@ -13,11 +13,11 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import multiprocessing.util
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+from otel_torch_modules._program_end import error_that_ends_the_program
 from otel_torch_modules._weak_table import WeakTable
 
 
@@ -74,11 +74,4 @@ multiprocessing.util.register_after_fork(_known, _register_in_child)
 
 def _was_interrupted() -> bool:
     """Return whether the program's main module was left by a KeyboardInterrupt, and no prompt is there to go on."""
-    traceback = getattr(sys, "last_traceback", None)
-    if traceback is None or hasattr(sys, "ps1") or sys.flags.interactive:
-        return False
-    outermost = traceback.tb_frame
-    return type(getattr(sys, "last_value", None)) is KeyboardInterrupt and (
-        outermost.f_globals is vars(sys.modules["__main__"])
-        or outermost.f_globals.get("__name__") == "runpy"
-    )
+    return type(error_that_ends_the_program()) is KeyboardInterrupt

@@ -67,6 +67,7 @@ PLAIN = (
     "_own_descriptor.py",
     "_own_thread.py",
     "_printable.py",
+    "_program_end.py",
     "_proxies.py",
     "_records.py",
     "_secrets.py",

@@ -19,7 +19,7 @@ from otel_torch_modules._assembly.reading.recompute import Recompute, Recomputed
 from otel_torch_modules._records import Raised
 from otel_torch_modules._spans.span import Span
 
-FAILED = Raised("", "an exception ended the backward pass", "")
+_FAILED = Raised("", "an exception ended the backward pass", "")
 
 
 class SpanLimit:
@@ -183,8 +183,8 @@ class Backward:
     def fail(self, time: int) -> None:
         """An exception ended this backward."""
         for call in self._path:
-            self._spans[call].error = FAILED
-        self.span.error = FAILED
+            self._spans[call].error = _FAILED
+        self.span.error = _FAILED
         self.end(time)
 
     def end(self, time: int) -> None:

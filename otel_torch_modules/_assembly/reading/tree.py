@@ -7,7 +7,7 @@ from typing import Any
 
 from otel_torch_modules import semconv
 from otel_torch_modules._assembly.exposed import say_exposed
-from otel_torch_modules._assembly.reading.backward import FAILED, Backward, SpanLimit
+from otel_torch_modules._assembly.reading.backward import Backward, SpanLimit
 from otel_torch_modules._assembly.reading.call import CALL_INDEX, Call, attributes_of, label_of
 from otel_torch_modules._assembly.reading.declared import SHOWN, DeclaredSpans
 from otel_torch_modules._assembly.reading.heads import describe_heads, heads
@@ -34,6 +34,8 @@ from otel_torch_modules._notes import Notes
 from otel_torch_modules._records import Raised, Record
 from otel_torch_modules._site import Site
 from otel_torch_modules._spans.span import INTERNAL, Kinds, Note, Span
+
+_ENDED = Raised("", "an exception ended the step", "")
 
 _EVENTS_AT_ONCE = 512  # about a millisecond
 
@@ -117,9 +119,11 @@ class RecordTree:
         self._stacks.end_all(self._record.end)
         say_exposed(self._record, self._declared.launched())
         if self._record.failed and self._top.error is None:
-            self._top.error = FAILED
+            self._top.error = self._record.raised or _ENDED
         describe_heads(self.heads, self._record, self.truncated)
-        self._root.error = self._top.error
+        error = self._top.error
+        if error is not None and self._root is not self._top:
+            self._root.error = Raised(*error[:2], "")  # told once, where it happened
         return self._root
 
     # Module calls.

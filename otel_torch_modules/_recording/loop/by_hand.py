@@ -15,6 +15,7 @@ from otel_torch_modules._recording.loop.step_number import LEAST, MOST, StepNumb
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.torch_private.compilation import dynamo_is_there
 from otel_torch_modules._records import Record
+from otel_torch_modules._texts import describe_error
 
 
 class StepsByHand:
@@ -67,14 +68,16 @@ class StepsByHand:
             if self._spending is not None:
                 self._spending.spend(now() - start)
 
-    def close(self, failed: bool) -> None:
-        """End it."""
+    def close(self, error: BaseException | None) -> None:
+        """End it, by `error` where that leaves it."""
         start = now()
         current = self._current
         try:
             step = current.step
             if step is not None:
-                step.record.failed = step.record.failed or failed
+                if error is not None:
+                    step.record.failed = True
+                    step.record.raised = describe_error(error, with_stacktrace=True)
                 if self._iterations.looks_for_updates:
                     step.record.optimizer_compiled = self._iterations.was_updated(step, step.root)
             current.end = start
@@ -102,5 +105,5 @@ class StepByHand(AbstractContextManager[None]):
     def __enter__(self) -> None:
         self._steps.open(self._index)
 
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        self._steps.close(failed=error is not None)
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._steps.close(error)

@@ -26,6 +26,7 @@ from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.torch_private.devices import accelerator
 from otel_torch_modules._recording.wall_clock import clock_offset
 from otel_torch_modules._records import Record
+from otel_torch_modules._texts import describe_error
 
 # A step that has ended leaves for the worker when nothing has happened for so long (ns).
 _IDLE = 300_000_000
@@ -165,6 +166,14 @@ class CurrentStep:
         self._waits += self._waits_after(step)
         self.end = max(self.end, self.optimizers.log_raised(self.recorder))
         self.end_step(step)
+
+    def left_by(self, error: BaseException | None) -> None:
+        """Take note that `error`, if any, has left the program: a step that is open in this thread was ended by it."""
+        step = self.step
+        if error is None or step is None or step.ended or step.thread != threading.get_ident():
+            return
+        step.record.failed = True
+        step.record.raised = describe_error(error, with_stacktrace=True)
 
     def take_waits(self) -> list[Wait]:
         """Return the waits for data that came before it showed that the step was over: they are the next one's."""

@@ -17,6 +17,7 @@ from typing import Any
 from torch import nn
 
 from otel_torch_modules._interruption import is_interruption
+from otel_torch_modules._program_end import error_that_ends_the_program
 from otel_torch_modules._recording.admission import Admission
 from otel_torch_modules._recording.causes.causes import Causes
 from otel_torch_modules._recording.contents import wants_gradient
@@ -230,6 +231,7 @@ class Steps:
         self._evaluations.end_all()
         self._recorder.tasks.settle()
         self._hindsight.undo_unfinished()
+        self._current.left_by(error_that_ends_the_program())
         self._current.hand_over()
 
     def hand_over_ended(self) -> None:

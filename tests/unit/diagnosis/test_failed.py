@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from otel_torch_modules._diagnosis.diagnose import diagnose
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._pictures.charts import odd_steps
-from otel_torch_modules._trace import Remark
+from otel_torch_modules._shape import Shape
+from otel_torch_modules._trace import Remark, Span
 from tests.unit.diagnosis.steps import make_steps
 
 RAISED = "ValueError: bad shapes"
@@ -43,7 +45,7 @@ def found(run: Run) -> list[Finding]:
             "",
             "Step 55 was ended by an exception, in backward GPT.",
         ),
-        ((), "", "Step 55 was ended by an exception, in train.step."),
+        ((), "", "Step 55 was ended by an exception, outside any module."),
         (
             ("dataloader.next",),
             "E" * 400,
@@ -98,3 +100,93 @@ def test_steps_of_one_trace_are_told_apart_and_another_ranks_failure_is_of_the_s
     assert finding.rank == 1
     assert finding.sentence.endswith("in forward GPT on rank 1.")
     assert [odd.at for odd in odd_steps(run) if "✗" in odd.words] == [13]
+
+
+def job(*counts: int) -> list[list[Any]]:
+    """Return the steps of ranks, of which each has made so many."""
+    return [make_steps(count, rank=rank, noise=0) for rank, count in enumerate(counts)]
+
+
+def together(ranks: list[list[Any]]) -> Run:
+    """Return the run of some ranks."""
+    return Run(sorted((step for steps in ranks for step in steps), key=lambda step: step.start))
+
+
+def ended(step: Any, *, ms: float) -> None:
+    """Have a step, and the last of what is in it, end so much later."""
+    ends, end = step.trace.ends, step.end + round(ms * 1e6)
+    for at in (0, *list(step.shape.children(0))[-1:]):
+        ends[at] = end
+
+
+def without_optimizer(step: Any) -> Any:
+    """Return a step that was broken off in its backward."""
+    sites = step.shape.sites
+    cut = Shape(sites[:-1], step.shape.parents[:-1])
+    trace = replace(step.trace, shape=cut)
+    trace.ends[0] = trace.ends[len(cut.sites) - 1]
+    return Span(trace, 0)
+
+
+VICTIM = ("backward",)
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_of_ranks_that_an_exception_ended_the_one_that_stopped_first_is_told(first: int) -> None:
+    ranks = job(20, 20, 20)
+    for rank, steps in enumerate(ranks):
+        if rank == first:
+            fail(steps[19], raised="")
+            steps[19].trace.remarks[0] = steps[19].trace.remarks[0]._replace(exception=RAISED)
+        else:
+            fail(steps[19], *VICTIM, raised="")
+            ended(steps[19], ms=1000 + rank)
+    (finding,) = found(together(ranks))
+    others = ", ".join(str(rank) for rank in range(3) if rank != first)
+    assert finding.sentence.endswith(
+        f" ended by {RAISED}, outside any module on rank {first}; ranks {others} stopped after it."
+    )
+    assert finding.rank == first
+
+
+def test_also_where_the_others_had_begun_the_next_step() -> None:
+    ahead, behind = job(20, 19)
+    fail(behind[18], raised="")
+    fail(ahead[19], *VICTIM, raised="")
+    (finding,) = found(together([ahead, behind]))
+    assert finding.sentence == (
+        "2 steps (18, 19) were ended by exceptions, at the end step 18 by an exception, outside any module on rank 1; "
+        "rank 0 stopped after it."
+    )
+    assert finding.rank == 1
+
+
+def test_also_where_it_has_told_of_no_exception() -> None:
+    waiting, gone = job(20, 20)
+    fail(waiting[19], *VICTIM, raised="")
+    ended(waiting[19], ms=1000)
+    gone[19] = without_optimizer(gone[19])
+    (finding,) = found(together([waiting, gone]))
+    assert finding.sentence == (
+        "Step 19 was ended by an exception, in backward on rank 0; rank 1 had stopped before that, in step 19, "
+        "after backward."
+    )
+    assert finding.rank == 1
+
+
+@pytest.mark.parametrize("raised", ["", RAISED])
+def test_where_it_has_sent_nothing_of_the_step_that_is_said_where_it_may_be_why(
+    raised: str,
+) -> None:
+    waiting, gone = job(20, 19)
+    fail(waiting[19], *VICTIM, raised=raised)
+    (finding,) = found(together([waiting, gone]))
+    said = "; of rank 1 there is nothing after step 18"
+    assert (said in finding.sentence) == (not raised)
+
+
+def test_nothing_is_said_of_others_where_the_rank_went_on_or_they_ended_later() -> None:
+    caught, well = job(20, 20)
+    fail(caught[10], *VICTIM, raised="")
+    (finding,) = found(together([caught, well]))
+    assert finding.sentence == "Step 10 was ended by an exception, in backward on rank 0."
