@@ -38,19 +38,29 @@ def places(rank: Span) -> Iterator[tuple[Place, Compared]]:
         for child in span.children:
             if child.phase == semconv.PHASE_BETWEEN:  # the rank's own time, or the program's span's
                 continue
-            stack.append(((*place, (child.name, equals[child.name])), child))
-            equals[child.name] += 1
+            name = _name(child)
+            stack.append(((*place, (name, equals[name])), child))
+            equals[name] += 1
+
+
+def _name(span: Span) -> str:
+    """Return what a span has in common with its equals on other ranks, of which some meet in groups too."""
+    if span.phase != semconv.PHASE_COLLECTIVE:
+        return span.name
+    return f"{span.name} of {span.number(semconv.COLLECTIVE_GROUP_SIZE)}"
 
 
 def own_times(tree: Mapping[Place, Compared], common: set[Place]) -> dict[Place, int]:
-    """Return the own time of each of the places that are compared."""
+    """Return the own time of each of the places that are compared, without that in collectives of some ranks."""
     own = {place: tree[place].duration for place in common}
-    for place in common:
+    for place, compared in tree.items():
+        if place not in common and compared.span.phase != semconv.PHASE_COLLECTIVE:
+            continue
         above = place[:-1]
         while place and above not in own:  # one of which the device says nothing
             above = above[:-1]
         if place:
-            own[above] -= tree[place].duration
+            own[above] -= compared.duration
     return own
 
 
@@ -62,11 +72,15 @@ def meetings(trees: Sequence[Mapping[Place, Compared]], common: set[Place]) -> l
 
 
 def _all_meet(span: Span, ranks: int) -> bool:
+    return is_meeting(span) and span.number(semconv.COLLECTIVE_GROUP_SIZE) == ranks
+
+
+def is_meeting(span: Span) -> bool:
+    """Return whether it is a collective that no rank of its group leaves before all of that have come."""
     return (
         span.phase == semconv.PHASE_COLLECTIVE
         and span.name in _MEETINGS
         and span.flag(semconv.COLLECTIVE_COMPLETED)
-        and span.number(semconv.COLLECTIVE_GROUP_SIZE) == ranks
     )
 
 

@@ -7,9 +7,10 @@ own time, without that of the spans below it, exceeds the others' most. One that
 the step before, after the last place where it waited: that is looked for there.
 
 A collective that no rank leaves before all have come ends everywhere at once, so the rank whose span of it is the
-shortest came last, by as much as it is shorter: no clock is compared for that. Where there is none, ends are compared,
-by the hosts' own clocks. Ranks that wait for each other are together at some time of a step: by as much as one is
-behind all the while its clock is wrong, or nobody waits for it. A rank of a host whose clock is slow seems to be early.
+shortest came last, by as much as it is shorter: no clock is compared for that. How long a rank waited before that in
+collectives of smaller groups is no delay of its own. Where there is no collective of all, ends are compared, by the
+hosts' own clocks. Ranks that wait for each other are together at some time of a step: by as much as one is behind all
+the while its clock is wrong, or nobody waits for it. A rank of a host whose clock is slow seems to be early.
 
 Where all ranks say when their devices came to the same places, it is these times that are compared: on an accelerator
 the program runs ahead, and its own say little.
@@ -32,6 +33,7 @@ from otel_torch_modules._diagnosis.rank_trees import (
     own_times,
     places,
 )
+from otel_torch_modules._diagnosis.small_groups import Waits, less_waits, met_groups
 from otel_torch_modules._trace import Span
 
 _EXPLAINED = 0.5  # of how late a rank began a step, by what it lost in the step before
@@ -95,25 +97,56 @@ class Straggler(NamedTuple):
 def find_straggler(ranks: Sequence[Span], before: Sequence[Span] = ()) -> Straggler:
     """Return the last of `ranks`, the rank spans of one step, at least two.
 
-    Only places that all ranks have are compared: where some record phases only, phases are.
+    Only places that all ranks have are compared: where some record phases only, phases are. Where some have met without
+    the others, these are looked at by themselves too.
 
     Args:
         before: the spans of the same ranks in the step before, if they are known.
     """
     trees = [dict(places(rank)) for rank in ranks]
+    groups = sorted(met_groups(trees))
+    last = _last(ranks, trees, before)
+    for group in groups:
+        members = [ranks[number] for number in group]
+        numbers = {rank.rank for rank in members}
+        of_group = _last(
+            members,
+            [dict(places(rank)) for rank in members],
+            [rank for rank in before if rank.rank in numbers],
+        )
+        last = max(last, of_group, key=lambda last: last.behind)
+    return last
+
+
+def _last(
+    ranks: Sequence[Span], trees: Sequence[dict[Place, Compared]], before: Sequence[Span]
+) -> Straggler:
     common = set(trees[0]).intersection(*trees)
     met = meetings(trees, common)
     on_device = not met and _turn_to_devices(trees, common)
+    tails = _tails(ranks, before)
+    waits = Waits(trees, met, tails)
     own = [own_times(tree, common) for tree in trees]
-    late = {
-        place: [-longer for longer in behind_others([tree[place].duration for tree in trees])]
-        if met
-        else behind_others([tree[place].end for tree in trees])
+    came = {
+        place: [(-tree[place].duration if met else tree[place].end) for tree in trees]
         for place in met or common
+    }
+    late = {
+        place: behind_others(
+            less_waits(
+                times,
+                [
+                    waits.before(number, tree[place].start if met else tree[place].end)
+                    for number, tree in enumerate(trees)
+                ],
+            )
+        )
+        for place, times in came.items()
     }
     # By how much each is behind at all times of the step, from its start on.
     begun = [tree[()].start for tree in trees]
-    least = [min(of_rank) for of_rank in zip(behind_others(begun), *late.values(), strict=True)]
+    all_the_while = [behind_others(times) for times in (begun, *came.values())]
+    least = [min(of_rank) for of_rank in zip(*all_the_while, strict=True)]
     apart = [0 if met else max(behind, 0) for behind in least]
     worst = {
         number: max((behind[number] - apart[number], place) for place, behind in late.items())
@@ -137,7 +170,7 @@ def find_straggler(ranks: Sequence[Span], before: Sequence[Span] = ()) -> Stragg
     starts = [
         start - (tree[place].end if met else 0) for start, tree in zip(begun, trees, strict=True)
     ]
-    started = behind_others(starts)[number] - apart[number]
+    started = behind_others(less_waits(starts, tails))[number] - apart[number]
     rank = ranks[number].rank
     assert rank is not None
     if started >= excess[where]:
@@ -147,6 +180,17 @@ def find_straggler(ranks: Sequence[Span], before: Sequence[Span] = ()) -> Stragg
             return Straggler(rank, behind, lost, span, apart=max(apart), is_before=True)
         return Straggler(rank, behind, started, None, apart=max(apart))
     return Straggler(rank, behind, round(excess[where]), tree[where].span, on_device, max(apart))
+
+
+def _tails(ranks: Sequence[Span], before: Sequence[Span]) -> list[int]:
+    """Return for how long each rank waited for some of the others at the end of the step before, after all had met."""
+    trees = [dict(places(rank)) for rank in before]
+    met = meetings(trees, set(trees[0]).intersection(*trees)) if trees else []
+    if not met:
+        return [0] * len(ranks)
+    waits = Waits(trees, met)
+    of_rank = {rank.rank: waits.before(number, rank.end) for number, rank in enumerate(before)}
+    return [of_rank.get(rank.rank, 0) for rank in ranks]
 
 
 def _turn_to_devices(trees: Sequence[dict[Place, Compared]], common: set[Place]) -> bool:

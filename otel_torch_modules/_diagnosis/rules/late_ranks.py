@@ -83,8 +83,12 @@ def _late(run: Run) -> Mapping[int, _Late]:
     slow = {numbers[one.at]: one for one in excesses(run, SLOW)}
     told = {numbers[at] for at in periodic(run)}
     told |= {number for number, one in slow.items() if has_own_rule(run, one)}
+    # Who is late for some of the ranks at the end of a step is so in the next one for the others.
+    lost = {last.where for _, last in looked_at if last.is_in_step}
     of_rank: defaultdict[int, list[tuple[int, Straggler]]] = defaultdict(list)
     for number, last in looked_at:
+        if last.is_before and last.where in lost:
+            continue
         if last.behind / MS >= BEHIND * run.usual_ms and number not in told:
             of_rank[last.rank].append((number, last))
     late: dict[int, _Late] = {}

@@ -30,6 +30,7 @@ class Meet(NamedTuple):
 
     name: str
     groups: tuple[tuple[int, ...], ...]
+    group_name: str = ""  # that all of them have; else each its own
 
     def of(self, rank: int) -> tuple[int, ...]:
         """Return the group that a rank meets; empty where it meets none."""
@@ -91,7 +92,7 @@ def _site(part: Part, rank: int) -> Site:
         part.name,
         {
             semconv.PHASE: semconv.PHASE_COLLECTIVE,
-            semconv.COLLECTIVE_GROUP: "-".join(map(str, group)),
+            semconv.COLLECTIVE_GROUP: part.group_name or "-".join(map(str, group)),
             semconv.COLLECTIVE_GROUP_SIZE: len(group),
             semconv.COLLECTIVE_COMPLETED: True,
         },
