@@ -37,6 +37,7 @@ from otel_torch_modules._emission.services import ONE, Services
 from otel_torch_modules._emission.tracers import tracer_of
 from otel_torch_modules._engine import fork
 from otel_torch_modules._engine.engine import EXIT_TIMEOUT_S
+from otel_torch_modules._engine.thread_shortage import shortage
 from otel_torch_modules._heard_already import heard_already
 from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._job.resource import build_resource, service_name
@@ -120,14 +121,15 @@ class LazyTracerProvider:
         A program whose first step is its last waits for it, and makes its provider in time; but not for ever.
         """
         # Without the lock: `resolve` may hold it long, and this is the training thread.
-        if self._preparation is None and self._provider is None:
+        if self._preparation is None and self._provider is None and not shortage.lasts():
             self._service_name = service_name()  # the main module forgets its file at its end
             self.environ = dict(os.environ)
             thread = OwnThread(target=self._begin, name="otel-torch-modules-provider", daemon=True)
-            thread.start()
-            self._preparation = thread
-            with suppressed(RuntimeError):  # there are too many
-                OwnThread(target=self._hold_exit_up, name="otel-torch-modules-exit").start()
+            with shortage:
+                thread.start()
+                self._preparation = thread
+                with suppressed(RuntimeError):  # there are too many
+                    OwnThread(target=self._hold_exit_up, name="otel-torch-modules-exit").start()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for what `prepare` began; return False where it takes too long."""

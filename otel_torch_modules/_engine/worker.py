@@ -22,6 +22,7 @@ from otel_torch_modules._engine.deliveries import Deliveries
 from otel_torch_modules._engine.device_wait import DeviceWait
 from otel_torch_modules._engine.pauses import pause, progress
 from otel_torch_modules._engine.record_queue import RecordQueue
+from otel_torch_modules._engine.thread_shortage import shortage
 from otel_torch_modules._engine.working_time import WorkingTime
 from otel_torch_modules._interruption import is_interruption, suppressed, uncovered
 from otel_torch_modules._log import report
@@ -127,18 +128,18 @@ class Worker:
         self._deliveries.lose(record.kind, semconv.QUEUE_FULL, record.dropped_before)
 
     def start(self) -> None:
-        """Start the thread unless it runs."""
+        """Start the thread unless it runs, or none can be started now."""
         with self._lock:
-            if self._thread is None and not self._stopped:
+            if self._thread is None and not (self._stopped or shortage.lasts()):
                 thread = self._thread = OwnThread(
                     target=self._run, args=(self._signals,), name="otel-torch-modules", daemon=True
                 )
                 try:
-                    thread.start()
-                except BaseException:
+                    with shortage:
+                        thread.start()
+                finally:
                     if thread.ident is None:  # should it run yet, it ends at once
                         self._thread = None
-                    raise
 
     def put(self, record: Record) -> bool:
         """Hand `record` over without waiting; return False where it was dropped."""
@@ -175,7 +176,7 @@ class Worker:
         """
         self._replace()
         if self._thread is None:
-            return True
+            return not self.queue
         exported = threading.Event()
         self._signals.put(exported)
         with uncovered():
@@ -187,6 +188,7 @@ class Worker:
     def _replace(self) -> None:
         """Start another thread where records wait for one that is gone."""
         if self._thread is None and self.queue:
+            shortage.hurry()
             with suppressed(RuntimeError):  # at the end of the process Python starts none
                 self.start()
 
@@ -209,6 +211,8 @@ class Worker:
             self._signals.put(None)
             fork.unwatch(self)
         if thread is None:
+            while (record := self.queue.take()) is not None:
+                self._deliveries.lose(record.kind, RuntimeError.__name__, record.dropped_before)
             return True
         self._broken_off = not self._wait(lambda: _is_busy(thread), timeout_s)
         return not self._broken_off
