@@ -11,6 +11,7 @@ from typing import NamedTuple
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.rank_trees import (
     Compared,
+    in_own_span,
     meetings,
     more_than_others,
     own_times,
@@ -56,7 +57,8 @@ def lost_at_end(ranks: Sequence[Span], rank: int) -> LostAtEnd | None:
     number = numbers.index(rank)
     excess = {place: more_than_others(own, number, place) for place in common}
     where = max(excess, key=lambda place: (excess[place], place))
-    return LostAtEnd(trees[number][where].span, round(excess[where]))
+    found = in_own_span(rests[number], common, where, excess[where]) or trees[number][where]
+    return LostAtEnd(found.span, round(excess[where]))
 
 
 def with_those_before(

@@ -13,6 +13,8 @@ from otel_torch_modules._trace import Span
 Place = tuple[tuple[str, int], ...]
 """Names from below the rank's span on, each with its number among equals."""
 
+_MOST_OF = 0.5  # of what is lost, for a span to be where
+
 _MEETINGS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "barrier")
 
 
@@ -62,6 +64,22 @@ def own_times(tree: Mapping[Place, Compared], common: set[Place]) -> dict[Place,
         if place:
             own[above] -= compared.duration
     return own
+
+
+def in_own_span(
+    tree: Mapping[Place, Compared], common: set[Place], place: Place, lost: float
+) -> Compared | None:
+    """Return the span right below `place`, of those that not all ranks have, which explains most of what is `lost`.
+
+    None where none explains half of it: a collection of garbage on one rank alone is in its own time elsewhere.
+    """
+    own = [
+        compared
+        for inside, compared in tree.items()
+        if inside and inside not in common and inside[:-1] == place
+    ]
+    longest = max(own, key=lambda compared: compared.duration, default=None)
+    return longest if longest is not None and longest.duration >= _MOST_OF * lost else None
 
 
 def meetings(trees: Sequence[Mapping[Place, Compared]], common: set[Place]) -> list[Place]:

@@ -28,6 +28,7 @@ from otel_torch_modules._diagnosis.late_start import lost_at_end
 from otel_torch_modules._diagnosis.rank_trees import (
     Compared,
     Place,
+    in_own_span,
     meetings,
     more_than_others,
     own_times,
@@ -179,7 +180,8 @@ def _last(
             span, lost = earlier_loss
             return Straggler(rank, behind, lost, span, apart=max(apart), is_before=True)
         return Straggler(rank, behind, started, None, apart=max(apart))
-    return Straggler(rank, behind, round(excess[where]), tree[where].span, on_device, max(apart))
+    found = in_own_span(tree, common, where, excess[where]) or tree[where]
+    return Straggler(rank, behind, round(excess[where]), found.span, on_device, max(apart))
 
 
 def _tails(ranks: Sequence[Span], before: Sequence[Span]) -> list[int]:

@@ -59,6 +59,28 @@ def test_the_slow_step_is_told_of_the_late_rank(number: int, rank: int) -> None:
     assert one.sentence.endswith(f"{on_rank}; the others waited for it.") is (rank != MAIN)
 
 
+@pytest.mark.parametrize("after", [MET - 1, MET + 1])
+@pytest.mark.parametrize(
+    ("name", "phase"),
+    [
+        ("python.gc", "gc"),
+        ("compile", "compile"),
+        ("checkpoint.save", "checkpoint"),
+        ("mine", None),
+    ],
+)
+def test_a_rank_that_is_late_in_what_it_does_alone_is_late_in_that(
+    name: str, phase: str | None, after: int
+) -> None:
+    """Right in the step, before all meet or after: the others have no such span."""
+    parts = [*PARTS[:after], Work(name, phase, 0.0), *PARTS[after:]]
+    late = {(step, 1, after): 20.0 for step in range(30)}
+    findings = diagnose(run_of(RANKS, parts, late)).findings
+    (straggler,) = [one for one in findings if one.rule == "straggler"]
+    assert (straggler.rank, straggler.place, straggler.phase) == (1, name, phase)
+    assert f"it loses them in {name}" in straggler.sentence
+
+
 @pytest.mark.parametrize("rank", range(RANKS))
 @pytest.mark.parametrize("number", [*LATE, BEHIND])
 def test_of_one_step_it_is_said_who_was_late_and_who_waited(number: int, rank: int) -> None:
