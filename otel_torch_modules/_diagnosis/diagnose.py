@@ -78,12 +78,21 @@ def diagnose(run: Run) -> Diagnosis:
         for rule in rules
         for finding in rule(run)
     ]
+    late = {
+        one.phase: one for one in found if one.rule == "straggler" and one.rank == run.main.rank
+    }
+    found = [one for one in found if not _is_told(one, late.get(one.rule))]
     found.sort(key=lambda finding: -finding.cost_share)
     if not any(finding.cost_share >= NOTABLE for finding in found):
         found.append(
             Finding(BALANCED, "Nothing stands out: no rule found what costs 2 % of the time.")
         )
     return Diagnosis(_verdict(run), found)
+
+
+def _is_told(cause: Finding, late: Finding | None) -> bool:
+    """Return whether a rank that is `late` by that cause is told of already, and by no less time."""
+    return late is not None and cause.cost_share <= late.cost_share
 
 
 def _verdict(run: Run) -> str:

@@ -81,6 +81,23 @@ def test_a_rank_that_is_late_in_what_it_does_alone_is_late_in_that(
     assert f"it loses them in {name}" in straggler.sentence
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("more", [0.0, 40.0])
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [("python.gc", "gc"), ("compile", "compile"), ("checkpoint.save", "checkpoint")],
+)
+def test_what_makes_a_rank_late_is_told_once_unless_there_is_more_of_it(
+    name: str, rule: str, more: float, rank: int
+) -> None:
+    """All ranks have more of it, or none has; what a cause costs is told of the main rank alone."""
+    after = MET - 1
+    parts = [*PARTS[:after], Work(name, rule, more), *PARTS[after:]]
+    findings = diagnose(run_of(RANKS, parts, {(n, rank, after): 20.0 for n in range(30)})).findings
+    rules = [one.rule for one in findings if one.rule in ("straggler", rule)]
+    assert sorted(rules) == sorted(["straggler", *[rule] * bool(more)])
+
+
 @pytest.mark.parametrize("rank", range(RANKS))
 @pytest.mark.parametrize("number", [*LATE, BEHIND])
 def test_of_one_step_it_is_said_who_was_late_and_who_waited(number: int, rank: int) -> None:
