@@ -54,6 +54,7 @@ class Backward:
 
     __slots__ = (
         "_depths",
+        "_happened",
         "_kind",
         "_limit",
         "_path",
@@ -75,6 +76,7 @@ class Backward:
         self.span = span
         self.since = since
         self._recompute = Recompute(known, range(since, first))
+        self._happened: list[Span] = []  # since something was recomputed that has no place yet
         self._kind = kind
         self._limit = limit
         self._spans: dict[Call, Span] = {}
@@ -137,6 +139,13 @@ class Backward:
         """`call` is made directly from this backward."""
         self._recompute.add(call)
 
+    def happens_in_recompute(self, span: Span) -> bool:
+        """Return whether it is not known yet below what `span` is: what was recomputed before it has no place."""
+        if self._recompute.calls:
+            self._happened.append(span)
+            return True
+        return False
+
     def settle(self) -> None:
         """Nothing is recomputed any more where the engine stands now: give the spans of what was their place."""
         if self._recompute.calls:
@@ -165,6 +174,7 @@ class Backward:
                 self._close(depth + 1, run.start)  # what is open there is over: nothing said so
             for call in run.calls:
                 call.repeats = None  # else a step's calls would keep those of all steps before
+        self._happened.clear()
 
     def _put_first(self, run: RecomputedFunction, inside: Call) -> None:
         """Draw `run` before the open backward of `inside`, the call in which it happened."""
@@ -173,6 +183,9 @@ class Backward:
         for call in run.calls:
             if call.span is not None:
                 _shift(call.span, -worked)
+        for happened in self._happened:
+            if run.start <= happened.start and happened.end <= run.end:
+                _shift(happened, -worked)
         _shift(span, run.end - run.start)
 
     def close_modules(self, time: int) -> None:

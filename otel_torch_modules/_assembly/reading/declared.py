@@ -11,7 +11,16 @@ from otel_torch_modules._assembly.reading.backward import Backward, SpanLimit
 from otel_torch_modules._assembly.reading.beside import Beside
 from otel_torch_modules._assembly.reading.shown import happening_of, span_of
 from otel_torch_modules._assembly.reading.stacks import Open, Stacks, told
-from otel_torch_modules._events import Closing, Detail, Event, Opening, Point, Shown, Stretch
+from otel_torch_modules._events import (
+    COLLECTION,
+    Closing,
+    Detail,
+    Event,
+    Opening,
+    Point,
+    Shown,
+    Stretch,
+)
 from otel_torch_modules._spans.span import Span
 
 
@@ -28,12 +37,21 @@ class DeclaredSpans:
         self._top = top
         self._stacks = stacks
         self._limit = limit
+        self._by_times: list[Span] = []  # whose place only the times of all others say
         self._stretches: dict[int, list[Span]] = {}  # by thread; those in none after them
         self._beside: list[Beside] = []
 
     def launched(self) -> list[Launched]:
         """Show what went on beside its thread, once all else has ended, and return it."""
         return [one.show(self._top.trace, self._stacks, self._top) for one in self._beside]
+
+    def settle(self) -> None:
+        """All else has ended: put below the innermost span around it what could not be put there before."""
+        for span in self._by_times:
+            above = _innermost_around(span)
+            if above is not span.parent:
+                above.take(span)
+                _say_around(span, told(above.phase))
 
     def stretch(self, event: Stretch, thread: int, begin: int, time: int, detail: Any) -> None:
         """Something has lasted until now."""
@@ -86,16 +104,38 @@ class DeclaredSpans:
     def _shown(
         self, event: Event, shown: Shown, stack: list[Open], begin: int, end: int, detail: Any
     ) -> Span:
-        return span_of(
+        inside = [] if shown.below_step else stack
+        span = span_of(
             event,
             shown,
             detail,
             self._top.trace,
-            self._top if shown.below_step else self._stacks.current(stack),
-            self._stacks.around([] if shown.below_step else stack),
+            self._stacks.current(inside),
+            self._stacks.around(inside),
             begin,
             end,
         )
+        innermost = inside[-1] if inside else None
+        if (
+            innermost.happens_in_recompute(span)
+            if isinstance(innermost, Backward)
+            else event is COLLECTION and innermost is None  # all threads stand still meanwhile
+        ):
+            self._by_times.append(span)
+        return span
+
+
+def _innermost_around(span: Span) -> Span:
+    """Return the innermost span that lasts as long as `span` at least, of those below its parent."""
+    above: Span | None = span.parent
+    assert above is not None
+    while True:
+        for inner in above.children:
+            if inner is not span and inner.start <= span.start and span.end <= inner.end:
+                above = inner
+                break
+        else:
+            return above
 
 
 def _say_around(span: Span, phase: str) -> None:

@@ -117,6 +117,7 @@ class RecordTree:
     def finish(self) -> Span:
         """Close what is open and return the root."""
         self._stacks.end_all(self._record.end)
+        self._declared.settle()
         say_exposed(self._record, self._declared.launched())
         if self._record.failed and self._top.error is None:
             self._top.error = self._record.raised or _ENDED

@@ -16,7 +16,7 @@ from otel_torch_modules._assembly.reading.shown import span_of
 from otel_torch_modules._assembly.reading.stacks import told
 from otel_torch_modules._assembly.settling import end_in
 from otel_torch_modules._engine.pauses import pause_after
-from otel_torch_modules._events import WIDTH, Stretch
+from otel_torch_modules._events import COLLECTION, WIDTH, Stretch
 from otel_torch_modules._spans.columns import INSIDE, SpanColumns
 from otel_torch_modules._spans.span import SECOND, SELF_TIME, Span
 
@@ -54,7 +54,7 @@ def add_passing(
     held: list[tuple[int, int, Span]] = []  # what holds its thread: that, and where it would be
     for event, thread, start, end, detail in sorted(passing, key=_outermost_first):
         place = top
-        while thread in threads:
+        while thread in threads or event is COLLECTION:  # all threads stand still meanwhile
             if event.beside and layout.spans[place].phase == semconv.PHASE_BACKWARD:
                 break  # what a backward launches is below no module
             children = layout.children[place]
