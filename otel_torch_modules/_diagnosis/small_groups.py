@@ -18,7 +18,7 @@ _Met = dict[tuple[Place, str | None, int], list[tuple[int, Span]]]
 """Which of the ranks have such a collective, by its place, its group's name and size."""
 
 
-class Waits:
+class GroupWaits:
     """For how long each of some ranks waited for others, in collectives that not all of them meet in.
 
     Args:

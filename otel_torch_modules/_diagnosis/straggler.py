@@ -34,7 +34,7 @@ from otel_torch_modules._diagnosis.rank_trees import (
     own_times,
     places,
 )
-from otel_torch_modules._diagnosis.small_groups import Waits, less_waits, met_groups
+from otel_torch_modules._diagnosis.small_groups import GroupWaits, less_waits, met_groups
 from otel_torch_modules._trace import Span
 
 _EXPLAINED = 0.5  # of how late a rank began a step, by what it lost in the step before
@@ -126,7 +126,7 @@ def _last(
     met = meetings(trees, common)
     on_device = not met and _turn_to_devices(trees, common)
     tails = _tails(ranks, before)
-    waits = Waits(trees, met, tails)
+    waits = GroupWaits(trees, met, tails)
     own = [own_times(tree, common) for tree in trees]
     came = {
         place: [(-tree[place].duration if met else tree[place].end) for tree in trees]
@@ -190,7 +190,7 @@ def _tails(ranks: Sequence[Span], before: Sequence[Span]) -> list[int]:
     met = meetings(trees, set(trees[0]).intersection(*trees)) if trees else []
     if not met:
         return [0] * len(ranks)
-    waits = Waits(trees, met)
+    waits = GroupWaits(trees, met)
     of_rank = {rank.rank: waits.before(number, rank.end) for number, rank in enumerate(before)}
     return [of_rank.get(rank.rank, 0) for rank in ranks]
 
