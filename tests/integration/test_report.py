@@ -323,3 +323,24 @@ def test_nothing_else_runs_or_is_loaded_in_it(page: Page) -> None:
     said = [one["entry"]["text"] for one in page.complaints]
     assert len(said) >= 3
     assert all("Content Security Policy" in one for one in said)
+
+
+@pytest.mark.parametrize("width", [717, 739], ids=["A4", "Letter"])
+def test_on_paper_no_column_is_cut(width: int, chromium: Browser, tmp_path: Path) -> None:
+    """What is wider than a sheet is not there: nobody scrolls paper."""
+
+    def recomputed(step: int, parts: Parts) -> None:
+        parts["recompute GPT.h.0.mlp"] = 123.456
+
+    file = tmp_path / "report.html"
+    file.write_bytes(report(Run(make_steps(60, recomputed)), AROUND))
+    page = chromium.open(file, width)
+    page.call("Emulation.setEmulatedMedia", media="print")
+    titles = "[...document.querySelectorAll('th')].map((title) => title.textContent)"
+    assert page.evaluate(titles)[1:] == [
+        *("forward ms", "backward ms", "recompute ms", "sum ms", "%", "each × calls", ""),
+    ]
+    cells = "[...document.querySelectorAll('th, td, .bar')]"
+    right = f"Math.max(...{cells}.map((cell) => cell.getBoundingClientRect().right))"
+    assert page.evaluate(right) <= width
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
