@@ -45,6 +45,19 @@ def numbers(values: Sequence[int], most: int = 3) -> str:
     return ", ".join(map(str, values[:most])) + (" …" if len(values) > most else "")
 
 
+def extent(values: Sequence[int]) -> str:
+    """Return from where to where some numbers go.
+
+    Example:
+        >>> extent([5, 3, 9]), extent([3, 3])
+        ('from 3 to 9', 'all of number 3')
+    """
+    least, most = min(values), max(values)
+    return (
+        f"all of number {least}" if least == most and len(values) > 1 else f"from {least} to {most}"
+    )
+
+
 def ordinal(number: int) -> str:
     """Return the word for a place in an order.
 

@@ -10,6 +10,7 @@ from rich.text import Text
 from otel_torch_modules._diagnosis.compiled import compiled_as_one
 from otel_torch_modules._diagnosis.late_start import with_those_before
 from otel_torch_modules._diagnosis.straggler import find_straggler
+from otel_torch_modules._diagnosis.words import extent
 from otel_torch_modules._grammar import counted
 from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
@@ -88,7 +89,7 @@ class View:
         has = self._file.verb("it has", "they have")
         if not indices:
             return f"{has} no steps"
-        return f"{has} {counted(len(indices), 'step')}, from {min(indices)} to {max(indices)}"
+        return f"{has} {counted(len(indices), 'step')}, {extent(indices)}"
 
     def _print_table(self, *, most: int) -> None:
         if self._file.steps:

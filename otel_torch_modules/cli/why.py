@@ -15,7 +15,7 @@ from otel_torch_modules._diagnosis.one_step import compare_step, sentence
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.steps_made import steps_made
 from otel_torch_modules._diagnosis.table import ModuleRow, own_times
-from otel_torch_modules._diagnosis.words import digits, ms, percent
+from otel_torch_modules._diagnosis.words import digits, extent, ms, percent
 from otel_torch_modules._grammar import agree, counted
 from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
@@ -289,7 +289,7 @@ def _print_step(traces: Traces, run: Run, number: int, width: int, *, as_json: b
         known = run.main.numbers
         raise CommandError(
             f"there is no whole step {number}{_why_not_whole(traces, number)}; there are {len(known)}, "
-            f"from {min(known)} to {max(known)}"
+            f"{extent(known)}"
         ) from None
     ranks = compare_step(run, number)
     times = run.main.numbers.count(number)
