@@ -47,7 +47,19 @@ def options(query: Query) -> str:
         >>> options(Query("train", since_s=5400, run="r1"))
         '--service train --since 90m --run r1'
     """
-    return " ".join(_options(query))
+    return " ".join(f"{option} {value}" for option, value in asked_by(query))
+
+
+def asked_by(query: Query) -> Iterator[tuple[str, str]]:
+    """Yield the options that say which traces are wanted, with their values."""
+    if query.service is not None:
+        yield "--service", query.service
+    if query.since_s is not None:
+        units = ((size, unit) for unit, size in UNITS_S.items() if query.since_s % size == 0)
+        size, unit = next(units, (1, "s"))
+        yield "--since", f"{query.since_s / size:g}{unit}"
+    if query.run is not None:
+        yield "--run", query.run
 
 
 def service_of(resource: Mapping[str, Any]) -> str:
@@ -65,14 +77,3 @@ def _is_of_service(resource: Mapping[str, Any], service: str | None) -> bool:
 
 def _is_of_run(resource: Mapping[str, Any], run: str | None) -> bool:
     return run is None or resource.get(semconv.DISTRIBUTED_RUN_ID) == run
-
-
-def _options(query: Query) -> Iterator[str]:
-    if query.service is not None:
-        yield f"--service {query.service}"
-    if query.since_s is not None:
-        units = ((size, unit) for unit, size in UNITS_S.items() if query.since_s % size == 0)
-        size, unit = next(units, (1, "s"))
-        yield f"--since {query.since_s / size:g}{unit}"
-    if query.run is not None:
-        yield f"--run {query.run}"

@@ -15,16 +15,19 @@ def typed(name: str) -> str:
         >>> typed("a run.jsonl"), typed("-x.jsonl"), typed("x\n\udcff.jsonl")
         ("'a run.jsonl'", './-x.jsonl', "$'x\\x0a\\xff.jsonl'")
     """
-    if name.startswith("-") and name != "-":
-        name = f"./{name}"
-    if name.isprintable():
-        return shlex.quote(name)
-    return f"$'{''.join(map(_escaped, name))}'"
+    return quoted(f"./{name}" if name.startswith("-") and name != "-" else name)
 
 
 def typed_all(names: Iterable[str]) -> str:
     """Return what is typed for several."""
     return " ".join(map(typed, names))
+
+
+def quoted(text: str) -> str:
+    """Return what a shell makes `text` of."""
+    if text.isprintable():
+        return shlex.quote(text)
+    return f"$'{''.join(map(_escaped, text))}'"
 
 
 def _escaped(character: str) -> str:

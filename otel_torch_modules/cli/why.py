@@ -19,10 +19,11 @@ from otel_torch_modules._diagnosis.words import digits, extent, ms, percent
 from otel_torch_modules._grammar import agree, counted
 from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
+from otel_torch_modules._reading.wanted import asked_by
 from otel_torch_modules.cli.cells import first_that_fits, padded, tail, wrapped
 from otel_torch_modules.cli.command_error import CommandError
 from otel_torch_modules.cli.say import say, say_error
-from otel_torch_modules.cli.typed import typed_all
+from otel_torch_modules.cli.typed import quoted, typed_all
 
 _WIDTH = 100  # what is wider is not read
 _MOST_ROWS = 8
@@ -141,7 +142,7 @@ def lines(
     yield ""
     yield from _table(run, width)
     yield ""
-    yield from _where_next(run, diagnosis, sources)
+    yield from _where_next(run, diagnosis, sources, traces.query)
 
 
 def heading(traces: Traces, run: Run) -> str:
@@ -264,13 +265,16 @@ def _row(row: ModuleRow, columns: _Columns, whole: float, most: float) -> str:
     return f"  {name}{own}  {row.each:<{_EACH - 2}}{bar}".rstrip()
 
 
-def _where_next(run: Run, diagnosis: Diagnosis, sources: Sequence[str]) -> Iterator[str]:
+def _where_next(
+    run: Run, diagnosis: Diagnosis, sources: Sequence[str], query: Query
+) -> Iterator[str]:
     # A number that several steps have leads to the last of them, which may be another one.
     told = (step for finding in diagnosis.findings for step in finding.steps)
     known = run.steady.usual_steps.numbers
     usual = [step for step in known if step not in run.repeated] or known
     number = next((step for step in told if step not in run.repeated), usual[len(usual) // 2])
-    view = f"otel-torch-modules view {typed_all(sources)} --step {number}"
+    asked = "".join(f" {option}={quoted(value)}" for option, value in asked_by(query))
+    view = f"otel-torch-modules view {typed_all(sources)}{asked} --step {number}"
     yield f"Look at one: {view}"
     yield f"Jaeger: tag {semconv.STEP_INDEX}={number}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from otel_torch_modules.cli.main import main
 from otel_torch_modules.cli.typed import typed, typed_all
+from tests.unit.cli.conftest import START
 
 NAMES = [
     *(
@@ -63,3 +65,29 @@ def test_it_is_what_why_prints(
     assert main(["why", "--", name]) == 0
     said = capsys.readouterr().out
     assert f"Look at one: otel-torch-modules view {typed(name)} --step " in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        (["--service", "train"], "--service=train"),
+        (["--service=-x y", "--since=40d"], "--service='-x y' --since=40d"),
+        (["--run", "it's"], """--run='it'"'"'s'"""),
+    ],
+)
+def test_it_asks_for_the_same_traces(
+    asked: list[str],
+    shown: str,
+    write_traces: Callable[..., Path],
+    step: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    since = (time.time_ns() - START) / 1e6 - 60_000
+    about = {
+        "service.name": "-x y" if "x y" in shown else "train",
+        "torch.distributed.run_id": "it's",
+    }
+    path = write_traces(*(step(at, since + 100.0 * at) for at in range(5)), resources=[about] * 5)
+    assert main(["why", *asked, str(path)]) == 0
+    said = capsys.readouterr().out
+    assert f"Look at one: otel-torch-modules view {path} {shown} --step " in said

@@ -128,7 +128,10 @@ def test_every_command_reads_what_is_asked_for(
     for path, options in ((mixed, chosen.options), (kept, [])):
         out = tmp_path / "out"
         code = main([*(word.format(out=out) for word in command), str(path), *options])
+        pairs = zip(options[::2], options[1::2], strict=True)
+        suggested = "".join(f" {option}={value}" for option, value in pairs)
         printed = "".join(capsys.readouterr()).replace(str(path), "SOURCE")
+        printed = printed.replace(f"SOURCE{suggested} --step", "SOURCE --step")
         written = out.read_text(encoding="utf-8") if out.exists() else ""
         told.append((code, printed, written.replace(str(path), "SOURCE")))
     (code, printed, written), (code_of_kept, printed_of_kept, written_of_kept) = told
