@@ -11,11 +11,11 @@ from typing import NamedTuple
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.rank_trees import (
     Compared,
+    RankTree,
     in_own_span,
     meetings,
     more_than_others,
     own_times,
-    places,
 )
 from otel_torch_modules._trace import Span
 
@@ -27,15 +27,15 @@ class LostAtEnd(NamedTuple):
     lost: int
 
 
-def lost_at_end(ranks: Sequence[Span], rank: int) -> LostAtEnd | None:
+def lost_at_end(ranks: Sequence[RankTree], rank: int) -> LostAtEnd | None:
     """Return where that one of the ranks of a step lost most, after they had met; None where nothing says so.
 
     Where no meeting was recorded, backward is one: ranks wait there for the last gradients.
     """
-    numbers = [span.rank for span in ranks]
+    numbers = [one.span.rank for one in ranks]
     if rank not in numbers or len(ranks) < 2:
         return None
-    trees = [dict(places(span)) for span in ranks]
+    trees = [one.tree for one in ranks]
     common = set(trees[0]).intersection(*trees)
     met = meetings(trees, common) or [
         place

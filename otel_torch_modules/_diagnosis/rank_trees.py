@@ -30,7 +30,19 @@ class Compared(NamedTuple):
         return self.end - self.start
 
 
-def places(rank: Span) -> Iterator[tuple[Place, Compared]]:
+class RankTree(NamedTuple):
+    """A rank's span in a step, and what lies below it."""
+
+    span: Span
+    tree: Mapping[Place, Compared]
+
+    @classmethod
+    def of(cls, span: Span) -> RankTree:
+        """Return the tree of a rank's span."""
+        return cls(span, dict(_places(span)))
+
+
+def _places(rank: Span) -> Iterator[tuple[Place, Compared]]:
     """Yield the spans of a rank, but for what only lies between the others."""
     stack: list[tuple[Place, Span]] = [((), rank)]
     while stack:
@@ -76,7 +88,10 @@ def in_own_span(
     own = [
         compared
         for inside, compared in tree.items()
-        if inside and inside not in common and inside[:-1] == place
+        if inside
+        and inside not in common
+        and inside[:-1] == place
+        and compared.span.phase != semconv.PHASE_COLLECTIVE  # a wait for others
     ]
     longest = max(own, key=lambda compared: compared.duration, default=None)
     return longest if longest is not None and longest.duration >= _MOST_OF * lost else None

@@ -87,8 +87,10 @@ def _met(trees: Trees) -> _Met:
     for number, tree in enumerate(trees):
         for place, compared in tree.items():
             span = compared.span
+            if not is_meeting(span):
+                continue
             size = span.number(semconv.COLLECTIVE_GROUP_SIZE) or 0
-            if is_meeting(span) and size < len(trees):
+            if size < len(trees):
                 key = place, span.text(semconv.COLLECTIVE_GROUP), size
                 found[key].append((number, span))
     return found

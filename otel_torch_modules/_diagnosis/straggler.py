@@ -19,7 +19,7 @@ the program runs ahead, and its own say little.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from otel_torch_modules import semconv
@@ -28,11 +28,11 @@ from otel_torch_modules._diagnosis.late_start import lost_at_end
 from otel_torch_modules._diagnosis.rank_trees import (
     Compared,
     Place,
+    RankTree,
     in_own_span,
     meetings,
     more_than_others,
     own_times,
-    places,
 )
 from otel_torch_modules._diagnosis.small_groups import GroupWaits, less_waits, met_groups
 from otel_torch_modules._trace import Span
@@ -104,24 +104,18 @@ def find_straggler(ranks: Sequence[Span], before: Sequence[Span] = ()) -> Stragg
     Args:
         before: the spans of the same ranks in the step before, if they are known.
     """
-    trees = [dict(places(rank)) for rank in ranks]
-    groups = sorted(met_groups(trees))
-    last = _last(ranks, trees, before)
-    for group in groups:
-        members = [ranks[number] for number in group]
-        numbers = {rank.rank for rank in members}
-        of_group = _last(
-            members,
-            [dict(places(rank)) for rank in members],
-            [rank for rank in before if rank.rank in numbers],
-        )
+    now, earlier = [RankTree.of(span) for span in ranks], [RankTree.of(span) for span in before]
+    last = _last(now, earlier)
+    for group in sorted(met_groups([rank.tree for rank in now])):
+        members = [now[number] for number in group]
+        numbers = {rank.span.rank for rank in members}
+        of_group = _last(members, [rank for rank in earlier if rank.span.rank in numbers])
         last = max(last, of_group, key=lambda last: last.behind)
     return last
 
 
-def _last(
-    ranks: Sequence[Span], trees: Sequence[dict[Place, Compared]], before: Sequence[Span]
-) -> Straggler:
+def _last(ranks: Sequence[RankTree], before: Sequence[RankTree]) -> Straggler:
+    trees = [rank.tree for rank in ranks]
     common = set(trees[0]).intersection(*trees)
     met = meetings(trees, common)
     on_device = not met and _turn_to_devices(trees, common)
@@ -172,7 +166,7 @@ def _last(
         start - (tree[place].end if met else 0) for start, tree in zip(begun, trees, strict=True)
     ]
     started = behind_others(less_waits(starts, tails))[number] - apart[number]
-    rank = ranks[number].rank
+    rank = ranks[number].span.rank
     assert rank is not None
     if started >= excess[where]:
         earlier_loss = lost_at_end(before, rank)
@@ -184,28 +178,29 @@ def _last(
     return Straggler(rank, behind, round(excess[where]), found.span, on_device, max(apart))
 
 
-def _tails(ranks: Sequence[Span], before: Sequence[Span]) -> list[int]:
+def _tails(ranks: Sequence[RankTree], before: Sequence[RankTree]) -> list[int]:
     """Return for how long each rank waited for some of the others at the end of the step before, after all had met."""
-    trees = [dict(places(rank)) for rank in before]
+    trees = [rank.tree for rank in before]
     met = meetings(trees, set(trees[0]).intersection(*trees)) if trees else []
     if not met:
         return [0] * len(ranks)
     waits = GroupWaits(trees, met)
-    of_rank = {rank.rank: waits.before(number, rank.end) for number, rank in enumerate(before)}
-    return [of_rank.get(rank.rank, 0) for rank in ranks]
+    of_rank = {
+        rank.span.rank: waits.before(number, rank.span.end) for number, rank in enumerate(before)
+    }
+    return [of_rank.get(rank.span.rank, 0) for rank in ranks]
 
 
-def _turn_to_devices(trees: Sequence[dict[Place, Compared]], common: set[Place]) -> bool:
-    """Give the places of which all devices have times these, and leave out the others; False where there are none."""
+def _turn_to_devices(trees: list[Mapping[Place, Compared]], common: set[Place]) -> bool:
+    """Put trees there of the places of which all devices have times, with these; False where there are none."""
     known = [place for place in common if all(_on_device(tree[place]) for tree in trees)]
     if not known:
         return False
-    for tree in trees:
+    for number, tree in enumerate(trees):
         found = {place: came for place in known if (came := _on_device(tree[place])) is not None}
         rank = tree[()]
         end = max(compared.end for compared in found.values())
-        tree.clear()
-        tree.update({(): rank._replace(end=max(end, rank.start)), **found})
+        trees[number] = {(): rank._replace(end=max(end, rank.start)), **found}
     common.intersection_update(trees[0])
     return True
 

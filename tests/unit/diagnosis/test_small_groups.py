@@ -95,6 +95,14 @@ def test_who_is_late_for_a_group_after_all_have_met_is_named_in_both_steps(rank:
         assert last.lost == pytest.approx(LOST * 1e6, rel=0.02)
 
 
+def test_a_rank_that_first_waited_in_a_group_lost_its_own_time_elsewhere() -> None:
+    ranks, parts = GROUPS["some pass by"]
+    steps = steps_of(ranks, parts, {(0, 0, 1): 0.6 * LOST, (0, 1, 3): LOST}, 1)
+    last = find_straggler(steps)
+    assert (last.rank, last.place) == (1, "between its phases")
+    assert last.lost == pytest.approx(LOST * 1e6, rel=0.02)
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_what_a_group_waits_for_at_the_end_of_a_step_is_told_once(rank: int) -> None:
     ranks, parts = GROUPS["at the end"]
