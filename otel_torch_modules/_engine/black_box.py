@@ -1,7 +1,8 @@
 """A file that says where this process stands, for whoever looks when it was killed and could say nothing more.
 
-It is written anew, by a rename, when the process stands elsewhere than before, and at most once a second. At the end of
-the process it is removed: one that is there when a process begins is its predecessor's, who had no time for that.
+It is written anew, by a rename, when the process stands elsewhere than before, and at most once a second. A folder that
+cannot be written is said once, and tried again; one that is slow is written to so much less often. At the end of the
+process the file is removed: one that is there when a process begins is its predecessor's, who had no time for that.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from time import monotonic, time_ns
 from typing import Any
 
 from otel_torch_modules._control import files
+from otel_torch_modules._engine.look_interval import look_interval
 from otel_torch_modules._interruption import is_interruption, suppressed
 from otel_torch_modules._log import warn
 from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_BLACKBOX
 
 _LOGGER = logging.getLogger("otel_torch_modules")
 
-_INTERVAL_S = 1.0
 _PATIENCE_S = 1.0  # at the end, with a file system that does not answer
 
 
@@ -50,6 +51,7 @@ class BlackBox:
         self._written: Mapping[str, Any] | None = None
         self._due = clock()
         self._closed = False
+        self._said: set[str] = set()
 
     def forget(self) -> None:
         """Have no file: a forked child has none, and its parent's is the parent's."""
@@ -70,33 +72,37 @@ class BlackBox:
             return None
         if files.is_of_another_that_runs(left):
             self._closed = True
-            self._warn("is another process's that runs: each job needs a folder")
+            self._say_once("is another process's that runs: each job needs a folder")
             return None
         return left
 
     def look(self) -> None:
         """Write the file, if it is time and there is anything new."""
-        now = self._clock()
-        if now < self._due or self._closed or self._path is None:
+        begun = self._clock()
+        if begun < self._due or self._closed or self._path is None:
             return
-        self._due = now + _INTERVAL_S
         standing = self._describe()
-        if standing is None or standing == self._written:
-            return
+        if standing is not None and standing != self._written:
+            self._write(self._path, standing)
+        self._due = begun + look_interval(self._clock() - begun)
+
+    def _write(self, path: Path, standing: Mapping[str, Any]) -> None:
         try:
             with self._lock:
                 if not self._closed:
-                    self._written = standing
+                    self._written = {}  # a part of it, for `close`
                     files.make_folder(self._folder)
-                    files.put(self._path, {**standing, **files.this_process(), "time": time_ns()})
+                    files.put(path, {**standing, **files.this_process(), "time": time_ns()})
+                    self._written = standing
         except OSError as error:
             if is_interruption(error):
                 raise
-            self._closed = True
-            self._warn(f"cannot be written: {error.strerror or error}")
+            self._say_once(f"cannot be written: {error.strerror or error}; it is tried again")
 
-    def _warn(self, what: str) -> None:
-        warn(_LOGGER, "%s: %s %s", OTEL_TORCH_MODULES_BLACKBOX, self._path, what)
+    def _say_once(self, what: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            warn(_LOGGER, "%s: %s %s", OTEL_TORCH_MODULES_BLACKBOX, self._path, what)
 
     def close(self) -> None:
         """Remove the file: the process comes to its end by itself."""

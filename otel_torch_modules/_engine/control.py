@@ -16,6 +16,7 @@ from typing import NamedTuple
 from otel_torch_modules._control import files
 from otel_torch_modules._control.report import MOST_CHARACTERS, Report, file_name
 from otel_torch_modules._control.request import RunStart
+from otel_torch_modules._engine.look_interval import look_interval
 from otel_torch_modules._engine.pace import Pace
 from otel_torch_modules._engine.request_file import RequestFile, Requests
 from otel_torch_modules._interruption import is_interruption, suppressed
@@ -24,8 +25,6 @@ from otel_torch_modules.environment_variables import OTEL_TORCH_MODULES_CONTROL
 
 _LOGGER = logging.getLogger("otel_torch_modules")
 
-_INTERVAL_S = 1.0
-_MOST_OF_THE_TIME = 0.05  # that the worker spends with the folder
 _SILENCE_S = 5.0  # of a process that has the file: it has gone, and its number is another's
 _PATIENCE_S = 1.0  # at the end, with a file system that does not answer
 
@@ -94,7 +93,7 @@ class Control:
         self._path: Path | None = None
         self._closed = False
         self._due = self._clock()
-        self._look_s = _INTERVAL_S
+        self._look_s = look_interval()
         self._pace = Pace()
         self._other: object = None  # what another process's file said
         self._other_since = 0.0
@@ -127,16 +126,18 @@ class Control:
             rank = None if self._closed else self._rank()
             if rank is not None:
                 self._speak(rank, stand)
-        taken = self._clock() - begun
-        self._look_s = max(_INTERVAL_S, taken / _MOST_OF_THE_TIME)
+        self._look_s = look_interval(self._clock() - begun)
         self._due = begun + self._look_s
 
     def _speak(self, rank: Rank, stand: Stand) -> None:
         path = self._folder / file_name(rank.number)
         try:
+            files.make_folder(self._folder)  # also where it was taken away
             if path == self._path or self._takes(path):
-                self.asked.look(rank.run)
-                files.put(path, self._report(rank, stand).said())
+                try:
+                    self.asked.look(rank.run)
+                finally:  # where the rank stands is said whatever is with the request
+                    files.put(path, self._report(rank, stand).said())
         except OSError as error:
             if is_interruption(error):
                 raise
@@ -144,7 +145,6 @@ class Control:
 
     def _takes(self, path: Path) -> bool:
         """Return whether `path` is this process's file from now on: nobody else writes it."""
-        files.make_folder(self._folder)
         left = {}
         with suppressed(FileNotFoundError, ValueError):
             left = files.read(path)

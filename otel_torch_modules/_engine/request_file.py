@@ -84,7 +84,7 @@ class RequestFile:
         seen = self._told_by()
         if seen == self._seen:
             return
-        self._seen = seen
+        before, self._seen = self._seen, seen
         followed = self._requests.request
         if seen is None:
             if followed is not None and self._next_step() <= followed.first:
@@ -101,6 +101,9 @@ class RequestFile:
                 raise
             self._refuse(content.get("id"), f"malformed: {error}")
             return
+        except OSError:  # it is for the next look
+            self._seen = before
+            raise
         if followed is not None and self._next_step() > followed.first:
             self._refuse(request.id, f"{followed.steps} are being recorded")
             return

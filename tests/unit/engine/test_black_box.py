@@ -148,20 +148,66 @@ def test_a_file_that_is_none_of_ours_is_nobodys(text: str, folder: Path) -> None
     assert process.look() is not None
 
 
-def test_a_folder_that_cannot_be_made_is_said_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def taken(folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text("")
+
+
+def gone(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_folder_that_cannot_be_is_said_once_and_tried_again(
+    before: bool, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "file").write_text("")
-    process = Process(tmp_path / "file" / "box")
+    process = Process(folder)
+    process.box.left_behind()
+    if not before:
+        process.look()
+        gone(folder)
+        process.standing = {"step": 2}
+    taken(folder)
     with caplog.at_level(logging.WARNING):
-        process.box.left_behind()
         for _ in range(3):
+            process.clock.now += 1
             process.box.look()
-            process.clock.now += 5
-    assert [record.message for record in caplog.records] == [
-        "OTEL_TORCH_MODULES_BLACKBOX: "
-        f"{tmp_path}/file/box/rank-2.json cannot be written: Not a directory"
-    ]
+    (record,) = caplog.records
+    assert record.message.startswith(f"OTEL_TORCH_MODULES_BLACKBOX: {folder}/rank-2.json cannot be")
+    assert record.message.endswith("; it is tried again")
+    folder.unlink()
+    process.clock.now += 1
+    assert process.look() is not None
+
+
+def test_it_is_written_again_where_it_was_taken_away(folder: Path) -> None:
+    process = Process(folder)
+    process.box.left_behind()
+    process.look()
+    gone(folder)
+    process.clock.now += 1
+    process.standing = {"step": 2}
+    assert process.look() is not None
+
+
+def test_a_slow_folder_is_looked_at_so_much_less_often(folder: Path) -> None:
+    process = Process(folder)
+
+    def slow() -> dict[str, Any]:
+        process.clock.now += 0.5
+        return {"step": process.clock.now}
+
+    process.box = BlackBox(folder, lambda: 2, slow, process.clock)
+    process.box.left_behind()
+    written = set()
+    for _ in range(100):
+        said = process.look()
+        assert said is not None
+        written.add(said["step"])
+        process.clock.now += 0.25
+    assert len(written) == 3  # in 25 s
 
 
 def test_a_forked_child_has_none(folder: Path) -> None:

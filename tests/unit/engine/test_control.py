@@ -297,8 +297,39 @@ def test_a_folder_that_cannot_be_is_said_once_and_tried_again(
     assert record.message.startswith(f"OTEL_TORCH_MODULES_CONTROL: {folder}/rank-2.json: ")
     assert record.message.endswith("; it is tried again")
     folder.unlink()
-    folder.mkdir()
     assert process.look().step == 100
+
+
+def test_a_folder_that_was_taken_away_is_made_again(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = Process(folder)
+    process.look()
+    _gone(folder)
+    assert process.look().step == 100
+    ask(process)
+    assert process.answer().said == ACCEPTED
+    assert not caplog.records
+
+
+def test_a_request_that_cannot_be_read_is_said_once_and_read_when_it_can(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = Process(folder)
+    process.look()
+    ask(process)
+    (folder / "request.json").rename(folder / "elsewhere")
+    (folder / "request.json").symlink_to(folder / "elsewhere")  # none is followed
+    with caplog.at_level(logging.WARNING):
+        for process.step in range(100, 103):
+            assert process.look().step == process.step
+            assert process.look().answer is None
+    (record,) = caplog.records
+    assert record.message.endswith("; it is tried again")
+    # The file that is told by the same numbers can be read now.
+    (folder / "request.json").unlink()
+    (folder / "elsewhere").rename(folder / "request.json")
+    assert process.answer().said == ACCEPTED
 
 
 @pytest.mark.parametrize(
