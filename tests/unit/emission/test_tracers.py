@@ -6,7 +6,8 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 from opentelemetry import trace
@@ -14,6 +15,9 @@ from opentelemetry.sdk.trace import Tracer, TracerProvider
 
 from otel_torch_modules._emission.tracers import tracer_of
 from tests.support.training_program import ENABLED, run
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 Warns = Callable[[str], None]
 
@@ -50,6 +54,37 @@ PROVIDERS = [
 def test_it_is_shown_once(warn: Warns, make: Callable[[], trace.TracerProvider]) -> None:
     provider = make()
     assert shown_around(warn, lambda: tracer_of(provider, "scope")) == ["old", "new"]
+
+
+def test_it_is_shown_once_where_another_thread_warns_at_any_line(warn: Warns) -> None:
+    """Stood in for by the same thread, which warns between any two lines."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    before = sys.gettrace()
+
+    def strike(frame: FrameType, event: str, _: object) -> TraceFunction | None:
+        if frame.f_code.co_name not in ("get_tracer", "tracer_of"):
+            return None
+        warn("old")
+        return strike
+
+    def ask() -> None:
+        sys.settrace(strike)
+        try:
+            tracer_of(provider, "scope")
+        finally:
+            sys.settrace(before)
+
+    assert shown_around(warn, ask) == ["old", "new"]
+
+
+@pytest.mark.parametrize("action", ["default", "error"])
+def test_the_sdks_own_warning_is_not_shown(action: str) -> None:
+    with warnings.catch_warnings(record=True) as shown:
+        for _ in range(2):
+            warnings.simplefilter(action)  # type: ignore[arg-type]
+            tracer_of(TracerProvider(shutdown_on_exit=False), "scope")
+        assert len({*map(str, warnings.filters)}) == len(warnings.filters)
+    assert shown == []
 
 
 def test_the_tracer_is_the_providers() -> None:
