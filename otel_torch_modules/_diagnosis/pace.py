@@ -15,7 +15,7 @@ from otel_torch_modules._diagnosis.series import MS, Series, gaps
 
 _LEAST_PACES = 6  # of each run: what fewer say of the others is too little
 _LEAST_SHARE = 0.005  # a difference that is smaller is none: of large runs the interval is narrow
-_MOST_STRETCHES = 20
+_MOST_STRETCHES = 10
 _NORMAL = 1.96  # standard deviations hold 95 %
 _MOST_OF_IT = 0.8
 
@@ -93,7 +93,8 @@ def _interval(a: _Paces, b: _Paces) -> tuple[float, float] | None:
     if min(len(a.ms), len(b.ms)) < _LEAST_PACES:
         return None
     a_ms, b_ms = max(fmean(a.ms), 1e-9), fmean(b.ms)
-    error = hypot(b.error, b_ms / a_ms * a.error) / a_ms
+    # What happened in A alone makes B's share of it small, and must not make it sure.
+    error = hypot(b.error, max(b_ms / a_ms, 1.0) * a.error) / a_ms
     away = _student(min(a.stretches, b.stretches) - 1) * error
     return b_ms / a_ms - 1 - away, b_ms / a_ms - 1 + away
 
