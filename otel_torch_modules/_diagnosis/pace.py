@@ -96,7 +96,8 @@ def _interval(a: _Paces, b: _Paces) -> tuple[float, float] | None:
     # What happened in A alone makes B's share of it small, and must not make it sure.
     error = hypot(b.error, max(b_ms / a_ms, 1.0) * a.error) / a_ms
     away = _student(min(a.stretches, b.stretches) - 1) * error
-    return b_ms / a_ms - 1 - away, b_ms / a_ms - 1 + away
+    relative = b_ms / a_ms - 1
+    return max(relative - away, -1.0), relative + away  # no step takes less than nothing
 
 
 def _student(freedom: int) -> float:

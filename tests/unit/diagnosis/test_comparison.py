@@ -137,3 +137,11 @@ def test_where_no_step_follows_another_there_is_no_pace(numbers: list[int]) -> N
     assert found.pace is None
     assert "nothing is known" in found.pace_sentence
     assert found.as_json()["start_to_start"] is None
+
+
+def test_nothing_is_faster_by_more_than_all() -> None:
+    slow = make_run(30, gap=lambda step: 9000.0 if step in (7, 19) else 300.0)
+    found = compare(slow.steady, make_run(30).steady)
+    assert found.pace is not None
+    assert found.pace.interval is not None
+    assert found.pace.interval[0] == -1.0
