@@ -8,6 +8,7 @@ from typing import Any
 
 from otel_torch_modules import semconv
 from otel_torch_modules._grammar import agree, counted
+from otel_torch_modules._shape import Shape
 from otel_torch_modules._trace import Span
 
 _MOST = 3  # that are named
@@ -28,16 +29,24 @@ class Attendance:
 
     def take(self, steps: Iterable[Span], resources: Mapping[str, Mapping[str, Any]]) -> None:
         """Look at steps, and at what their processes say of themselves."""
+        known: dict[tuple[Shape, int], int] = {}  # steps that look alike have the same ranks
         for step in steps:
-            number = step.step
-            for head in step.ranks if number is not None else ():
-                if number is None or head.rank is None:
-                    continue
-                bit = self._bits.setdefault(head.rank, 1 << len(self._bits))
-                self._present[number] = self._present.get(number, 0) | bit
-                size = resources.get(head.process, {}).get(semconv.DISTRIBUTED_WORLD_SIZE)
-                if isinstance(size, int):
-                    self._sizes[number] = max(self._sizes.get(number, 0), size)
+            number, place = step.step, (step.shape, step.at)
+            if place not in known:
+                known[place] = self._ranks_of(step)
+            if number is None or not known[place]:
+                continue
+            self._present[number] = self._present.get(number, 0) | known[place]
+            size = resources.get(step.process, {}).get(semconv.DISTRIBUTED_WORLD_SIZE)
+            if isinstance(size, int):
+                self._sizes[number] = max(self._sizes.get(number, 0), size)
+
+    def _ranks_of(self, step: Span) -> int:
+        found = 0
+        for head in step.ranks:
+            if head.rank is not None:
+                found |= self._bits.setdefault(head.rank, 1 << len(self._bits))
+        return found
 
     @property
     def world_size(self) -> int:
