@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import nn
 
 from otel_torch_modules._recording.class_attributes import class_attribute
+from otel_torch_modules._recording.modules.module_names import shown
 from otel_torch_modules._recording.torch_private.modules import HOOKS, is_scripted, scripted_mode
 
 
@@ -24,7 +25,10 @@ def mode_of(module: nn.Module) -> bool | None:
         return told != 0
     if not is_made(module):
         raise AttributeError(f"a {type(module)} is called before its nn.Module.__init__")
-    return scripted_mode(module) if is_scripted(module) else None
+    if is_scripted(module):
+        return scripted_mode(module)
+    wrapped = shown(module)  # what is compiled has its mode, and no other
+    return None if wrapped is module else mode_of(wrapped)
 
 
 def in_training(module: nn.Module) -> bool:
