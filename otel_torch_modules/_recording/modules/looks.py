@@ -58,7 +58,7 @@ class LooksForTurned(Looks):
         if not few:
             self._rest = iter([*sites.values()])
             few = [*islice(self._rest, _FEW_MODULES)]
-        found = have_turned([site.place for site in few])
+        found = have_turned(few)
         self.took(time, clock())
         return found
 

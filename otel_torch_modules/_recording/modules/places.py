@@ -128,11 +128,16 @@ def kinds(modules: Iterable[nn.Module]) -> list[int]:
     return found
 
 
-def have_turned(places: Iterable[Place]) -> bool:
+def have_turned(sites: Iterable[Site]) -> bool:
     """Return whether any of the modules that live has become another one where it is."""
-    entries = [(place.kind, place.module()) for place in places if place.module is not None]
-    alive = [(kind, module) for kind, module in entries if module is not None]
-    return kinds([module for _, module in alive]) != [kind for kind, _ in alive]
+    modules, known = [], []  # in one loop: where steps are short it is functions that cost
+    for site in sites:
+        entry = site.place.module
+        module = None if entry is None else entry()
+        if module is not None:
+            modules.append(module)
+            known.append(site.place.kind)
+    return kinds(modules) != known
 
 
 class Entry(weakref.ref[nn.Module]):

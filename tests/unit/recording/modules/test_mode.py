@@ -50,7 +50,7 @@ def test_it_is_the_modules(training: bool) -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_what_is_compiled_has_that_of_what_it_was_made_of(training: bool) -> None:
     inner = nn.Sequential(nn.ReLU())
-    model = torch.compile(inner, backend="eager")
+    model: Any = torch.compile(inner, backend="eager")
     model.train(training)
     assert mode_of(model) is training
     inner.train(not training)
