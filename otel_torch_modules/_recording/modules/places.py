@@ -128,18 +128,6 @@ def kinds(modules: Iterable[nn.Module]) -> list[int]:
     return found
 
 
-def have_turned(sites: Iterable[Site]) -> bool:
-    """Return whether any of the modules that live has become another one where it is."""
-    modules, known = [], []  # in one loop: where steps are short it is functions that cost
-    for site in sites:
-        entry = site.place.module
-        module = None if entry is None else entry()
-        if module is not None:
-            modules.append(module)
-            known.append(site.place.kind)
-    return kinds(modules) != known
-
-
 class Entry(weakref.ref[nn.Module]):
     """A weak reference to a module that knows its ``id`` and the root that it was found below.
 
