@@ -19,6 +19,7 @@ class Site:
         "ends_in_function",
         "fqn",
         "function_name",
+        "keeps_mode",
         "lone_input",
         "lone_result",
         "looks_left_out",
@@ -40,6 +41,7 @@ class Site:
         container: bool = False,
         compiled_modules: int = 0,
         recorded: bool = True,
+        keeps_mode: bool = True,
     ) -> None:
         self.fqn = fqn
         self.class_name = class_name
@@ -50,6 +52,9 @@ class Site:
         # Of how many modules its calls run compiled code, itself included; 0 where they run none.
         self.compiled_modules = compiled_modules
         self.recorded = recorded
+        self.keeps_mode = (
+            keeps_mode  # else whether it is in training mode may be computed: see `mode_of`
+        )
         self.wrapper: Site | None = None  # below a call of it not recorded, it is the same call
         # Recording's: argument -> of how many next calls.
         self.looks_left_out: dict[int | str, int] = {}
@@ -72,6 +77,7 @@ class Site:
             self.container,
             self.compiled_modules,
             self.recorded,
+            self.keeps_mode,
             self.wrapper,
         )
 

@@ -158,9 +158,7 @@ def wrapper_around(
                         state.first = first
                     else:
                         state.attach_to_inputs(input_nodes(args, kwargs, site), first)
-                training: Any = module.__dict__.get("training")
-                if training is not True and training is not False:
-                    training = mode_of(module)
+                training: Any = module.training if site.keeps_mode else mode_of(module)
                 if record_shapes:
                     training = Detail(training, describe_tensors((args, kwargs)))
                 log.extend((site, state.code, first, now(), training))

@@ -40,9 +40,9 @@ class OpenLog:
 
     def leave(self) -> None:
         """Be no log from now on, as its record is another's: the next is expected to be as full."""
-        in_full = self.in_full
-        self.turn_to(None)
-        self.in_full = in_full
+        self.record = self.log = self.stamps = None
+        self.phases_only = False
+        self.marks_end = 0
 
     def has_room(self) -> bool:
         """Return whether nodes may be marked now, and note until when: see `live_marks`."""

@@ -75,7 +75,9 @@ class ModuleSites:
 
         It is looked for what has changed there, as often as costs less than half a percent of the time.
         """
-        root = self._root(module)
+        root = None if self.died else self._roots.get(id(module))
+        if root is None or root.class_id != id(type(module)):
+            root = self._root(module)
         if root.looks_changed(self._clock) and (top := root.module()) is not None:
             self._walk(root, top)
         elif root.shares and root is not self._front:
@@ -179,8 +181,9 @@ class ModuleSites:
         return shown_name(module) if bare else self._names.of(module), bare
 
     def _walk(self, root: Root, module: nn.Module) -> None:
-        before = root.sites
+        before, began = root.sites, self._clock()
         root.walk(module)
+        root.looks_for_turned.walked(began, self._clock())
         self._hide(root, before)
         self._show(root, root.sites)
 

@@ -1,6 +1,6 @@
 """How often a model is looked at for what has changed: as often as costs little of the time.
 
-That is half a percent for what came, went or moved, and a fifth of that for what is another one where it was.
+That is half a percent for what came, went or moved, and a fiftieth of that for what is another one where it was.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from otel_torch_modules._recording.modules.places import NEWEST, Place, changed,
 from otel_torch_modules._site import Site
 
 _SHARE: Final = 200
-_SMALL_SHARE: Final = 1_000
+_SMALL_SHARE: Final = 10_000
 _FEW_LISTS: Final = 8
 _FEW_MODULES: Final = 16
 
@@ -50,6 +50,10 @@ class LooksForTurned(Looks):
     def __init__(self) -> None:
         super().__init__(_SMALL_SHARE)
         self._rest: Iterator[Site] = iter(())
+
+    def walked(self, began: int, ended: int) -> None:
+        """Take note of a walk through all, which what is found leads to: it counts as a look of the other kind."""
+        self.due = max(self.due, ended + _SHARE * (ended - began))
 
     def find_any(self, sites: dict[int, Site], clock: Callable[[], int]) -> bool:
         """Return whether there is one among the next few of `sites`."""

@@ -31,6 +31,12 @@ def mode_of(module: nn.Module) -> bool | None:
     return None if wrapped is module else mode_of(wrapped)
 
 
+def keeps_mode(module: nn.Module) -> bool:
+    """Return whether ``module.training`` is read from `module` itself, and no code of the program's runs."""
+    kept = vars(module).get("training")
+    return type(kept) is bool and class_attribute(type(module), "training") is None
+
+
 def in_training(module: nn.Module) -> bool:
     """Return whether `module` is in training mode, as it is for all that is known where that is computed."""
     return mode_of(module) is not False

@@ -8,6 +8,7 @@ from torch import nn
 
 from otel_torch_modules._recording.class_attributes import class_name, full_name
 from otel_torch_modules._recording.dynamo import made_by_compiler
+from otel_torch_modules._recording.modules.mode import keeps_mode
 from otel_torch_modules._recording.modules.module_names import shown, shown_class
 from otel_torch_modules._recording.modules.module_tree import LISTS, module_count
 from otel_torch_modules._recording.torch_private.modules import runs_compiled_code
@@ -47,6 +48,7 @@ def new_site(
         if inner is not module or runs_compiled_code(module)
         else 0,
         recorded=recorded and wrapper is None,
+        keeps_mode=keeps_mode(module),
     )
     if recorded:
         site.wrapper = wrapper

@@ -91,7 +91,7 @@ class Root:
         self._whole = False  # no walk was broken off
         self._many = False  # so that not each opening looks at all
         self._looks = Looks()
-        self._looks_for_turned = LooksForTurned()
+        self.looks_for_turned = LooksForTurned()
         self._to_be_made: list[Place] = []  # of lazy modules
         self.looks_for_new = LooksForNew()
 
@@ -103,7 +103,7 @@ class Root:
         """Return whether modules came, went or moved, if it is time to look."""
         if not self._whole or (self._to_be_made and self._one_is_made()):
             return True
-        time, turned = clock(), self._looks_for_turned
+        time, turned = clock(), self.looks_for_turned
         if time >= turned.due and turned.find_any(self.sites, clock):
             return True
         if not self.parents:

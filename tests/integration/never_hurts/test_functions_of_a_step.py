@@ -28,8 +28,12 @@ MOST_LEFT_OUT = 34
 
 
 def called(step: Callable[[], object], config: Config) -> Counter[str]:
-    """Return how often each of ours is called in a step, by name, once some steps have been."""
-    found: Counter[str] = Counter()
+    """Return how often each of ours is called in a step, by name, once some steps have been.
+
+    In one of a few steps in which nothing is due that is done now and then, in a share of the time.
+    """
+    found: Counter[str]
+    counted = []
 
     def count(frame: FrameType, event: str, _: object) -> None:
         if event == "call" and frame.f_code.co_filename.startswith(OURS):
@@ -38,12 +42,15 @@ def called(step: Callable[[], object], config: Config) -> Counter[str]:
     with trace(config=config, tracer_provider=TracerProvider(shutdown_on_exit=False)):
         for _ in range(4):
             step()
-        sys.setprofile(count)
-        try:
-            step()
-        finally:
-            sys.setprofile(None)
-    return found
+        for _ in range(4):
+            found = Counter()
+            sys.setprofile(count)
+            try:
+                step()
+            finally:
+                sys.setprofile(None)
+            counted.append(found)
+    return min(counted, key=Counter.total)
 
 
 def model() -> nn.Module:

@@ -193,3 +193,28 @@ def test_a_large_model_is_looked_through_a_little_at_a_time() -> None:
         if sites.by_id[id(model[-1])].class_name == "Other":
             break
     assert sites.by_id[id(model[-1])].class_name == "Other"
+
+
+def test_a_large_model_that_becomes_another_again_and_again_is_seldom_walked_through() -> None:
+    time = [0]
+
+    class One(nn.Module):
+        def __getattribute__(self, name: str) -> object:
+            if name == "__dict__":
+                time[0] += 10
+            return super().__getattribute__(name)
+
+    sites = ModuleSites(lambda fqn, class_name: True, lambda: time[0])
+    model = nn.Sequential(*(One() for _ in range(1_000)))
+    found = [sites.open(model).sites]
+    took = 0
+    for step in range(200):
+        another = type("Another", (One,), {})
+        for module in model:
+            module.__class__ = another
+        time[0] = began = (step + 1) * 1_000_000
+        found.append(sites.open(model).sites)
+        took += time[0] - began
+    walks = [this for this, before in zip(found[1:], found, strict=False) if this is not before]
+    assert 3 <= len(walks) <= 20
+    assert took < 0.01 * time[0]
