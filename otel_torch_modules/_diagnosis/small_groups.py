@@ -70,7 +70,7 @@ def met_groups(trees: Trees) -> set[tuple[int, ...]]:
     Groups may have a name in common, as those along one dimension of a mesh have: of these nobody says who is in which.
     """
     return {
-        tuple(number for number, _ in met)
+        tuple([number for number, _ in met])
         for (_, _, size), met in _met(trees).items()
         if len(met) == size > 1
     }
