@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from statistics import quantiles
-from typing import Any, NamedTuple
-
-from rich.cells import cell_len
+from typing import Any
 
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.diagnose import Diagnosis, diagnose
-from otel_torch_modules._diagnosis.one_step import compare_step, sentence
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.steps_made import steps_made
-from otel_torch_modules._diagnosis.table import ModuleRow, own_times
-from otel_torch_modules._diagnosis.words import digits, extent, ms, percent
+from otel_torch_modules._diagnosis.words import digits, ms, percent
 from otel_torch_modules._grammar import agree, counted
 from otel_torch_modules._reading.query import Query
 from otel_torch_modules._reading.traces import Traces
 from otel_torch_modules._reading.wanted import asked_by
-from otel_torch_modules.cli.cells import first_that_fits, padded, tail, wrapped
+from otel_torch_modules.cli.cells import wrapped
 from otel_torch_modules.cli.command_error import CommandError
+from otel_torch_modules.cli.own_time_table import own_time_table
 from otel_torch_modules.cli.say import say, say_error
 from otel_torch_modules.cli.typed import quoted, typed_all
+from otel_torch_modules.cli.why_step import print_step, step_as_json
 
 _WIDTH = 100  # what is wider is not read
-_MOST_ROWS = 8
 _MOST_FINDINGS = 8
-_LEAST_SHARE = 0.01  # of the step: a place with less is one of the others
 _FOUND = 1
-_TITLES = ("own time by place, usual step", "own time by place", "own time", "place")
-_TIME, _SHARE, _EACH = 8, 6, 16  # cells of the columns
-_LEAST_NAMES = 20  # cells: rather than less the table has fewer columns
 _INDENT = " " * 9  # of what is below the findings
-_EIGHTHS = " ▏▎▍▌▋▊▉"
-_PHASES = {
-    semconv.PHASE_FORWARD: "fwd ms",
-    semconv.PHASE_BACKWARD: "bwd ms",
-    semconv.PHASE_RECOMPUTE: "rec ms",
-}
 
 
 def run_of(traces: Traces) -> Run:
@@ -96,10 +83,11 @@ def print_why(
     tell = say_error if as_json else say
     for loss in losses:
         tell(f"{loss}.")
-    if step is not None:
-        _print_step(traces, run, step, min(width, _WIDTH), as_json=as_json)
-    elif as_json:
-        say(json.dumps(_as_json(run, diagnosis), ensure_ascii=False))
+    if as_json:
+        told = _as_json(run, diagnosis) if step is None else step_as_json(traces, run, step)
+        say(json.dumps(told, ensure_ascii=False))
+    elif step is not None:
+        print_step(traces, run, step, min(width, _WIDTH))
     else:
         for line in lines(traces, run, diagnosis, sources, min(width, _WIDTH)):
             say(line)
@@ -140,7 +128,7 @@ def lines(
         times = ", ".join(digits(time) for time in run.main.ms[: run.warm_up][:3])
         yield from wrapped(f"{said} {run.warm_up_said}, not counted ({times} ms)", width, _INDENT)
     yield ""
-    yield from _table(run, width)
+    yield from own_time_table(run, width)
     yield ""
     yield from _where_next(run, diagnosis, sources, traces.query)
 
@@ -204,67 +192,6 @@ def _millions(count: int) -> str:
     )
 
 
-class _Columns(NamedTuple):
-    """What the table has beside names, sums and shares, and how wide it is."""
-
-    names: int
-    phases: Mapping[str, str]
-    each: bool
-    bars: int
-
-    @classmethod
-    def fitting(cls, phases: Mapping[str, str], names: int, width: int) -> _Columns:
-        """Return those that fit on a terminal of `width` cells, below names as wide as `names` at most."""
-        for shown, each in ((phases, True), (phases, False), ({}, False)):
-            numbers = _TIME * (len(shown) + 1) + _SHARE + _EACH * each
-            room = width - 2 - numbers
-            if room >= min(names, _LEAST_NAMES):
-                break
-        names = min(names, room)
-        return cls(names, shown, each, room - names if each else 0)
-
-
-def _table(run: Run, width: int) -> Iterator[str]:
-    rows = own_times(run)
-    shown = [row for row in rows[:_MOST_ROWS] if row.ms >= _LEAST_SHARE * run.usual_ms]
-    whole = sum(row.ms for row in rows)
-    phases = {
-        phase: title
-        for phase, title in _PHASES.items()
-        if any(row.phases.get(phase, 0.0) for row in shown)
-    }
-    names = max(map(cell_len, (_TITLES[0], *(row.name for row in shown))))
-    columns = _Columns.fitting(phases, names, width)
-    titles = "".join(f"{title:>{_TIME}}" for title in (*columns.phases.values(), "sum"))
-    title = padded(first_that_fits(_TITLES, columns.names), columns.names)
-    yield f"  {title}{titles}{'%':>{_SHARE}}{'  each × calls' if columns.each else ''}"
-    most = max((row.ms for row in shown), default=0.0) or 1.0  # steps may have no length
-    for row in shown:
-        yield _row(row, columns, whole, most)
-    rest = rows[len(shown) :]
-    if rest:
-        time = sum(row.ms for row in rest)
-        name = f"{counted(len(rest), 'other place'):<{columns.names}}"
-        share = f"{100 * time / max(whole, 1e-9):.1f}"
-        yield f"  {name}{digits(time):>{_TIME * (len(columns.phases) + 1)}}{share:>{_SHARE}}"
-
-
-def _row(row: ModuleRow, columns: _Columns, whole: float, most: float) -> str:
-    name = padded(tail(row.name, columns.names), columns.names)
-    is_module = row.module_class is not None
-    times = "".join(
-        f"{digits(row.phases[phase]) if is_module and row.phases.get(phase) else '–':>{_TIME}}"
-        for phase in columns.phases
-    )
-    share = 100 * row.ms / max(whole, 1e-9)
-    own = f"{times}{digits(row.ms):>{_TIME}}{share:>{_SHARE}.1f}"
-    if not columns.each:
-        return f"  {name}{own}"
-    eighths = round(8 * columns.bars * row.ms / most) if columns.bars > 3 else 0
-    bar = "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
-    return f"  {name}{own}  {row.each:<{_EACH - 2}}{bar}".rstrip()
-
-
 def _where_next(
     run: Run, diagnosis: Diagnosis, sources: Sequence[str], query: Query
 ) -> Iterator[str]:
@@ -277,67 +204,3 @@ def _where_next(
     view = f"otel-torch-modules view {typed_all(sources)}{asked} --step {number}"
     yield f"Look at one: {view}"
     yield f"Jaeger: tag {semconv.STEP_INDEX}={number}"
-
-
-def _why_not_whole(traces: Traces, number: int) -> str:
-    found = [step for step in traces.steps if step.step == number]
-    cut = agree(len(found), "it is truncated", "they are truncated")
-    lost = agree(len(found), "spans of it were lost", "spans of them were lost")
-    return next((f" ({cut if step.truncated else lost})" for step in found), "")
-
-
-def _print_step(traces: Traces, run: Run, number: int, width: int, *, as_json: bool) -> None:
-    try:
-        said = sentence(run, number)
-    except KeyError:
-        known = run.main.numbers
-        raise CommandError(
-            f"there is no whole step {number}{_why_not_whole(traces, number)}; there are {len(known)}, "
-            f"{extent(known)}"
-        ) from None
-    ranks = compare_step(run, number)
-    times = run.main.numbers.count(number)
-    if times > 1 and not as_json:
-        say(f"Step {number} is there {times} times; this is the last.")
-    if as_json:
-        say(
-            json.dumps(
-                {
-                    "step": number,
-                    "sentence": said,
-                    "ranks": [
-                        {
-                            "rank": of_rank.rank,
-                            "ms": round(of_rank.took, 4),
-                            "usual_ms": round(of_rank.usual, 4),
-                            "places": [
-                                {
-                                    "phase": loss.place.phase,
-                                    "place": loss.place.name,
-                                    "ms": round(loss.took, 4),
-                                    "usual_ms": round(loss.usual, 4),
-                                }
-                                for loss in of_rank.losses[:20]
-                            ],
-                        }
-                        for of_rank in ranks
-                    ],
-                },
-                ensure_ascii=False,
-            )
-        )
-        return
-    for line in wrapped(said, width):
-        say(line)
-    places = width - 26
-    for of_rank in ranks[:4]:
-        say()
-        rank = "" if of_rank.rank is None else f"rank {of_rank.rank}: "
-        title = padded(
-            first_that_fits((f"{rank}own time by place", f"{rank}own time"), places), places
-        )
-        say(f"  {title}{'ms':>8}{'usual':>8}{'more':>8}")
-        for loss in of_rank.losses[:5]:
-            name = padded(tail(loss.place.said, places), places)
-            more = f"{'−' if loss.more < 0 else '+'}{digits(abs(loss.more))}"
-            say(f"  {name}{digits(loss.took):>8}{digits(loss.usual):>8}{more:>8}")
