@@ -122,3 +122,9 @@ def nothing_left_behind() -> Iterator[None]:
     left = _hooks()
     assert not TorchModuleInstrumentor().is_instrumented_by_opentelemetry
     assert left == before
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let no test have an address in its name: that is another one in each process that takes a share of the tests."""
+    named_by_address = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    assert not named_by_address, named_by_address

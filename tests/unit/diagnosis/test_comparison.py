@@ -105,9 +105,9 @@ def hiccup(step: int, parts: Parts) -> None:
     "about",
     [
         *({"noise": noise, "seed": seed} for noise in (0.02, 0.3) for seed in (1, 2, 3)),
-        {"change": hiccup},
-        {"gap": lambda step: 2000.0 if step == 60 else 0.1},
-        {"gap": lambda step: 2000.0 if step in (20, 60) else 0.1},
+        pytest.param({"change": hiccup}, id="a hiccup"),
+        pytest.param({"gap": lambda step: 2000.0 if step == 60 else 0.1}, id="a pause"),
+        pytest.param({"gap": lambda step: 2000.0 if step in (20, 60) else 0.1}, id="two pauses"),
     ],
     ids=str,
 )
