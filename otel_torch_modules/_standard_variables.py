@@ -84,7 +84,9 @@ def _attributes(name: str, value: str, _: Mapping[str, str]) -> Left:
     ]
     if not odd:
         return Left(value)
-    part = "one of its items (not shown)" if is_secret(value) else shown(name, ",".join(odd))
+    # A password in a URL may have commas.
+    is_hidden = is_secret(value) or "://" in value
+    part = "one of its items (not shown)" if is_hidden else shown(name, ",".join(odd))
     return Left(value, f"{name}: {part} is not allowed; it must be key=value pairs with commas")
 
 

@@ -6,7 +6,7 @@ import logging
 from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from otel_torch_modules._log import report, warn
@@ -178,6 +178,7 @@ def test_an_error_is_logged_with_its_traceback_without_secrets(
 
 
 @given(variable=secret_values)
+@example(variable=("OTEL_RESOURCE_ATTRIBUTES", "team=a,db.url=http://u:x,s3cr3t@host,x=y"))
 @settings(
     max_examples=examples(30),
     deadline=None,
