@@ -24,6 +24,7 @@ from benchmarks.part import Comparison
 
 _NO_MORE = 0.0  # seconds
 _NO_TIME_LEFT = "there was no time left for it"
+_ENDS_WITHIN_S = 5.0  # once it was interrupted
 
 
 class Apart:
@@ -66,7 +67,10 @@ class Apart:
         if self._connection.poll(at_most):
             self._listen()
             return
-        os.kill(self._process, signal.SIGINT)  # it ends the programs that it has started
+        # It ends the programs that it has started. One interrupt is lost where it strikes in a destructor.
+        os.kill(self._process, signal.SIGINT)
+        while not self._connection.poll(_ENDS_WITHIN_S):
+            os.kill(self._process, signal.SIGINT)
         os.waitpid(self._process, 0)
         self.rows = [LeftOut(self.name, _NO_TIME_LEFT)]
 

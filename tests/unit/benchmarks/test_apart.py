@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import apart as apart_module
 from benchmarks.apart import Apart
 from benchmarks.collector import ProgramMissingError
 from benchmarks.enough import Enough
@@ -75,10 +76,33 @@ def test_one_that_has_not_done_its_first_turn_by_then_is_ended_with_what_it_has_
 
     apart = Apart("part: never", never, Enough(0.1, math.inf))
     reader = os.open(opened, os.O_RDONLY | os.O_NONBLOCK)
-    apart.begin(0, at_most=0.5)
+    apart.begin(0, at_most=5)  # it is to have opened something by then
     os.close(reader)
     assert apart.rows == [LeftOut("part: never", "there was no time left for it")]
     assert closed.exists()
+
+
+def test_one_that_loses_an_interrupt_is_interrupted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart_module, "_ENDS_WITHIN_S", 0.2)
+    opened = tmp_path / "opened"
+    os.mkfifo(opened)
+
+    def lose_one(number: int, _: object) -> None:
+        signal.signal(number, signal.default_int_handler)
+
+    def never(enough: Enough) -> Sequence[Row]:
+        signal.signal(signal.SIGINT, lose_one)
+        opened.open("w").close()
+        while True:
+            signal.pause()
+
+    apart = Apart("part: never", never, Enough(0.1, math.inf))
+    reader = os.open(opened, os.O_RDONLY | os.O_NONBLOCK)
+    apart.begin(0, at_most=0.5)
+    os.close(reader)
+    assert apart.rows == [LeftOut("part: never", "there was no time left for it")]
 
 
 def test_one_that_fails_costs_its_own_rows_and_is_no_silent_loss(
