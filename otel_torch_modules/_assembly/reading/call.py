@@ -123,11 +123,12 @@ def _attributes(site: Site, phase: str, training: bool | None, around: str) -> S
         semconv.MODULE_FQN: site.fqn,
         semconv.MODULE_PATTERN: site.pattern,
         semconv.MODULE_CLASS: site.class_name,
-        semconv.MODULE_PARAMETERS: site.parameters,
-        semconv.CODE_FUNCTION_NAME: site.function_name,
     }
     if training is not None:
         attributes[semconv.MODULE_TRAINING] = training
+    # The last ones stay where a limit leaves few.
+    attributes[semconv.MODULE_PARAMETERS] = site.parameters
+    attributes[semconv.CODE_FUNCTION_NAME] = site.function_name
     if site.compiled_modules:
         attributes[semconv.COMPILED] = True
         attributes[semconv.COMPILED_MODULES] = site.compiled_modules
