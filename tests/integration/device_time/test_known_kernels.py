@@ -150,8 +150,11 @@ def test_off_is_off(run: Any) -> None:
 
 
 def test_events_are_used_again(run: Any) -> None:
-    """Seven a step, of no more steps than the device was behind by, and one for each event of four steps' modules."""
-    assert run["events"] <= 7 * 8 + 4 * 60
+    """Seven a step, of no more steps than the device was behind by, and one for each event of four steps' modules.
+
+    Of both runs there are 16 steps, and 8 with modules. When the second begins some of the first's may not be back yet.
+    """
+    assert run["events"] <= 7 * (8 + 4) + 4 * 60
 
 
 @pytest.mark.parametrize("while_", ["modules", "beside hog"])
