@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from otel_torch_modules import semconv
+from otel_torch_modules._diagnosis.covered import Covered
 from otel_torch_modules._trace import Span
 
 _STEPS = (semconv.PHASE_STEP, semconv.PHASE_RANK)
 _EVALUATIONS = (semconv.PHASE_EVALUATE, semconv.PHASE_FORWARD)
-
-Stretch = tuple[int, int]
 
 
 def in_no_step(roots: Iterable[Span]) -> Iterator[Span]:
@@ -32,7 +31,8 @@ def causes_in(span: Span) -> Iterator[Span]:
 
 def own_time(span: Span) -> int:
     """Return how long `span` is without these (ns)."""
-    return span.duration - length((cause.start, cause.end) for cause in causes_in(span))
+    causes = Covered((cause.start, cause.end) for cause in causes_in(span))
+    return span.duration - causes.whole
 
 
 def outermost(roots: Iterable[Span]) -> Iterator[Span]:
@@ -58,19 +58,3 @@ def kind_of(span: Span) -> str | None:
 def _holds_ours(span: Span) -> bool:
     sites = span.shape.sites
     return any(sites[at].phase is not None for at in range(span.at + 1, span.shape.after[span.at]))
-
-
-def length(stretches: Iterable[Stretch]) -> int:
-    """Return how long some stretches are together, what several cover counted once."""
-    return sum(end - start for start, end in merged(stretches))
-
-
-def merged(stretches: Iterable[Stretch]) -> list[Stretch]:
-    """Return what some stretches cover, in order, as stretches of which none meets another."""
-    found: list[Stretch] = []
-    for start, end in sorted(stretches):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
-        elif end > start:
-            found.append((start, end))
-    return found

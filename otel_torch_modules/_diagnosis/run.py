@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from statistics import fmean, median
 
 from otel_torch_modules import semconv
+from otel_torch_modules._diagnosis.covered import Covered
 from otel_torch_modules._diagnosis.neighbours import noise_of, rolling_median
-from otel_torch_modules._diagnosis.outside import causes_in, in_no_step, kind_of, length, merged
+from otel_torch_modules._diagnosis.outside import causes_in, in_no_step, kind_of
 from otel_torch_modules._diagnosis.places import TimedPlace
 from otel_torch_modules._diagnosis.series import MS, Series, gaps, series_of, usual
 from otel_torch_modules._diagnosis.words import ordinal
@@ -79,7 +79,7 @@ class Run:
         steps = [*zip(series.starts, series.ends, strict=True)]
         others = [(series.ends[at], series.starts[at + 1]) for at, _ in gaps(series)]
         others += [(span.start, span.end) for span in self.outside_of_main]
-        return sum(series.ms) + (length([*steps, *others]) - length(steps)) / MS
+        return sum(series.ms) + (Covered([*steps, *others]).whole - Covered(steps).whole) / MS
 
     @cached_property
     def outside_of_main(self) -> Sequence[Span]:
@@ -90,16 +90,10 @@ class Run:
     def gaps_in_no_span(self, series: Series) -> Iterator[tuple[int, float]]:
         """Yield the time in ms between each step of a rank and the next, without what else it did meanwhile."""
         processes = {step.process for step in series.steps}
-        others = merged((one.start, one.end) for one in self.outside if one.process in processes)
-        ends = [end for _, end in others]
+        others = Covered((one.start, one.end) for one in self.outside if one.process in processes)
         for at, gap in gaps(series):
-            since, until = series.ends[at], series.starts[at + 1]
-            over = 0
-            for start, end in others[bisect_right(ends, since) :]:
-                if start >= until:
-                    break
-                over += min(end, until) - max(start, since)
-            yield at, gap - over / MS
+            meanwhile = others.until(series.starts[at + 1]) - others.until(series.ends[at])
+            yield at, gap - meanwhile / MS
 
     def outside_in(self, kind: str) -> Sequence[Span]:
         """Return the spans of one kind that lie in no step, of the process that spent the most time in them."""
@@ -118,10 +112,10 @@ class Run:
         of_process = {span.process for span in spans}
         series = next((one for one in self.ranks if one.steps[-1].process in of_process), self.main)
         steps = [*zip(series.starts, series.ends, strict=True)]
-        both = length([*steps, *((span.start, span.end) for span in spans)])
+        both = Covered([*steps, *((span.start, span.end) for span in spans)])
         others = {cause for span in spans for cause in causes_in(span)}.difference(spans)
         causes = [(cause.start, cause.end) for cause in others]
-        return (both - length([*steps, *causes])) / MS
+        return (both.whole - Covered([*steps, *causes]).whole) / MS
 
     @cached_property
     def usual_own(self) -> dict[TimedPlace, float]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from otel_torch_modules import semconv
+from otel_torch_modules._diagnosis.covered import Covered
 from otel_torch_modules._diagnosis.rank_trees import Compared, Place, is_meeting
 from otel_torch_modules._trace import Span
 
@@ -36,7 +37,7 @@ class GroupWaits:
             exchange = min(span.duration for _, span in waiting) if len(waiting) > 1 else 0
             for number, span in waiting:
                 of_rank[number].append((span.start, span.end - exchange))
-        self._of_rank = [_Stretches(waits) for waits in of_rank]
+        self._of_rank = [Covered(waits) for waits in of_rank]
 
     def before(self, number: int, time: int) -> int:
         """Return for how many ns the rank with that number here had waited by a time, since all were together."""
@@ -45,23 +46,6 @@ class GroupWaits:
         if not last:
             return waits.until(time) + self._tails[number]
         return waits.until(time) - waits.until(self._together[number][last - 1])
-
-
-class _Stretches:
-    """Stretches of time, which may overlap, and how much of them there is until a time."""
-
-    def __init__(self, stretches: Iterable[tuple[int, int]]) -> None:
-        self._starts, self._ends, self._sums = list[int](), list[int](), [0]
-        for start, end in sorted(stretches):
-            start = max(start, self._ends[-1] if self._ends else start)
-            if start < end:
-                self._starts.append(start)
-                self._ends.append(end)
-                self._sums.append(self._sums[-1] + end - start)
-
-    def until(self, time: int) -> int:
-        begun = bisect_right(self._starts, time)
-        return self._sums[begun] - (max(self._ends[begun - 1] - time, 0) if begun else 0)
 
 
 def met_groups(trees: Trees) -> set[tuple[int, ...]]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from otel_torch_modules import semconv
-from otel_torch_modules._diagnosis.outside import Stretch, causes_in, length, outermost
+from otel_torch_modules._diagnosis.covered import Covered, Stretch
+from otel_torch_modules._diagnosis.outside import causes_in, outermost
 from otel_torch_modules._trace import Span
 
 _STEPS = "steps"
@@ -105,7 +106,7 @@ def _kind(span: Span) -> str | None:
 
 def _times(process: _Process) -> Counter[str]:
     """Return how long the process did what, the stretches of a kind in none of the kinds before it."""
-    names = sorted(process.own, key=lambda name: -length(process.own[name]))
+    names = sorted(process.own, key=lambda name: -Covered(process.own[name]).whole)
     in_order = [
         (_STEPS, process.stretches.get(_STEPS, [])),
         *process.causes.items(),
@@ -121,7 +122,7 @@ def _times(process: _Process) -> Counter[str]:
     covered = 0
     for kind, stretches in in_order:
         so_far += stretches
-        before, covered = covered, length(so_far)
+        before, covered = covered, Covered(so_far).whole
         times[kind] += covered - before
     return times
 
