@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Final
 
 from opentelemetry import trace
 
 from otel_torch_modules._emission.clocks import monotonic
+from otel_torch_modules._engine.attempt_pause import AttemptPause
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import report, warn
 from otel_torch_modules._texts import error_type
 
 _LOGGER = logging.getLogger(__name__)
-
-_FIRST_PAUSE_S: Final = 0.5
-_LONGEST_PAUSE_S: Final = 60.0
 
 
 class MissingProvider(trace.NoOpTracerProvider):
@@ -39,14 +36,12 @@ class Attempts:
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self._clock = clock
         self._missing: MissingProvider | None = None
-        self._pause_s = _FIRST_PAUSE_S
-        self._due = 0.0
+        self._pause = AttemptPause(clock)
 
     def make(self, build: Callable[[], trace.TracerProvider]) -> trace.TracerProvider:
         """Return what `build` returns; a `MissingProvider`, after a line of log, while it raises."""
-        if self._missing is not None and self._clock() < self._due:
+        if self._missing is not None and self._pause.lasts:
             return self._missing
         try:
             made = build()
@@ -57,11 +52,11 @@ class Attempts:
         if self._missing is not None:
             warn(_LOGGER, "Exporters could be set up: spans are sent from now on")
             self._missing = None
+            self._pause.end()
         return made
 
     def _fail(self, error: BaseException) -> MissingProvider:
         if self._missing is None:
-            self._pause_s = _FIRST_PAUSE_S
             report(
                 _LOGGER,
                 "No exporter could be set up: spans are lost until one can: %s: %s",
@@ -70,6 +65,5 @@ class Attempts:
                 error=None if isinstance(error, OSError) else error,  # the machine's are no faults
             )
         self._missing = MissingProvider(error_type(error))
-        self._due = self._clock() + self._pause_s
-        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        self._pause.begin()
         return self._missing

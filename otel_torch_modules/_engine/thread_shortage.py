@@ -9,13 +9,11 @@ from time import monotonic
 from types import TracebackType
 from typing import Final
 
+from otel_torch_modules._engine.attempt_pause import AttemptPause
 from otel_torch_modules._interruption import is_interruption
 from otel_torch_modules._log import report, warn
 
 _LOGGER = logging.getLogger(__name__)
-
-_FIRST_PAUSE_S: Final = 0.5
-_LONGEST_PAUSE_S: Final = 60.0
 
 
 class ThreadShortage(AbstractContextManager[None]):
@@ -26,17 +24,16 @@ class ThreadShortage(AbstractContextManager[None]):
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self._clock = clock
-        self._pause_s = 0.0  # while there is none
-        self._due = 0.0
+        self._pause = AttemptPause(clock)
+        self._is_known = False
 
     def lasts(self) -> bool:
         """Return whether none could be started a moment ago."""
-        return bool(self._pause_s) and self._clock() < self._due
+        return self._pause.lasts
 
     def hurry(self) -> None:
         """Let it be tried at once: somebody waits."""
-        self._due = 0.0
+        self._pause.cut_short()
 
     def __exit__(
         self,
@@ -45,19 +42,20 @@ class ThreadShortage(AbstractContextManager[None]):
         traceback: TracebackType | None,
     ) -> bool:
         if error is None:
-            if self._pause_s:
-                self._pause_s = 0.0
+            if self._is_known:
+                self._is_known = False
+                self._pause.end()
                 warn(_LOGGER, "Threads can be started: steps are sent from now on")
             return False
         if type(error) is not RuntimeError or is_interruption(error):
             return False
-        if not self._pause_s:
+        if not self._is_known:
+            self._is_known = True
             message = (
                 "No thread can be started: steps wait for one, as many as there is room for: %s"
             )
             report(_LOGGER, message, error)
-        self._pause_s = min(2 * self._pause_s or _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
-        self._due = self._clock() + self._pause_s
+        self._pause.begin()
         return True
 
 
