@@ -36,8 +36,6 @@ def _that_ends_a_child() -> BaseException | None:
     traceback = None if error is None else error.__traceback__
     if error is None or traceback is None or traceback.tb_frame.f_code is not _CHILD:
         return None
-    if isinstance(error, SystemExit):
-        return (
-            error.__context__ if error.code else None
-        )  # torch's own children catch, say it and exit
+    if isinstance(error, SystemExit):  # torch's own children catch what is raised, say it and exit
+        return error.__context__ if error.code else None
     return error

@@ -27,9 +27,8 @@ _FURTHER = re.compile(rf"({_SCHEME.pattern})")
 _PARAMETERS = re.compile(r"[?#].*", re.DOTALL)
 _URL = re.compile(rf"({_SCHEME.pattern})([^\s'\"<>]+)")
 _QUERY = re.compile(r"\?[^\s'\"=?]+=[^\s'\")]*")
-_ATTRIBUTE = re.compile(
-    rf"(?:{_WORDS})[^,=]{{0,255}}=", re.IGNORECASE
-)  # in a value too: "a,b=key=…"
+# In a value too: "a,b=key=…".
+_ATTRIBUTE = re.compile(rf"(?:{_WORDS})[^,=]{{0,255}}=", re.IGNORECASE)
 _NAME = r"(?:token|passw|secret|api[._-]?key|authorization|cookie)[\w.-]{0,63}"  # from the word on
 _ASSIGNED = re.compile(rf"({_NAME}=)[^\s'\"]+", re.IGNORECASE)
 _HEADER = re.compile(rf"({_NAME}: )[^'\"]+", re.IGNORECASE)  # it may have blanks

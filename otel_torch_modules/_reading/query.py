@@ -75,9 +75,8 @@ class Backend:
             ("ORG_ID", "X-Scope-OrgID", "{}"),
         ):
             found = os.environ.get(f"{name.upper()}_{variable}", "").strip()
-            if not (
-                found.isascii() and found.isprintable()
-            ):  # what is wrong with it is not said: it is secret
+            if not (found.isascii() and found.isprintable()):
+                # Which one is not said: it is secret.
                 raise SourceError(
                     f"{name.upper()}_{variable} has a character that no header may have"
                 )

@@ -15,7 +15,6 @@ from otel_torch_modules._recording.loop.step_number import LEAST, MOST, StepNumb
 from otel_torch_modules._recording.losses import Losses
 from otel_torch_modules._recording.torch_private.compilation import dynamo_is_there
 from otel_torch_modules._records import Record
-from otel_torch_modules._texts import describe_error
 
 
 class StepsByHand:
@@ -76,8 +75,7 @@ class StepsByHand:
             step = current.step
             if step is not None:
                 if error is not None:
-                    step.record.failed = True
-                    step.record.raised = describe_error(error, with_stacktrace=True)
+                    step.left_by(error)
                 if self._iterations.looks_for_updates:
                     step.record.optimizer_compiled = self._iterations.was_updated(step, step.root)
             current.end = start

@@ -26,7 +26,6 @@ from otel_torch_modules._recording.recorder import Recorder
 from otel_torch_modules._recording.torch_private.devices import accelerator
 from otel_torch_modules._recording.wall_clock import clock_offset
 from otel_torch_modules._records import Record
-from otel_torch_modules._texts import describe_error
 
 # A step that has ended leaves for the worker when nothing has happened for so long (ns).
 _IDLE = 300_000_000
@@ -172,8 +171,7 @@ class CurrentStep:
         step = self.step
         if error is None or step is None or step.ended or step.thread != threading.get_ident():
             return
-        step.record.failed = True
-        step.record.raised = describe_error(error, with_stacktrace=True)
+        step.left_by(error)
 
     def take_waits(self) -> list[Wait]:
         """Return the waits for data that came before it showed that the step was over: they are the next one's."""

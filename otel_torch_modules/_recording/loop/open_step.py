@@ -22,6 +22,7 @@ from otel_torch_modules._recording.loop.root_forwards import RootForward, micro_
 from otel_torch_modules._recording.modules.mode import in_training
 from otel_torch_modules._records import Record
 from otel_torch_modules._site import Site
+from otel_torch_modules._texts import describe_error
 
 # Of the modules that are roots of a step that is left out only so many are known.
 _MOST_MODULES = 16
@@ -168,6 +169,11 @@ class OpenStep:
         if self.first_reached != 0:
             reached = 0 if len(self.roots) < 2 else self._reached_last()
             self.first_reached = min(reached, self.first_reached or reached)
+
+    def left_by(self, error: BaseException) -> None:
+        """Take note that `error` has ended it, outside any module."""
+        self.record.failed = True
+        self.record.raised = describe_error(error, with_stacktrace=True)
 
     @property
     def is_yet_to_train(self) -> bool:

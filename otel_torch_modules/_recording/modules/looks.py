@@ -63,15 +63,14 @@ class LooksForTurned(Looks):
             self._rest = iter([*sites.values()])
             few = [*islice(self._rest, _FEW_MODULES)]
         modules, known = [], []
-        for site in few:  # all in one function: where steps are short it is these that cost
+        for site in few:
             entry = site.place.module
             module = None if entry is None else entry()
             if module is not None:
                 modules.append(module)
                 known.append(site.place.kind)
         found = kinds(modules) != known
-        self._took = took = self._took[1], clock() - time
-        self.due = time + _SMALL_SHARE * min(took)
+        self.took(time, clock())
         return found
 
 

@@ -111,30 +111,35 @@ def test_a_step_goes_out_whole_in_requests_of_bounded_size(
     assert exporter.finished == []
 
 
+@pytest.fixture
+def send_annotated(open_provider: Open, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Kept]:
+    """Return a function that sends a step of a pod with so many bytes of annotations, all of which has to arrive."""
+
+    def send(around: int) -> Kept:
+        monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", f"k8s.pod.annotations={'x' * around}")
+        monkeypatch.setattr(outbox_module, "MOST_BYTES", 500_000)
+        exporter = Kept()
+        _, emitter = open_provider(exporter)
+        emitter.emit(step(2_048))
+        emitter.flush()
+        assert sorted(chain(*exporter.requests), key=int) == numbers(2_048)
+        return exporter
+
+    return send
+
+
 @pytest.mark.parametrize("around", [0, 20_000, 400_000], ids="{} bytes of annotations".format)
 def test_what_is_around_the_spans_counts_too(
-    open_provider: Open, monkeypatch: pytest.MonkeyPatch, around: int
+    send_annotated: Callable[[int], Kept], around: int
 ) -> None:
-    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", f"k8s.pod.annotations={'x' * around}")
-    monkeypatch.setattr(outbox_module, "MOST_BYTES", 500_000)
-    exporter = Kept()
-    _, emitter = open_provider(exporter)
-    emitter.emit(step(2_048))
-    emitter.flush()
-    assert sorted(chain(*exporter.requests), key=int) == numbers(2_048)
+    exporter = send_annotated(around)
     assert around < min(exporter.bytes[:-1]) <= max(exporter.bytes) <= 500_000
 
 
 def test_where_there_is_no_room_beside_it_spans_go_all_the_same(
-    open_provider: Open, monkeypatch: pytest.MonkeyPatch
+    send_annotated: Callable[[int], Kept],
 ) -> None:
-    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", f"k8s.pod.annotations={'x' * 600_000}")
-    monkeypatch.setattr(outbox_module, "MOST_BYTES", 500_000)
-    exporter = Kept()
-    _, emitter = open_provider(exporter)
-    emitter.emit(step(2_048))
-    emitter.flush()
-    assert sorted(chain(*exporter.requests), key=int) == numbers(2_048)
+    exporter = send_annotated(600_000)
     assert min(map(len, exporter.requests[:-1])) > 50
 
 
