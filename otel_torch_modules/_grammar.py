@@ -1,6 +1,8 @@
-"""Singular and plural."""
+"""Singular and plural, and lists that are not told to their end."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def agree(count: int, one: str, many: str) -> str:
@@ -21,3 +23,13 @@ def counted(count: int, one: str, many: str | None = None) -> str:
         ('2 steps were', '1 rank', '0 ranks')
     """
     return f"{count} {agree(count, one, many or one + 's')}"
+
+
+def first_of(values: Sequence[object], most: int = 3) -> str:
+    """Return the first of some values.
+
+    Example:
+        >>> first_of([26, 41, 67, 90]), first_of([26])
+        ('26, 41, 67 …', '26')
+    """
+    return ", ".join(map(str, values[:most])) + (" …" if len(values) > most else "")

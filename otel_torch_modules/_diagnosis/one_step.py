@@ -13,8 +13,8 @@ from otel_torch_modules._diagnosis.rules.failed import failures_of
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import MS, Series
 from otel_torch_modules._diagnosis.straggler import Straggler, find_straggler
-from otel_torch_modules._diagnosis.words import digits, ms, numbers
-from otel_torch_modules._grammar import agree
+from otel_torch_modules._diagnosis.words import digits, ms
+from otel_torch_modules._grammar import agree, first_of
 from otel_torch_modules.semconv import PHASE_COLLECTIVE
 
 _NEIGHBOURS = 15  # on each side
@@ -235,7 +235,7 @@ def _who(ranks: Sequence[StepOfRank], told: StepOfRank, worst: Loss) -> str:
     where = f" in {waited.pop()}" if len(waited) == 1 else ""
     who = "the others"
     if len(waiting) < len(others):
-        who = agree(len(waiting), "rank ", "ranks ") + numbers(
+        who = agree(len(waiting), "rank ", "ranks ") + first_of(
             [of_rank.rank or 0 for of_rank in waiting]
         )
     return f" on rank {told.rank} alone; {who} waited for it{where}"

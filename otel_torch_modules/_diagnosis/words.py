@@ -35,16 +35,6 @@ def percent(share: float) -> str:
     )
 
 
-def numbers(values: Sequence[int], most: int = 3) -> str:
-    """Return the first of some numbers.
-
-    Example:
-        >>> numbers([26, 41, 67, 90]), numbers([26])
-        ('26, 41, 67 …', '26')
-    """
-    return ", ".join(map(str, values[:most])) + (" …" if len(values) > most else "")
-
-
 def extent(values: Sequence[int]) -> str:
     """Return from where to where some numbers go.
 

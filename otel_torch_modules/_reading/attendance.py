@@ -7,7 +7,7 @@ from itertools import count, islice
 from typing import Any
 
 from otel_torch_modules import semconv
-from otel_torch_modules._grammar import agree, counted
+from otel_torch_modules._grammar import agree, counted, first_of
 from otel_torch_modules._shape import Shape
 from otel_torch_modules._trace import Span
 
@@ -23,9 +23,8 @@ class Attendance:
     def __init__(self) -> None:
         self._bits: dict[int, int] = {}  # by rank
         self._present: dict[int, int] = {}  # bits of ranks, by the number of a step
-        self._sizes: dict[
-            int, int
-        ] = {}  # of the job, by the number of a step, where a process says it
+        # Of the job, by the number of a step, where a process says it.
+        self._sizes: dict[int, int] = {}
 
     def take(self, steps: Iterable[Span], resources: Mapping[str, Mapping[str, Any]]) -> None:
         """Look at steps, and at what their processes say of themselves."""
@@ -61,7 +60,7 @@ class Attendance:
             of = f" of {counted(len(self._present), 'step')}"
             said = ", ".join(
                 f"rank {rank}{'' if at else ' is missing'} in {len(missing[rank])}{'' if at else of} "
-                f"({_some(missing[rank])})"
+                f"({first_of(missing[rank], _MOST)})"
                 for at, rank in enumerate(most)
             )
             others = len(missing) - len(most)
@@ -88,7 +87,3 @@ class Attendance:
                     if not present & bit and (size is None or rank < size):
                         found.setdefault(rank, []).append(number)
         return found
-
-
-def _some(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers[:_MOST])) + (" …" if len(numbers) > _MOST else "")

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from otel_torch_modules import semconv
-from otel_torch_modules._grammar import agree, counted
+from otel_torch_modules._grammar import agree, counted, first_of
 from otel_torch_modules._printable import printable
 from otel_torch_modules._reading.arrivals import Arrivals
 from otel_torch_modules._reading.attendance import Attendance
@@ -183,19 +183,19 @@ class Traces(NamedTuple):
         if again:
             several = counted(len(again), "number of a step", "numbers of steps")
             yield (
-                f"{self.name} {self.verb('holds', 'hold')} {several} more than once, {_some(again)}: a job was started "
-                "again, or they are of several; --step takes the last of a number"
+                f"{self.name} {self.verb('holds', 'hold')} {several} more than once, {first_of(again)}: a job was "
+                "started again, or they are of several; --step takes the last of a number"
             )
         for ranks in self.attendance.absent():
             yield f"{self.name} {self.verb('holds', 'hold')} {ranks}"
         services = sorted({service_of(self.resources.get(step.process, {})) for step in self.steps})
         if len(services) > 1:
             holds = f"{self.name} {self.verb('holds', 'hold')}"
-            yield f"{holds} steps of {len(services)} services, {_some(services)}: all are taken together"
+            yield f"{holds} steps of {len(services)} services, {first_of(services)}: all are taken together"
         stalls = {span.trace_id: span.step for span in self.stalls}
         if stalls:
             steps = sorted({step for step in stalls.values() if step is not None})
-            at = f", at {agree(len(steps), 'step', 'steps')} {_some(steps)}" if steps else ""
+            at = f", at {agree(len(steps), 'step', 'steps')} {first_of(steps)}" if steps else ""
             yield (
                 f"{self.name} {self.verb('holds', 'hold')} {counted(len(stalls), 'stall')}{at}: "
                 "otel-torch-modules stalls says where the job stood still"
@@ -246,10 +246,6 @@ def _read_source(source: str, query: Query, arrivals: Arrivals, searched: set[st
 
 def _start(span: Span) -> int:
     return span.start
-
-
-def _some(values: Sequence[object], most: int = 3) -> str:
-    return ", ".join(map(str, values[:most])) + (" …" if len(values) > most else "")
 
 
 class _Parts(NamedTuple):

@@ -9,8 +9,8 @@ from functools import lru_cache
 from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.run import Run
-from otel_torch_modules._diagnosis.words import ms, numbers, percent
-from otel_torch_modules._grammar import counted
+from otel_torch_modules._diagnosis.words import ms, percent
+from otel_torch_modules._grammar import counted, first_of
 
 SHARE = 0.01  # of the run's time
 
@@ -62,7 +62,7 @@ def _phase(run: Run, phase: str, sentence: str) -> Iterator[Finding]:
             count=count,
             ms=ms(time),
             share=percent(share),
-            where=f" ({numbers(steps)}{_most(run, own, time)})" if steps else "",
+            where=f" ({first_of(steps)}{_most(run, own, time)})" if steps else "",
         )
         yield (
             Finding(
@@ -97,7 +97,7 @@ def memory(run: Run) -> Iterator[Finding]:
         steps = tuple(series.numbers[at] for at in hit)
         yield Finding(
             "memory",
-            f"The device's memory was exhausted in {len(hit)} steps ({numbers(steps)}): cached blocks were freed and "
+            f"The device's memory was exhausted in {len(hit)} steps ({first_of(steps)}): cached blocks were freed and "
             f"asked for once more, {ms(lost)} in all.",
             cost,
             share,

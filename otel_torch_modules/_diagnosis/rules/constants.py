@@ -14,7 +14,8 @@ from otel_torch_modules._diagnosis.places import BETWEEN, BETWEEN_SPANS
 from otel_torch_modules._diagnosis.rules.excess import ALIKE
 from otel_torch_modules._diagnosis.rules.recurrence import recurrence
 from otel_torch_modules._diagnosis.run import Run
-from otel_torch_modules._diagnosis.words import ms, numbers, ordinal, percent
+from otel_torch_modules._diagnosis.words import ms, ordinal, percent
+from otel_torch_modules._grammar import first_of
 
 DATA_SHARE = 0.1  # of the time of all steps
 DATA_STEPS = 0.1  # of the steps wait: what is rarer is a slow step, or a period
@@ -42,7 +43,7 @@ def data(run: Run) -> Iterator[Finding]:
         if len(waiting) > 0.9 * len(waits):
             where = ""
         elif period is not None:
-            where += f", every {ordinal(period.every)} ({numbers(waiting)})"
+            where += f", every {ordinal(period.every)} ({first_of(waiting)})"
         cost = time / len(told)
         yield Finding(
             "data",

@@ -10,7 +10,7 @@ from otel_torch_modules import semconv
 from otel_torch_modules._diagnosis.finding import Finding
 from otel_torch_modules._diagnosis.last_parts import LastPart, last_parts
 from otel_torch_modules._diagnosis.run import Run
-from otel_torch_modules._diagnosis.words import numbers
+from otel_torch_modules._grammar import first_of
 from otel_torch_modules._trace import Span
 
 _HEADS = (semconv.PHASE_STEP, semconv.PHASE_RANK)
@@ -66,7 +66,7 @@ def failed(run: Run) -> Iterator[Finding]:
     steps = [one.number for one in failures if one.number is not None]
     which = "A step was ended" if told.number is None else f"Step {told.number} was ended"
     if len(failures) > 1:
-        named = f" ({numbers(steps)})" if steps else ""
+        named = f" ({first_of(steps)})" if steps else ""
         at_end = "the last" if told is last else f"at the end step {told.number}"
         which = f"{len(failures)} steps{named} were ended by exceptions, {at_end}"
     yield Finding(
@@ -110,7 +110,7 @@ def _is_before(part: Span, other: Span) -> bool:
 def _ranks(parts: Sequence[LastPart]) -> str:
     if len(parts) == 1:
         return f"rank {parts[0].part.rank}"
-    return f"ranks {numbers(sorted(one.part.rank or 0 for one in parts))}"
+    return f"ranks {first_of(sorted(one.part.rank or 0 for one in parts))}"
 
 
 @lru_cache(maxsize=8)

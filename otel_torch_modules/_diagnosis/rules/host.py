@@ -11,7 +11,8 @@ from otel_torch_modules._diagnosis.rules.explained import cause
 from otel_torch_modules._diagnosis.rules.periods import is_periodic
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import usual
-from otel_torch_modules._diagnosis.words import ms, numbers, percent
+from otel_torch_modules._diagnosis.words import ms, percent
+from otel_torch_modules._grammar import first_of
 
 STARVED_SHARE = 0.02  # of the run's time, in slow steps whose thread was put aside
 HOST_LAG = 0.05  # of the usual step: the device is no further behind where backward ends
@@ -43,7 +44,7 @@ def put_aside(run: Run) -> Iterator[Finding]:
     if share >= STARVED_SHARE:
         steps = tuple(run.steady.numbers[excess.at] for excess in starved)
         which = (
-            f"{len(steps)} slow steps ({numbers(steps)})" if len(steps) > 1 else f"step {steps[0]}"
+            f"{len(steps)} slow steps ({first_of(steps)})" if len(steps) > 1 else f"step {steps[0]}"
         )
         yield Finding(
             "host",

@@ -12,7 +12,8 @@ from otel_torch_modules._diagnosis.rules.excess import ALIKE
 from otel_torch_modules._diagnosis.rules.late_ranks import straggler
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import MS, gaps, usual
-from otel_torch_modules._diagnosis.words import ms, numbers, percent
+from otel_torch_modules._diagnosis.words import ms, percent
+from otel_torch_modules._grammar import first_of
 
 EVALUATION_SHARE = 0.1  # of the run's time
 PROGRAM_SHARE = 0.1
@@ -98,7 +99,7 @@ def pauses(run: Run) -> Iterator[Finding]:
         yield Finding(
             "between",
             f"{ms(time)} in all, {percent(share)} of the time, lie between steps in no span, after {len(left)} of the "
-            f"steps ({numbers([*left])}).",
+            f"steps ({first_of([*left])}).",
             cost,
             share,
             tuple(left),

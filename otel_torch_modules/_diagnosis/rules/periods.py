@@ -24,7 +24,8 @@ from otel_torch_modules._diagnosis.rules.excess import (
 from otel_torch_modules._diagnosis.rules.explained import has_own_rule
 from otel_torch_modules._diagnosis.rules.recurrence import FITTING, recurrence
 from otel_torch_modules._diagnosis.run import Run
-from otel_torch_modules._diagnosis.words import digits, ms, numbers, ordinal
+from otel_torch_modules._diagnosis.words import digits, ms, ordinal
+from otel_torch_modules._grammar import first_of
 
 PERIODIC = 1.05  # times: what comes back at a period is told apart from noise earlier
 
@@ -48,7 +49,7 @@ def _finding(run: Run, lost: Sequence[Excess], which: str) -> Finding:
     if place:
         part = part_there(lost, place)
         where = f"{', ' if part else ' '}{part}{place.whereabouts}{on_rank(lost)}"
-    sentence = f"{which} ({numbers(steps)}) takes {ms(mean_ms(lost))} more{where}."
+    sentence = f"{which} ({first_of(steps)}) takes {ms(mean_ms(lost))} more{where}."
     return finding_of(run, "period", place, lost, sentence)
 
 

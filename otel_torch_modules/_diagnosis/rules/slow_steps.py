@@ -26,7 +26,8 @@ from otel_torch_modules._diagnosis.rules.host import put_aside
 from otel_torch_modules._diagnosis.rules.late_ranks import is_late_as_usual
 from otel_torch_modules._diagnosis.rules.periods import is_periodic
 from otel_torch_modules._diagnosis.run import Run
-from otel_torch_modules._diagnosis.words import digits, ms, numbers
+from otel_torch_modules._diagnosis.words import digits, ms
+from otel_torch_modules._grammar import first_of
 
 _Kind = tuple[TimedPlace | None, int | None, str | None]  # place, rank, cause
 
@@ -66,7 +67,7 @@ def _sentence(run: Run, place: TimedPlace | None, lost: Sequence[Excess]) -> str
     if place:
         where = f"{part_there(lost, place)}{place.whereabouts}{on_rank(lost)}"
     where += because(run, lost[0]) or ("" if place else ", as on a busy host")
-    return f"{len(lost)} steps ({numbers(steps)}) took {_how_much(run, lost)}, {where}."
+    return f"{len(lost)} steps ({first_of(steps)}) took {_how_much(run, lost)}, {where}."
 
 
 def _how_much(run: Run, lost: Sequence[Excess]) -> str:

@@ -14,7 +14,8 @@ from otel_torch_modules._diagnosis.neighbours import noise_of, rolling_median
 from otel_torch_modules._diagnosis.rules.excess import CAUSES, SLOW, excesses, names_its_cause
 from otel_torch_modules._diagnosis.run import Run
 from otel_torch_modules._diagnosis.series import usual
-from otel_torch_modules._diagnosis.words import ms, numbers, percent
+from otel_torch_modules._diagnosis.words import ms, percent
+from otel_torch_modules._grammar import first_of
 
 SPAN_MS = 0.01  # what a span costs, all threads: docs/cost.md
 TRACING_SHARE = 0.05  # of the usual step
@@ -62,7 +63,7 @@ def export(run: Run) -> Iterator[Finding]:
     more, exported = usual([*slower.values()]), usual([times[at] for at in slower])
     steps = tuple([run.steady.numbers[at] for at in slower])
     which = (
-        f"{len(steps)} steps ({numbers(steps)}) take"
+        f"{len(steps)} steps ({first_of(steps)}) take"
         if len(steps) > 1
         else f"Step {run.called(next(iter(slower)))} took"
     )
