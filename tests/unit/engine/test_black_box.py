@@ -15,6 +15,7 @@ import pytest
 from otel_torch_modules._engine import black_box
 from otel_torch_modules._engine.black_box import BlackBox
 from tests.support.dead_process import dead_pid
+from tests.support.folders import gone, taken
 from tests.support.hand_set_clock import HandSetClock
 
 
@@ -146,17 +147,6 @@ def test_a_file_that_is_none_of_ours_is_nobodys(text: str, folder: Path) -> None
     process.file.write_bytes(text.encode("utf-8", "surrogatepass"))
     assert process.box.left_behind() is None
     assert process.look() is not None
-
-
-def taken(folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.write_text("")
-
-
-def gone(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
 
 
 @pytest.mark.parametrize("before", [True, False])

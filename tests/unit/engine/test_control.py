@@ -26,6 +26,7 @@ from otel_torch_modules._engine import control
 from otel_torch_modules._engine.control import Control, Rank, Stand
 from otel_torch_modules._records import Record
 from tests.support.dead_process import dead_pid
+from tests.support.folders import gone, taken
 from tests.support.hand_set_clock import HandSetClock
 
 RUN = RunStart("night 3", "0.0", 4)
@@ -270,16 +271,6 @@ def test_a_forked_child_leaves_the_file_alone_and_may_have_its_own(folder: Path)
     assert [path.name for path in sorted(folder.iterdir())] == ["rank-2.json", "request.json"]
 
 
-def _taken(folder: Path) -> None:
-    folder.parent.joinpath(folder.name).write_text("")
-
-
-def _gone(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
-
-
 @pytest.mark.parametrize("before", [True, False])
 def test_a_folder_that_cannot_be_is_said_once_and_tried_again(
     before: bool, folder: Path, caplog: pytest.LogCaptureFixture
@@ -287,8 +278,8 @@ def test_a_folder_that_cannot_be_is_said_once_and_tried_again(
     process = Process(folder)
     if not before:
         process.look()
-        _gone(folder)
-    _taken(folder)
+        gone(folder)
+    taken(folder)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             process.clock.now += 1
@@ -305,7 +296,7 @@ def test_a_folder_that_was_taken_away_is_made_again(
 ) -> None:
     process = Process(folder)
     process.look()
-    _gone(folder)
+    gone(folder)
     assert process.look().step == 100
     ask(process)
     assert process.answer().said == ACCEPTED
